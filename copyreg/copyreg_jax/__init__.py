@@ -1,0 +1,61 @@
+"""Softmax regression and copyright regression in JAX, with certificates.
+
+``import copyreg_jax as cr``, then `CopyrightRegression`, `solve`, `certify`, `check`. Names are
+loaded when first used, so that importing this package starts neither JAX nor a device.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from copyreg_jax.certify.certificate import Certificate as Certificate
+    from copyreg_jax.certify.certificate import certify as certify
+    from copyreg_jax.certify.check import CheckResult as CheckResult
+    from copyreg_jax.certify.check import Verdict as Verdict
+    from copyreg_jax.certify.check import check as check
+    from copyreg_jax.errors import InputError as InputError
+    from copyreg_jax.errors import NotCoerciveWarning as NotCoerciveWarning
+    from copyreg_jax.errors import NotConvergedError as NotConvergedError
+    from copyreg_jax.errors import PrecisionError as PrecisionError
+    from copyreg_jax.instances import example_instance as example_instance
+    from copyreg_jax.instances import load_instance as load_instance
+    from copyreg_jax.instances import save_instance as save_instance
+    from copyreg_jax.problem import CopyrightRegression as CopyrightRegression
+    from copyreg_jax.problem import SoftmaxRegression as SoftmaxRegression
+    from copyreg_jax.solution import History as History
+    from copyreg_jax.solution import Solution as Solution
+    from copyreg_jax.solution import Status as Status
+    from copyreg_jax.solvers import GradientDescent as GradientDescent
+    from copyreg_jax.solvers import Optax as Optax
+    from copyreg_jax.solvers import Progress as Progress
+    from copyreg_jax.solvers import TrustRegionNewton as TrustRegionNewton
+    from copyreg_jax.solvers import solve as solve
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "certify.certificate": ("Certificate", "certify"),
+    "certify.check": ("CheckResult", "Verdict", "check"),
+    "errors": ("InputError", "NotCoerciveWarning", "NotConvergedError", "PrecisionError"),
+    "instances": ("example_instance", "load_instance", "save_instance"),
+    "problem": ("CopyrightRegression", "SoftmaxRegression"),
+    "solution": ("History", "Solution", "Status"),
+    "solvers": ("GradientDescent", "Optax", "Progress", "TrustRegionNewton", "solve"),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    # `certify` is the name of a folder too, and the folder can be called: see its __init__.
+    return globals().setdefault(name, value)
+
+
+def __dir__() -> list[str]:
+    return __all__

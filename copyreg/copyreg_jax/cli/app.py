@@ -1,0 +1,392 @@
+"""Commands: solve, certify, check, doctor. JAX is imported by the commands that need it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from copyreg_jax.errors import InputError, NotCoerciveWarning
+
+if TYPE_CHECKING:
+    from copyreg_jax.certify.certificate import Certificate
+    from copyreg_jax.problem import CopyrightRegression
+    from copyreg_jax.solution import Solution
+    from copyreg_jax.solvers import Progress, Solver
+
+EXIT_NOT_CONVERGED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+# The checker's: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID.
+
+app = typer.Typer(
+    help="Softmax regression and copyright regression, with certificates anyone can check.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+output = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+SolverName = Literal["newton", "gradient-descent", "lbfgs", "adam"]
+ReadingName = Literal["joint", "block"]
+
+
+def main() -> None:
+    """Run the command line; bad input gives one line and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        errors.print(f"copyreg: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(EXIT_INPUT)
+
+
+@app.command()
+def solve(
+    instance: Annotated[
+        Path | None, typer.Argument(help="An .npz instance; the embedded example if not given.")
+    ] = None,
+    gamma: Annotated[float | None, typer.Option(help="Weight of the protection term.")] = None,
+    w: Annotated[float | None, typer.Option(help="One regularization weight for all rows.")] = None,
+    reading: Annotated[ReadingName | None, typer.Option(help="Reading of Definition 5.")] = None,
+    solver: Annotated[SolverName, typer.Option(help="Algorithm.")] = "newton",
+    rtol: Annotated[float | None, typer.Option(help="Relative gradient tolerance.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Step limit.")] = None,
+    tau: Annotated[float | None, typer.Option(help="Margin to certify.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for solution.npz, certificate.json, summary.json, instance.npz."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Minimize L, say what that does to the protected rows, and certify it.
+
+    Exit codes: 0 converged, 1 not converged, 2 bad input, 130 interrupted (results are kept).
+    """
+    _enable_x64()
+    if out is not None:
+        _prepare_folder(out)
+    import copyreg_jax as cr
+
+    with _notes():
+        problem = cr.example_instance() if instance is None else cr.load_instance(instance)
+        if (gamma, w, reading) != (None, None, None):
+            problem = problem.replace(gamma=gamma, w=w, reading=reading)
+    with _progress() as callback:
+        solution = cr.solve(
+            problem, _solver(solver), rtol=rtol, max_steps=max_steps, callback=callback
+        )
+    certificate = None
+    if solution.status is not cr.Status.NONFINITE:
+        certificate = cr.certify(problem, solution.x, tau)
+    summary = _summary(instance, problem, solution, certificate)
+    if out is not None:
+        _write_results(out, problem, solution, certificate, summary)
+    if as_json:
+        print(json.dumps(summary, indent=1))
+    else:
+        _show(problem, summary, out)
+    if solution.status is cr.Status.INTERRUPTED:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if solution.status is not cr.Status.CONVERGED:
+        raise typer.Exit(EXIT_NOT_CONVERGED)
+
+
+@app.command()
+def certify(
+    instance: Annotated[Path, typer.Argument(help="An .npz instance.")],
+    point: Annotated[Path, typer.Argument(help="solution.npz of `copyreg solve`, or x as .npy.")],
+    tau: Annotated[float | None, typer.Option(help="Margin to certify.")] = None,
+    eps_2: Annotated[float | None, typer.Option(help="eps_2 of Theorem 16.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Certificate file to write.")] = None,
+) -> None:
+    """Certify any point of an instance.
+
+    Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 bad input.
+    """
+    _enable_x64()
+    import copyreg_jax as cr
+
+    with _notes():
+        problem = cr.load_instance(instance)
+    certificate = cr.certify(problem, _read_point(point), tau, eps_2=eps_2)
+    if out is not None:
+        certificate.save(out)
+    _show_table(_certificate_rows(_certificate_summary(certificate)))
+    output.print(certificate.verdict.name)
+    raise typer.Exit(certificate.verdict.value)
+
+
+@app.command()
+def check(
+    certificate: Annotated[Path, typer.Argument(help="A certificate file.")],
+    instance: Annotated[Path, typer.Argument(help="The .npz instance it is about.")],
+) -> None:
+    """Prove again, without the solver, everything that a certificate says.
+
+    Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID.
+    """
+    from copyreg_jax.certify.check import main as check_main
+
+    raise typer.Exit(check_main([str(certificate), str(instance)]))
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices and arithmetic of this installation; exit code 1 if it is unsound."""
+    _enable_x64()
+    import copyreg
+
+    import jax
+    import numpy as np
+
+    import copyreg_jax
+
+    flushes = not bool((np.full(4, 2.0**-1022) * 0.25 > 0).all())
+    shadowed = not hasattr(copyreg, "dispatch_table")
+    rows = [
+        ("copyreg-jax", copyreg_jax.__version__),
+        ("Python", platform.python_version()),
+        *(
+            (name, importlib.metadata.version(name))
+            for name in ("jax", "jaxlib", "numpy", "scipy", "optax", "python-flint")
+        ),
+        ("devices", ", ".join(str(device) for device in jax.devices())),
+        ("64-bit mode", f"on here; your programs need {_x64_line()}"),
+        ("flush-to-zero", "ON: certificates are refused" if flushes else "off"),
+        ("standard library's copyreg", "SHADOWED: pickle is broken" if shadowed else "intact"),
+    ]
+    _show_table(rows)
+    if flushes or shadowed:
+        raise typer.Exit(1)
+
+
+def _enable_x64() -> None:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+
+def _x64_line() -> str:
+    from copyreg_jax.problem import ENABLE_X64
+
+    return ENABLE_X64
+
+
+def _solver(name: str) -> Solver:
+    import optax
+
+    import copyreg_jax as cr
+
+    solvers: dict[str, Any] = {
+        "newton": cr.TrustRegionNewton,
+        "gradient-descent": cr.GradientDescent,
+        "lbfgs": lambda: cr.Optax(optax.lbfgs()),
+        "adam": lambda: cr.Optax(optax.adam(0.01)),
+    }
+    made: Solver = solvers[name]()
+    return made
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Show the package's warnings as one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NotCoerciveWarning)
+        yield
+    for warning in caught:
+        errors.print(f"note: {warning.message}", style="yellow", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A live line on the terminal; the first ctrl-C stops the solver and keeps its result."""
+    stop = False
+
+    def interrupt(*_: Any) -> None:
+        nonlocal stop
+        stop = True
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with errors.status("compiling", spinner="line") as line:
+
+            def callback(progress: Progress) -> bool:
+                line.update(
+                    f"step {progress.step}   L = {progress.value:.12g}   "
+                    f"|gradient| = {progress.gradient_norm:.3e}"
+                )
+                return stop
+
+            yield callback
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _prepare_folder(out: Path) -> None:
+    """Find out before the work, not after it, whether the results can be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"can't write to --out {out}: {error.strerror or error}") from None
+
+
+def _read_point(path: Path) -> Any:
+    import numpy as np
+
+    try:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return content
+            if "x" not in content:
+                raise InputError(f"{path} holds {content.files}, and no x")
+            return content["x"]
+    except InputError:
+        raise
+    except Exception as error:  # NumPy raises many kinds for damaged files
+        raise InputError(f"{path} holds no readable x: {error}") from None
+
+
+def _summary(
+    instance: Path | None,
+    problem: CopyrightRegression,
+    solution: Solution,
+    certificate: Certificate | None,
+) -> dict[str, Any]:
+    return {
+        "instance": "embedded example" if instance is None else str(instance),
+        "n": problem.n,
+        "d": problem.d,
+        "n1": problem.n1,
+        "gamma": float(problem.gamma),
+        "reading": problem.reading,
+        "status": solution.status.name,
+        "explanation": solution.status.explanation,
+        "num_steps": solution.num_steps,
+        "num_values": solution.num_values,
+        "num_gradients": solution.num_gradients,
+        "num_hessians": solution.num_hessians,
+        "num_hvps": solution.num_hvps,
+        "value": solution.value,
+        "gradient_norm": solution.gradient_norm,
+        "ell_1": solution.ell_1,
+        "ell_2": solution.ell_2,
+        "protected_mass": solution.protected_mass,
+        "target_mass": solution.target_mass,
+        "direction": solution.direction,
+        "certificate": None if certificate is None else _certificate_summary(certificate),
+    }
+
+
+def _certificate_summary(certificate: Certificate) -> dict[str, Any]:
+    return {
+        "verdict": certificate.verdict.name,
+        "tau": certificate.tau,
+        "margin": list(certificate.margin),
+        "direction": certificate.direction,
+        "level_set_value": certificate.value.upper,
+        "level_set_tau": certificate.level_set_tau,
+        "paper_tau": list(certificate.paper_tau),
+        "paper_verdict": certificate.paper_verdict.name,
+    }
+
+
+def _write_results(
+    out: Path,
+    problem: CopyrightRegression,
+    solution: Solution,
+    certificate: Certificate | None,
+    summary: dict[str, Any],
+) -> None:
+    import io
+
+    import numpy as np
+
+    import copyreg_jax as cr
+    from copyreg_jax.files import write_whole
+
+    arrays = io.BytesIO()
+    history = solution.history
+    assert history is not None
+    np.savez(
+        arrays,
+        x=np.asarray(solution.x),
+        f=np.asarray(problem.f(solution.x)),
+        history_value=history.value,
+        history_gradient_norm=history.gradient_norm,
+    )
+    cr.save_instance(out / "instance.npz", problem)
+    write_whole(out / "solution.npz", arrays.getvalue())
+    if certificate is not None:
+        certificate.save(out / "certificate.json")
+    else:
+        (out / "certificate.json").unlink(missing_ok=True)  # an older one would be about another x
+    write_whole(out / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+
+
+def _show(problem: CopyrightRegression, summary: dict[str, Any], out: Path | None) -> None:
+    style = "green" if summary["status"] == "CONVERGED" else "red"
+    output.print(f"{summary['instance']}: {problem!r}", markup=False, soft_wrap=True)
+    output.print(f"[{style}]{summary['status']}[/] after {summary['num_steps']} steps")
+    if summary["status"] != "CONVERGED":
+        output.print(summary["explanation"], markup=False, soft_wrap=True)
+    rows = [
+        ("L", f"{summary['value']:.12g}"),
+        ("|gradient|", f"{summary['gradient_norm']:.3e}"),
+        ("ell_1, protected rows", f"{summary['ell_1']:.6g}"),
+        ("ell_2, other rows", f"{summary['ell_2']:.6g}"),
+        (
+            "protected mass",
+            f"{summary['protected_mass']:.6g} of f, {summary['target_mass']:.6g} of b: "
+            f"{summary['direction']}",
+        ),
+    ]
+    if summary["certificate"] is not None:
+        rows += _certificate_rows(summary["certificate"])
+    _show_table(rows)
+    if summary["certificate"] is not None:
+        output.print(summary["certificate"]["verdict"])
+    if out is not None:
+        command = f"copyreg check {out / 'certificate.json'} {out / 'instance.npz'}"
+        output.print(f"To check that without the solver: {command}", markup=False, soft_wrap=True)
+
+
+def _certificate_rows(certificate: dict[str, Any]) -> list[tuple[str, str]]:
+    low, high = certificate["margin"]
+    tau = certificate["tau"]
+    level = certificate["level_set_tau"]
+    paper_low, _ = certificate["paper_tau"]
+    claim = "some tau > 0" if tau is None else f"tau = {tau:.6g}"
+    proved = {"CERTIFIED": "is reached", "REFUTED": "is not reached", "UNDECIDED": "is undecided"}
+    return [
+        ("margin ell_1/n1 - ell_2/n2", f"in [{low:.17g}, {high:.17g}]"),
+        ("claim", f"margin >= {claim}: {certificate['verdict']}"),
+        (
+            "wherever L is at most this",
+            "nothing: L is infinite here" if level is None else f"margin >= {level:.6g}",
+        ),
+        (
+            "the paper's tau_c",
+            f"{paper_low:.6g} {proved[certificate['paper_verdict']]}",
+        ),
+        ("direction, proved", certificate["direction"]),
+    ]
+
+
+def _show_table(rows: list[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows) + 2
+    for name, text in rows:
+        output.print(f"{name:<{width}}{text}", markup=False, soft_wrap=True)

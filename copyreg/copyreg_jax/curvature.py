@@ -1,0 +1,176 @@
+r"""Closed forms of the first and second derivatives of L, by one identity.
+
+For weights ``t`` (n,) let ``phi_t(u) = 0.5 sum_i t_i (f_i - b_i)^2``. With ``tc = t * (f - b)`` and
+``P = I - 1 f^T``::
+
+    grad_u phi_t = f * (tc - <f, tc>)
+    hess_u phi_t = P^T diag(s_t) P ,    s_t = f * (t * f + tc - <f, tc>)
+
+so that in x it is ``A^T hess_u A = sum_i s_i (a_i - abar)(a_i - abar)^T`` with the weighted mean
+row ``abar = A^T f``: a weighted, centered Gram matrix. ``ell`` is
+``2 phi_1``, and under the joint reading ``ell_1`` is ``2 phi_m`` for the protected mask ``m``. With
+``k = 2 gamma / ell_1^2`` frozen and ``t = 1 - k m``::
+
+    grad_u L = f * (tc - <f, tc>) + w^2 * u
+    hess_u L = P^T diag(s_t) P + diag(w^2) + (8 gamma / ell_1^3) g g^T ,    g = grad_u phi_m
+
+Under the block reading ``phi_m`` is the ``phi_1`` of the protected rows' own softmax, which gives a
+second pair ``(f_1, s_1)``. In u the Hessian is diagonal plus low rank: nothing n x n is formed.
+The printed forms of the paper (Definition 11, Lemma 12) differ; docs/theory/objective.md says where.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from copyreg_jax import objective
+from copyreg_jax.matrices import Matrix, congruence
+from copyreg_jax.objective import Mask, Reading, Scalar, Vector
+
+MAX_SECOND_DERIVATIVE = 0.5
+"""Proved bound of ``sum_i |f_i''|`` along any unit direction (docs/theory/curvature-bound.md)."""
+
+
+class Curvature(NamedTuple):
+    """``hess_u L`` at one point: sum_j P_j^T diag(s_j) P_j + diag(w2) + kappa g g^T.
+
+    Attributes
+    ----------
+    f, s : (k, n) arrays
+        One softmax and its weights per centered term: k = 1 (joint) or 2 (block).
+    g : (n,) array
+        Gradient of ``0.5 ell_1``.
+    kappa : () array
+        ``8 gamma / ell_1^3``.
+    w2 : (n,) or () array
+        Squared regularization weights.
+    """
+
+    f: Float[Array, "k n"]
+    s: Float[Array, "k n"]
+    g: Vector
+    kappa: Scalar
+    w2: Vector | Scalar
+
+
+def _first_order(f: Vector, tc: Vector) -> tuple[Vector, Vector]:
+    """``tc - <f, tc>`` and the gradient ``f * (tc - <f, tc>)`` of phi_t."""
+    centered = tc - jnp.sum(f * tc)
+    return centered, f * centered
+
+
+def _protection_slope(loss: Scalar, gamma: Scalar) -> Scalar:
+    """``k = 2 gamma / ell_1^2``: minus the derivative of gamma/ell_1 by 0.5 ell_1."""
+    return jnp.where(gamma == 0, 0, 2 * (gamma / jnp.where(gamma == 0, 1, loss)) / loss)
+
+
+def value_and_gradient(
+    u: Vector, b: Vector, protected: Mask, gamma: Scalar, w: Vector | Scalar, reading: Reading
+) -> tuple[Scalar, Vector]:
+    """L and its gradient with respect to the logits; ``grad_x L`` is ``gradient @ A``.
+
+    Corrects Lemma 10 for the joint reading (its rows of A_2 are missing there) and equals it under
+    the block reading. Cost O(n).
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> terms = jnp.array([0.7, 0.3]), jnp.array([True, False]), jnp.array(0.1), jnp.array(1.0)
+    >>> u = jnp.array([0.2, -0.1])
+    >>> closed_form = value_and_gradient(u, *terms, "joint")[1]
+    >>> bool(jnp.allclose(closed_form, jax.grad(objective.value)(u, *terms, "joint")))
+    True
+    """
+    f, loss = objective.f(u), objective.ell_1(u, b, protected, reading)
+    slope, c = _protection_slope(loss, gamma), f - b
+    if reading == "joint":
+        # (1 - k) c rather than c - k c: one rounding less where k is large.
+        _, gradient = _first_order(f, jnp.where(protected, (1 - slope) * c, c))
+    else:
+        f_1 = objective.f_1(u, protected, reading)
+        _, gradient = _first_order(f, c)
+        _, g = _first_order(f_1, jnp.where(protected, f_1 - b, 0))
+        gradient = gradient - slope * g
+    value = 0.5 * jnp.sum(c**2) + objective.protection(loss, gamma) + objective.l_reg(u, w)
+    return value, gradient + w**2 * u
+
+
+def curvature(
+    u: Vector, b: Vector, protected: Mask, gamma: Scalar, w: Vector | Scalar, reading: Reading
+) -> Curvature:
+    """The Hessian of L with respect to the logits, as its O(n) ingredients.
+
+    Corrects Definition 11 and Lemma 12; exact under both readings. Cost O(n).
+    """
+    f, loss = objective.f(u), objective.ell_1(u, b, protected, reading)
+    slope, c = _protection_slope(loss, gamma), f - b
+    kappa = 4 * slope / jnp.where(slope == 0, 1, loss)
+    if reading == "joint":
+        t = jnp.where(protected, 1 - slope, 1)
+        centered, _ = _first_order(f, t * c)
+        _, g = _first_order(f, jnp.where(protected, c, 0))
+        pairs = [(f, f * (t * f + centered))]
+    else:
+        f_1 = objective.f_1(u, protected, reading)
+        centered, _ = _first_order(f, c)
+        centered_1, g = _first_order(f_1, jnp.where(protected, f_1 - b, 0))
+        pairs = [(f, f * (f + centered)), (f_1, -slope * f_1 * (f_1 + centered_1))]
+    return Curvature(
+        f=jnp.stack([p for p, _ in pairs]),
+        s=jnp.stack([s for _, s in pairs]),
+        g=g,
+        kappa=kappa,
+        w2=w**2,
+    )
+
+
+def hvp(at: Curvature, z: Vector) -> Vector:
+    """``hess_u L @ z``; ``hess_x L @ v`` is ``hvp(at, A @ v) @ A``. Cost O(n).
+
+    Parameters
+    ----------
+    at : Curvature
+        From `curvature`.
+    z : (n,) array
+        Direction in the space of logits.
+    """
+
+    def centered_term(f: Vector, s: Vector) -> Vector:
+        r = s * (z - jnp.sum(f * z))
+        return r - f * jnp.sum(r)
+
+    softmax_part = jnp.sum(jax.vmap(centered_term)(at.f, at.s), axis=0)
+    return softmax_part + at.w2 * z + at.kappa * at.g * jnp.sum(at.g * z)
+
+
+def hessian(A: Matrix, at: Curvature) -> Float[Array, "d d"]:
+    """``hess_x L = A^T hess_u A``, symmetric. Cost O(n d^2) time, one more n x d array.
+
+    The rows are centered before they are squared, so a common offset of the rows or a softmax
+    close to one-hot costs no accuracy by cancellation.
+    """
+    H = congruence(A, lambda z: hvp(at, z))
+    return 0.5 * (H + H.T)
+
+
+def upper_bound(value: Scalar, b: Vector, gamma: Scalar, reading: Reading) -> Scalar:
+    """Bound of the largest eigenvalue of ``hess_u L_copyright`` wherever ``L <= value``.
+
+    There ``ell_1 >= t`` with ``t = 2 gamma / (L + sqrt(L^2 - 2 gamma))`` (joint) or ``gamma / L``
+    (block), and for a mask t of zeros and ones::
+
+        -0.5 max|c| I  <=  hess_u phi_t  <=  (0.25 + 0.5 max|c|) I
+        |grad_u phi_m| <= 0.5 sqrt(ell_1)
+
+    The proof is in docs/theory/curvature-bound.md. Cost O(n).
+    """
+    residual = jnp.minimum(jnp.sqrt(2 * value), 1 + jnp.max(jnp.abs(b)))
+    root = jnp.sqrt(jnp.maximum(value**2 - 2 * gamma, 0))
+    inverse_t = (value + root) / (2 * gamma) if reading == "joint" else value / gamma
+    protection = gamma * inverse_t**1.5 + 2 * gamma * inverse_t**2
+    safe = jnp.where(gamma == 0, 0, protection)
+    return 0.25 + MAX_SECOND_DERIVATIVE * residual + safe

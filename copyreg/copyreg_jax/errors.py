@@ -1,0 +1,19 @@
+"""The exceptions and warnings of the package; every message says what, where and what to do."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """An argument, array or file that cannot be used; exit code 2 on the command line."""
+
+
+class PrecisionError(InputError):
+    """More precision was asked for than the arrays' dtype can give."""
+
+
+class NotConvergedError(RuntimeError):
+    """Raised by ``Solution.raise_for_status`` when the solver did not converge."""
+
+
+class NotCoerciveWarning(UserWarning):
+    """The weights leave a direction unregularized, so a minimizer may not exist at finite x."""

@@ -1,0 +1,34 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from copyreg_jax.errors import InputError
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write ``content`` to ``path``; a file that was there stays as it was if anything fails.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist or can't be written to.
+    """
+    path = Path(path)
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(temporary).chmod(0o666 & ~umask)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"can't write {path}: {error.strerror or error}") from None

@@ -1,0 +1,16 @@
+"""What ``A`` may be, and the few products that the rest of the package asks of it.
+
+A matrix is a dense ``jax.Array`` or a ``jax.experimental.sparse.BCOO``. Besides ``A @ v`` and the
+transpose product, written ``u @ A`` (five times faster than ``A.T @ u`` on CPU), solvers use only
+the functions of this module.
+"""
+
+from copyreg_jax.matrices.products import (
+    Matrix,
+    column_norms,
+    congruence,
+    to_host,
+    weighted_gram_norm,
+)
+
+__all__ = ["Matrix", "column_norms", "congruence", "to_host", "weighted_gram_norm"]

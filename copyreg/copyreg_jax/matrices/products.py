@@ -1,0 +1,65 @@
+"""Products with a dense or sparse matrix A of shape (n, d)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jax.experimental.sparse import BCOO
+from jaxtyping import Array, Float
+
+Matrix: TypeAlias = Float[Array, "n d"] | BCOO
+HostMatrix: TypeAlias = np.ndarray | scipy.sparse.csr_array
+
+_BLOCK = 64
+"""Columns of a sparse matrix that are made dense at once: n x 64 numbers."""
+
+
+def congruence(A: Matrix, apply: Callable[[Array], Array]) -> Float[Array, "d d"]:
+    """``A^T S A`` for a linear map S of R^n that is given by its action ``apply`` on one vector.
+
+    Cost O(n d^2) dense; sparse A is made dense 64 columns at a time.
+    """
+    columnwise = jax.vmap(apply, in_axes=1, out_axes=1)
+    if not isinstance(A, BCOO):
+        return A.T @ columnwise(A)
+    d = A.shape[1]
+    num_blocks = -(-d // _BLOCK)
+    identity = jnp.eye(num_blocks * _BLOCK, d, dtype=A.dtype)
+
+    def rows(block: Array) -> Array:
+        return columnwise(A @ block.T).T @ A  # rows of A^T S^T A
+
+    return jax.lax.map(rows, identity.reshape(num_blocks, _BLOCK, d)).reshape(-1, d)[:d].T
+
+
+def column_norms(A: Matrix) -> Float[Array, " d"]:
+    """Euclidean norms of the columns, scaled so that nothing over- or underflows."""
+    if not isinstance(A, BCOO):
+        largest = jnp.max(jnp.abs(A), axis=0)
+        scale = jnp.where(largest == 0, 1, largest)
+        return scale * jnp.sqrt(jnp.sum((A / scale[None]) ** 2, axis=0))
+    columns = A.indices[:, 1]
+    largest = jnp.zeros(A.shape[1], A.dtype).at[columns].max(jnp.abs(A.data))
+    scale = jnp.where(largest == 0, 1, largest)
+    squares = jnp.zeros(A.shape[1], A.dtype).at[columns].add((A.data / scale[columns]) ** 2)
+    return scale * jnp.sqrt(squares)
+
+
+def weighted_gram_norm(A: Matrix, weights: Float[Array, " n"]) -> Float[Array, ""]:
+    """Largest eigenvalue of ``A^T diag(weights) A``, weights >= 0. Cost O(n d^2 + d^3)."""
+    gram = congruence(A, lambda z: weights * z)
+    return jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0)
+
+
+def to_host(A: Any) -> HostMatrix:
+    """The same matrix in float64, as NumPy array or SciPy CSR array; float32 promotes exactly."""
+    if not isinstance(A, BCOO):
+        return np.asarray(A, dtype=np.float64)
+    indices = np.asarray(A.indices)
+    data = np.asarray(A.data, dtype=np.float64)
+    return scipy.sparse.csr_array((data, (indices[:, 0], indices[:, 1])), shape=A.shape)

@@ -1,0 +1,128 @@
+r"""The objective of copyright regression, Definitions 2-9 of Chu, Song and Yang (AAAI 2024).
+
+Everything here is a pure function of the *logits* ``u = A x``; the chain rule through ``A`` lives
+with the callers (`copyreg_jax.problem`). One letter means one thing throughout:
+
+==============  =======  ==========================================================================
+``u``           (n,)     logits ``A x``
+``b``           (n,)     target of the softmax, usually a probability vector
+``protected``   (n,)     boolean mask of the protected rows (the paper: the first n1 rows)
+``gamma``       ()       weight of the protection term, ``gamma_c`` in the paper
+``w``           (n,)     regularization weights, or one scalar
+``reading``     str      which reading of Definition 5 is meant, see `READINGS`
+==============  =======  ==========================================================================
+
+Definition 5 can be read in two ways. ``"joint"``: the protected entries of one softmax over all
+rows. ``"block"``: a softmax over the protected rows alone, with its own normalizer. They differ in
+``f_1`` and in everything built from it, and under ``"block"`` ``ell_2`` may be negative.
+
+All functions cost O(n), are differentiable, and work under ``jax.jit`` and ``jax.vmap``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+Reading: TypeAlias = Literal["joint", "block"]
+READINGS: tuple[str, ...] = get_args(Reading)
+
+Vector: TypeAlias = Float[Array, " n"]
+Mask: TypeAlias = Bool[Array, " n"]
+Scalar: TypeAlias = Float[Array, ""]
+
+
+def f(u: Vector) -> Vector:
+    """Softmax ``exp(u) / sum(exp(u))``, shifted so that it never overflows (Definition 2).
+
+    Parameters
+    ----------
+    u : (n,) array
+        Logits.
+
+    Returns
+    -------
+    (n,) array
+        Non-negative, sums to one.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> f(jnp.array([1e3, 1e3, -1e3])).tolist()
+    [0.5, 0.5, 0.0]
+    """
+    return jax.nn.softmax(u)
+
+
+def c(u: Vector, b: Vector) -> Vector:
+    """Residual ``f - b`` (Definition 3)."""
+    return f(u) - b
+
+
+def ell(u: Vector, b: Vector) -> Scalar:
+    """Squared distance ``<c, c>`` of the softmax to its target (Definition 4)."""
+    return jnp.sum(c(u, b) ** 2)
+
+
+def f_1(u: Vector, protected: Mask, reading: Reading) -> Vector:
+    """Softmax on the protected rows, zero elsewhere (Definition 5 under the reading given)."""
+    if reading == "joint":
+        return jnp.where(protected, f(u), 0)
+    return jax.nn.softmax(u, where=protected)
+
+
+def c_1(u: Vector, b: Vector, protected: Mask, reading: Reading) -> Vector:
+    """Residual ``f_1 - b_1`` on the protected rows, zero elsewhere (Definition 6)."""
+    return jnp.where(protected, f_1(u, protected, reading) - b, 0)
+
+
+def ell_1(u: Vector, b: Vector, protected: Mask, reading: Reading) -> Scalar:
+    """Loss ``<c_1, c_1>`` on the protected rows (Definition 7)."""
+    return jnp.sum(c_1(u, b, protected, reading) ** 2)
+
+
+def ell_2(u: Vector, b: Vector, protected: Mask, reading: Reading) -> Scalar:
+    """Loss ``ell - ell_1`` on the other rows (Definition 7).
+
+    Under ``"joint"`` it is summed over those rows, without the cancellation of the difference;
+    under ``"block"`` it is the difference, and may be negative.
+    """
+    if reading == "joint":
+        return jnp.sum(jnp.where(protected, 0, c(u, b)) ** 2)
+    return ell(u, b) - ell_1(u, b, protected, reading)
+
+
+def protection(loss: Scalar, gamma: Scalar) -> Scalar:
+    """Protection term ``gamma / loss``; exactly zero, with zero derivative, where gamma is zero."""
+    return jnp.where(gamma == 0, 0, gamma / jnp.where(gamma == 0, 1, loss))
+
+
+def l_copyright(u: Vector, b: Vector, protected: Mask, gamma: Scalar, reading: Reading) -> Scalar:
+    """``0.5 ell + gamma / ell_1``; infinite where ``ell_1 = 0 < gamma`` (Definition 7)."""
+    return 0.5 * ell(u, b) + protection(ell_1(u, b, protected, reading), gamma)
+
+
+def l_reg(u: Vector, w: Vector | Scalar) -> Scalar:
+    """Regularization ``0.5 ||w * u||^2`` (Definition 8)."""
+    return 0.5 * jnp.sum((w * u) ** 2)
+
+
+def value(
+    u: Vector, b: Vector, protected: Mask, gamma: Scalar, w: Vector | Scalar, reading: Reading
+) -> Scalar:
+    """The training objective ``L = L_copyright + L_reg`` (Definition 9).
+
+    Examples
+    --------
+    Six equal rows, two protected, uniform target: at ``u = 0`` the protected loss is zero, and the
+    protection term is a barrier there.
+
+    >>> import jax.numpy as jnp
+    >>> b, protected = jnp.full(6, 1 / 6), jnp.arange(6) < 2
+    >>> float(value(jnp.zeros(6), b, protected, jnp.array(0.1), jnp.array(1.0), "joint"))
+    inf
+    """
+    return l_copyright(u, b, protected, gamma, reading) + l_reg(u, w)

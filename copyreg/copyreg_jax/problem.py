@@ -1,0 +1,440 @@
+"""The two regression problems as immutable pytrees. What a user hands over is checked here."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jax.experimental.sparse import BCOO
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from copyreg_jax import curvature, objective
+from copyreg_jax.errors import InputError, NotCoerciveWarning, PrecisionError
+from copyreg_jax.matrices import Matrix, to_host
+from copyreg_jax.objective import READINGS, Mask, Reading, Scalar, Vector
+
+ENABLE_X64 = 'jax.config.update("jax_enable_x64", True)'
+
+Point = Float[Array, " d"]
+
+
+@jax.tree_util.register_pytree_node_class
+class SoftmaxRegression:
+    """Softmax regression: minimize ``L(x) = 0.5 ||softmax(A x) - b||^2 + 0.5 ||w * A x||^2``.
+
+    Parameters
+    ----------
+    A : (n, d) array, scipy sparse matrix or BCOO
+        One row per output of the softmax. float32 or float64; its dtype, promoted with those of b
+        and w, is the dtype of everything. Integers and lists become JAX's default float.
+    b : (n,) array
+        Target; a probability vector in most uses, but any finite vector is allowed.
+    w : float or (n,) array, default 1.0
+        Regularization weights. They may be zero; if then L no longer grows in some direction,
+        a `NotCoerciveWarning` says so.
+
+    Raises
+    ------
+    InputError
+        Names the argument, the place (row, column, value) and the remedy.
+    PrecisionError
+        float64 NumPy data while JAX's 64-bit mode is off.
+
+    Notes
+    -----
+    Definitions 2-4, 8 and 9 with ``gamma = 0``. Checks are made once, on concrete values; under
+    ``jax.jit`` or ``jax.vmap`` only shapes and dtypes can be checked. Derivatives are the closed
+    forms of `copyreg_jax.curvature`: a gradient costs two reads of A, a Hessian O(n d^2).
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.SoftmaxRegression([[1.0, 0.0], [0.0, 1.0]], [0.5, 0.5])
+    >>> float(problem.value([0.0, 0.0]))
+    0.0
+    """
+
+    def __init__(self, A: Any, b: ArrayLike, w: ArrayLike = 1.0) -> None:
+        A = _matrix(A)
+        n = A.shape[0]
+        b = _vector("b", b, n, like=A.dtype)
+        w = _vector("w", w, n, like=A.dtype, scalar_allowed=True)
+        dtype = jnp.result_type(A.dtype, b.dtype, w.dtype)
+        self.A: Matrix = A.astype(dtype)
+        self.b: Vector = b.astype(dtype)
+        self.w: Vector = jnp.broadcast_to(w.astype(dtype), (n,))
+        _check_finite("A", self.A)
+        _check_finite("b", self.b)
+        _check_finite("w", self.w)
+        _warn_if_not_coercive(self.A, self.w)
+
+    # The joint reading with nothing protected *is* softmax regression.
+    @property
+    def protected(self) -> Mask:
+        """(n,) boolean mask of the protected rows; all False here."""
+        return jnp.zeros(self.n, bool)
+
+    @property
+    def gamma(self) -> Scalar:
+        """Weight of the protection term; zero here."""
+        return jnp.zeros((), self.dtype)
+
+    @property
+    def reading(self) -> Reading:
+        """Reading of Definition 5: "joint" or "block"."""
+        return "joint"
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.A.shape[0]
+
+    @property
+    def d(self) -> int:
+        """Number of columns, the dimension of x."""
+        return self.A.shape[1]
+
+    @property
+    def n1(self) -> int:
+        """Number of protected rows (needs concrete values)."""
+        return int(np.count_nonzero(np.asarray(self.protected)))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64."""
+        return np.dtype(self.A.dtype)
+
+    @property
+    def terms(self) -> tuple[Vector, Mask, Scalar, Vector, Reading]:
+        """``(b, protected, gamma, w, reading)``: what `objective.value` wants after the logits."""
+        return self.b, self.protected, self.gamma, self.w, self.reading
+
+    def logits(self, x: ArrayLike) -> Vector:
+        """``u = A x`` for x of shape (d,)."""
+        return self.A @ self.point(x)
+
+    def point(self, x: ArrayLike, name: str = "x") -> Point:
+        """Return x as a (d,) array of this problem's dtype; `InputError` for a wrong shape."""
+        array = _array(name, x, like=self.dtype)
+        if array.shape != (self.d,):
+            raise InputError(
+                f"{name} has shape {array.shape}; A has {self.d} columns, so give shape ({self.d},)"
+            )
+        return array.astype(self.dtype)
+
+    def f(self, x: ArrayLike) -> Vector:
+        """(n,) softmax of A x (Definition 2)."""
+        return objective.f(self.logits(x))
+
+    def c(self, x: ArrayLike) -> Vector:
+        """(n,) residual f - b (Definition 3)."""
+        return objective.c(self.logits(x), self.b)
+
+    def ell(self, x: ArrayLike) -> Scalar:
+        """Squared distance of f to b (Definition 4)."""
+        return objective.ell(self.logits(x), self.b)
+
+    def l_reg(self, x: ArrayLike) -> Scalar:
+        """Regularization 0.5 ||w * A x||^2 (Definition 8)."""
+        return objective.l_reg(self.logits(x), self.w)
+
+    def value(self, x: ArrayLike) -> Scalar:
+        """Objective L (Definition 9); inf where a barrier is hit."""
+        return objective.value(self.logits(x), *self.terms)
+
+    def value_and_gradient(self, x: ArrayLike) -> tuple[Scalar, Point]:
+        """L and its (d,) gradient, from one product with A and one with its transpose."""
+        value, gradient = curvature.value_and_gradient(self.logits(x), *self.terms)
+        return value, gradient @ self.A
+
+    def gradient(self, x: ArrayLike) -> Point:
+        """(d,) gradient of L."""
+        return self.value_and_gradient(x)[1]
+
+    def hessian(self, x: ArrayLike) -> Float[Array, "d d"]:
+        """(d, d) symmetric Hessian of L; O(n d^2)."""
+        return curvature.hessian(self.A, curvature.curvature(self.logits(x), *self.terms))
+
+    def hvp(self, x: ArrayLike, v: ArrayLike) -> Point:
+        """(d,) Hessian-vector product, without forming the Hessian; three reads of A."""
+        at = curvature.curvature(self.logits(x), *self.terms)
+        return curvature.hvp(at, self.A @ self.point(v, "v")) @ self.A
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n={self.n}, d={self.d}, dtype={self.dtype})"
+
+    # JAX rebuilds pytrees with tracers and placeholders inside, so this must not check anything.
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+        return (self.A, self.b, self.w), None
+
+    @classmethod
+    def tree_unflatten(cls, aux: Any, children: tuple[Any, ...]) -> Self:
+        self = object.__new__(cls)
+        self.A, self.b, self.w = children
+        return self
+
+
+@jax.tree_util.register_pytree_node_class
+class CopyrightRegression(SoftmaxRegression):
+    """Copyright regression: minimize ``L(x) = 0.5 ell + gamma / ell_1 + 0.5 ||w * A x||^2``.
+
+    Parameters
+    ----------
+    A : (n, d) array, scipy sparse matrix or BCOO
+        As in `SoftmaxRegression`.
+    b : (n,) array
+        Target.
+    protected : (n,) boolean mask, array of row indices, or int
+        The protected rows; an int n1 means the first n1 rows, as in the paper. At least one row
+        and not all of them.
+    gamma : float, default 0.1
+        Weight gamma_c >= 0 of the protection term. Zero keeps the rows marked, to compare with.
+    w : float or (n,) array, default 1.0
+        Regularization weights.
+    reading : {"joint", "block"}, default "joint"
+        Reading of Definition 5: the protected entries of one softmax, or a softmax over the
+        protected rows alone.
+
+    Raises
+    ------
+    InputError, PrecisionError
+        As in `SoftmaxRegression`.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> A = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
+    >>> problem = cr.CopyrightRegression(A, [0.6, 0.3, 0.1], protected=[0], gamma=0.1)
+    >>> problem
+    CopyrightRegression(n=3, d=2, n1=1, gamma=0.1, reading='joint', dtype=float32)
+    >>> round(float(problem.ell_1([0.0, 0.0])), 4)
+    0.0711
+    """
+
+    def __init__(
+        self,
+        A: Any,
+        b: ArrayLike,
+        protected: ArrayLike,
+        gamma: ArrayLike = 0.1,
+        w: ArrayLike = 1.0,
+        reading: Reading = "joint",
+    ) -> None:
+        super().__init__(A, b, w)
+        if reading not in READINGS:
+            raise InputError(f"reading is {reading!r}; choose one of {', '.join(READINGS)}")
+        self._protected = _mask(protected, self.n)
+        gamma = _array("gamma", gamma, like=self.dtype)
+        if gamma.shape != ():
+            raise InputError(f"gamma has shape {gamma.shape}; give one number")
+        self._gamma = gamma.astype(self.dtype)
+        self._reading = reading
+        if is_concrete(self._gamma) and not (0 <= float(self._gamma) < np.inf):
+            raise InputError(f"gamma is {float(self._gamma)}; give a finite number >= 0")
+
+    @property
+    def protected(self) -> Mask:
+        """(n,) boolean mask of the protected rows."""
+        return self._protected
+
+    @property
+    def gamma(self) -> Scalar:
+        """Weight of the protection term."""
+        return self._gamma
+
+    @property
+    def reading(self) -> Reading:
+        """Reading of Definition 5: "joint" or "block"."""
+        return self._reading
+
+    def ell_1(self, x: ArrayLike) -> Scalar:
+        """Loss on the protected rows (Definition 7)."""
+        return objective.ell_1(self.logits(x), self.b, self.protected, self.reading)
+
+    def ell_2(self, x: ArrayLike) -> Scalar:
+        """Loss ell - ell_1 on the other rows (Definition 7)."""
+        return objective.ell_2(self.logits(x), self.b, self.protected, self.reading)
+
+    def l_copyright(self, x: ArrayLike) -> Scalar:
+        """0.5 ell + gamma / ell_1 (Definition 7)."""
+        return objective.l_copyright(
+            self.logits(x), self.b, self.protected, self.gamma, self.reading
+        )
+
+    def replace(
+        self, *, gamma: ArrayLike | None = None, w: ArrayLike | None = None, reading: Any = None
+    ) -> CopyrightRegression:
+        """The same data with another gamma, w or reading."""
+        return CopyrightRegression(
+            self.A,
+            self.b,
+            self.protected,
+            self.gamma if gamma is None else gamma,
+            self.w if w is None else w,
+            self.reading if reading is None else reading,
+        )
+
+    def __repr__(self) -> str:
+        if not (is_concrete(self._gamma) and is_concrete(self._protected)):
+            return f"CopyrightRegression(n={self.n}, d={self.d}, reading={self.reading!r}, traced)"
+        return (
+            f"CopyrightRegression(n={self.n}, d={self.d}, n1={self.n1}, gamma={self.gamma:.6g}, "
+            f"reading={self.reading!r}, dtype={self.dtype})"
+        )
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+        return (self.A, self.b, self.w, self._protected, self._gamma), self._reading
+
+    @classmethod
+    def tree_unflatten(cls, aux: Any, children: tuple[Any, ...]) -> Self:
+        self = object.__new__(cls)
+        self.A, self.b, self.w, self._protected, self._gamma = children
+        self._reading = aux
+        return self
+
+
+def is_concrete(array: Any) -> bool:
+    """Whether no leaf of a pytree is being traced by JAX."""
+    leaves = jax.tree_util.tree_leaves(array)
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def _array(name: str, data: ArrayLike, like: Any = None) -> Array:
+    """``data`` as a float32 or float64 JAX array, without ever rounding it silently."""
+    if isinstance(data, jax.Array):
+        array = data
+    else:
+        try:
+            host = np.asarray(data)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name} is not a numeric array: {error}") from None
+        if host.dtype.kind not in "fiub" or host.dtype.itemsize > 8:
+            raise InputError(f"{name} has dtype {host.dtype}; give real numbers of at most 64 bits")
+        if host.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
+            # Python numbers and lists carry no precision of their own: they take A's, or JAX's.
+            host = host.astype(like if like is not None else jnp.result_type(float))
+        if host.dtype == np.float64 and jnp.result_type(float) != np.float64:
+            raise PrecisionError(
+                f"{name} is float64, but JAX's 64-bit mode is off and would round it; "
+                f"put {ENABLE_X64} before the first use of JAX, or pass float32 data"
+            )
+        array = jnp.asarray(host)
+    if array.dtype.kind in "iub":
+        array = array.astype(like if like is not None else jnp.result_type(float))
+    if array.dtype not in (np.float32, np.float64):
+        raise InputError(f"{name} has dtype {array.dtype}; use float32 or float64")
+    return array
+
+
+def _matrix(A: Any) -> Matrix:
+    if scipy.sparse.issparse(A):
+        csr = scipy.sparse.csr_array(A, copy=True)  # sum_duplicates changes it in place
+        csr.sum_duplicates()
+        data = _array("A", csr.data)
+        rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
+        indices = jnp.asarray(np.stack([rows, csr.indices], axis=1).astype(np.int32))
+        A = BCOO((data, indices), shape=csr.shape, indices_sorted=True, unique_indices=True)
+    elif isinstance(A, BCOO):
+        if is_concrete(A) and not (A.indices_sorted and A.unique_indices):
+            A = A.sum_duplicates()
+    else:
+        A = _array("A", A)
+    if len(A.shape) != 2 or 0 in A.shape:
+        raise InputError(f"A has shape {A.shape}; give (n, d) with n >= 1 rows and d >= 1 columns")
+    return A
+
+
+def _vector(
+    name: str, data: ArrayLike, n: int, *, like: Any, scalar_allowed: bool = False
+) -> Vector:
+    array = _array(name, data, like=like)
+    if array.shape == (n,) or (scalar_allowed and array.shape == ()):
+        return array
+    also = "one number or " if scalar_allowed else ""
+    raise InputError(f"{name} has shape {array.shape}; A has {n} rows, so give {also}shape ({n},)")
+
+
+def _mask(protected: ArrayLike, n: int) -> Mask:
+    """A mask, indices or the int n1, as a mask; at least one row and not all."""
+    if isinstance(protected, jax.core.Tracer):
+        if protected.dtype != bool or protected.shape != (n,):
+            raise InputError(f"a traced protected must be a boolean mask of shape ({n},)")
+        return protected
+    array = np.asarray(protected)
+    if array.dtype == bool and array.shape == (n,):
+        mask = array
+    elif array.dtype.kind in "iu" and array.ndim == 0:
+        if not 1 <= int(array) < n:
+            raise InputError(f"protected = {int(array)} rows of {n}; give 1 <= n1 <= {n - 1}")
+        mask = np.arange(n) < int(array)
+    elif array.dtype.kind in "iu" and array.ndim == 1:
+        outside = np.flatnonzero((array < 0) | (array >= n))
+        if outside.size:
+            i = outside[0]
+            raise InputError(f"protected[{i}] = {array[i]} is outside the rows 0..{n - 1} of A")
+        mask = np.zeros(n, bool)
+        mask[array] = True
+        if np.count_nonzero(mask) != array.size:
+            raise InputError("protected names a row twice; give each row once, or a boolean mask")
+    else:
+        raise InputError(
+            f"protected has dtype {array.dtype} and shape {array.shape}; give a boolean mask of "
+            f"shape ({n},), an array of row indices, or the int n1"
+        )
+    if not mask.any():
+        raise InputError("protected is empty; mark at least one row, or use SoftmaxRegression")
+    if mask.all():
+        raise InputError(f"protected marks all {n} rows; leave at least one unprotected")
+    return jnp.asarray(mask)
+
+
+def _check_finite(name: str, array: Any) -> None:
+    if not is_concrete(array):
+        return
+    data = array.data if isinstance(array, BCOO) else array
+    if bool(jnp.isfinite(data).all()):
+        return
+    first = np.argwhere(~np.isfinite(np.asarray(data)))[0]
+    bad = np.asarray(data)[tuple(first)]
+    place = tuple(np.asarray(array.indices[first[0]])) if isinstance(array, BCOO) else tuple(first)
+    where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place, strict=False))
+    raise InputError(f"{name} is {bad} at {where}; replace or remove that entry")
+
+
+def check_start(x0: Point) -> None:
+    """`InputError` for a starting point that is not finite."""
+    if is_concrete(x0) and not bool(jnp.isfinite(x0).all()):
+        i = int(np.flatnonzero(~np.isfinite(np.asarray(x0)))[0])
+        raise InputError(f"x0 is {np.asarray(x0)[i]} at entry {i}; give a finite starting point")
+
+
+def _warn_if_not_coercive(A: Matrix, w: Vector) -> None:
+    """Warn when ``W A v = 0`` but ``A v != 0`` for some v: only then may minimizers escape."""
+    if not (is_concrete(A) and is_concrete(w)):
+        return
+    zero = np.asarray(w) == 0
+    if not zero.any():
+        return
+    host = to_host(A)
+
+    def rank(rows: Any) -> int:
+        if rows.shape[0] == 0:
+            return 0
+        gram = rows.T @ rows
+        gram = gram.toarray() if scipy.sparse.issparse(gram) else gram
+        return int(np.linalg.matrix_rank(gram, hermitian=True))
+
+    free = rank(host) - rank(host[~zero])
+    if free > 0:
+        warnings.warn(
+            f"w is zero on {int(zero.sum())} rows, which leaves {free} direction(s) of x without "
+            "regularization: L need not grow there and its minimizer may lie at infinity; "
+            "give those rows a positive w",
+            NotCoerciveWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,150 @@
+"""What a solver hands back: the point, what is known about it, and why the solver stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any, NamedTuple, Self
+
+import jax
+import numpy as np
+
+from copyreg_jax.errors import NotConvergedError
+
+
+class Status(enum.IntEnum):
+    """Why a solver stopped: CONVERGED alone is success. ``explanation`` says what to do."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    MAX_STEPS = 2
+    STALLED = 3
+    NONFINITE = 4
+    INTERRUPTED = 5
+
+    @property
+    def explanation(self) -> str:
+        """Cause and remedy, in words."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Status.RUNNING: "The solver has not stopped yet.",
+    Status.CONVERGED: "The gradient, recomputed on the host from x, meets the tolerance.",
+    Status.MAX_STEPS: (
+        "The step limit came before the tolerance. Raise max_steps or rtol, or use "
+        "TrustRegionNewton, which needs the fewest steps."
+    ),
+    Status.STALLED: (
+        "No step lowers L any further at this precision, but the gradient is above the tolerance. "
+        "Raise rtol, use float64, or rescale the columns of A."
+    ),
+    Status.NONFINITE: (
+        "L or its gradient is not finite at the start or at the next step; x is the last point "
+        "where both were finite, or the start. If ell_1 = 0 < gamma at the start, L is infinite "
+        "there: start elsewhere. If logits overflow, scale A down."
+    ),
+    Status.INTERRUPTED: "The callback asked to stop; x is the last point reached.",
+}
+
+
+class History(NamedTuple):
+    """What a run went through; the start is entry 0, then one entry per step.
+
+    Attributes
+    ----------
+    value, gradient_norm : (num_steps + 1,) arrays
+        L and the norm of its gradient, as computed on the device.
+    """
+
+    value: np.ndarray
+    gradient_norm: np.ndarray
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Solution:
+    """Result of `copyreg_jax.solve`.
+
+    Under ``jax.jit`` and ``jax.vmap`` every field is an array (``status`` holds the integers of
+    `Status`) and ``history`` is None. Otherwise the scalars are Python numbers, recomputed in
+    float64 on the host from the x returned.
+
+    Attributes
+    ----------
+    x : (d,) array
+        The point found.
+    value, gradient_norm : float
+        L and the Euclidean norm of its gradient at x.
+    status : Status
+        Why the solver stopped.
+    num_steps : int
+        Steps tried, rejected ones included.
+    num_values, num_gradients, num_hessians, num_hvps : int
+        Evaluations really made, line-search trials included.
+    ell, ell_1, ell_2 : float
+        Losses at x (Definitions 4 and 7).
+    protected_mass, target_mass : float
+        Sums of f = softmax(A x) and of b over the protected rows.
+    history : History or None
+        Value and gradient norm after every step.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+    >>> solution = cr.solve(problem)
+    >>> solution.status.name, solution.direction
+    ('CONVERGED', 'suppressed')
+    """
+
+    x: Any
+    value: Any
+    gradient_norm: Any
+    status: Any
+    num_steps: Any
+    num_values: Any
+    num_gradients: Any
+    num_hessians: Any
+    num_hvps: Any
+    ell: Any
+    ell_1: Any
+    ell_2: Any
+    protected_mass: Any
+    target_mass: Any
+    history: History | None = None
+
+    @property
+    def direction(self) -> Any:
+        """Protected mass of f against that of b: suppressed, amplified or unchanged.
+
+        Squared distance has no direction, so being far from b may mean *more* protected mass.
+        Differences up to the square root of the machine epsilon of x count as unchanged. A batch
+        gives an array of words.
+        """
+        change = np.asarray(self.protected_mass) - np.asarray(self.target_mass)
+        resolution = np.sqrt(np.finfo(np.asarray(self.x).dtype).eps)
+        sign = np.where(np.abs(change) <= resolution, 0, np.sign(change)).astype(int)
+        words = np.array(["unchanged", "amplified", "suppressed"])[sign]
+        return str(words) if words.ndim == 0 else words
+
+    def raise_for_status(self) -> Self:
+        """Return self if the status is CONVERGED.
+
+        Raises
+        ------
+        NotConvergedError
+            With cause and remedy; for a batch, with the number of failures.
+        """
+        status = np.asarray(self.status)
+        if status.ndim:
+            failed = int(np.sum(status != Status.CONVERGED))
+            if failed:
+                raise NotConvergedError(f"{failed} of {status.size} problems did not converge")
+        elif int(status) != Status.CONVERGED:
+            reason = Status(int(status))
+            raise NotConvergedError(
+                f"{reason.name} after {int(self.num_steps)} steps, |gradient| = "
+                f"{float(self.gradient_norm):.3e}: {reason.explanation}"
+            )
+        return self

@@ -1,0 +1,8 @@
+"""Minimizers of L: one file per algorithm, `driver` owns the only loop."""
+
+from copyreg_jax.solvers.driver import Progress, Solver, solve
+from copyreg_jax.solvers.gradient_descent import GradientDescent
+from copyreg_jax.solvers.optax_bridge import Optax
+from copyreg_jax.solvers.trust_region import TrustRegionNewton
+
+__all__ = ["GradientDescent", "Optax", "Progress", "Solver", "TrustRegionNewton", "solve"]

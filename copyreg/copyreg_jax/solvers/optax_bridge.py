@@ -1,0 +1,70 @@
+"""Any optax transformation as a solver."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool
+
+from copyreg_jax.objective import Scalar
+from copyreg_jax.problem import SoftmaxRegression
+from copyreg_jax.solvers.state import State, small_gradient, stalled_if
+
+
+@dataclasses.dataclass(frozen=True)
+class Optax:
+    """Run an optax ``GradientTransformation``: Adam, ``optax.lbfgs()`` with its line search, ...
+
+    Parameters
+    ----------
+    transformation : optax.GradientTransformation
+        Gets the closed-form gradient, and ``value``, ``grad`` and ``value_fn`` if it wants them.
+        Make it once and keep it: JAX compiles anew for each new transformation object.
+
+    Notes
+    -----
+    x is the last iterate, for methods that are not monotone too. A step costs one value and
+    gradient, plus those of the line search.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr, optax
+    >>> problem = cr.SoftmaxRegression([[1.0], [0.0]], [0.7, 0.3])
+    >>> cr.solve(problem, cr.Optax(optax.adam(0.1)), max_steps=5).status.name
+    'MAX_STEPS'
+    """
+
+    transformation: optax.GradientTransformation
+
+    default_max_steps: ClassVar[int] = 10_000
+    steps_per_call: ClassVar[int] = 10
+
+    def init(self, problem: SoftmaxRegression, state: State) -> State:
+        return state._replace(memory=self.transformation.init(state.x))
+
+    def step(self, problem: SoftmaxRegression, state: State) -> State:
+        updates, memory = optax.with_extra_args_support(self.transformation).update(
+            state.gradient,
+            state.memory,
+            state.x,
+            value=state.value,
+            grad=state.gradient,
+            value_fn=problem.value,
+        )
+        x = optax.apply_updates(state.x, updates)
+        value, gradient = problem.value_and_gradient(x)
+        trials = optax.tree.get(memory, "num_linesearch_steps", 0)
+        return state._replace(
+            x=x,
+            value=value,
+            gradient=gradient,
+            status=stalled_if(jnp.all(x == state.x)),
+            counts=state.counts.add(values=1 + trials, gradients=1 + trials),
+            memory=memory,
+        )
+
+    def done(self, state: State, tolerance: Scalar) -> Bool[Array, ""]:
+        return small_gradient(state, tolerance)

@@ -1,0 +1,92 @@
+"""What solvers and their driver exchange."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from copyreg_jax.objective import Scalar
+from copyreg_jax.problem import Point, SoftmaxRegression
+from copyreg_jax.solution import Status
+
+
+class Counts(NamedTuple):
+    """Evaluations made so far; the solver that makes one adds it."""
+
+    values: Int[Array, ""]
+    gradients: Int[Array, ""]
+    hessians: Int[Array, ""]
+    hvps: Int[Array, ""]
+
+    def add(
+        self, *, values: Any = 0, gradients: Any = 0, hessians: Any = 0, hvps: Any = 0
+    ) -> Counts:
+        """The counts with these evaluations on top."""
+        more = (values, gradients, hessians, hvps)
+        return Counts(
+            *(old + jnp.asarray(new, jnp.int32) for old, new in zip(self, more, strict=True))
+        )
+
+
+class State(NamedTuple):
+    """One iterate.
+
+    Attributes
+    ----------
+    x : (d,) array
+    value, gradient : () and (d,) arrays
+        L and its gradient at x; both finite after the start.
+    status : () int32
+        A `Status`. Solvers set STALLED; everything else is set by the driver.
+    num_steps : () int32
+        Set by the driver.
+    counts : Counts
+    memory : pytree
+        The solver's own.
+    """
+
+    x: Point
+    value: Scalar
+    gradient: Point
+    status: Int[Array, ""]
+    num_steps: Int[Array, ""]
+    counts: Counts
+    memory: Any
+
+
+class Solver(Protocol):
+    """An algorithm: a frozen, hashable dataclass of hyper-parameters.
+
+    Attributes
+    ----------
+    default_max_steps : int
+    steps_per_call : int
+        Steps between two looks of the host at the iterate (progress, callback).
+    """
+
+    default_max_steps: ClassVar[int]
+    steps_per_call: ClassVar[int]
+
+    def init(self, problem: SoftmaxRegression, state: State) -> State:
+        """The state with ``memory`` filled in; x, value and gradient are there already."""
+        ...
+
+    def step(self, problem: SoftmaxRegression, state: State) -> State:
+        """The next iterate. Never loops until convergence, never checks finiteness."""
+        ...
+
+    def done(self, state: State, tolerance: Scalar) -> Bool[Array, ""]:
+        """Whether the iterate is a solution: at least ``|gradient| <= tolerance``."""
+        ...
+
+
+def small_gradient(state: State, tolerance: Scalar) -> Bool[Array, ""]:
+    """The stopping rule of first-order methods."""
+    return jnp.linalg.norm(state.gradient) <= tolerance
+
+
+def stalled_if(condition: Bool[Array, ""]) -> Int[Array, ""]:
+    """STALLED where the condition holds, else RUNNING, as an array."""
+    return jnp.where(condition, Status.STALLED, Status.RUNNING).astype(jnp.int32)

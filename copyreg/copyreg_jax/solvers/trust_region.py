@@ -1,0 +1,152 @@
+"""Trust-region Newton method with the exact Hessian: the default."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from copyreg_jax.matrices import column_norms
+from copyreg_jax.objective import Scalar
+from copyreg_jax.problem import Point, SoftmaxRegression
+from copyreg_jax.solvers.state import State, small_gradient, stalled_if
+
+
+class Memory(NamedTuple):
+    """Spectral decomposition of the scaled Hessian at the iterate, and the region."""
+
+    eigenvalues: Float[Array, " d"]
+    eigenvectors: Float[Array, "d d"]
+    scale: Float[Array, " d"]
+    radius: Scalar
+
+
+@dataclasses.dataclass(frozen=True)
+class TrustRegionNewton:
+    """Newton's method in a trust region whose subproblem is solved exactly.
+
+    Each step minimizes the quadratic model over ``||D p|| <= radius``, D = column norms of A over
+    sqrt(n), so that the radius is about a root-mean-square change of the logits and rescaled
+    columns give the same iterates. The model is diagonalized, so indefinite Hessians, the hard case
+    and rank-deficient A need no special treatment, and a saddle point is left along the most
+    negative curvature. L never rises by more than its rounding error.
+
+    Parameters
+    ----------
+    initial_radius : float, default 1.0
+        First radius. A poor choice costs a few rejected steps.
+
+    Notes
+    -----
+    More and Sorensen, "Computing a trust region step", SIAM J. Sci. Stat. Comput. 4 (1983), with
+    an eigendecomposition in place of their Cholesky factorizations. A step costs one value and
+    gradient, and, if accepted, one Hessian, O(n d^2 + d^3).
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.SoftmaxRegression([[1.0], [0.0]], [0.7, 0.3], w=0.1)
+    >>> cr.solve(problem, cr.TrustRegionNewton(initial_radius=0.5)).status.name
+    'CONVERGED'
+    """
+
+    initial_radius: float = 1.0
+
+    default_max_steps: ClassVar[int] = 500
+    steps_per_call: ClassVar[int] = 1
+
+    def init(self, problem: SoftmaxRegression, state: State) -> State:
+        norms = column_norms(problem.A) / problem.n**0.5
+        scale = jnp.where(norms > 0, norms, 1)
+        radius = jnp.asarray(self.initial_radius, state.x.dtype)
+        memory = Memory(*_spectrum(problem, state.x, scale), scale, radius)
+        return state._replace(memory=memory, counts=state.counts.add(hessians=1))
+
+    def step(self, problem: SoftmaxRegression, state: State) -> State:
+        lam, Q, scale, radius = state.memory
+        eps = jnp.finfo(state.x.dtype).eps
+        q = (state.gradient / scale) @ Q
+        s, predicted = _subproblem(lam, q, radius)
+        length = jnp.linalg.norm(s)
+        x = state.x + (Q @ s) / scale
+        value, gradient = problem.value_and_gradient(x)
+
+        # Below the rounding error of L a decrease can't be seen; there the gradient decides.
+        noise = 16 * eps * jnp.abs(state.value)
+        unseen = predicted <= noise
+        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
+        ratio = jnp.where(finite, (state.value - value) / predicted, -jnp.inf)
+        flatter = jnp.linalg.norm(gradient / scale) < jnp.linalg.norm(state.gradient / scale)
+        accepted = finite & jnp.where(
+            unseen, flatter & (value <= state.value + noise), ratio > 1e-4
+        )
+
+        grown = jnp.where(length > 0.9 * radius, 2 * radius, radius)
+        adjusted = jnp.where(ratio > 0.75, grown, jnp.where(ratio < 0.25, 0.25 * length, radius))
+        radius = jnp.where(unseen & accepted, radius, adjusted)
+        tiny = radius <= eps * jnp.linalg.norm(scale * state.x)
+
+        lam, Q = jax.lax.cond(accepted, lambda: _spectrum(problem, x, scale), lambda: (lam, Q))
+        counts = state.counts.add(values=1, gradients=1, hessians=accepted)
+        return state._replace(
+            x=jnp.where(accepted, x, state.x),
+            value=jnp.where(accepted, value, state.value),
+            gradient=jnp.where(accepted, gradient, state.gradient),
+            status=stalled_if(~accepted & (unseen | tiny)),
+            counts=counts,
+            memory=Memory(lam, Q, scale, radius),
+        )
+
+    def done(self, state: State, tolerance: Scalar) -> Bool[Array, ""]:
+        """Small gradient and no negative curvature beyond rounding: not a saddle point."""
+        lam = state.memory.eigenvalues
+        return small_gradient(state, tolerance) & (lam[0] >= -_floor(lam))
+
+
+def _spectrum(problem: SoftmaxRegression, x: Point, scale: Array) -> tuple[Array, Array]:
+    """Eigenvalues, ascending, and eigenvectors of D^-1 (hessian) D^-1."""
+    lam, Q = jnp.linalg.eigh(problem.hessian(x) / scale[None] / scale[:, None])
+    return lam, Q
+
+
+def _floor(lam: Array) -> Scalar:
+    """Size of the rounding error of the eigenvalues, with a factor to spare."""
+    eps, tiny = jnp.finfo(lam.dtype).eps, jnp.finfo(lam.dtype).tiny
+    return 8 * lam.size * eps * jnp.max(jnp.abs(lam)) + tiny
+
+
+def _subproblem(lam: Array, q: Array, radius: Scalar) -> tuple[Array, Scalar]:
+    """Minimizer s of ``q.s + 0.5 sum lam s^2`` over ``||s|| <= radius``, and the decrease.
+
+    The minimizer is ``-q / (lam + shift)`` for the shift >= max(0, -lam_min) at which its length is
+    the radius, or the smallest shift allowed if it fits in already.
+    """
+    floor = _floor(lam)
+    convex = lam[0] >= -floor
+    least = jnp.maximum(0, floor - lam[0])
+    newton = -q / (lam + least)
+    slack = radius**2 - jnp.sum(newton**2)
+
+    def refine(_: int, bracket: tuple[Scalar, Scalar, Scalar]) -> tuple[Scalar, Scalar, Scalar]:
+        low, high, shift = bracket
+        curved = lam + shift
+        length = jnp.linalg.norm(q / curved)
+        low, high = jnp.where(length > radius, shift, low), jnp.where(length > radius, high, shift)
+        slope = jnp.sum(q**2 / curved**3)
+        proposal = shift + (length / radius - 1) * length**2 / slope
+        inside = (proposal > low) & (proposal < high)
+        return low, high, jnp.where(inside, proposal, 0.5 * (low + high))
+
+    most = jnp.maximum(least, jnp.linalg.norm(q) / radius - lam[0])
+    _, high, _ = jax.lax.fori_loop(0, 40, refine, (least, most, 0.5 * (least + most)))
+    boundary = -q / (lam + high)
+
+    # Hard case: room is left although the Hessian is indefinite, so go on along the eigenvector
+    # of the most negative curvature, downhill, until the boundary.
+    extra = jnp.sqrt(jnp.maximum(slack, 0)) * jnp.where(q[0] > 0, -1, 1)
+    hard = newton.at[0].add(jnp.where(convex, 0, extra))
+    s = jnp.where(slack >= 0, hard, boundary)
+    return s, -(jnp.sum(q * s) + 0.5 * jnp.sum(lam * s**2))

@@ -1,0 +1,130 @@
+"""Problems and solvers that every general test runs over, and the strategies that draw instances."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import optax
+import scipy.sparse
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import copyreg_jax as cr
+
+READINGS = ("joint", "block")
+
+# Few shapes: each one is compiled anew. Named: d = 1, n1 = 1 or n - 1, wide, tall.
+SHAPES = ((2, 1), (3, 5), (6, 3), (12, 4))
+
+
+class Draw(NamedTuple):
+    """One instance and a point, as plain NumPy data."""
+
+    A: np.ndarray
+    b: np.ndarray
+    protected: np.ndarray
+    gamma: float
+    w: np.ndarray
+    x: np.ndarray
+
+    def problem(self, reading: Any) -> cr.CopyrightRegression:
+        return cr.CopyrightRegression(
+            self.A, self.b, self.protected, self.gamma, self.w, reading=reading
+        )
+
+
+def _entries(shape: Any, low: float, high: float) -> st.SearchStrategy[np.ndarray]:
+    # Thirty-two bits: entries are varied but never so close that b - f is all rounding error.
+    return hnp.arrays(np.float64, shape, elements=st.floats(low, high, width=32))
+
+
+@st.composite
+def draws(draw: st.DrawFn, *, min_w: float = 0.0) -> Draw:
+    """Instances with the awkward cases mixed in: see the kinds below."""
+    n, d = draw(st.sampled_from(SHAPES))
+    A = draw(_entries((n, d), -2, 2))
+    x = draw(_entries(d, -2, 2))
+    shape = draw(st.sampled_from(["plain", "equal rows", "zero column", "zero", "huge logits"]))
+    if shape == "equal rows":
+        A[1:] = A[0]
+    elif shape == "zero column":
+        A[:, 0] = 0
+    elif shape == "zero":
+        A[:] = 0
+    elif shape == "huge logits":
+        largest = np.abs(A @ x).max()
+        A *= 1e3 / largest if largest > 1e-3 else 1
+    target = draw(st.sampled_from(["simplex", "one-hot", "equal to f", "any"]))
+    if target == "simplex":
+        b = draw(_entries(n, 0, 1)) + 2.0**-10
+        b /= b.sum()
+    elif target == "one-hot":
+        b = np.eye(n)[draw(st.integers(0, n - 1))]
+    elif target == "equal to f":
+        e = np.exp(A @ x - (A @ x).max())
+        b = e / e.sum()
+    else:
+        b = draw(_entries(n, -1, 1))
+    n1 = draw(st.sampled_from([1, n - 1, max(1, n // 2)]))
+    protected = np.zeros(n, bool)
+    protected[draw(st.permutations(range(n)))[:n1]] = True
+    gamma = draw(st.sampled_from([0.0, 1e-3, 0.1, 1.0]))
+    w = np.abs(draw(_entries(n, 0, 1))) + max(min_w, 2.0**-10)
+    return Draw(A, b, protected, gamma, w, x)
+
+
+def random_problem(
+    seed: int, n: int, d: int, *, reading: str = "joint", w: float = 1.0, gamma: float = 0.1, **kw: Any
+) -> cr.CopyrightRegression:
+    """A generic instance with b on the simplex and a third of the rows protected."""
+    rng = np.random.default_rng(seed)
+    b = rng.dirichlet(np.full(n, 0.3))
+    return cr.CopyrightRegression(
+        rng.normal(size=(n, d)), b, max(1, n // 3), gamma=gamma, w=w, reading=reading, **kw
+    )
+
+
+def _sparse() -> cr.CopyrightRegression:
+    rng = np.random.default_rng(5)
+    A = scipy.sparse.random_array((40, 6), density=0.3, format="csr", rng=rng)
+    return cr.CopyrightRegression(A, rng.dirichlet(np.ones(40)), 10, gamma=0.1)
+
+
+def _ill_conditioned() -> cr.CopyrightRegression:
+    rng = np.random.default_rng(6)
+    A = rng.normal(size=(60, 4)) * np.array([1.0, 1e-3, 1e2, 1.0])
+    return cr.CopyrightRegression(A, rng.dirichlet(np.ones(60)), 20, gamma=0.1, w=0.5)
+
+
+def _rank_deficient() -> cr.CopyrightRegression:
+    rng = np.random.default_rng(7)
+    A = rng.normal(size=(20, 3))
+    A = np.concatenate([A, A[:, :1], np.zeros((20, 1))], axis=1)
+    return cr.CopyrightRegression(A, rng.dirichlet(np.ones(20)), 5, gamma=0.1)
+
+
+# Built when asked for: importing this module must not depend on configuration.
+PROBLEMS = {
+    "joint": lambda: random_problem(1, 30, 4),
+    "block": lambda: random_problem(2, 30, 4, reading="block"),
+    "softmax": lambda: cr.SoftmaxRegression(
+        np.random.default_rng(3).normal(size=(30, 4)),
+        np.random.default_rng(4).dirichlet(np.ones(30)),
+    ),
+    "barrier at zero": lambda: cr.CopyrightRegression(
+        np.eye(6), np.full(6, 1 / 6), 2, gamma=0.1, w=0.3
+    ),
+    "small w": lambda: random_problem(8, 30, 4, w=0.05, gamma=0.01),
+    "sparse": _sparse,
+    "ill-conditioned": _ill_conditioned,
+    "rank-deficient": _rank_deficient,
+    "one column": lambda: random_problem(9, 10, 1),
+}
+
+SOLVERS: dict[str, Any] = {
+    "newton": cr.TrustRegionNewton(),
+    "gradient-descent": cr.GradientDescent(),
+    "lbfgs": cr.Optax(optax.lbfgs()),
+    "adam": cr.Optax(optax.adam(0.02)),
+}

@@ -1,0 +1,416 @@
+"""Every solver on every problem, against SciPy and against the promises of `solve`."""
+
+import dataclasses
+import functools
+import itertools
+import subprocess
+import sys
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.optimize
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import copyreg_jax as cr
+from copyreg_jax import curvature
+from copyreg_jax.matrices import to_host
+from copyreg_jax.solvers import driver
+from copyreg_jax.solvers.state import small_gradient
+
+from ..registry import PROBLEMS, READINGS, SOLVERS, random_problem
+
+# First-order methods need too many steps there; that they say so is tested below.
+TOO_HARD = {
+    (problem, solver)
+    for problem in ("ill-conditioned", "small w", "barrier at zero")
+    for solver in ("gradient-descent", "adam")
+} | {("sparse", "gradient-descent")}
+
+
+@functools.cache
+def problem_of(name):
+    return PROBLEMS[name]()
+
+
+@pytest.mark.parametrize(
+    ("name", "solver"), [pair for pair in itertools.product(PROBLEMS, SOLVERS) if pair not in TOO_HARD]
+)
+def test_solves(name, solver):
+    problem = problem_of(name)
+    solution = cr.solve(problem, SOLVERS[solver])
+    assert solution.status is cr.Status.CONVERGED, solution
+    start = cr.solve(problem, SOLVERS[solver], max_steps=1).history.gradient_norm[0]
+    assert np.linalg.norm(problem.gradient(solution.x)) <= 1e-10 * (1 + start)
+    best = cr.solve(problem)
+    if name not in ("small w", "barrier at zero"):  # not convex: other minima, or saddle points
+        np.testing.assert_allclose(solution.value, best.value, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "solver"), sorted(TOO_HARD))
+def test_hard_problems_end_honestly(name, solver):
+    solution = cr.solve(problem_of(name), SOLVERS[solver], max_steps=300)
+    assert solution.status in (cr.Status.MAX_STEPS, cr.Status.CONVERGED)
+    assert solution.value <= solution.history.value[0]
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize(("seed", "n", "d"), [(0, 20, 1), (1, 100, 8), (2, 2000, 64)])
+def test_agrees_with_scipy_on_convex_instances(seed, n, d, reading):
+    problem = random_problem(seed, n, d, reading=reading, w=1.0 + seed, gamma=[0.01, 1.0, 0.1][seed])
+    ours = cr.solve(problem)
+    theirs = scipy.optimize.minimize(
+        lambda x: float(problem.value(x)),
+        np.asarray(ours.x) + 0.1 / np.sqrt(d),  # not our start, not our answer
+        jac=lambda x: np.asarray(problem.gradient(x)),
+        hess=lambda x: np.asarray(problem.hessian(x)),
+        method="trust-exact",
+        options={"gtol": 1e-12, "maxiter": 500},
+    )
+    assert np.abs(ours.x - theirs.x).max() <= 1e-7
+    at_zero = np.linalg.norm(problem.gradient(np.zeros(d)))
+    assert ours.gradient_norm <= 1e-10 * (1 + at_zero)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_newton_never_rises(name):
+    values = cr.solve(problem_of(name)).history.value
+    # Rounding of the sum of n positive terms, as allowed by the step's own test.
+    assert np.all(np.diff(values) <= 16 * 2.0**-52 * np.abs(values[:-1]))
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_gradient_descent_falls_by_what_it_promises(name):
+    problem = problem_of(name)
+    history = cr.solve(problem, cr.GradientDescent(), max_steps=200).history
+    assert np.all(np.diff(history.value) <= 4 * 2.0**-52 * np.abs(history.value[:-1]))
+    A = to_host(problem.A)
+    A = A.toarray() if scipy.sparse.issparse(A) else A
+    gram = np.linalg.norm(A, 2) ** 2
+    weighted = np.linalg.norm(np.asarray(problem.w)[:, None] * A, 2) ** 2
+    for k in range(min(20, len(history.value) - 1)):
+        bound = curvature.upper_bound(
+            history.value[k], problem.b, problem.gamma, problem.reading
+        )
+        promised = history.gradient_norm[k] ** 2 / (2 * (float(bound) * gram + weighted))
+        fall = history.value[k] - history.value[k + 1]
+        assert fall >= promised * (1 - 1e-9) - 8 * 2.0**-52 * history.value[k]
+
+
+def test_saddle_points_are_left_behind():
+    # Two equal protected rows: from a symmetric start, first-order methods keep the symmetry and
+    # end at a saddle point between two minima in which one of the two rows takes all.
+    problem = problem_of("barrier at zero")
+    saddle = cr.solve(problem, cr.GradientDescent())
+    assert saddle.status is cr.Status.CONVERGED
+    assert np.linalg.eigvalsh(problem.hessian(saddle.x))[0] < -1e-2
+    solution = cr.solve(problem, x0=saddle.x)
+    assert solution.status is cr.Status.CONVERGED
+    assert np.linalg.eigvalsh(problem.hessian(solution.x))[0] > 0
+    assert solution.value < saddle.value - 0.1
+
+
+def test_barrier_start_is_avoided_by_default_and_named_if_asked_for():
+    problem = problem_of("barrier at zero")
+    assert cr.solve(problem).status is cr.Status.CONVERGED
+    solution = cr.solve(problem, x0=np.zeros(6))
+    assert solution.status is cr.Status.NONFINITE
+    assert solution.num_steps == 0
+    with pytest.raises(cr.NotConvergedError, match="ell_1 = 0 < gamma at the start"):
+        solution.raise_for_status()
+
+
+def test_rescaled_columns_give_the_same_iterates():
+    problem = random_problem(3, 40, 5, w=0.2)
+    scale = 2.0 ** np.array([-20, 3, 0, 11, 30])
+    scaled = cr.CopyrightRegression(
+        problem.A * scale[None], problem.b, problem.protected, problem.gamma, problem.w
+    )
+    x0 = np.full(5, 0.1)
+    one, two = cr.solve(problem, x0=x0), cr.solve(scaled, x0=x0 / scale)
+    steps = min(len(one.history.value), len(two.history.value)) - 1
+    np.testing.assert_allclose(one.history.value[:steps], two.history.value[:steps], rtol=1e-12)
+    np.testing.assert_allclose(one.x, two.x * scale, rtol=1e-7)
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_newton_survives_anything_finite(seed):
+    """Logits of +-1e3, one-hot targets, no regularization to speak of: a typed status, never NaN."""
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(12, 4)) * 10.0 ** rng.uniform(-3, 3)
+    b = np.eye(12)[rng.integers(12)] if rng.random() < 0.5 else rng.dirichlet(np.full(12, 0.1))
+    problem = cr.CopyrightRegression(
+        A, b, int(rng.integers(1, 12)), gamma=10.0 ** rng.uniform(-4, 1), w=10.0 ** rng.uniform(-4, 1)
+    )
+    solution = cr.solve(problem, max_steps=300)
+    assert solution.status in (cr.Status.CONVERGED, cr.Status.STALLED)
+    assert np.isfinite(solution.value)
+    assert np.all(np.isfinite(solution.x))
+
+
+# Statuses: each is reached.
+
+
+def test_max_steps():
+    solution = cr.solve(problem_of("joint"), cr.Optax(optax.adam(1e-3)), max_steps=7)
+    assert solution.status is cr.Status.MAX_STEPS
+    assert solution.num_steps == 7
+    assert len(solution.history.value) == 8
+
+
+def test_stalled_where_float32_ends():
+    # The rows share an offset, so logits are rounded by far more than their differences allow.
+    rng = np.random.default_rng(0)
+    A = (rng.normal(size=(200, 3)) + 1e3).astype(np.float32)
+    problem = cr.SoftmaxRegression(A, rng.dirichlet(np.ones(200)).astype(np.float32))
+    solution = cr.solve(problem, rtol=3e-6)
+    assert solution.status is cr.Status.STALLED
+
+
+def test_nonfinite_start_keeps_the_start():
+    problem = cr.SoftmaxRegression(np.array([[1e200], [0.0]]), [0.5, 0.5])
+    solution = cr.solve(problem, x0=[1e200])
+    assert solution.status is cr.Status.NONFINITE
+    assert solution.x.tolist() == [1e200]
+
+
+def test_nonfinite_step_keeps_the_last_good_point():
+    problem = problem_of("joint")
+    solution = cr.solve(problem, cr.Optax(optax.sgd(1e308)), x0=np.full(4, 0.1))
+    assert solution.status is cr.Status.NONFINITE
+    assert np.all(np.isfinite(solution.x))
+    assert np.isfinite(solution.value)
+
+
+def test_interrupted_by_callback():
+    seen = []
+
+    def stop(progress):
+        seen.append(progress)
+        return progress.step >= 20
+
+    solution = cr.solve(problem_of("joint"), SOLVERS["adam"], callback=stop)
+    assert solution.status is cr.Status.INTERRUPTED
+    assert [p.step for p in seen] == [10, 20]
+    assert seen[-1].value == solution.history.value[-1]
+
+
+def test_started_at_the_solution():
+    problem = problem_of("joint")
+    x = cr.solve(problem, rtol=1e-13).x
+    again = cr.solve(problem, x0=x)
+    assert again.status is cr.Status.CONVERGED
+    assert again.num_steps <= 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Liar:
+    """Says it is done at once."""
+
+    default_max_steps: ClassVar[int] = 5
+    steps_per_call: ClassVar[int] = 1
+
+    def init(self, problem, state):
+        return state
+
+    def step(self, problem, state):
+        return state
+
+    def done(self, state, tolerance):
+        return jnp.asarray(True)
+
+
+def test_success_is_judged_on_the_host():
+    solution = cr.solve(problem_of("joint"), Liar())
+    assert solution.status is cr.Status.STALLED
+    assert not small_gradient(driver._start(problem_of("joint"), None, 1e-10, Liar())[0], 1e-10)
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x0": np.zeros(3)}, r"x0 has shape \(3,\); A has 4 columns"),
+        ({"x0": [0.0, np.nan, 0.0, 0.0]}, "x0 is nan at entry 1"),
+        ({"rtol": 0.0}, "rtol is 0.0; give a finite number > 0"),
+        ({"rtol": -1.0}, "rtol is -1.0"),
+        ({"rtol": np.nan}, "rtol is nan"),
+        ({"rtol": 1e-16}, "rtol = 1e-16 can't be reached in float64"),
+        ({"max_steps": 0}, "max_steps is 0; give an integer >= 1"),
+        ({"max_steps": 2.5}, "max_steps is 2.5"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(cr.InputError, match=message):
+        cr.solve(problem_of("joint"), **arguments)
+
+
+def test_callback_is_refused_where_it_could_not_be_called():
+    with pytest.raises(cr.InputError, match="callback can't be called under jit"):
+        jax.jit(lambda p: cr.solve(p, callback=print))(problem_of("joint"))
+
+
+# Transformations, counts, compilations.
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+def test_jit_equals_host(solver):
+    problem = problem_of("joint")
+    host = cr.solve(problem, SOLVERS[solver])
+    traced = jax.jit(lambda p: cr.solve(p, SOLVERS[solver]))(problem)
+    assert int(traced.status) == cr.Status.CONVERGED
+    assert traced.history is None
+    assert int(traced.num_steps) == host.num_steps
+    np.testing.assert_allclose(traced.x, host.x, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(traced.ell_1, host.ell_1, rtol=1e-12)
+    np.testing.assert_allclose(traced.protected_mass, host.protected_mass, rtol=1e-12)
+    assert traced.direction == host.direction
+
+
+def test_vmap_equals_loop():
+    problem = problem_of("joint")
+    gammas = jnp.array([0.0, 0.01, 0.1, 1.0])
+
+    def one(gamma):
+        return cr.solve(problem.replace(gamma=gamma))
+
+    batch = jax.vmap(one)(gammas)
+    assert batch.status.tolist() == [cr.Status.CONVERGED] * 4
+    assert batch.raise_for_status() is batch
+    for k, gamma in enumerate(gammas):
+        alone = one(gamma)
+        np.testing.assert_allclose(batch.x[k], alone.x, rtol=1e-10, atol=1e-12)
+        assert batch.direction[k] == alone.direction
+
+
+def test_traced_statuses_are_arrays_and_nothing_is_raised():
+    problem = problem_of("barrier at zero")
+    batch = jax.vmap(lambda x0: cr.solve(problem, x0=x0, max_steps=60))(
+        jnp.stack([jnp.zeros(6), jnp.arange(6.0), jnp.full(6, jnp.nan)])
+    )
+    assert batch.status.tolist() == [
+        cr.Status.NONFINITE, cr.Status.CONVERGED, cr.Status.NONFINITE,
+    ]  # fmt: skip
+
+
+class Counting(cr.CopyrightRegression):
+    """Counts, at run time, how often each function is really evaluated."""
+
+    seen: ClassVar[dict[str, int]] = {}
+
+    def _note(self, name):
+        def add():
+            Counting.seen[name] = Counting.seen.get(name, 0) + 1
+
+        jax.debug.callback(add)
+
+    def value(self, x):
+        self._note("value")
+        return super().value(x)
+
+    def value_and_gradient(self, x):
+        self._note("value_and_gradient")
+        return super().value_and_gradient(x)
+
+    def hessian(self, x):
+        self._note("hessian")
+        return super().hessian(x)
+
+
+jax.tree_util.register_pytree_node_class(Counting)
+
+
+@pytest.mark.parametrize("start", ["given", "default"])
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "adam"])
+def test_counts_are_true(solver, start):
+    plain = problem_of("small w")
+    problem = Counting(plain.A, plain.b, plain.protected, plain.gamma, plain.w)
+    Counting.seen = {}
+    x0 = np.full(4, 3.0) if start == "given" else None
+    solution = cr.solve(problem, SOLVERS[solver], x0, max_steps=25)
+    jax.effects_barrier()
+    seen = Counting.seen
+    both, trials = seen["value_and_gradient"], seen.get("value", 0)
+    # The default start compares values, of shifted logits; line-search trials take both.
+    extra = len(driver._START_SHIFTS) if start == "default" else 0
+    assert solution.num_values == both + trials + extra
+    assert solution.num_gradients == both + trials
+    assert solution.num_hessians == seen.get("hessian", 0)
+    assert solution.num_hvps == 0
+    if solver == "newton":
+        assert solution.num_hessians <= solution.num_steps + 1
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
+    first, second = (random_problem(seed, 17, 3) for seed in (0, 1))
+    cr.solve(first, SOLVERS[solver], max_steps=3)
+    before = driver._start._cache_size(), driver._advance._cache_size()
+    with jax.log_compiles(), _no_compilation():
+        cr.solve(second, SOLVERS[solver], max_steps=4, rtol=1e-9)
+    # Equal solvers share the program, whichever object they are.
+    if solver == "newton":
+        cr.solve(second, cr.TrustRegionNewton())
+    assert (driver._start._cache_size(), driver._advance._cache_size()) == before
+
+
+class _no_compilation:
+    """Fails if JAX logs a compilation."""
+
+    def __enter__(self):
+        import logging
+
+        self.records = []
+        self.handler = logging.Handler()
+        self.handler.emit = lambda record: self.records.append(record.getMessage())
+        self.logger = logging.getLogger("jax")
+        self.logger.addHandler(self.handler)
+
+    def __exit__(self, *error):
+        self.logger.removeHandler(self.handler)
+        compiled = [text for text in self.records if "Compiling" in text]
+        assert not compiled, compiled
+
+
+def test_data_are_arguments_not_constants():
+    problem = random_problem(0, 500, 3)
+    state, tolerance = driver._start(problem, None, 1e-10, cr.TrustRegionNewton())
+    text = driver._advance.lower(problem, state, tolerance, 9, cr.TrustRegionNewton()).as_text()
+    assert "dense<\"0x" not in text  # large literals are printed as hex blobs
+    assert len(text) < 200_000
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_float32_without_64_bit_mode(solver):
+    code = (
+        "import numpy as np, warnings, copyreg_jax as cr, optax\n"
+        "warnings.simplefilter('error')\n"
+        "rng = np.random.default_rng(0)\n"
+        "A = rng.normal(size=(30, 4)).astype(np.float32)\n"
+        "b = rng.dirichlet(np.ones(30)).astype(np.float32)\n"
+        "solvers = {'newton': None, 'gradient-descent': cr.GradientDescent(),\n"
+        "    'lbfgs': cr.Optax(optax.lbfgs()), 'adam': cr.Optax(optax.adam(0.02))}\n"
+        f"s = cr.solve(cr.CopyrightRegression(A, b, 10), solvers[{solver!r}])\n"
+        "print(s.status.name, s.x.dtype, type(s.value).__name__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["CONVERGED", "float32", "float"]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_float32_with_64_bit_mode_stays_float32(solver):
+    full = problem_of("joint")
+    A, b, w = (np.asarray(array, np.float32) for array in (full.A, full.b, full.w))
+    problem = cr.CopyrightRegression(A, b, full.protected, full.gamma.astype(np.float32), w)
+    solution = cr.solve(problem, SOLVERS[solver])
+    assert solution.x.dtype == np.float32
+    assert solution.status is cr.Status.CONVERGED
+    np.testing.assert_allclose(solution.x, cr.solve(full).x, atol=2e-3)

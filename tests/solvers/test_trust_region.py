@@ -1,0 +1,56 @@
+"""The subproblem of the trust-region method, solved exactly in every case."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from copyreg_jax.solvers.trust_region import _subproblem
+
+
+def model(lam, q, s):
+    return np.dot(q, s) + 0.5 * np.dot(lam, s * s)
+
+
+@given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["convex", "indefinite", "hard", "flat"]))
+def test_no_point_of_the_region_is_better(seed, kind):
+    rng = np.random.default_rng(seed)
+    d = 5
+    lam = np.sort(rng.normal(size=d) * 10.0 ** rng.uniform(-3, 3))
+    if kind == "convex":
+        lam = np.abs(lam)
+        lam.sort()
+    q = rng.normal(size=d) * 10.0 ** rng.uniform(-3, 3)
+    if kind == "hard":
+        q[0] = 0.0
+    if kind == "flat":
+        lam = np.sort(np.abs(lam))
+        lam[:2], q[:2] = 0.0, 0.0
+    radius = 10.0 ** rng.uniform(-2, 2)
+    s, decrease = (np.asarray(v) for v in _subproblem(jnp.asarray(lam), jnp.asarray(q), radius))
+    assert np.linalg.norm(s) <= radius * (1 + 1e-6)
+    np.testing.assert_allclose(decrease, -model(lam, q, s), rtol=1e-9, atol=1e-12)
+    # Global optimality (More and Sorensen): (diag(lam) + shift) s = -q with lam + shift >= 0 and
+    # shift (radius - |s|) = 0. Take the shift that the largest component implies.
+    i = np.argmax(np.abs(s))
+    shift = max(-q[i] / s[i] - lam[i], 0.0)
+    size = np.abs(q).max() + (np.abs(lam).max() + shift) * np.abs(s).max()
+    assert np.abs((lam + shift) * s + q).max() <= 1e-6 * size
+    assert lam[0] + shift >= -1e-6 * (np.abs(lam).max() + shift)
+    if np.linalg.norm(s) < radius * (1 - 1e-6):
+        assert shift <= 1e-6 * np.abs(lam).max()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_goes_downhill_along_negative_curvature(sign):
+    s, decrease = _subproblem(jnp.array([-1.0, 2.0]), jnp.array([sign * 1e-300, 0.0]), 3.0)
+    assert abs(s[0]) == 3.0
+    assert np.sign(s[0]) == -sign
+    assert decrease == 4.5
+
+
+def test_zero_model():
+    s, decrease = _subproblem(jnp.zeros(3), jnp.zeros(3), 1.0)
+    assert s.tolist() == [0.0, 0.0, 0.0]
+    assert decrease == 0

@@ -1,0 +1,154 @@
+"""Closed-form derivatives against automatic differentiation, and the curvature bound."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import copyreg_jax as cr
+from copyreg_jax import curvature, objective
+
+from .registry import PROBLEMS, READINGS, draws, random_problem
+
+
+@jax.jit
+def by_autodiff(problem, x, v):
+    gradient = jax.grad(problem.value)
+    return gradient(x), jax.hessian(problem.value)(x), jax.jvp(gradient, (x,), (v,))[1]
+
+
+@jax.jit
+def by_closed_form(problem, x, v):
+    return problem.gradient(x), problem.hessian(x), problem.hvp(x, v)
+
+
+def sizes(problem, x):
+    """Sizes of the terms whose sums gradient and Hessian are: what rounding is relative to.
+
+    grad phi_t = f * (tc - <f, tc>), and its derivative, are sums of terms of these sizes. Where they
+    cancel, neither the closed form nor automatic differentiation can be more accurate than this.
+    """
+    A, b, w = (np.abs(np.asarray(array)) for array in (problem.A, problem.b, problem.w))
+    mask, gamma = np.asarray(problem.protected), float(problem.gamma)
+    f, c = np.asarray(problem.f(x)), np.abs(np.asarray(problem.c(x)))
+    f_1, c_1 = f, np.where(mask, c, 0)
+    if problem.reading == "block":
+        terms = (problem.logits(x), problem.b, problem.protected, "block")
+        f_1, c_1 = np.asarray(objective.f_1(terms[0], terms[2], "block")), np.abs(objective.c_1(*terms))
+    loss = np.float64(problem.ell_1(x))
+    with np.errstate(all="ignore"):
+        slope = 2 * gamma / loss**2 if gamma else 0.0
+        kappa = 4 * slope / loss if gamma else 0.0
+    if not np.isfinite(kappa):  # ell_1 < 1e-100, from b = f up to rounding
+        return np.inf, np.inf
+    g, g_1 = f * (c + f @ c), f_1 * (c_1 + f_1 @ c_1)
+    gradient = (g + slope * g_1 + w**2 * np.abs(np.asarray(problem.logits(x)))) @ A
+    H = A.T @ ((w**2)[:, None] * A) + kappa * np.outer(g_1 @ A, g_1 @ A)
+    for softmax, weights in ((f, f * (f + c + f @ c)), (f_1, slope * f_1 * (f_1 + c_1 + f_1 @ c_1))):
+        rows = A + softmax @ A
+        H = H + rows.T @ (weights[:, None] * rows)
+    return gradient.max(), H.max()
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@settings(max_examples=400)
+@given(draw=draws(), direction=st.integers(0, 2**32 - 1))
+def test_closed_forms_equal_autodiff(draw, direction, reading):
+    problem = draw.problem(reading)
+    v = np.random.default_rng(direction).normal(size=problem.d)
+    closed, auto = by_closed_form(problem, draw.x, v), by_autodiff(problem, draw.x, v)
+    if not np.isfinite(problem.value(draw.x)):
+        assert problem.ell_1(draw.x) == 0  # on the barrier, and nowhere else
+        return
+    size_g, size_H = sizes(problem, draw.x)
+    scales = (size_g, size_H, size_H * np.abs(v).sum())
+    for mine, theirs, scale in zip(closed, auto, scales, strict=True):
+        if np.all(np.isfinite(theirs)):  # b = f up to rounding: 1/ell_1^3 overflows
+            assert np.all(np.isfinite(mine))
+            floor = 64 * 2.0**-52 * scale
+            assert np.abs(mine - theirs).max() <= 1e-12 * np.abs(theirs).max() + floor
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("seed", range(20))
+def test_relative_to_the_derivative_itself_on_generic_instances(seed, reading):
+    problem = random_problem(seed, 50, 6, reading=reading)
+    rng = np.random.default_rng(seed)
+    x, v = rng.normal(size=6), rng.normal(size=6)
+    closed, auto = by_closed_form(problem, x, v), by_autodiff(problem, x, v)
+    for mine, theirs in zip(closed, auto, strict=True):
+        assert np.abs(mine - theirs).max() <= 1e-12 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_hessian_is_symmetric_and_is_what_hvp_multiplies_by(name):
+    problem = PROBLEMS[name]()
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=problem.d)
+    H = problem.hessian(x)
+    assert np.array_equal(H, H.T)
+    columns = np.stack([problem.hvp(x, e) for e in np.eye(problem.d)])
+    np.testing.assert_allclose(columns, H, rtol=0, atol=1e-13 * np.abs(H).max())
+
+
+def test_no_cancellation_where_rows_share_an_offset_or_softmax_is_one_hot():
+    # A large common offset of the rows does not change the softmax part of the Hessian.
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(20, 3)), rng.dirichlet(np.ones(20))
+    with pytest.warns(cr.NotCoerciveWarning):
+        near, far = (cr.SoftmaxRegression(A + shift, b, w=0.0) for shift in (0.0, 2.0**20))
+    x = rng.normal(size=3)
+    # The entries of A + 2^20 are rounded by 2^-33, and that is all that is lost but a factor.
+    np.testing.assert_allclose(far.hessian(x), near.hessian(x), rtol=0, atol=2.0**-33 * 2.0**8)
+    with pytest.warns(cr.NotCoerciveWarning):
+        steep = cr.SoftmaxRegression(np.array([[40.0], [0.0]]), [0.0, 1.0], w=0.0)
+    f = np.exp(-40.0)
+    # L = (1 - f)^2 in terms of the small f, so L'' = 1600 (-2 f + O(f^2)): no digit is lost.
+    np.testing.assert_allclose(float(steep.hessian([1.0])[0, 0]), -3200 * f, rtol=1e-13)
+
+
+@settings(max_examples=300)
+@given(seed=st.integers(0, 2**32 - 1), reading=st.sampled_from(READINGS))
+def test_curvature_bound_holds_on_the_sublevel_set(seed, reading):
+    rng = np.random.default_rng(seed)
+    n, scale = 8, 10.0 ** rng.uniform(-2, 1)
+    problem = cr.CopyrightRegression(
+        np.eye(n), rng.dirichlet(np.full(n, 0.3)), int(rng.integers(1, n)),
+        gamma=10.0 ** rng.uniform(-3, 0), w=0.0 + 1e-9, reading=reading,
+    )  # fmt: skip
+    x = scale * rng.normal(size=n)
+    value = problem.value(x)
+    bound = curvature.upper_bound(value, problem.b, problem.gamma, reading)
+    assert np.linalg.eigvalsh(problem.hessian(x))[-1] <= bound
+
+
+def test_second_derivative_of_softmax_has_one_norm_at_most_half():
+    """The constant behind the bound, attacked by ascent from many starts."""
+
+    def one_norm(parameters):
+        logits, v = parameters
+        f, v = jax.nn.softmax(logits), v / jnp.linalg.norm(v)
+        centered = v - f @ v
+        return jnp.sum(jnp.abs(f * (centered**2 - f @ centered**2)))
+
+    ascent = jax.jit(
+        jax.vmap(
+            lambda start: jax.lax.fori_loop(
+                0, 300, lambda _, p: p + 0.3 * jax.grad(one_norm)(p), start
+            )
+        )
+    )
+    starts = jnp.asarray(np.random.default_rng(0).normal(size=(500, 2, 5)) * 2)
+    reached = jax.vmap(one_norm)(ascent(starts))
+    assert jnp.max(reached) <= curvature.MAX_SECOND_DERIVATIVE
+    assert jnp.max(reached) > 0.35  # the search did find something near the extreme
+
+
+def test_nothing_n_by_n_is_formed():
+    n = 20_000  # n x n would be 3.2 GB
+    problem = random_problem(0, n, 2)
+    text = jax.jit(lambda p, x: p.hessian(x)).lower(problem, jnp.zeros(2)).as_text()
+    assert f"{n}x{n}" not in text
+    assert f"{n}x2" in text

@@ -1,0 +1,75 @@
+"""What importing does, and does not do."""
+
+import subprocess
+import sys
+
+import pytest
+
+import copyreg_jax as cr
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import copyreg_jax",
+        "import copyreg_jax.cli",
+        "import copyreg_jax.certify.check",
+        "import copyreg_jax as cr; dir(cr); cr.__version__; cr.check; cr.Verdict; cr.InputError",
+    ],
+)
+def test_starts_without_jax(statement):
+    assert run(f"{statement}; import sys; print('jax' in sys.modules)") == "False"
+
+
+def test_checker_needs_numpy_and_flint_alone():
+    code = (
+        "import copyreg_jax.certify.check, sys\n"
+        "print(sorted({'jax', 'scipy', 'optax', 'jaxtyping', 'rich', 'typer'} & set(sys.modules)))"
+    )
+    assert run(code) == "[]"
+
+
+def test_importing_every_public_name_starts_no_backend_and_keeps_the_configuration():
+    code = (
+        "import copyreg_jax as cr, jax\n"
+        "from jax._src import xla_bridge\n"
+        "[getattr(cr, name) for name in cr.__all__]\n"
+        "print(xla_bridge.backends_are_initialized(), jax.config.jax_enable_x64)"
+    )
+    assert run(code) == "False False"
+
+
+def test_public_names_are_those_declared_for_type_checkers():
+    import ast
+    import inspect
+
+    tree = ast.parse(inspect.getsource(cr))
+    declared = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("copyreg_jax")
+        for alias in node.names
+    }
+    assert declared | {"__version__"} == set(cr.__all__)
+    assert all(getattr(cr, name) is not None for name in cr.__all__)
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = cr.nonsense
+
+
+def test_certify_can_be_called_whatever_was_imported_first():
+    code = (
+        "import copyreg_jax.certify.check\n"
+        "import copyreg_jax as cr, inspect\n"
+        "p = cr.CopyrightRegression([[1.0], [0.0], [0.0]], [0.6, 0.2, 0.2], 1)\n"
+        "print(cr.certify(p, [-1.0]).verdict.name, *inspect.signature(cr.certify).parameters)"
+    )
+    assert run(code) == "CERTIFIED problem x tau eps_2"

@@ -1,0 +1,203 @@
+"""The door: what is taken, what is turned away and with which words."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+from jax.experimental.sparse import BCOO
+
+import copyreg_jax as cr
+
+A = np.arange(8.0).reshape(4, 2) / 8
+B = np.full(4, 0.25)
+
+
+def make(**changes):
+    arguments = {"A": A, "b": B, "protected": 1, "gamma": 0.1, "w": 1.0, **changes}
+    return cr.CopyrightRegression(**arguments)
+
+
+def with_entry(array, index, value):
+    changed = np.array(array, float)
+    changed[index] = value
+    return changed
+
+
+BAD = {
+    "nan in A": ({"A": with_entry(A, (2, 1), np.nan)}, r"A is nan at row 2, column 1"),
+    "inf in A": ({"A": with_entry(A, (0, 0), np.inf)}, r"A is inf at row 0, column 0"),
+    "nan in sparse A": (
+        {"A": scipy.sparse.csr_array(with_entry(A, (3, 1), np.nan))},
+        r"A is nan at row 3, column 1",
+    ),
+    "nan in b": ({"b": with_entry(B, 3, np.nan)}, r"b is nan at row 3"),
+    "inf in w": ({"w": with_entry(B, 1, -np.inf)}, r"w is -inf at row 1"),
+    "nan as scalar w": ({"w": np.nan}, r"w is nan at row 0"),
+    "A is a vector": ({"A": B}, r"A has shape \(4,\); give \(n, d\)"),
+    "A without rows": ({"A": np.ones((0, 2))}, r"A has shape \(0, 2\).*n >= 1"),
+    "A without columns": ({"A": np.ones((4, 0))}, r"A has shape \(4, 0\).*d >= 1"),
+    "A of words": ({"A": [["a", "b"]]}, r"A has dtype <U1; give real numbers"),
+    "ragged A": ({"A": [[1.0], [1.0, 2.0]]}, r"A is not a numeric array"),
+    "complex A": ({"A": A + 0j}, r"A has dtype complex128"),
+    "half precision": ({"A": jnp.asarray(A, jnp.float16)}, r"A has dtype float16; use float32"),
+    "long double": ({"A": A.astype(np.longdouble)}, r"A has dtype .*128"),
+    "b too short": ({"b": B[:3]}, r"b has shape \(3,\); A has 4 rows, so give shape \(4,\)"),
+    "b a scalar": ({"b": 0.5}, r"b has shape \(\)"),
+    "w too long": ({"w": np.ones(5)}, r"w has shape \(5,\); A has 4 rows, so give one number or"),
+    "no row protected": ({"protected": np.zeros(4, bool)}, r"protected is empty"),
+    "all rows protected": ({"protected": np.ones(4, bool)}, r"protected marks all 4 rows"),
+    "no index": ({"protected": np.array([], int)}, r"protected is empty"),
+    "all indices": ({"protected": [0, 1, 2, 3]}, r"protected marks all 4 rows"),
+    "n1 = 0": ({"protected": 0}, r"protected = 0 rows of 4; give 1 <= n1 <= 3"),
+    "n1 < 0": ({"protected": -1}, r"protected = -1 rows of 4"),
+    "n1 = n": ({"protected": 4}, r"protected = 4 rows of 4"),
+    "index too large": ({"protected": [0, 4]}, r"protected\[1\] = 4 is outside the rows 0..3"),
+    "negative index": ({"protected": [-1]}, r"protected\[0\] = -1 is outside"),
+    "index twice": ({"protected": [1, 1]}, r"protected names a row twice"),
+    "float mask": ({"protected": np.array([1.0, 0, 0, 0])}, r"protected has dtype float64.*mask"),
+    "mask too short": ({"protected": np.array([True, False])}, r"protected has dtype bool and shape"),
+    "a bool": ({"protected": True}, r"protected has dtype bool and shape \(\)"),
+    "gamma < 0": ({"gamma": -0.1}, r"gamma is -0.1; give a finite number >= 0"),
+    "gamma nan": ({"gamma": np.nan}, r"gamma is nan"),
+    "gamma inf": ({"gamma": np.inf}, r"gamma is inf"),
+    "gamma a vector": ({"gamma": B}, r"gamma has shape \(4,\); give one number"),
+    "no such reading": ({"reading": "both"}, r"reading is 'both'; choose one of joint, block"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named(name):
+    changes, message = BAD[name]
+    with pytest.raises(cr.InputError, match=message) as caught:
+        make(**changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "protected", [2, np.int64(2), [0, 1], np.array([1, 0]), np.array([True, True, False, False])]
+)
+def test_protected_in_all_its_forms(protected):
+    problem = make(protected=protected)
+    assert problem.protected.tolist() == [True, True, False, False]
+    assert problem.n1 == 2
+
+
+def test_integers_and_lists_become_the_default_float():
+    problem = cr.CopyrightRegression([[1, 0], [0, 1]], [1, 0], 1, gamma=1, w=1)
+    assert problem.dtype == np.float64
+    assert problem.w.shape == (2,)
+
+
+def test_dtypes_are_promoted_never_rounded():
+    single = np.float32
+    problem = cr.CopyrightRegression(A.astype(single), B.astype(single), 1)
+    assert {problem.dtype, problem.gamma.dtype} == {np.dtype(single)}
+    assert cr.CopyrightRegression(A.astype(single), B, 1).dtype == np.float64
+    assert cr.CopyrightRegression(A.astype(single), B.tolist(), 1).dtype == np.float32
+
+
+def test_point_of_wrong_shape():
+    with pytest.raises(cr.InputError, match=r"x has shape \(3,\); A has 2 columns"):
+        make().value(np.ones(3))
+    with pytest.raises(cr.InputError, match=r"v has shape \(1,\)"):
+        make().hvp(np.ones(2), np.ones(1))
+
+
+def test_callers_arrays_are_left_alone():
+    sparse = scipy.sparse.csr_array((np.ones(3), [1, 0, 1], [0, 3]), shape=(1, 2))
+    before = sparse.data.copy(), sparse.indices.copy()
+    with pytest.raises(cr.InputError):
+        cr.CopyrightRegression(sparse, [1.0], 1)
+    assert np.array_equal(sparse.data, before[0])
+    assert np.array_equal(sparse.indices, before[1])
+
+
+def test_weights_that_leave_a_direction_free_are_said():
+    two = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
+    b = np.full(3, 1 / 3)
+    with pytest.warns(cr.NotCoerciveWarning, match=r"w is zero on 1 rows, which leaves 1 direction"):
+        cr.SoftmaxRegression(two, b, w=[0.0, 1.0, 1.0])
+    with pytest.warns(cr.NotCoerciveWarning, match="2 direction"):
+        cr.SoftmaxRegression(scipy.sparse.csr_array(two), b, w=0.0)
+    # Not said where the other rows regularize that direction too: warnings are errors here.
+    cr.SoftmaxRegression(two, b, w=[1.0, 0.0, 1.0])
+
+
+def test_pytree_round_trip_and_transformations():
+    problem = make(reading="block")
+    leaves, structure = jax.tree_util.tree_flatten(problem)
+    assert len(leaves) == 5
+    again = jax.tree_util.tree_unflatten(structure, leaves)
+    assert repr(again) == repr(problem)
+    x = jnp.array([0.3, -0.2])
+    values = jax.vmap(lambda gamma: make(gamma=gamma).value(x))(jnp.array([0.1, 0.2]))
+    assert values[0] == make(gamma=0.1).value(x)
+    assert jax.jit(lambda p: p.value(x))(problem) == problem.value(x)
+
+
+def test_repr_under_tracing():
+    seen = []
+
+    def look(gamma):
+        seen.append(repr(make(gamma=gamma)))
+        return gamma
+
+    jax.jit(look)(0.1)
+    assert seen == ["CopyrightRegression(n=4, d=2, reading='joint', traced)"]
+
+
+def test_traced_protected_must_be_a_mask():
+    mask = jnp.array([True, False, False, False])
+    assert jax.jit(lambda m: make(protected=m).ell_1(jnp.zeros(2)))(mask) >= 0
+    with pytest.raises(cr.InputError, match="traced protected must be a boolean mask"):
+        jax.jit(lambda m: make(protected=m).ell_1(jnp.zeros(2)))(jnp.array([1, 0, 0, 0]))
+
+
+def test_replace_keeps_the_rest():
+    problem = make(reading="block").replace(gamma=0.5, w=2.0)
+    assert float(problem.gamma) == 0.5
+    assert problem.w.tolist() == [2.0] * 4
+    assert problem.reading == "block"
+    assert problem.replace(reading="joint").reading == "joint"
+
+
+def test_sparse_and_dense_are_the_same_problem():
+    rng = np.random.default_rng(0)
+    dense = np.where(rng.random((30, 70)) < 0.1, rng.normal(size=(30, 70)), 0)
+    b, x, v = rng.dirichlet(np.ones(30)), rng.normal(size=70), rng.normal(size=70)
+    unsorted = BCOO.fromdense(dense)
+    unsorted = BCOO((unsorted.data[::-1], unsorted.indices[::-1]), shape=dense.shape)
+    reference = cr.CopyrightRegression(dense, b, 10)
+    for A in (scipy.sparse.csr_array(dense), scipy.sparse.coo_matrix(dense), unsorted):
+        problem = cr.CopyrightRegression(A, b, 10)
+        for name, arguments in (("value", (x,)), ("gradient", (x,)), ("hessian", (x,)), ("hvp", (x, v))):
+            np.testing.assert_allclose(
+                getattr(problem, name)(*arguments),
+                getattr(reference, name)(*arguments),
+                rtol=1e-12,
+                atol=1e-12,
+            )
+
+
+def test_float64_data_without_64_bit_mode_is_refused_with_the_line_to_add():
+    code = (
+        "import numpy as np, copyreg_jax as cr\n"
+        "try: cr.CopyrightRegression(np.ones((3, 1)), [1.0, 0, 0], 1)\n"
+        "except cr.PrecisionError as error: print(error)\n"
+        "p = cr.CopyrightRegression(np.ones((3, 1), np.float32), [1.0, 0, 0], 1)\n"
+        "print(p.dtype)\n"
+        "try: cr.solve(p, rtol=1e-9)\n"
+        "except cr.PrecisionError as error: print(error)"
+    )
+    lines = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert lines[0].startswith("A is float64, but JAX's 64-bit mode is off")
+    assert 'jax.config.update("jax_enable_x64", True)' in lines[0]
+    assert lines[1] == "float32"
+    assert lines[2].startswith("rtol = 1e-09 can't be reached in float32, where the smallest is 1.9e-06")
+    assert 'jax.config.update("jax_enable_x64", True)' in lines[2]
