@@ -1,4 +1,4 @@
-"""Problems and solvers that every general test runs over, and the strategies that draw instances."""
+"""Problems and solvers that every general test runs over, and the strategy of instances."""
 
 from __future__ import annotations
 
@@ -75,7 +75,14 @@ def draws(draw: st.DrawFn, *, min_w: float = 0.0) -> Draw:
 
 
 def random_problem(
-    seed: int, n: int, d: int, *, reading: str = "joint", w: float = 1.0, gamma: float = 0.1, **kw: Any
+    seed: int,
+    n: int,
+    d: int,
+    *,
+    reading: str = "joint",
+    w: float = 1.0,
+    gamma: float = 0.1,
+    **kw: Any,
 ) -> cr.CopyrightRegression:
     """A generic instance with b on the simplex and a third of the rows protected."""
     rng = np.random.default_rng(seed)

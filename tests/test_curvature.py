@@ -27,16 +27,19 @@ def by_closed_form(problem, x, v):
 def sizes(problem, x):
     """Sizes of the terms whose sums gradient and Hessian are: what rounding is relative to.
 
-    grad phi_t = f * (tc - <f, tc>), and its derivative, are sums of terms of these sizes. Where they
-    cancel, neither the closed form nor automatic differentiation can be more accurate than this.
+    grad phi_t = f * (tc - <f, tc>), and its derivative, are sums of terms of these sizes. Where
+    they cancel, neither the closed form nor automatic differentiation can be more accurate.
     """
-    A, b, w = (np.abs(np.asarray(array)) for array in (problem.A, problem.b, problem.w))
+    A, w = (np.abs(np.asarray(array)) for array in (problem.A, problem.w))
     mask, gamma = np.asarray(problem.protected), float(problem.gamma)
     f, c = np.asarray(problem.f(x)), np.abs(np.asarray(problem.c(x)))
     f_1, c_1 = f, np.where(mask, c, 0)
     if problem.reading == "block":
         terms = (problem.logits(x), problem.b, problem.protected, "block")
-        f_1, c_1 = np.asarray(objective.f_1(terms[0], terms[2], "block")), np.abs(objective.c_1(*terms))
+        f_1, c_1 = (
+            np.asarray(objective.f_1(terms[0], terms[2], "block")),
+            np.abs(objective.c_1(*terms)),
+        )
     loss = np.float64(problem.ell_1(x))
     with np.errstate(all="ignore"):
         slope = 2 * gamma / loss**2 if gamma else 0.0
@@ -46,7 +49,10 @@ def sizes(problem, x):
     g, g_1 = f * (c + f @ c), f_1 * (c_1 + f_1 @ c_1)
     gradient = (g + slope * g_1 + w**2 * np.abs(np.asarray(problem.logits(x)))) @ A
     H = A.T @ ((w**2)[:, None] * A) + kappa * np.outer(g_1 @ A, g_1 @ A)
-    for softmax, weights in ((f, f * (f + c + f @ c)), (f_1, slope * f_1 * (f_1 + c_1 + f_1 @ c_1))):
+    for softmax, weights in (
+        (f, f * (f + c + f @ c)),
+        (f_1, slope * f_1 * (f_1 + c_1 + f_1 @ c_1)),
+    ):
         rows = A + softmax @ A
         H = H + rows.T @ (weights[:, None] * rows)
     return gradient.max(), H.max()

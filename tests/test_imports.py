@@ -53,7 +53,9 @@ def test_public_names_are_those_declared_for_type_checkers():
     declared = {
         alias.asname
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("copyreg_jax")
+        if isinstance(node, ast.ImportFrom)
+        and node.module
+        and node.module.startswith("copyreg_jax")
         for alias in node.names
     }
     assert declared | {"__version__"} == set(cr.__all__)

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,40 +9,8 @@ from hypothesis import given
 import copyreg_jax as cr
 from copyreg_jax import objective
 
+from .exact import transcription
 from .registry import READINGS, draws
-
-
-def transcription(draw, reading):
-    """The paper's definitions, word for word, in 200-bit arithmetic."""
-    with mpmath.workprec(200):
-        A, x = mpmath.matrix(draw.A.tolist()), mpmath.matrix(draw.x.tolist())
-        u = [sum((A[i, j] * x[j] for j in range(A.cols)), mpmath.mpf(0)) for i in range(A.rows)]
-        b = [mpmath.mpf(v) for v in draw.b.tolist()]
-        m = draw.protected.tolist()
-        top = max(u)
-        e = [mpmath.exp(v - top) for v in u]
-        f = [v / sum(e) for v in e]
-        f_1 = f
-        if reading == "block":
-            # Its own maximum: beside the largest logit of all rows these may underflow.
-            own = max(v for v, p in zip(u, m, strict=True) if p)
-            e = [mpmath.exp(v - own) for v in u]
-            total = sum(v for v, p in zip(e, m, strict=True) if p)
-            f_1 = [v / total for v in e]
-        ell = sum((fi - bi) ** 2 for fi, bi in zip(f, b, strict=True))
-        ell_1 = sum((fi - bi) ** 2 for fi, bi, p in zip(f_1, b, m, strict=True) if p)
-        reg = sum((mpmath.mpf(wi) * ui) ** 2 for wi, ui in zip(draw.w.tolist(), u, strict=True)) / 2
-        gamma = mpmath.mpf(draw.gamma)
-        protection = 0 if gamma == 0 else (gamma / ell_1 if ell_1 else mpmath.inf)
-        return {
-            "f": f,
-            "ell": ell,
-            "ell_1": ell_1,
-            "ell_2": ell - ell_1,
-            "l_reg": reg,
-            "l_copyright": ell / 2 + protection,
-            "value": ell / 2 + protection + reg,
-        }
 
 
 @pytest.mark.parametrize("reading", READINGS)

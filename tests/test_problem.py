@@ -59,7 +59,10 @@ BAD = {
     "negative index": ({"protected": [-1]}, r"protected\[0\] = -1 is outside"),
     "index twice": ({"protected": [1, 1]}, r"protected names a row twice"),
     "float mask": ({"protected": np.array([1.0, 0, 0, 0])}, r"protected has dtype float64.*mask"),
-    "mask too short": ({"protected": np.array([True, False])}, r"protected has dtype bool and shape"),
+    "mask too short": (
+        {"protected": np.array([True, False])},
+        r"protected has dtype bool and shape",
+    ),
     "a bool": ({"protected": True}, r"protected has dtype bool and shape \(\)"),
     "gamma < 0": ({"gamma": -0.1}, r"gamma is -0.1; give a finite number >= 0"),
     "gamma nan": ({"gamma": np.nan}, r"gamma is nan"),
@@ -119,7 +122,9 @@ def test_callers_arrays_are_left_alone():
 def test_weights_that_leave_a_direction_free_are_said():
     two = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
     b = np.full(3, 1 / 3)
-    with pytest.warns(cr.NotCoerciveWarning, match=r"w is zero on 1 rows, which leaves 1 direction"):
+    with pytest.warns(
+        cr.NotCoerciveWarning, match=r"w is zero on 1 rows, which leaves 1 direction"
+    ):
         cr.SoftmaxRegression(two, b, w=[0.0, 1.0, 1.0])
     with pytest.warns(cr.NotCoerciveWarning, match="2 direction"):
         cr.SoftmaxRegression(scipy.sparse.csr_array(two), b, w=0.0)
@@ -174,7 +179,12 @@ def test_sparse_and_dense_are_the_same_problem():
     reference = cr.CopyrightRegression(dense, b, 10)
     for A in (scipy.sparse.csr_array(dense), scipy.sparse.coo_matrix(dense), unsorted):
         problem = cr.CopyrightRegression(A, b, 10)
-        for name, arguments in (("value", (x,)), ("gradient", (x,)), ("hessian", (x,)), ("hvp", (x, v))):
+        for name, arguments in (
+            ("value", (x,)),
+            ("gradient", (x,)),
+            ("hessian", (x,)),
+            ("hvp", (x, v)),
+        ):
             np.testing.assert_allclose(
                 getattr(problem, name)(*arguments),
                 getattr(reference, name)(*arguments),
@@ -199,5 +209,7 @@ def test_float64_data_without_64_bit_mode_is_refused_with_the_line_to_add():
     assert lines[0].startswith("A is float64, but JAX's 64-bit mode is off")
     assert 'jax.config.update("jax_enable_x64", True)' in lines[0]
     assert lines[1] == "float32"
-    assert lines[2].startswith("rtol = 1e-09 can't be reached in float32, where the smallest is 1.9e-06")
+    assert lines[2].startswith(
+        "rtol = 1e-09 can't be reached in float32, where the smallest is 1.9e-06"
+    )
     assert 'jax.config.update("jax_enable_x64", True)' in lines[2]

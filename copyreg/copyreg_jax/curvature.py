@@ -6,8 +6,7 @@ For weights ``t`` (n,) let ``phi_t(u) = 0.5 sum_i t_i (f_i - b_i)^2``. With ``tc
     grad_u phi_t = f * (tc - <f, tc>)
     hess_u phi_t = P^T diag(s_t) P ,    s_t = f * (t * f + tc - <f, tc>)
 
-so that in x it is ``A^T hess_u A = sum_i s_i (a_i - abar)(a_i - abar)^T`` with the weighted mean
-row ``abar = A^T f``: a weighted, centered Gram matrix. ``ell`` is
+so that in x it is ``A^T hess_u A = sum_i s_i (a_i - abar)(a_i - abar)^T`` with the mean row ``abar = A^T f``: a weighted, centered Gram matrix. ``ell`` is
 ``2 phi_1``, and under the joint reading ``ell_1`` is ``2 phi_m`` for the protected mask ``m``. With
 ``k = 2 gamma / ell_1^2`` frozen and ``t = 1 - k m``::
 
@@ -16,7 +15,8 @@ row ``abar = A^T f``: a weighted, centered Gram matrix. ``ell`` is
 
 Under the block reading ``phi_m`` is the ``phi_1`` of the protected rows' own softmax, which gives a
 second pair ``(f_1, s_1)``. In u the Hessian is diagonal plus low rank: nothing n x n is formed.
-The printed forms of the paper (Definition 11, Lemma 12) differ; docs/theory/objective.md says where.
+The printed forms of the paper (Definition 11, Lemma 12) differ; docs/theory/objective.md says
+where.
 """
 
 from __future__ import annotations

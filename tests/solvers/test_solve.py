@@ -22,8 +22,7 @@ from copyreg_jax import curvature
 from copyreg_jax.matrices import to_host
 from copyreg_jax.solvers import driver
 from copyreg_jax.solvers.state import small_gradient
-
-from ..registry import PROBLEMS, READINGS, SOLVERS, random_problem
+from tests.registry import PROBLEMS, READINGS, SOLVERS, random_problem
 
 # First-order methods need too many steps there; that they say so is tested below.
 TOO_HARD = {
@@ -39,7 +38,8 @@ def problem_of(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "solver"), [pair for pair in itertools.product(PROBLEMS, SOLVERS) if pair not in TOO_HARD]
+    ("name", "solver"),
+    [pair for pair in itertools.product(PROBLEMS, SOLVERS) if pair not in TOO_HARD],
 )
 def test_solves(name, solver):
     problem = problem_of(name)
@@ -62,7 +62,9 @@ def test_hard_problems_end_honestly(name, solver):
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize(("seed", "n", "d"), [(0, 20, 1), (1, 100, 8), (2, 2000, 64)])
 def test_agrees_with_scipy_on_convex_instances(seed, n, d, reading):
-    problem = random_problem(seed, n, d, reading=reading, w=1.0 + seed, gamma=[0.01, 1.0, 0.1][seed])
+    problem = random_problem(
+        seed, n, d, reading=reading, w=1.0 + seed, gamma=[0.01, 1.0, 0.1][seed]
+    )
     ours = cr.solve(problem)
     theirs = scipy.optimize.minimize(
         lambda x: float(problem.value(x)),
@@ -94,9 +96,7 @@ def test_gradient_descent_falls_by_what_it_promises(name):
     gram = np.linalg.norm(A, 2) ** 2
     weighted = np.linalg.norm(np.asarray(problem.w)[:, None] * A, 2) ** 2
     for k in range(min(20, len(history.value) - 1)):
-        bound = curvature.upper_bound(
-            history.value[k], problem.b, problem.gamma, problem.reading
-        )
+        bound = curvature.upper_bound(history.value[k], problem.b, problem.gamma, problem.reading)
         promised = history.gradient_norm[k] ** 2 / (2 * (float(bound) * gram + weighted))
         fall = history.value[k] - history.value[k + 1]
         assert fall >= promised * (1 - 1e-9) - 8 * 2.0**-52 * history.value[k]
@@ -141,12 +141,16 @@ def test_rescaled_columns_give_the_same_iterates():
 @settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_newton_survives_anything_finite(seed):
-    """Logits of +-1e3, one-hot targets, no regularization to speak of: a typed status, never NaN."""
+    """Huge logits, one-hot targets, hardly any regularization: a typed status, never NaN."""
     rng = np.random.default_rng(seed)
     A = rng.normal(size=(12, 4)) * 10.0 ** rng.uniform(-3, 3)
     b = np.eye(12)[rng.integers(12)] if rng.random() < 0.5 else rng.dirichlet(np.full(12, 0.1))
     problem = cr.CopyrightRegression(
-        A, b, int(rng.integers(1, 12)), gamma=10.0 ** rng.uniform(-4, 1), w=10.0 ** rng.uniform(-4, 1)
+        A,
+        b,
+        int(rng.integers(1, 12)),
+        gamma=10.0 ** rng.uniform(-4, 1),
+        w=10.0 ** rng.uniform(-4, 1),
     )
     solution = cr.solve(problem, max_steps=300)
     assert solution.status in (cr.Status.CONVERGED, cr.Status.STALLED)
@@ -354,7 +358,7 @@ def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     first, second = (random_problem(seed, 17, 3) for seed in (0, 1))
     cr.solve(first, SOLVERS[solver], max_steps=3)
     before = driver._start._cache_size(), driver._advance._cache_size()
-    with jax.log_compiles(), _no_compilation():
+    with jax.log_compiles(), NoCompilation():
         cr.solve(second, SOLVERS[solver], max_steps=4, rtol=1e-9)
     # Equal solvers share the program, whichever object they are.
     if solver == "newton":
@@ -362,7 +366,7 @@ def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     assert (driver._start._cache_size(), driver._advance._cache_size()) == before
 
 
-class _no_compilation:
+class NoCompilation:
     """Fails if JAX logs a compilation."""
 
     def __enter__(self):
@@ -384,7 +388,7 @@ def test_data_are_arguments_not_constants():
     problem = random_problem(0, 500, 3)
     state, tolerance = driver._start(problem, None, 1e-10, cr.TrustRegionNewton())
     text = driver._advance.lower(problem, state, tolerance, 9, cr.TrustRegionNewton()).as_text()
-    assert "dense<\"0x" not in text  # large literals are printed as hex blobs
+    assert 'dense<"0x' not in text  # large literals are printed as hex blobs
     assert len(text) < 200_000
 
 

@@ -13,7 +13,9 @@ def model(lam, q, s):
     return np.dot(q, s) + 0.5 * np.dot(lam, s * s)
 
 
-@given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["convex", "indefinite", "hard", "flat"]))
+@given(
+    seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["convex", "indefinite", "hard", "flat"])
+)
 def test_no_point_of_the_region_is_better(seed, kind):
     rng = np.random.default_rng(seed)
     d = 5

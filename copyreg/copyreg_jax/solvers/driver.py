@@ -169,7 +169,9 @@ def _start(
     x = _default_start(problem) if x0 is None else x0
     value, gradient = problem.value_and_gradient(x)
     zero = jnp.zeros((), jnp.int32)
-    counts = Counts(zero, zero, zero, zero).add(values=1 if x0 is not None else 1 + len(_START_SHIFTS), gradients=1)
+    counts = Counts(zero, zero, zero, zero).add(
+        values=1 if x0 is not None else 1 + len(_START_SHIFTS), gradients=1
+    )
     state = solver.init(problem, State(x, value, gradient, zero, zero, counts, None))
     tolerance = rtol * (1 + jnp.linalg.norm(gradient))
     finite = jnp.isfinite(value) & jnp.isfinite(tolerance)

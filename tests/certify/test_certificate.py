@@ -1,0 +1,198 @@
+"""Certificates: sound against 200-bit arithmetic, honest about ties, strict about input."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import copyreg_jax as cr
+from copyreg_jax.certify import check as checker
+from tests.exact import ROUNDING, transcription
+from tests.registry import READINGS, draws, random_problem
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@settings(max_examples=300)
+@given(draw=draws())
+def test_enclosures_contain_the_exact_numbers(draw, reading):
+    certificate = cr.certify(draw.problem(reading), draw.x)
+    exact = transcription(draw, reading)
+    for name in checker.Enclosure._fields:
+        low, high = (float.fromhex(v) for v in certificate.document["bounds"][name])
+        # Of the oracle itself; floats are 2^-53 apart. Near b = f it loses half its 200 bits.
+        slack = abs(exact[name]) * 2.0**-90 + ROUNDING
+        assert low - slack <= exact[name], name
+        assert exact[name] <= high + slack, name
+    low, high = certificate.margin
+    assert high - low <= 4 * np.spacing(max(abs(low), abs(high))) or high - low < 1e-300
+
+
+@settings(max_examples=250)
+@given(draw=draws(), reading=st.sampled_from(READINGS))
+def test_a_tau_above_the_enclosure_is_never_certified(draw, reading):
+    problem = draw.problem(reading)
+    margin = cr.certify(problem, draw.x).margin
+    assert cr.certify(problem, draw.x, margin.lower).verdict is not cr.Verdict.REFUTED
+    above = np.nextafter(margin.upper, np.inf)
+    assert cr.certify(problem, draw.x, above).verdict is cr.Verdict.REFUTED
+    below = np.nextafter(margin.lower, -np.inf)
+    assert cr.certify(problem, draw.x, below).verdict is cr.Verdict.CERTIFIED
+
+
+@settings(max_examples=100)
+@given(draw=draws(), ulps=st.integers(-50, 50), reading=st.sampled_from(READINGS))
+def test_near_ties_are_decided_rightly(draw, ulps, reading):
+    exact = transcription(draw, reading)["margin"]
+    tau = float(exact) + ulps * float(np.spacing(float(exact)))
+    verdict = cr.certify(draw.problem(reading), draw.x, tau).verdict
+    slack = ROUNDING
+    if exact < tau - slack:
+        assert verdict is not cr.Verdict.CERTIFIED
+    if exact > tau + slack:
+        assert verdict is not cr.Verdict.REFUTED
+    if abs(exact - tau) > 2.0**-100:
+        assert verdict is not cr.Verdict.UNDECIDED
+
+
+@settings(max_examples=300)
+@given(seed=st.integers(0, 2**32 - 1), reading=st.sampled_from(READINGS))
+def test_level_set_theorem(seed, reading):
+    """No point at least as good has a smaller margin than the certificate of a worse one says."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(3, 8))
+    problem = cr.CopyrightRegression(
+        np.eye(n), rng.dirichlet(np.ones(n)), int(rng.integers(1, n)),
+        gamma=10.0 ** rng.uniform(-5, 0), w=1e-3, reading=reading,
+    )  # fmt: skip
+    points = rng.normal(size=(12, n)) * 10.0 ** rng.uniform(-1, 1, size=(12, 1))
+    certificates = [cr.certify(problem, x) for x in points]
+    for mine in certificates:
+        if mine.level_set_tau is None:
+            continue
+        for other in certificates:
+            if other.value.upper <= mine.value.upper:
+                assert other.margin.upper >= mine.level_set_tau
+
+
+def test_level_set_tau_is_the_formula_of_its_theorem():
+    b = np.array([0.5, 0.3, 0.2])
+    f = np.array([0.3, 0.5, 0.2])
+    problem = cr.CopyrightRegression(np.eye(3), b, 2, gamma=1e-2, w=1e-6)
+    certificate = cr.certify(problem, np.log(f))
+    assert certificate.level_set_tau <= certificate.margin.lower
+    gamma, n1, n = 1e-2, 2, 3
+    value, t = certificate.value.upper, np.sqrt(2 * gamma * n1 / n)
+    t = np.clip(t, 2 * gamma / (value + np.sqrt(value**2 - 2 * gamma)), None)
+    expected = n * t / (n1 * (n - n1)) + 2 * gamma / ((n - n1) * t) - 2 * value / (n - n1)
+    np.testing.assert_allclose(certificate.level_set_tau, expected, rtol=1e-12)
+
+
+def test_the_example_of_the_level_set_page():
+    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=0.01, w=0.01)
+    certificate = cr.certify(problem, cr.solve(problem).x)
+    assert certificate.verdict is cr.Verdict.CERTIFIED
+    assert round(certificate.value.upper, 4) == 0.1457
+    assert round(certificate.level_set_tau, 4) == 0.0553  # 0.05535
+    assert round(certificate.margin.lower, 4) == 0.0649
+    assert certificate.direction == "amplified"
+    # Theorem 16 as printed fails here.
+    assert certificate.paper_verdict is cr.Verdict.REFUTED
+    assert certificate.paper_tau.lower > certificate.margin.upper
+
+
+@pytest.mark.parametrize("gamma", [0.01, 0.1, 0.5, 3.0])
+@pytest.mark.parametrize("w", [0.01, 0.3])
+def test_theorem_16_fails_in_all_eight_cases(gamma, w):
+    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=gamma, w=w)
+    solution = cr.solve(problem).raise_for_status()
+    certificate = cr.certify(problem, solution.x)
+    assert certificate.ell_1.upper < np.sqrt(2 * gamma)
+    assert certificate.paper_verdict is cr.Verdict.REFUTED
+    assert certificate.level_set_tau <= certificate.margin.lower
+
+
+def test_gamma_zero():
+    problem = random_problem(0, 12, 3, gamma=0.0)
+    certificate = cr.certify(problem, np.ones(3))
+    assert certificate.level_set_tau <= certificate.margin.lower
+    assert certificate.paper_tau.upper <= 0
+
+
+def test_exact_ties_are_undecided_not_guessed():
+    problem = cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma=0.1)
+    certificate = cr.certify(problem, np.zeros(4))
+    assert (
+        certificate.margin == (0.0, 0.0)
+        or certificate.margin.lower <= 0 <= certificate.margin.upper
+    )
+    assert certificate.verdict in (cr.Verdict.UNDECIDED, cr.Verdict.REFUTED)
+    assert certificate.direction == "undecided"
+    assert certificate.level_set_tau is None
+    assert certificate.value.upper == np.inf
+
+
+def test_given_eps_2_is_used_and_its_hypothesis_is_judged():
+    problem = random_problem(0, 12, 3)
+    x = cr.solve(problem).x
+    ell_2 = cr.certify(problem, x).ell_2
+    loose, tight = (cr.certify(problem, x, eps_2=e) for e in (1.0, ell_2.lower / 2))
+    assert loose.paper_tau.upper < tight.paper_tau.lower
+    assert loose.document["claims"]["paper"]["hypothesis"] == "CERTIFIED"
+    assert tight.document["claims"]["paper"]["hypothesis"] == "REFUTED"
+
+
+def test_float32_problem_is_certified_as_its_exact_values():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(9, 2)).astype(np.float32)
+    b = rng.dirichlet(np.ones(9)).astype(np.float32)
+    single = cr.CopyrightRegression(A, b, 3)
+    double = cr.CopyrightRegression(
+        A.astype(float), b.astype(float), 3, gamma=float(single.gamma), w=1.0
+    )
+    x = np.array([0.3, 0.1], np.float32)
+    assert cr.certify(single, x).document == cr.certify(double, x.astype(float)).document
+
+
+def test_sparse_and_dense_enclose_the_same_numbers():
+    rng = np.random.default_rng(0)
+    dense = np.where(rng.random((20, 7)) < 0.3, rng.normal(size=(20, 7)), 0)
+    b, x = rng.dirichlet(np.ones(20)), rng.normal(size=7)
+    one = cr.certify(cr.CopyrightRegression(dense, b, 5), x).document
+    two = cr.certify(cr.CopyrightRegression(scipy.sparse.csr_array(dense), b, 5), x).document
+    assert one["bounds"] == two["bounds"]
+    assert one["claims"] == two["claims"]
+    assert one["instance"]["sha256"]["A"] != two["instance"]["sha256"]["A"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": np.zeros(4)}, r"x has shape \(4,\); A has 3 columns"),
+        ({"x": [0.0, np.inf, 0.0]}, "x is inf at entry 1"),
+        ({"tau": np.nan}, "tau is nan; give a finite number"),
+        ({"eps_2": np.inf}, "eps_2 is inf"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    problem = random_problem(0, 12, 3)
+    with pytest.raises(cr.InputError, match=message):
+        cr.certify(problem, **{"x": np.zeros(3), **arguments})
+
+
+def test_nothing_protected():
+    with pytest.raises(cr.InputError, match="protects nothing"):
+        cr.certify(cr.SoftmaxRegression(np.eye(2), [0.5, 0.5]), np.zeros(2))
+
+
+def test_save_and_load(tmp_path):
+    certificate = cr.certify(random_problem(0, 12, 3), np.ones(3), tau=0.25)
+    certificate.save(tmp_path / "c.json")
+    again = cr.Certificate.load(tmp_path / "c.json")
+    assert {**again.document, "sha256": None} == {**certificate.document, "sha256": None}
+    assert again.tau == 0.25
+    with pytest.raises(cr.InputError, match=r"can't write .*missing"):
+        certificate.save(tmp_path / "missing" / "c.json")
+    (tmp_path / "c.json").write_text("{}")
+    with pytest.raises(cr.InputError, match="format is not"):
+        cr.Certificate.load(tmp_path / "c.json")

@@ -1,0 +1,187 @@
+"""The command, as a user runs it: in its own process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import copyreg_jax as cr
+from tests.registry import random_problem
+
+
+def copyreg(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-c", "from copyreg_jax.cli import main; main()", *map(str, arguments)],
+        capture_output=True, text=True, check=False, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory):
+    path = tmp_path_factory.mktemp("instance") / "instance.npz"
+    cr.save_instance(path, random_problem(4, 10, 2, w=0.1))
+    return path
+
+
+def test_solve_certify_check(instance, tmp_path):
+    out = tmp_path / "out"
+    run = copyreg("solve", instance, "--out", out, "--tau", 1e-3)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    assert "CONVERGED" in run.stdout
+    assert "claim                       margin >= tau = 0.001: CERTIFIED" in run.stdout
+    assert f"copyreg check {out / 'certificate.json'} {out / 'instance.npz'}" in run.stdout
+    assert sorted(path.name for path in out.iterdir()) == [
+        "certificate.json", "instance.npz", "solution.npz", "summary.json",
+    ]  # fmt: skip
+    summary = json.loads((out / "summary.json").read_text())
+    problem = cr.load_instance(instance)
+    solution = cr.solve(problem)
+    assert summary["status"] == "CONVERGED"
+    assert summary["value"] == pytest.approx(solution.value, rel=1e-12)
+    assert summary["direction"] == solution.direction
+    assert summary["certificate"]["tau"] == 1e-3
+    with np.load(out / "solution.npz") as stored:
+        np.testing.assert_allclose(stored["x"], solution.x, rtol=1e-9)
+        np.testing.assert_allclose(stored["f"], problem.f(solution.x), rtol=1e-9)
+        assert len(stored["history_value"]) == summary["num_steps"] + 1
+
+    check = copyreg("check", out / "certificate.json", out / "instance.npz")
+    assert (check.returncode, check.stdout.splitlines()[-1]) == (0, "CERTIFIED")
+    certificate = tmp_path / "c.json"
+    point = ("certify", instance, out / "solution.npz")
+    assert copyreg(*point, "--out", certificate).returncode == 0
+    assert cr.check(certificate, instance).verdict is cr.Verdict.CERTIFIED
+    refused = copyreg(*point, "--tau", 1)
+    assert (refused.returncode, refused.stdout.splitlines()[-1]) == (1, "REFUTED")
+    other = copyreg("check", out / "certificate.json", instance)
+    assert other.returncode == 0  # the same data under another name
+
+
+def test_json_and_overrides(instance):
+    run = copyreg(
+        "solve", instance, "--json", "--gamma", 0.5, "--w", 2, "--reading", "block", "--solver",
+        "lbfgs", "--rtol", 1e-8,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    summary = json.loads(run.stdout)
+    problem = cr.load_instance(instance).replace(gamma=0.5, w=2.0, reading="block")
+    assert summary["value"] == pytest.approx(cr.solve(problem).value, rel=1e-12)
+    assert (summary["gamma"], summary["reading"]) == (0.5, "block")
+
+
+def test_not_converged_is_exit_code_1_and_results_are_kept(instance, tmp_path):
+    run = copyreg("solve", instance, "--solver", "adam", "--max-steps", 3, "--out", tmp_path)
+    assert run.returncode == 1
+    assert "MAX_STEPS after 3 steps" in run.stdout
+    assert "Raise max_steps or rtol" in run.stdout
+    assert (tmp_path / "solution.npz").exists()
+
+
+def test_weights_that_leave_a_direction_free_are_said(instance):
+    run = copyreg("solve", instance, "--w", 0, "--max-steps", 50)
+    assert run.stderr.startswith("note: w is zero on 10 rows, which leaves 2 direction(s)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("solve", "none.npz"), "can't read none.npz: No such file"),
+        (("solve", "{instance}", "--gamma", "-1"), "gamma is -1.0; give a finite number >= 0"),
+        (("solve", "{instance}", "--gamma", "nan"), "gamma is nan"),
+        (("solve", "{instance}", "--w", "inf"), "w is inf at row 0"),
+        (("solve", "{instance}", "--rtol", "1e-30"), "rtol = 1e-30 can't be reached in float64"),
+        (("solve", "{instance}", "--max-steps", "0"), "max_steps is 0; give an integer >= 1"),
+        (("solve", "{instance}", "--out", "{instance}"), "can't write to --out"),
+        (("solve", "{instance}", "--out", "/proc/none"), "can't write to --out /proc/none"),
+        (("certify", "{instance}", "none.npy"), "none.npy holds no readable x"),
+        (("certify", "{instance}", "{instance}"), "and no x"),
+        (("certify", "{instance}", "{short}"), "x has shape (1,); A has 2 columns"),
+        (("certify", "{instance}", "{point}", "--tau", "nan"), "tau is nan"),
+        (("certify", "{instance}", "{point}", "--out", "/none/c.json"), "can't write /none/c.json"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, words, instance, tmp_path):
+    paths = {"instance": instance, "short": tmp_path / "short.npy", "point": tmp_path / "point.npy"}
+    np.save(paths["short"], np.zeros(1))
+    np.save(paths["point"], np.zeros(2))
+    before = instance.read_bytes()
+    run = copyreg(*(str(argument).format(**paths) for argument in arguments))
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.startswith("copyreg: ")
+    assert words in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert instance.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04nonsense", b"\x93NUMPY"])
+def test_damaged_instance(content, tmp_path):
+    (tmp_path / "i.npz").write_bytes(content)
+    run = copyreg("solve", tmp_path / "i.npz", "--out", tmp_path / "out")
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_void_check_is_exit_code_2(instance, tmp_path):
+    (tmp_path / "c.json").write_text("{}")
+    run = copyreg("check", tmp_path / "c.json", instance)
+    assert (run.returncode, run.stdout.splitlines()[-1]) == (2, "VOID")
+
+
+def test_help_starts_without_jax():
+    code = (
+        "import sys\n"
+        "from copyreg_jax.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('jax' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines()[-1] == "False"
+    for command in ("solve", "certify", "check", "doctor"):
+        assert command in run.stdout
+
+
+def test_doctor():
+    run = copyreg("doctor")
+    assert run.returncode == 0, run.stdout + run.stderr
+    for words in ("python-flint", "flush-to-zero", "off", "cpu", "jax_enable_x64", "intact"):
+        assert words in run.stdout
+
+
+def test_ctrl_c_keeps_the_results(tmp_path):
+    process = subprocess.Popen(
+        [
+            sys.executable, "-c", "from copyreg_jax.cli import main; main()", "solve", "--solver",
+            "gradient-descent", "--max-steps", "1000000000", "--out", tmp_path,
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    time.sleep(8)  # into the solver; if it is still importing, the interrupt stops it there
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "INTERRUPTED" in output
+    assert "The callback asked to stop" in output
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "INTERRUPTED"
+    assert cr.check(tmp_path / "certificate.json", tmp_path / "instance.npz").verdict is not (
+        cr.Verdict.VOID
+    )
+
+
+def test_example_with_out(tmp_path):
+    run = copyreg("solve", "--out", tmp_path / "austen")
+    assert run.returncode == 0, run.stderr
+    assert "suppressed" in run.stdout
+    check = copyreg("check", tmp_path / "austen/certificate.json", tmp_path / "austen/instance.npz")
+    assert check.returncode == 0

@@ -1,0 +1,42 @@
+"""An oracle that shares nothing with the package: the definitions in mpmath."""
+
+import mpmath
+
+BITS = 200
+ROUNDING = mpmath.mpf(2) ** -150  # absolute error of f at logits up to 1e4, with room to spare
+
+
+def transcription(draw, reading):
+    """The paper's definitions, word for word, in 200-bit arithmetic: name -> mpf or list of mpf."""
+    with mpmath.workprec(BITS):
+        A, x = mpmath.matrix(draw.A.tolist()), mpmath.matrix(draw.x.tolist())
+        u = [sum((A[i, j] * x[j] for j in range(A.cols)), mpmath.mpf(0)) for i in range(A.rows)]
+        b = [mpmath.mpf(v) for v in draw.b.tolist()]
+        m = draw.protected.tolist()
+        top = max(u)
+        e = [mpmath.exp(v - top) for v in u]
+        f = [v / sum(e) for v in e]
+        f_1 = f
+        if reading == "block":
+            # Its own maximum: beside the largest logit of all rows these may underflow.
+            own = max(v for v, p in zip(u, m, strict=True) if p)
+            e = [mpmath.exp(v - own) for v in u]
+            total = sum(v for v, p in zip(e, m, strict=True) if p)
+            f_1 = [v / total for v in e]
+        ell = sum((fi - bi) ** 2 for fi, bi in zip(f, b, strict=True))
+        ell_1 = sum((fi - bi) ** 2 for fi, bi, p in zip(f_1, b, m, strict=True) if p)
+        reg = sum((mpmath.mpf(wi) * ui) ** 2 for wi, ui in zip(draw.w.tolist(), u, strict=True)) / 2
+        gamma = mpmath.mpf(draw.gamma)
+        protection = 0 if gamma == 0 else (gamma / ell_1 if ell_1 else mpmath.inf)
+        return {
+            "f": f,
+            "ell": ell,
+            "ell_1": ell_1,
+            "ell_2": ell - ell_1,
+            "margin": ell_1 / sum(m) - (ell - ell_1) / (len(m) - sum(m)),
+            "protected_mass": sum(v for v, p in zip(f, m, strict=True) if p),
+            "target_mass": sum(v for v, p in zip(b, m, strict=True) if p),
+            "l_reg": reg,
+            "l_copyright": ell / 2 + protection,
+            "value": ell / 2 + protection + reg,
+        }
