@@ -6,8 +6,9 @@ For weights ``t`` (n,) let ``phi_t(u) = 0.5 sum_i t_i (f_i - b_i)^2``. With ``tc
     grad_u phi_t = f * (tc - <f, tc>)
     hess_u phi_t = P^T diag(s_t) P ,    s_t = f * (t * f + tc - <f, tc>)
 
-so that in x it is ``A^T hess_u A = sum_i s_i (a_i - abar)(a_i - abar)^T`` with the mean row ``abar = A^T f``: a weighted, centered Gram matrix. ``ell`` is
-``2 phi_1``, and under the joint reading ``ell_1`` is ``2 phi_m`` for the protected mask ``m``. With
+so that in x it is ``sum_i s_i (a_i - abar)(a_i - abar)^T`` with the mean row ``abar = A^T f``: a
+weighted, centered Gram matrix. ``ell`` is ``2 phi_1``, and under the joint reading ``ell_1`` is
+``2 phi_m`` for the protected mask ``m``. With
 ``k = 2 gamma / ell_1^2`` frozen and ``t = 1 - k m``::
 
     grad_u L = f * (tc - <f, tc>) + w^2 * u
