@@ -79,16 +79,15 @@ def random_problem(
     n: int,
     d: int,
     *,
-    reading: str = "joint",
-    w: float = 1.0,
+    reading: Any = "joint",
+    w: Any = 1.0,
     gamma: float = 0.1,
-    **kw: Any,
 ) -> cr.CopyrightRegression:
     """A generic instance with b on the simplex and a third of the rows protected."""
     rng = np.random.default_rng(seed)
     b = rng.dirichlet(np.full(n, 0.3))
     return cr.CopyrightRegression(
-        rng.normal(size=(n, d)), b, max(1, n // 3), gamma=gamma, w=w, reading=reading, **kw
+        rng.normal(size=(n, d)), b, max(1, n // 3), gamma=gamma, w=w, reading=reading
     )
 
 

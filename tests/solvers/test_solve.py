@@ -60,15 +60,18 @@ def test_hard_problems_end_honestly(name, solver):
 
 
 @pytest.mark.parametrize("reading", READINGS)
-@pytest.mark.parametrize(("seed", "n", "d"), [(0, 20, 1), (1, 100, 8), (2, 2000, 64)])
+@pytest.mark.parametrize(
+    ("seed", "n", "d"),
+    [(0, 20, 1), *((seed, 100, 8) for seed in range(1, 16)), (16, 500, 32), (17, 2000, 64)],
+)
 def test_agrees_with_scipy_on_convex_instances(seed, n, d, reading):
-    problem = random_problem(
-        seed, n, d, reading=reading, w=1.0 + seed, gamma=[0.01, 1.0, 0.1][seed]
-    )
+    rng = np.random.default_rng(seed)
+    gamma, w = 10.0 ** rng.uniform(-3, 0), 1.0 + rng.random(n)
+    problem = random_problem(seed, n, d, reading=reading, w=w, gamma=gamma)
     ours = cr.solve(problem)
     theirs = scipy.optimize.minimize(
         lambda x: float(problem.value(x)),
-        np.asarray(ours.x) + 0.1 / np.sqrt(d),  # not our start, not our answer
+        np.zeros(d),
         jac=lambda x: np.asarray(problem.gradient(x)),
         hess=lambda x: np.asarray(problem.hessian(x)),
         method="trust-exact",
@@ -242,6 +245,8 @@ def test_success_is_judged_on_the_host():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"solver": optax.adam(0.1)}, r"wrap an optax transformation as Optax"),
+        ({"solver": cr.TrustRegionNewton}, r"give an instance such as TrustRegionNewton\(\)"),
         ({"x0": np.zeros(3)}, r"x0 has shape \(3,\); A has 4 columns"),
         ({"x0": [0.0, np.nan, 0.0, 0.0]}, "x0 is nan at entry 1"),
         ({"rtol": 0.0}, "rtol is 0.0; give a finite number > 0"),
@@ -255,6 +260,17 @@ def test_success_is_judged_on_the_host():
 def test_bad_arguments(arguments, message):
     with pytest.raises(cr.InputError, match=message):
         cr.solve(problem_of("joint"), **arguments)
+
+
+def test_problem_that_is_none():
+    with pytest.raises(cr.InputError, match="problem is a ndarray; give a CopyrightRegression"):
+        cr.solve(np.eye(3))
+
+
+@pytest.mark.parametrize("radius", [0.0, -1.0, np.inf, np.nan])
+def test_bad_radius(radius):
+    with pytest.raises(cr.InputError, match=f"initial_radius is {radius}"):
+        cr.TrustRegionNewton(initial_radius=radius)
 
 
 def test_callback_is_refused_where_it_could_not_be_called():

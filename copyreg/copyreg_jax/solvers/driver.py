@@ -79,8 +79,8 @@ def solve(
     Raises
     ------
     InputError
-        x0 of the wrong shape or not finite; rtol or max_steps not positive; a callback while
-        traced.
+        A solver or problem that is none; x0 of the wrong shape or not finite; rtol or max_steps not
+        positive; a callback while traced.
     PrecisionError
         rtol below what the dtype can reach.
 
@@ -100,6 +100,13 @@ def solve(
     ('CONVERGED', True)
     """
     solver = TrustRegionNewton() if solver is None else solver
+    if not isinstance(problem, SoftmaxRegression):
+        raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
+    if isinstance(solver, type) or not hasattr(solver, "step"):
+        raise InputError(
+            f"solver is {solver!r:.60}; give an instance such as TrustRegionNewton(), and wrap an "
+            "optax transformation as Optax(transformation)"
+        )
     rtol = _tolerance(problem.dtype, rtol)
     max_steps = solver.default_max_steps if max_steps is None else max_steps
     if not isinstance(max_steps, int | np.integer) or max_steps < 1:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import column_norms
 from copyreg_jax.objective import Scalar
 from copyreg_jax.problem import Point, SoftmaxRegression
@@ -57,6 +58,10 @@ class TrustRegionNewton:
 
     default_max_steps: ClassVar[int] = 500
     steps_per_call: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.initial_radius < float("inf"):
+            raise InputError(f"initial_radius is {self.initial_radius}; give a finite number > 0")
 
     def init(self, problem: SoftmaxRegression, state: State) -> State:
         norms = column_norms(problem.A) / problem.n**0.5
