@@ -52,7 +52,7 @@ CHECKER_BUGS = {
     "n1 off by one": ("        n1 = instance.n1\n        margin", "        n1 = instance.n1 + 1\n        margin"),
     "regularization not halved": ("(_sum(squares) + regularization) / 2", "_sum(squares) / 2 + regularization"),
     "gamma forgotten": ("value += gamma / ell_1", "value += gamma"),
-    "block reading with the joint normalizer": ("(v / total_1 - bi) ** 2", "(v / total - bi) ** 2"),
+    "block reading with the joint normalizer": ("_square(v / total_1 - bi)", "_square(v / total - bi)"),
     "block maximum of all rows": ("total_1 = _sum(v for v in e_1 if v is not None)", "total_1 = _sum(e)"),
     "ell_2 not reduced by ell_1": ("ell_2 = _sum(squares) - ell_1", "ell_2 = _sum(squares)"),
     "mask inverted for the mass": (

@@ -193,6 +193,16 @@ def test_sparse_and_dense_are_the_same_problem():
             )
 
 
+def test_padded_bcoo_is_taken():
+    padded = BCOO.fromdense(np.eye(3), nse=6)
+    problem = cr.CopyrightRegression(padded, [0.5, 0.3, 0.2], 1)
+    plain = cr.CopyrightRegression(np.eye(3), [0.5, 0.3, 0.2], 1)
+    x = np.array([0.1, 0.2, 0.3])
+    assert problem.value(x) == plain.value(x)
+    assert cr.solve(problem).value == pytest.approx(cr.solve(plain).value, rel=1e-14)
+    assert cr.certify(problem, x).document["bounds"] == cr.certify(plain, x).document["bounds"]
+
+
 def test_float64_data_without_64_bit_mode_is_refused_with_the_line_to_add():
     code = (
         "import numpy as np, copyreg_jax as cr\n"

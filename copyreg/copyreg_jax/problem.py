@@ -323,7 +323,7 @@ def _array(name: str, data: ArrayLike, like: Any = None) -> Array:
                 f"{name} is float64, but JAX's 64-bit mode is off and would round it; "
                 f"put {ENABLE_X64} before the first use of JAX, or pass float32 data"
             )
-        array = jnp.asarray(host)
+        array = jnp.asarray(host.astype(host.dtype.newbyteorder("="), copy=False))
     if array.dtype.kind in "iub":
         array = array.astype(like if like is not None else jnp.result_type(float))
     if array.dtype not in (np.float32, np.float64):

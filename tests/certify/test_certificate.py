@@ -1,5 +1,8 @@
 """Certificates: sound against 200-bit arithmetic, honest about ties, strict about input."""
 
+import decimal
+import fractions
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -172,6 +175,15 @@ def test_sparse_and_dense_enclose_the_same_numbers():
         ({"x": [0.0, np.inf, 0.0]}, "x is inf at entry 1"),
         ({"tau": np.nan}, "tau is nan; give a finite number"),
         ({"eps_2": np.inf}, "eps_2 is inf"),
+        ({"tau": 10**400}, "tau is 1000.*give a finite number"),
+        ({"tau": "0.1"}, "tau is '0.1'; give a finite number"),
+        ({"tau": 2**60 + 1}, r"tau is 1152921504606846977, which is no float64; give float\(tau\)"),
+        ({"tau": decimal.Decimal("0.1")}, "which is no float64"),
+        ({"x": [1j, 0, 0]}, "x has dtype complex128"),
+        ({"x": ["a", "b", "c"]}, "x has dtype <U1"),
+        ({"x": [[0.0], [0.0, 1.0], 0.0]}, "x is not a numeric array"),
+        ({"x": [2**60 + 1, 0, 0]}, "x is 1152921504606846977 at entry 0"),
+        ({"x": np.zeros(3, np.longdouble)}, "x has dtype"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -193,6 +205,34 @@ def test_save_and_load(tmp_path):
     assert again.tau == 0.25
     with pytest.raises(cr.InputError, match=r"can't write .*missing"):
         certificate.save(tmp_path / "missing" / "c.json")
-    (tmp_path / "c.json").write_text("{}")
-    with pytest.raises(cr.InputError, match="format is not"):
-        cr.Certificate.load(tmp_path / "c.json")
+    for document in ({}, {"format": checker.FORMAT}, {**again.document, "direction": "down"}):
+        (tmp_path / "c.json").write_bytes(checker.canonical(document))
+        with pytest.raises(cr.InputError, match="is not a valid certificate"):
+            cr.Certificate.load(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    "number", [np.float32(0.25), np.float64(0.25), np.array(0.25), fractions.Fraction(1, 4)]
+)
+def test_numbers_of_any_exact_kind(number):
+    assert cr.certify(random_problem(0, 12, 3), np.zeros(3), tau=number).tau == 0.25
+
+
+def test_saturated_one_hot_softmax_keeps_its_digits():
+    # f - b = -tiny, the midpoint of whose ball is exactly zero.
+    with pytest.warns(cr.NotCoerciveWarning):
+        problem = cr.CopyrightRegression(
+            np.array([[100.0], [0.0], [-100.0]]), [1.0, 0.0, 0.0], protected=[1], gamma=0.0, w=0.0
+        )
+    certificate = cr.certify(problem, [50.0])
+    assert certificate.ell_1.upper < 1e-300
+    assert np.isfinite(certificate.margin).all()
+
+
+def test_numbers_too_large_for_floats_are_not_claimed():
+    problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 1e200, 0.1], protected=1)
+    certificate = cr.certify(problem, [-1.0])
+    assert certificate.ell_2.upper == np.inf
+    assert certificate.paper_tau is None
+    assert certificate.paper_verdict is cr.Verdict.UNDECIDED
+    assert certificate.level_set_tau is None

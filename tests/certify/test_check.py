@@ -1,7 +1,9 @@
 """The checker: says no to everything that is not so, and never crashes."""
 
+import concurrent.futures
 import copy
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -71,7 +73,9 @@ def test_any_changed_byte_of_the_data_is_noticed(files, tmp_path):
         if result.verdict is not cr.Verdict.VOID:
             # Bytes of the .zip frame (dates, say) that carry no data. A joint reading may be lost,
             # for it is the default.
-            one, two = (checker.read_instance(name) for name in (path, instance))
+            one, two = (
+                checker.make_instance(**checker.read_arrays(name)) for name in (path, instance)
+            )
             for mine, theirs in zip(one, two, strict=True):
                 pairs = (
                     zip(mine, theirs, strict=True) if isinstance(mine, tuple) else [(mine, theirs)]
@@ -92,6 +96,16 @@ def nudge(text, ulps):
 def _bound(name, end, ulps):
     def forge(document):
         document["bounds"][name][end] = nudge(document["bounds"][name][end], ulps)
+
+    return forge
+
+
+def _more_digits(*place):
+    def forge(document):
+        for key in place[:-1]:
+            document = document[key]
+        mantissa, exponent = document[place[-1]].split("p")
+        document[place[-1]] = f"{mantissa}00001p{exponent}"
 
     return forge
 
@@ -139,6 +153,30 @@ FORGERIES = {
     "no such verdict": lambda d: d["claims"]["point"].update(verdict="FINE"),
     "no such direction": lambda d: d.update(direction="down"),
     "another format": lambda d: d.update(format="copyreg-certificate/99"),
+    **{
+        f"{'.'.join(map(str, place))} in more digits than a float has": _more_digits(*place)
+        for place in (
+            ("x", 0),
+            ("bounds", "ell_1", 0),
+            ("claims", "level_set", "tau"),
+            ("claims", "level_set", "value"),
+            ("claims", "paper", "eps_2"),
+            ("claims", "paper", "tau_c", 1),
+        )
+    },
+    "tau below all floats": lambda d: d["claims"]["point"].update(tau="0x1p-1080"),
+    "tau in other spelling": lambda d: d["claims"]["point"].update(tau="0"),
+    "spaces": lambda d: d["x"].__setitem__(0, " " + d["x"][0]),
+    "infinity spelled out": lambda d: d["bounds"].update(margin=["-infinity", "infinity"]),
+    "one more claim": lambda d: d["claims"].update(global_minimum={"verdict": "CERTIFIED"}),
+    "one more bound": lambda d: d["bounds"].update(gradient_norm=["0x0.0p+0", "0x0.0p+0"]),
+    "one more key": lambda d: d.update(note="proved by me"),
+    "n1 as float": lambda d: d["instance"].update(n1=float(d["instance"]["n1"])),
+    "producer no text": lambda d: d.update(producer=None),
+    "text that can't be printed": lambda d: d["instance"].update(reading="\ud800"),
+    "level-set tau above the margin of x": lambda d: d["claims"]["level_set"].update(
+        tau=nudge(d["bounds"]["margin"][1], 3)
+    ),
     "unhashable verdict": lambda d: d["claims"]["point"].update(verdict=[]),
     "overflowing hex": lambda d: d["x"].__setitem__(0, "0x1p999999"),
 }
@@ -150,6 +188,20 @@ def test_forgeries_are_not_certified(name, files, tmp_path):
     FORGERIES[name](document)
     result = recheck(document, files, tmp_path)
     assert result.verdict is not cr.Verdict.CERTIFIED, result.lines
+
+
+def test_foreign_text_can_not_write_lines_of_its_own(files, tmp_path):
+    document = json.loads(files[0].read_text())
+    document["instance"]["reading"] = "x\nCERTIFIED"
+    result = recheck(document, files, tmp_path)
+    assert result.verdict is cr.Verdict.VOID
+    assert all(line.isascii() and "\n" not in line for line in result.lines)
+
+
+def test_claims_may_be_left_out(files, tmp_path):
+    document = json.loads(files[0].read_text())
+    document["claims"].update(level_set=None, paper=None)
+    assert recheck(document, files, tmp_path).verdict is cr.Verdict.CERTIFIED
 
 
 def test_weaker_statements_stay_true(files, tmp_path):
@@ -242,6 +294,55 @@ def test_other_data_are_named(files, tmp_path):
         assert words in result.lines[0]
 
 
+def test_files_that_never_end_are_not_read(files, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in ("/dev/zero", tmp_path / "fifo", tmp_path):
+        assert cr.check(path, files[1]).verdict is cr.Verdict.VOID
+
+
+@pytest.mark.parametrize("path", ["a\0b", None, 7])
+def test_paths_that_are_none(path, files):
+    assert cr.check(path, files[1]).verdict is cr.Verdict.VOID
+    assert cr.check(files[0], path).verdict is cr.Verdict.VOID
+
+
+def test_a_crash_is_no_verdict(files, monkeypatch):
+    def crash(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(checker, "enclose", crash)
+    result = cr.check(*files)
+    assert result.verdict is cr.Verdict.VOID
+    assert result.lines == ["the checker failed: MemoryError()"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk, where there is /dev/full")
+def test_an_unread_verdict_is_exit_code_2(files):
+    command = [sys.executable, "-m", "copyreg_jax.certify.check", *files]
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.DEVNULL, check=False)
+    assert run.returncode == 2
+
+
+def test_threads_do_not_disturb_each_other(files):
+    before = checker.ctx.prec
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: cr.check(*files), range(40)))
+    assert {result.verdict for result in results} == {cr.Verdict.CERTIFIED}
+    assert checker.ctx.prec == before
+
+
+def test_wide_sparse_matrices_cost_what_they_hold(tmp_path):
+    n, d = 50, 2_000_000  # dense: 800 MB
+    A = scipy.sparse.csr_array((np.ones(n), (np.arange(n), np.arange(n) * 7)), shape=(n, d))
+    problem = cr.CopyrightRegression(A, np.full(n, 1 / n), 10)
+    x = np.linspace(-1, 1, d)
+    certificate = cr.certify(problem, x)
+    small = cr.CopyrightRegression(np.eye(n), np.full(n, 1 / n), 10)
+    other = cr.certify(small, x[np.arange(n) * 7])
+    assert certificate.document["bounds"] == other.document["bounds"]
+
+
 BAD_INSTANCES = {
     "no key": (lambda a: a.pop("b"), "lacks b"),
     "two keys": (lambda a: (a.pop("w"), a.pop("gamma")), "lacks w, gamma"),
@@ -251,6 +352,7 @@ BAD_INSTANCES = {
     "negative gamma": (lambda a: a.update(gamma=np.array(-1.0)), "gamma must be one number >= 0"),
     "all protected": (lambda a: a["protected"].fill(True), "must mark some rows"),
     "reading": (lambda a: a.update(reading=np.array("both")), "reading must be"),
+    "no columns": (lambda a: a.update(A=np.zeros((10, 0))), "it needs a row and a column"),
     "long double": (lambda a: a.update(b=a["b"].astype(np.longdouble)), "float32 or float64"),
 }
 
@@ -260,6 +362,10 @@ def test_instances_that_do_not_fit(name, files, tmp_path):
     with np.load(files[1]) as stored:
         arrays = {key: stored[key] for key in stored.files}
     change, words = BAD_INSTANCES[name]
+    if "A_data" in arrays:
+        arrays["A"] = np.ones((10, 2))
+        for key in ("A_data", "A_indices", "A_indptr", "A_shape"):
+            del arrays[key]
     change(arrays)
     np.savez(tmp_path / "i.npz", **arrays)
     result = cr.check(files[0], tmp_path / "i.npz")
@@ -283,6 +389,9 @@ def csr(data, indices, indptr, shape):
         csr([1.0, np.nan], [0, 1], [0, 2, 2], [2, 2]),
         csr([1, 2], [0, 1], [0, 2, 2], [2, 2]),  # integers
         csr([1.0, 2.0], [0.0, 1.0], [0, 2, 2], [2, 2]),
+        csr([], [], [0, 0, 0], [2, 0]),
+        csr([1.0], [0], [0, 1, 1], [2, -5]),
+        csr([1.0], [0], [0, 1, 1], [2, 2**62]),
         csr([1.0, 2.0], [0, 1], [0, 2, 2], [2, 2, 2]),
         np.ones(2),
         np.array([[1.0], [np.inf]]),
@@ -303,7 +412,7 @@ def test_truncated_and_pickled_instances(files, tmp_path):
     np.savez(path, A=np.array([{}], dtype=object))
     assert cr.check(files[0], path).verdict is cr.Verdict.VOID
     np.save(tmp_path / "one.npy", np.ones(3))
-    assert "is not an .npz file" in cr.check(files[0], tmp_path / "one.npy").lines[0]
+    assert "holds one array" in cr.check(files[0], tmp_path / "one.npy").lines[0]
 
 
 def test_exit_codes_in_a_fresh_process(files, tmp_path):

@@ -299,7 +299,7 @@ def _certificate_summary(certificate: Certificate) -> dict[str, Any]:
         "direction": certificate.direction,
         "level_set_value": certificate.value.upper,
         "level_set_tau": certificate.level_set_tau,
-        "paper_tau": list(certificate.paper_tau),
+        "paper_tau": None if certificate.paper_tau is None else list(certificate.paper_tau),
         "paper_verdict": certificate.paper_verdict.name,
     }
 
@@ -368,7 +368,7 @@ def _certificate_rows(certificate: dict[str, Any]) -> list[tuple[str, str]]:
     low, high = certificate["margin"]
     tau = certificate["tau"]
     level = certificate["level_set_tau"]
-    paper_low, _ = certificate["paper_tau"]
+    paper = certificate["paper_tau"]
     claim = "some tau > 0" if tau is None else f"tau = {tau:.6g}"
     proved = {"CERTIFIED": "is reached", "REFUTED": "is not reached", "UNDECIDED": "is undecided"}
     return [
@@ -380,7 +380,7 @@ def _certificate_rows(certificate: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "the paper's tau_c",
-            f"{paper_low:.6g} {proved[certificate['paper_verdict']]}",
+            "none" if paper is None else f"{paper[0]:.6g} {proved[certificate['paper_verdict']]}",
         ),
         ("direction, proved", certificate["direction"]),
     ]

@@ -5,20 +5,17 @@ from __future__ import annotations
 import io
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
+from copyreg_jax.certify import check as checker
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
 from copyreg_jax.matrices import to_host
 from copyreg_jax.problem import CopyrightRegression
-
-_DENSE = ("A",)
-_SPARSE = ("A_data", "A_indices", "A_indptr", "A_shape")
-_OTHERS = ("b", "protected", "w", "gamma")
 
 
 def save_instance(path: str | Path, problem: CopyrightRegression) -> None:
@@ -82,12 +79,7 @@ def load_instance(path: str | Path) -> CopyrightRegression:
     InputError
         The file is truncated, pickled, lacks keys (all are named), or its arrays do not fit.
     """
-    try:
-        file = open(path, "rb")  # noqa: PTH123, SIM115 - path may name what Path can't open
-    except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror or error}") from None
-    with file:
-        return _load(file, str(path))
+    return _problem(_read(path), str(path))
 
 
 def example_instance() -> CopyrightRegression:
@@ -104,60 +96,35 @@ def example_instance() -> CopyrightRegression:
     (True, True)
     """
     resource = resources.files("copyreg_jax.instances") / "austen.npz"
-    with resource.open("rb") as file:
-        arrays = _read(file, "the embedded example")
+    with resources.as_file(resource) as path:
+        arrays = _read(path)
     dtype = jnp.result_type(float)
     for name in ("A", "b", "w", "gamma"):
         arrays[name] = arrays[name].astype(dtype)
     return _problem(arrays, "the embedded example")
 
 
-def _load(file: IO[bytes], path: str) -> CopyrightRegression:
-    return _problem(_read(file, path), path)
-
-
-def _read(file: IO[bytes], path: str) -> dict[str, np.ndarray]:
+def _read(path: str | Path) -> dict[str, Any]:
     try:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} holds one array; give an .npz with A, {', '.join(_OTHERS)}")
-        keys = _SPARSE if "A_data" in archive else _DENSE
-        missing = [key for key in (*keys, *_OTHERS) if key not in archive]
-        if missing:
-            raise InputError(f"{path} lacks {', '.join(missing)}; it holds {archive.files}")
-        names = (*keys, *_OTHERS, *(("reading",) if "reading" in archive else ()))
-        return {name: archive[name] for name in names}
-    except InputError:
-        raise
-    except Exception as error:  # damaged archives make NumPy and zipfile raise nearly anything
-        if "pickle" in str(error):
-            raise InputError(f"{path} holds pickled objects, which are never loaded") from None
-        raise InputError(f"{path} is truncated or not an .npz file: {error}") from None
+        return checker.read_arrays(path)
+    except checker.VoidError as error:
+        raise InputError(str(error)) from None
 
 
-def _problem(arrays: dict[str, np.ndarray], path: str) -> CopyrightRegression:
+def _problem(arrays: dict[str, Any], path: str) -> CopyrightRegression:
+    """The problem, if the checker would read the same from that file."""
+    A = arrays["A"]
     try:
-        if "A" in arrays:
-            A: Any = arrays["A"]
-        else:
-            data, indices, indptr, shape = (arrays[key] for key in _SPARSE)
-            A = scipy.sparse.csr_array(
-                (data, indices, indptr), shape=tuple(int(size) for size in shape)
-            )
-            A.check_format()
-            if not A.has_canonical_format:
-                raise InputError("A_indices must increase in each row, without duplicates")
+        if isinstance(A, tuple):
+            (data, indices, indptr), shape = checker.csr_parts(*A)
+            A = scipy.sparse.csr_array((data, indices, indptr), shape=shape)
         if arrays["protected"].dtype != bool:
             raise InputError(f"protected has dtype {arrays['protected'].dtype}; store a bool mask")
-        return CopyrightRegression(
-            A,
-            arrays["b"],
-            arrays["protected"],
-            arrays["gamma"],
-            arrays["w"],
-            str(arrays.get("reading", "joint")),  # type: ignore[arg-type]
+        problem = CopyrightRegression(
+            A, arrays["b"], arrays["protected"], arrays["gamma"], arrays["w"], arrays["reading"]
         )
-    except InputError as error:
-        raise type(error)(f"{path}: {error}") from None
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: A_* do not form a CSR matrix: {error}") from None
+        checker.make_instance(**arrays)
+    except (InputError, checker.VoidError) as error:
+        kind = type(error) if isinstance(error, InputError) else InputError
+        raise kind(f"{path}: {error}") from None
+    return problem

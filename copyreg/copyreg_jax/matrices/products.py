@@ -60,6 +60,7 @@ def to_host(A: Any) -> HostMatrix:
     """The same matrix in float64, as NumPy array or SciPy CSR array; float32 promotes exactly."""
     if not isinstance(A, BCOO):
         return np.asarray(A, dtype=np.float64)
-    indices = np.asarray(A.indices)
-    data = np.asarray(A.data, dtype=np.float64)
+    indices, data = np.asarray(A.indices), np.asarray(A.data, dtype=np.float64)
+    inside = (indices < np.array(A.shape)).all(axis=1)  # BCOO pads with indices outside
+    indices, data = indices[inside], data[inside]
     return scipy.sparse.csr_array((data, (indices[:, 0], indices[:, 1])), shape=A.shape)
