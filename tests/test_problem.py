@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
-from jax.experimental.sparse import BCOO
+from jax.experimental.sparse import BCOO, BCSR
 
 import copyreg_jax as cr
 
@@ -67,6 +67,27 @@ BAD = {
     "gamma < 0": ({"gamma": -0.1}, r"gamma is -0.1; give a finite number >= 0"),
     "gamma nan": ({"gamma": np.nan}, r"gamma is nan"),
     "gamma inf": ({"gamma": np.inf}, r"gamma is inf"),
+    "gamma too small for float32": (
+        {"A": A.astype(np.float32), "b": B.astype(np.float32), "gamma": 1e-50},
+        "gamma = 1e-50 is 0.0 in float32; use float64",
+    ),
+    "gamma too large for float32": (
+        {"A": A.astype(np.float32), "b": B.astype(np.float32), "gamma": 1e39},
+        r"gamma = 1e\+39 is inf in float32",
+    ),
+    "masked array": ({"A": np.ma.masked_equal(A, 0.5)}, "A is a masked array"),
+    "BCOO with batches": ({"A": BCOO.fromdense(A, n_batch=1)}, "batch or dense dimensions"),
+    "BCOO with rows": ({"A": BCOO.fromdense(A, n_dense=1)}, "batch or dense dimensions"),
+    "BCSR": ({"A": BCSR.fromdense(A)}, "A is a BCSR; give a BCOO or a SciPy"),
+    "BCOO outside": (
+        {"A": BCOO((jnp.ones(2), jnp.array([[0, 0], [9, 1]])), shape=(4, 2))},
+        r"A.indices\[1\] = \[9, 1\] is outside of shape \(4, 2\)",
+    ),
+    "too wide": (
+        {"A": scipy.sparse.csr_array((np.ones(1), [0], [0, 1, 1, 1, 1]), shape=(4, 2**31))},
+        "needs n and d below",
+    ),
+    "ragged protected": ({"protected": [[1], [1, 2]]}, "protected is no array"),
     "gamma a vector": ({"gamma": B}, r"gamma has shape \(4,\); give one number"),
     "no such reading": ({"reading": "both"}, r"reading is 'both'; choose one of joint, block"),
 }

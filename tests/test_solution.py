@@ -23,7 +23,13 @@ def test_every_status_has_an_explanation():
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [(0.0, "unchanged"), (1e-9, "unchanged"), (1e-3, "amplified"), (-1e-3, "suppressed")],
+    [
+        (0.0, "unchanged"),
+        (1e-9, "unchanged"),
+        (1e-3, "amplified"),
+        (-1e-3, "suppressed"),
+        (np.nan, "unknown"),
+    ],
 )
 def test_direction(solution, change, word):
     changed = dataclasses.replace(solution, protected_mass=solution.target_mass + change)

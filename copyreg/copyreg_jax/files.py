@@ -32,3 +32,5 @@ def write_whole(path: str | Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise InputError(f"can't write {path}: {error.strerror or error}") from None
+    except ValueError as error:  # a path with a null byte
+        raise InputError(f"can't write {path!r}: {error}") from None

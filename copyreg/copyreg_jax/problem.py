@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jax.experimental.sparse import BCOO
+from jax.experimental.sparse import BCOO, JAXSparse
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -234,8 +234,10 @@ class CopyrightRegression(SoftmaxRegression):
             raise InputError(f"gamma has shape {gamma.shape}; give one number")
         self._gamma = gamma.astype(self.dtype)
         self._reading = reading
-        if is_concrete(self._gamma) and not (0 <= float(self._gamma) < np.inf):
-            raise InputError(f"gamma is {float(self._gamma)}; give a finite number >= 0")
+        if is_concrete(gamma):
+            _round("gamma", np.asarray(gamma), self.dtype)
+            if not 0 <= float(gamma) < np.inf:
+                raise InputError(f"gamma is {float(gamma)}; give a finite number >= 0")
 
     @property
     def protected(self) -> Mask:
@@ -304,10 +306,18 @@ def is_concrete(array: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
+def is_finite(array: Array) -> bool:
+    """Whether all entries of a concrete array are finite, also in the midst of a ``jax.jit``."""
+    with jax.ensure_compile_time_eval():
+        return bool(jnp.isfinite(array).all())
+
+
 def _array(name: str, data: ArrayLike, like: Any = None) -> Array:
     """``data`` as a float32 or float64 JAX array, without ever rounding it silently."""
     if isinstance(data, jax.Array):
         array = data
+    elif isinstance(data, np.ma.MaskedArray):
+        raise InputError(f"{name} is a masked array; fill its gaps, or leave those rows out")
     else:
         try:
             host = np.asarray(data)
@@ -315,9 +325,9 @@ def _array(name: str, data: ArrayLike, like: Any = None) -> Array:
             raise InputError(f"{name} is not a numeric array: {error}") from None
         if host.dtype.kind not in "fiub" or host.dtype.itemsize > 8:
             raise InputError(f"{name} has dtype {host.dtype}; give real numbers of at most 64 bits")
-        if host.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
-            # Python numbers and lists carry no precision of their own: they take A's, or JAX's.
-            host = host.astype(like if like is not None else jnp.result_type(float))
+        if host.dtype == np.float64 and not isinstance(data, np.ndarray):
+            # Numbers and lists carry no precision of their own: they take A's, or JAX's.
+            host = _round(name, host, like if like is not None else jnp.result_type(float))
         if host.dtype == np.float64 and jnp.result_type(float) != np.float64:
             raise PrecisionError(
                 f"{name} is float64, but JAX's 64-bit mode is off and would round it; "
@@ -331,22 +341,58 @@ def _array(name: str, data: ArrayLike, like: Any = None) -> Array:
     return array
 
 
+def _round(name: str, host: np.ndarray, dtype: Any) -> np.ndarray:
+    """Rounded to the dtype; `InputError` for one number that would become zero or infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        held: np.ndarray = host.astype(dtype)
+    if host.ndim:
+        return held
+    kept = np.isfinite(held) == np.isfinite(host) and (held == 0) == (host == 0)
+    if not kept:
+        raise InputError(f"{name} = {host} is {held} in {held.dtype}; use float64 data")
+    return held
+
+
 def _matrix(A: Any) -> Matrix:
     if scipy.sparse.issparse(A):
         csr = scipy.sparse.csr_array(A, copy=True)  # sum_duplicates changes it in place
         csr.sum_duplicates()
+        if csr.ndim != 2 or max(csr.shape) >= 2**31:
+            raise InputError(f"A has shape {csr.shape}; a sparse A needs n and d below 2^31")
         data = _array("A", csr.data)
         rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
         indices = jnp.asarray(np.stack([rows, csr.indices], axis=1).astype(np.int32))
         A = BCOO((data, indices), shape=csr.shape, indices_sorted=True, unique_indices=True)
     elif isinstance(A, BCOO):
-        if is_concrete(A) and not (A.indices_sorted and A.unique_indices):
-            A = A.sum_duplicates()
+        A = _bcoo(A)
+    elif isinstance(A, JAXSparse):
+        raise InputError(f"A is a {type(A).__name__}; give a BCOO or a SciPy sparse matrix")
     else:
         A = _array("A", A)
     if len(A.shape) != 2 or 0 in A.shape:
         raise InputError(f"A has shape {A.shape}; give (n, d) with n >= 1 rows and d >= 1 columns")
     return A
+
+
+def _bcoo(A: BCOO) -> BCOO:
+    """A BCOO matrix of floats, without duplicates where that can be seen."""
+    if A.n_batch or A.n_dense:
+        raise InputError("A is a BCOO with batch or dense dimensions; make both its axes sparse")
+    A = BCOO(
+        (_array("A", A.data), A.indices),
+        shape=A.shape,
+        indices_sorted=A.indices_sorted,
+        unique_indices=A.unique_indices,
+    )
+    if not is_concrete(A):
+        return A
+    # Indices equal to the shape are BCOO's padding.
+    outside = np.argwhere((np.asarray(A.indices) > np.array(A.shape)).any(axis=1))
+    if outside.size:
+        i = int(outside[0, 0])
+        raise InputError(f"A.indices[{i}] = {A.indices[i].tolist()} is outside of shape {A.shape}")
+    with jax.ensure_compile_time_eval():
+        return A if A.indices_sorted and A.unique_indices else A.sum_duplicates()
 
 
 def _vector(
@@ -365,7 +411,10 @@ def _mask(protected: ArrayLike, n: int) -> Mask:
         if protected.dtype != bool or protected.shape != (n,):
             raise InputError(f"a traced protected must be a boolean mask of shape ({n},)")
         return protected
-    array = np.asarray(protected)
+    try:
+        array = np.asarray(protected)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"protected is no array: {error}") from None
     if array.dtype == bool and array.shape == (n,):
         mask = array
     elif array.dtype.kind in "iu" and array.ndim == 0:
@@ -397,7 +446,7 @@ def _check_finite(name: str, array: Any) -> None:
     if not is_concrete(array):
         return
     data = array.data if isinstance(array, BCOO) else array
-    if bool(jnp.isfinite(data).all()):
+    if is_finite(data):
         return
     first = np.argwhere(~np.isfinite(np.asarray(data)))[0]
     bad = np.asarray(data)[tuple(first)]
@@ -408,7 +457,7 @@ def _check_finite(name: str, array: Any) -> None:
 
 def check_start(x0: Point) -> None:
     """`InputError` for a starting point that is not finite."""
-    if is_concrete(x0) and not bool(jnp.isfinite(x0).all()):
+    if is_concrete(x0) and not is_finite(x0):
         i = int(np.flatnonzero(~np.isfinite(np.asarray(x0)))[0])
         raise InputError(f"x0 is {np.asarray(x0)[i]} at entry {i}; give a finite starting point")
 

@@ -32,16 +32,18 @@ _EXPLANATIONS = {
     Status.RUNNING: "The solver has not stopped yet.",
     Status.CONVERGED: "The gradient, recomputed on the host from x, meets the tolerance.",
     Status.MAX_STEPS: (
-        "The step limit came before the tolerance. Raise max_steps or rtol, or use "
-        "TrustRegionNewton, which needs the fewest steps."
+        "The step limit came before the tolerance. Raise max_steps or rtol; first-order methods "
+        "need far more steps than TrustRegionNewton, and it needs many where columns of A are "
+        "nearly dependent."
     ),
     Status.STALLED: (
-        "No step lowers L any further at this precision, but the gradient is above the tolerance. "
-        "Raise rtol, use float64, or rescale the columns of A."
+        "The gradient is above the tolerance, but at this precision no step lowers L any further, "
+        "or the solver took it for smaller than the host finds it. Raise rtol, use float64, or "
+        "rescale A: large entries of A make the logits inexact."
     ),
     Status.NONFINITE: (
-        "L or its gradient is not finite at the start or at the next step; x is the last point "
-        "where both were finite, or the start. If ell_1 = 0 < gamma at the start, L is infinite "
+        "L or a derivative is not finite at the start or at the next step; x is the last point "
+        "where all were finite, or the start. If ell_1 = 0 < gamma at the start, L is infinite "
         "there: start elsewhere. If logits overflow, scale A down."
     ),
     Status.INTERRUPTED: "The callback asked to stop; x is the last point reached.",
@@ -116,16 +118,19 @@ class Solution:
 
     @property
     def direction(self) -> Any:
-        """Protected mass of f against that of b: suppressed, amplified or unchanged.
+        """Protected mass of f against that of b: suppressed, amplified, unchanged or unknown.
 
         Squared distance has no direction, so being far from b may mean *more* protected mass.
-        Differences up to the square root of the machine epsilon of x count as unchanged. A batch
-        gives an array of words.
+        Differences up to the square root of the machine epsilon of x count as unchanged; unknown
+        is a mass that is not finite. A batch gives an array of words.
         """
         change = np.asarray(self.protected_mass) - np.asarray(self.target_mass)
         resolution = np.sqrt(np.finfo(np.asarray(self.x).dtype).eps)
-        sign = np.where(np.abs(change) <= resolution, 0, np.sign(change)).astype(int)
-        words = np.array(["unchanged", "amplified", "suppressed"])[sign]
+        words = np.select(
+            [np.abs(change) <= resolution, change > 0, change < 0],
+            ["unchanged", "amplified", "suppressed"],
+            "unknown",
+        )
         return str(words) if words.ndim == 0 else words
 
     def raise_for_status(self) -> Self:

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -316,10 +317,10 @@ def test_a_crash_is_no_verdict(files, monkeypatch):
     assert result.lines == ["the checker failed: MemoryError()"]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk, where there is /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk, where there is /dev/full")
 def test_an_unread_verdict_is_exit_code_2(files):
     command = [sys.executable, "-m", "copyreg_jax.certify.check", *files]
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         run = subprocess.run(command, stdout=full, stderr=subprocess.DEVNULL, check=False)
     assert run.returncode == 2
 

@@ -228,7 +228,7 @@ def _exact_point(x: ArrayLike, d: int) -> np.ndarray:
     if given.dtype.kind not in "fiu" or given.dtype.itemsize > 8:
         raise InputError(f"x has dtype {given.dtype}; give float32 or float64")
     exact = given.astype(np.float64)
-    inexact = np.flatnonzero(~np.isfinite(exact) | (exact != given))
+    inexact = np.flatnonzero(~np.isfinite(exact) | (exact.astype(given.dtype) != given))
     if inexact.size:
         i = int(inexact[0])
         raise InputError(

@@ -120,7 +120,8 @@ def make_instance(A: Any, b: Any, protected: Any, w: Any, gamma: Any, reading: A
         entries = A
     _require(n >= 1 and d >= 1, f"A has shape ({n}, {d}); it needs a row and a column")
     for name, array in (("A", entries), ("b", b), ("w", w), ("gamma", gamma)):
-        finite = array.dtype in (np.float32, np.float64) and np.isfinite(array).all()
+        known = array.dtype.newbyteorder("=") in (np.float32, np.float64)
+        finite = known and np.isfinite(array).all()
         _require(finite, f"{name} must be finite numbers of type float32 or float64")
     _require(protected.dtype == bool, "protected must be boolean")
     _require(b.shape == w.shape == protected.shape == (n,), "b, w, protected must have shape (n,)")

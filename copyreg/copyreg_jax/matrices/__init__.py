@@ -7,10 +7,11 @@ the functions of this module.
 
 from copyreg_jax.matrices.products import (
     Matrix,
+    column_maxima,
     column_norms,
     congruence,
     to_host,
     weighted_gram_norm,
 )
 
-__all__ = ["Matrix", "column_norms", "congruence", "to_host", "weighted_gram_norm"]
+__all__ = ["Matrix", "column_maxima", "column_norms", "congruence", "to_host", "weighted_gram_norm"]

@@ -37,15 +37,20 @@ def congruence(A: Matrix, apply: Callable[[Array], Array]) -> Float[Array, "d d"
     return jax.lax.map(rows, identity.reshape(num_blocks, _BLOCK, d)).reshape(-1, d)[:d].T
 
 
+def column_maxima(A: Matrix) -> Float[Array, " d"]:
+    """Largest absolute entry of each column."""
+    if not isinstance(A, BCOO):
+        return jnp.max(jnp.abs(A), axis=0)
+    return jnp.zeros(A.shape[1], A.dtype).at[A.indices[:, 1]].max(jnp.abs(A.data))
+
+
 def column_norms(A: Matrix) -> Float[Array, " d"]:
     """Euclidean norms of the columns, scaled so that nothing over- or underflows."""
+    largest = column_maxima(A)
+    scale = jnp.where(largest == 0, 1, largest)
     if not isinstance(A, BCOO):
-        largest = jnp.max(jnp.abs(A), axis=0)
-        scale = jnp.where(largest == 0, 1, largest)
         return scale * jnp.sqrt(jnp.sum((A / scale[None]) ** 2, axis=0))
     columns = A.indices[:, 1]
-    largest = jnp.zeros(A.shape[1], A.dtype).at[columns].max(jnp.abs(A.data))
-    scale = jnp.where(largest == 0, 1, largest)
     squares = jnp.zeros(A.shape[1], A.dtype).at[columns].add((A.data / scale[columns]) ** 2)
     return scale * jnp.sqrt(squares)
 

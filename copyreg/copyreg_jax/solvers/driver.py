@@ -69,8 +69,8 @@ def solve(
     max_steps : int, optional
         The solver's ``default_max_steps`` if not given.
     callback : callable, optional
-        Called with a `Progress` every ``solver.steps_per_call`` steps; returning True stops the
-        run with status INTERRUPTED. Not called under ``jax.jit`` or ``jax.vmap``.
+        Called with a `Progress` every ``solver.steps_per_call`` steps and at the end; returning
+        True stops the run with status INTERRUPTED. Not called under ``jax.jit`` or ``jax.vmap``.
 
     Returns
     -------
@@ -89,7 +89,11 @@ def solve(
     Outside of transformations the loop runs on the host around one compiled program, and the result
     is evaluated again on the host with NumPy. Inside ``jax.jit`` and ``jax.vmap`` this is a pure
     function: one ``while_loop``, statuses as arrays, nothing is raised for values. Problems of the
-    same shapes share the compiled program.
+    same shapes share the compiled program. Reverse-mode differentiation through it is not possible,
+    as JAX can't reverse a ``while_loop``.
+
+    The 1 in the stopping rule has the unit of the gradient: where A is as small as 1e-10, so are
+    gradients, and the start may pass for a solution. Rescale A then.
 
     Examples
     --------
@@ -102,6 +106,8 @@ def solve(
     solver = TrustRegionNewton() if solver is None else solver
     if not isinstance(problem, SoftmaxRegression):
         raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
+    if len(problem.A.shape) != 2:
+        raise InputError("problem is a batch of problems; solve it by jax.vmap(copyreg_jax.solve)")
     if isinstance(solver, type) or not hasattr(solver, "step"):
         raise InputError(
             f"solver is {solver!r:.60}; give an instance such as TrustRegionNewton(), and wrap an "
@@ -109,13 +115,17 @@ def solve(
         )
     rtol = _tolerance(problem.dtype, rtol)
     max_steps = solver.default_max_steps if max_steps is None else max_steps
-    if not isinstance(max_steps, int | np.integer) or max_steps < 1:
-        raise InputError(f"max_steps is {max_steps!r}; give an integer >= 1")
+    counts = isinstance(max_steps, int | np.integer) and not isinstance(max_steps, bool)
+    if not (counts and 1 <= max_steps < 2**31):
+        raise InputError(f"max_steps is {max_steps!r}; give an integer >= 1 and below 2^31")
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback is {callback!r:.60}; give a function of one Progress")
     start = None if x0 is None else problem.point(x0, "x0")
     if start is not None:
         check_start(start)
 
-    if not is_concrete((problem, start)):
+    # A constant made inside of a trace is traced, even if all of the problem is concrete.
+    if not is_concrete((problem, start, jnp.zeros(()) + 0)):
         if callback is not None:
             raise InputError("callback can't be called under jit or vmap; leave it out there")
         return _solve_traced(problem, start, rtol, max_steps, solver)
@@ -141,7 +151,10 @@ def solve(
 def _tolerance(dtype: np.dtype, rtol: float | None) -> float:
     if rtol is None:
         return DEFAULT_RTOL[dtype]
-    if not (isinstance(rtol, int | float | np.floating) and 0 < rtol < np.inf):
+    if not is_concrete(rtol):
+        raise InputError("rtol is traced; it decides what is compiled, so give a Python number")
+    number = np.asarray(rtol)
+    if number.shape != () or number.dtype.kind not in "fiu" or not 0 < number < np.inf:
         raise InputError(f"rtol is {rtol!r}; give a finite number > 0")
     smallest = _SMALLEST_RTOL_IN_EPS * float(np.finfo(dtype).eps)
     if rtol < smallest:
@@ -181,7 +194,7 @@ def _start(
     )
     state = solver.init(problem, State(x, value, gradient, zero, zero, counts, None))
     tolerance = rtol * (1 + jnp.linalg.norm(gradient))
-    finite = jnp.isfinite(value) & jnp.isfinite(tolerance)
+    finite = jnp.isfinite(state.value) & jnp.isfinite(tolerance)
     status = jnp.where(solver.done(state, _AIM * tolerance), Status.CONVERGED, Status.RUNNING)
     status = jnp.where(finite, status, Status.NONFINITE)
     return state._replace(status=status.astype(jnp.int32)), tolerance

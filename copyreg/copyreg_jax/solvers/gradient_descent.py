@@ -58,7 +58,7 @@ class GradientDescent:
         value, gradient = problem.value_and_gradient(x)
         return state._replace(
             x=x,
-            value=value,
+            value=jnp.where(jnp.isfinite(M), value, jnp.nan),  # an overflow, for the driver to see
             gradient=gradient,
             status=stalled_if(jnp.all(x == state.x)),
             counts=state.counts.add(values=1, gradients=1),

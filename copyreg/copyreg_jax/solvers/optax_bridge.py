@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool
 
+from copyreg_jax.errors import InputError
 from copyreg_jax.objective import Scalar
 from copyreg_jax.problem import SoftmaxRegression
 from copyreg_jax.solvers.state import State, small_gradient, stalled_if
@@ -41,6 +42,13 @@ class Optax:
 
     default_max_steps: ClassVar[int] = 10_000
     steps_per_call: ClassVar[int] = 10
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.transformation, "update"):
+            raise InputError(
+                f"transformation is {self.transformation!r:.60}; give one of optax, such as "
+                "optax.adam(0.01)"
+            )
 
     def init(self, problem: SoftmaxRegression, state: State) -> State:
         return state._replace(memory=self.transformation.init(state.x))

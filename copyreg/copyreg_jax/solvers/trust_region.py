@@ -7,22 +7,34 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from copyreg_jax import curvature
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import column_norms
+from copyreg_jax.matrices import column_maxima, column_norms
 from copyreg_jax.objective import Scalar
 from copyreg_jax.problem import Point, SoftmaxRegression
 from copyreg_jax.solvers.state import State, small_gradient, stalled_if
 
+_MAX_BLIND = 4
+"""Steps, each a quarter as long as the one before, that may fail to show a decrease in a row."""
 
-class Memory(NamedTuple):
-    """Spectral decomposition of the scaled Hessian at the iterate, and the region."""
+
+class Model(NamedTuple):
+    """Quadratic model at the iterate: the spectrum of D^-1 H D^-1, and the rounding error of L."""
 
     eigenvalues: Float[Array, " d"]
     eigenvectors: Float[Array, "d d"]
+    noise: Scalar
+
+
+class Memory(NamedTuple):
+    """The model, the scaling D, the region, and how often in a row no decrease could be seen."""
+
+    model: Model
     scale: Float[Array, " d"]
     radius: Scalar
+    blind: Int[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +45,8 @@ class TrustRegionNewton:
     sqrt(n), so that the radius is about a root-mean-square change of the logits and rescaled
     columns give the same iterates. The model is diagonalized, so indefinite Hessians, the hard case
     and rank-deficient A need no special treatment, and a saddle point is left along the most
-    negative curvature. L never rises by more than its rounding error.
+    negative curvature. L never rises by more than its rounding error, that of the logits
+    included.
 
     Parameters
     ----------
@@ -60,18 +73,23 @@ class TrustRegionNewton:
     steps_per_call: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.initial_radius < float("inf"):
-            raise InputError(f"initial_radius is {self.initial_radius}; give a finite number > 0")
+        radius = self.initial_radius
+        if not (isinstance(radius, int | float) and 0 < radius < float("inf")):
+            raise InputError(f"initial_radius is {radius!r}; give a finite number > 0")
 
     def init(self, problem: SoftmaxRegression, state: State) -> State:
         norms = column_norms(problem.A) / problem.n**0.5
         scale = jnp.where(norms > 0, norms, 1)
         radius = jnp.asarray(self.initial_radius, state.x.dtype)
-        memory = Memory(*_spectrum(problem, state.x, scale), scale, radius)
-        return state._replace(memory=memory, counts=state.counts.add(hessians=1))
+        model = _model(problem, state.x, scale)
+        return state._replace(
+            value=_seen(state.value, model),
+            memory=Memory(model, scale, radius, jnp.zeros((), jnp.int32)),
+            counts=state.counts.add(hessians=1),
+        )
 
     def step(self, problem: SoftmaxRegression, state: State) -> State:
-        lam, Q, scale, radius = state.memory
+        (lam, Q, noise), scale, radius, blind = state.memory
         eps = jnp.finfo(state.x.dtype).eps
         q = (state.gradient / scale) @ Q
         s, predicted = _subproblem(lam, q, radius)
@@ -79,42 +97,55 @@ class TrustRegionNewton:
         x = state.x + (Q @ s) / scale
         value, gradient = problem.value_and_gradient(x)
 
-        # Below the rounding error of L a decrease can't be seen; there the gradient decides.
-        noise = 16 * eps * jnp.abs(state.value)
+        # Below the rounding error of L a decrease may not be seen; there the gradient decides too.
         unseen = predicted <= noise
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
         ratio = jnp.where(finite, (state.value - value) / predicted, -jnp.inf)
         flatter = jnp.linalg.norm(gradient / scale) < jnp.linalg.norm(state.gradient / scale)
-        accepted = finite & jnp.where(
-            unseen, flatter & (value <= state.value + noise), ratio > 1e-4
-        )
+        settled = unseen & flatter & (value <= state.value + noise)
+        accepted = finite & (settled | (ratio > 1e-4))
 
         grown = jnp.where(length > 0.9 * radius, 2 * radius, radius)
         adjusted = jnp.where(ratio > 0.75, grown, jnp.where(ratio < 0.25, 0.25 * length, radius))
-        radius = jnp.where(unseen & accepted, radius, adjusted)
+        radius = jnp.where(settled, radius, adjusted)
         tiny = radius <= eps * jnp.linalg.norm(scale * state.x)
+        blind = jnp.where(accepted | ~unseen, 0, blind + 1)
 
-        lam, Q = jax.lax.cond(accepted, lambda: _spectrum(problem, x, scale), lambda: (lam, Q))
+        old = state.memory.model
+        model = jax.lax.cond(accepted, lambda: _model(problem, x, scale), lambda: old)
         counts = state.counts.add(values=1, gradients=1, hessians=accepted)
         return state._replace(
             x=jnp.where(accepted, x, state.x),
-            value=jnp.where(accepted, value, state.value),
+            value=_seen(jnp.where(accepted, value, state.value), model),
             gradient=jnp.where(accepted, gradient, state.gradient),
-            status=stalled_if(~accepted & (unseen | tiny)),
+            status=stalled_if(~accepted & (tiny | (blind >= _MAX_BLIND))),
             counts=counts,
-            memory=Memory(lam, Q, scale, radius),
+            memory=Memory(model, scale, radius, blind),
         )
 
     def done(self, state: State, tolerance: Scalar) -> Bool[Array, ""]:
         """Small gradient and no negative curvature beyond rounding: not a saddle point."""
-        lam = state.memory.eigenvalues
+        lam = state.memory.model.eigenvalues
         return small_gradient(state, tolerance) & (lam[0] >= -_floor(lam))
 
 
-def _spectrum(problem: SoftmaxRegression, x: Point, scale: Array) -> tuple[Array, Array]:
-    """Eigenvalues, ascending, and eigenvectors of D^-1 (hessian) D^-1."""
+def _model(problem: SoftmaxRegression, x: Point, scale: Array) -> Model:
+    """Eigenvalues, ascending, and eigenvectors of D^-1 (hessian) D^-1; rounding error of L.
+
+    L is a sum of positive terms, known to some eps |L| for given logits u. The logits are sums of
+    products a_ij x_j, and their rounding moves L by about eps sum_i |dL/du_i| sum_j |a_ij x_j|: far
+    more than eps |L| where the rows of A share a large offset.
+    """
     lam, Q = jnp.linalg.eigh(problem.hessian(x) / scale[None] / scale[:, None])
-    return lam, Q
+    value, slope = curvature.value_and_gradient(problem.logits(x), *problem.terms)
+    logit = jnp.sum(column_maxima(problem.A) * jnp.abs(x))
+    eps = jnp.finfo(x.dtype).eps
+    return Model(lam, Q, eps * (16 * value + jnp.sum(jnp.abs(slope)) * logit))
+
+
+def _seen(value: Scalar, model: Model) -> Scalar:
+    """The value, or NaN if the Hessian has overflowed: that is how the driver gets to know."""
+    return jnp.where(jnp.all(jnp.isfinite(model.eigenvalues)), value, jnp.nan)
 
 
 def _floor(lam: Array) -> Scalar:
