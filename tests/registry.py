@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
+import hypothesis
 import numpy as np
 import optax
 import scipy.sparse
@@ -13,6 +15,13 @@ from hypothesis.extra import numpy as hnp
 import copyreg_jax as cr
 
 READINGS = ("joint", "block")
+
+
+def cases(number: int) -> hypothesis.settings:
+    """This many drawn cases; fifty times as many, and at random, under the profile "soak"."""
+    soak = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
+    return hypothesis.settings(max_examples=number * (50 if soak else 1))
+
 
 # Few shapes: each one is compiled anew. Named: d = 1, n1 = 1 or n - 1, wide, tall.
 SHAPES = ((2, 1), (3, 5), (6, 3), (12, 4))

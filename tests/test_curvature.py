@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax import curvature, objective
 
-from .registry import PROBLEMS, READINGS, draws, random_problem
+from .registry import PROBLEMS, READINGS, cases, draws, random_problem
 
 
 @jax.jit
@@ -59,7 +59,7 @@ def sizes(problem, x):
 
 
 @pytest.mark.parametrize("reading", READINGS)
-@settings(max_examples=400)
+@cases(400)
 @given(draw=draws(), direction=st.integers(0, 2**32 - 1))
 def test_closed_forms_equal_autodiff(draw, direction, reading):
     problem = draw.problem(reading)
@@ -115,7 +115,7 @@ def test_no_cancellation_where_rows_share_an_offset_or_softmax_is_one_hot():
     np.testing.assert_allclose(float(steep.hessian([1.0])[0, 0]), -3200 * f, rtol=1e-13)
 
 
-@settings(max_examples=300)
+@cases(300)
 @given(seed=st.integers(0, 2**32 - 1), reading=st.sampled_from(READINGS))
 def test_curvature_bound_holds_on_the_sublevel_set(seed, reading):
     rng = np.random.default_rng(seed)

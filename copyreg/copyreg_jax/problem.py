@@ -120,7 +120,7 @@ class SoftmaxRegression:
 
     def point(self, x: ArrayLike, name: str = "x") -> Point:
         """Return x as a (d,) array of this problem's dtype; `InputError` for a wrong shape."""
-        array = _array(name, x, like=self.dtype)
+        array = _array(name, x, like=self.dtype, exact=False)
         if array.shape != (self.d,):
             raise InputError(
                 f"{name} has shape {array.shape}; A has {self.d} columns, so give shape ({self.d},)"
@@ -312,8 +312,8 @@ def is_finite(array: Array) -> bool:
         return bool(jnp.isfinite(array).all())
 
 
-def _array(name: str, data: ArrayLike, like: Any = None) -> Array:
-    """``data`` as a float32 or float64 JAX array, without ever rounding it silently."""
+def _array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = True) -> Array:
+    """``data`` as a float32 or float64 JAX array; only points, ``exact=False``, may be rounded."""
     if isinstance(data, jax.Array):
         array = data
     elif isinstance(data, np.ma.MaskedArray):
@@ -325,7 +325,7 @@ def _array(name: str, data: ArrayLike, like: Any = None) -> Array:
             raise InputError(f"{name} is not a numeric array: {error}") from None
         if host.dtype.kind not in "fiub" or host.dtype.itemsize > 8:
             raise InputError(f"{name} has dtype {host.dtype}; give real numbers of at most 64 bits")
-        if host.dtype == np.float64 and not isinstance(data, np.ndarray):
+        if host.dtype == np.float64 and not (exact and isinstance(data, np.ndarray)):
             # Numbers and lists carry no precision of their own: they take A's, or JAX's.
             host = _round(name, host, like if like is not None else jnp.result_type(float))
         if host.dtype == np.float64 and jnp.result_type(float) != np.float64:

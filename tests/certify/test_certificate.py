@@ -6,17 +6,17 @@ import fractions
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.certify import check as checker
 from tests.exact import ROUNDING, transcription
-from tests.registry import READINGS, draws, random_problem
+from tests.registry import READINGS, cases, draws, random_problem
 
 
 @pytest.mark.parametrize("reading", READINGS)
-@settings(max_examples=300)
+@cases(300)
 @given(draw=draws())
 def test_enclosures_contain_the_exact_numbers(draw, reading):
     certificate = cr.certify(draw.problem(reading), draw.x)
@@ -31,7 +31,7 @@ def test_enclosures_contain_the_exact_numbers(draw, reading):
     assert high - low <= 4 * np.spacing(max(abs(low), abs(high))) or high - low < 1e-300
 
 
-@settings(max_examples=250)
+@cases(250)
 @given(draw=draws(), reading=st.sampled_from(READINGS))
 def test_a_tau_above_the_enclosure_is_never_certified(draw, reading):
     problem = draw.problem(reading)
@@ -43,7 +43,7 @@ def test_a_tau_above_the_enclosure_is_never_certified(draw, reading):
     assert cr.certify(problem, draw.x, below).verdict is cr.Verdict.CERTIFIED
 
 
-@settings(max_examples=100)
+@cases(100)
 @given(draw=draws(), ulps=st.integers(-50, 50), reading=st.sampled_from(READINGS))
 def test_near_ties_are_decided_rightly(draw, ulps, reading):
     exact = transcription(draw, reading)["margin"]
@@ -58,7 +58,7 @@ def test_near_ties_are_decided_rightly(draw, ulps, reading):
         assert verdict is not cr.Verdict.UNDECIDED
 
 
-@settings(max_examples=300)
+@cases(300)
 @given(seed=st.integers(0, 2**32 - 1), reading=st.sampled_from(READINGS))
 def test_level_set_theorem(seed, reading):
     """No point at least as good has a smaller margin than the certificate of a worse one says."""

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.certify import check as checker
-from tests.registry import READINGS, random_problem
+from tests.registry import READINGS, cases, random_problem
 
 
 @pytest.fixture(scope="module", params=[*READINGS, "sparse"])
@@ -223,7 +223,7 @@ def test_an_honest_refusal_is_refuted(files, tmp_path):
     assert recheck(certificate.document, files, tmp_path).verdict is cr.Verdict.REFUTED
 
 
-@settings(max_examples=200)
+@cases(200)
 @given(data=st.data())
 def test_random_edits_never_crash_and_never_certify_more(data, files, tmp_path_factory):
     """Replace any value of the document by junk; whatever is still CERTIFIED must be unchanged."""

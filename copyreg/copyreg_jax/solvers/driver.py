@@ -125,7 +125,7 @@ def solve(
         check_start(start)
 
     # A constant made inside of a trace is traced, even if all of the problem is concrete.
-    if not is_concrete((problem, start, jnp.zeros(()) + 0)):
+    if not is_concrete((problem, start, rtol, jnp.zeros(()) + 0)):
         if callback is not None:
             raise InputError("callback can't be called under jit or vmap; leave it out there")
         return _solve_traced(problem, start, rtol, max_steps, solver)
@@ -152,7 +152,7 @@ def _tolerance(dtype: np.dtype, rtol: float | None) -> float:
     if rtol is None:
         return DEFAULT_RTOL[dtype]
     if not is_concrete(rtol):
-        raise InputError("rtol is traced; it decides what is compiled, so give a Python number")
+        return rtol
     number = np.asarray(rtol)
     if number.shape != () or number.dtype.kind not in "fiu" or not 0 < number < np.inf:
         raise InputError(f"rtol is {rtol!r}; give a finite number > 0")
