@@ -2,12 +2,19 @@
 
 import mpmath
 
-BITS = 200
-ROUNDING = mpmath.mpf(2) ** -150  # absolute error of f at logits up to 1e4, with room to spare
+BITS = 4000  # logits differ by up to 2e3, so entries of f by up to 2,900 bits
+ROUNDING = mpmath.mpf(2) ** -1000  # of this arithmetic, absolute or relative, with room to spare
+
+
+def between(low: float, exact: mpmath.mpf, high: float) -> bool:
+    """Whether the float bounds enclose the exact number, up to the rounding of the oracle."""
+    with mpmath.workprec(BITS):
+        slack = ROUNDING * (1 + abs(exact)) if mpmath.isfinite(exact) else 0
+        return low - slack <= exact <= high + slack
 
 
 def transcription(draw, reading):
-    """The paper's definitions, word for word, in 200-bit arithmetic: name -> mpf or list of mpf."""
+    """The paper's definitions, word for word, in 4000 bits: name -> mpf or list of mpf."""
     with mpmath.workprec(BITS):
         A, x = mpmath.matrix(draw.A.tolist()), mpmath.matrix(draw.x.tolist())
         u = [sum((A[i, j] * x[j] for j in range(A.cols)), mpmath.mpf(0)) for i in range(A.rows)]

@@ -15,7 +15,7 @@ from .registry import READINGS, draws
 
 @pytest.mark.parametrize("reading", READINGS)
 @given(draw=draws())
-def test_definitions_agree_with_200_bits(draw, reading):
+def test_definitions_agree_with_multiprecision(draw, reading):
     problem, exact = draw.problem(reading), transcription(draw, reading)
     # Rounding of A x moves f by eps |A||x| relative; everything is Lipschitz in f but 1/ell_1.
     eps = 2.0**-52 * (4 + draw.A.shape[1]) * (1 + (np.abs(draw.A) @ np.abs(draw.x)).max())

@@ -12,7 +12,7 @@ from copyreg_jax import curvature
 from copyreg_jax.certify import check as checker
 from copyreg_jax.certify.certificate import to_instance
 
-from .exact import ROUNDING, transcription
+from .exact import between, transcription
 from .registry import READINGS, Draw
 
 
@@ -81,9 +81,7 @@ def violations(module) -> int:
         enclosure = module.enclose(instance, draw.x, 128)
         for name in checker.Enclosure._fields:
             ball = getattr(enclosure, name)
-            found += not (
-                module.lower(ball) - ROUNDING <= exact[name] <= module.upper(ball) + ROUNDING
-            )
+            found += not between(module.lower(ball), exact[name], module.upper(ball))
         # Ten times the level: points that do reach it are found among scaled copies of x.
         for scale in (0.0, 0.3, 1.0, 2.0, 4.0):
             other = transcription(draw._replace(x=draw.x * scale), reading)
