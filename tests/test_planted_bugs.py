@@ -82,7 +82,7 @@ def violations(module) -> int:
         for name in checker.Enclosure._fields:
             ball = getattr(enclosure, name)
             found += not between(module.lower(ball), exact[name], module.upper(ball))
-        # Ten times the level: points that do reach it are found among scaled copies of x.
+        # Scaled copies of x, each against levels that it reaches.
         for scale in (0.0, 0.3, 1.0, 2.0, 4.0):
             other = transcription(draw._replace(x=draw.x * scale), reading)
             for slack in (1.0, 1.2, 3.0):

@@ -30,8 +30,9 @@ class SoftmaxRegression:
     Parameters
     ----------
     A : (n, d) array, scipy sparse matrix or BCOO
-        One row per output of the softmax. float32 or float64; its dtype, promoted with those of b
-        and w, is the dtype of everything. Integers and lists become JAX's default float.
+        One row per output of the softmax. float32 or float64; its dtype, promoted with those of
+        the other arrays, is the dtype of everything. Numbers, integers and lists have no say in
+        that: they take A's dtype, or JAX's default float.
     b : (n,) array
         Target; a probability vector in most uses, but any finite vector is allowed.
     w : float or (n,) array, default 1.0
@@ -232,12 +233,14 @@ class CopyrightRegression(SoftmaxRegression):
         gamma = _array("gamma", gamma, like=self.dtype)
         if gamma.shape != ():
             raise InputError(f"gamma has shape {gamma.shape}; give one number")
-        self._gamma = gamma.astype(self.dtype)
+        # A gamma with a dtype takes part in the promotion, like the arrays.
+        dtype = jnp.result_type(self.b, gamma)
+        self.A = self.A.astype(dtype)
+        self.b, self.w = self.b.astype(dtype), self.w.astype(dtype)
+        self._gamma = gamma.astype(dtype)
         self._reading = reading
-        if is_concrete(gamma):
-            _round("gamma", np.asarray(gamma), self.dtype)
-            if not 0 <= float(gamma) < np.inf:
-                raise InputError(f"gamma is {float(gamma)}; give a finite number >= 0")
+        if is_concrete(gamma) and not 0 <= float(gamma) < np.inf:
+            raise InputError(f"gamma is {float(gamma)}; give a finite number >= 0")
 
     @property
     def protected(self) -> Mask:

@@ -121,10 +121,8 @@ def test_gamma_zero():
 def test_exact_ties_are_undecided_not_guessed():
     problem = cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma=0.1)
     certificate = cr.certify(problem, np.zeros(4))
-    assert (
-        certificate.margin == (0.0, 0.0)
-        or certificate.margin.lower <= 0 <= certificate.margin.upper
-    )
+    assert certificate.margin.lower <= 0 <= certificate.margin.upper
+    assert certificate.margin.upper - certificate.margin.lower < 1e-300
     assert certificate.verdict in (cr.Verdict.UNDECIDED, cr.Verdict.REFUTED)
     assert certificate.direction == "undecided"
     assert certificate.level_set_tau is None

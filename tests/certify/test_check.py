@@ -299,6 +299,9 @@ def test_files_that_never_end_are_not_read(files, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for path in ("/dev/zero", tmp_path / "fifo", tmp_path):
         assert cr.check(path, files[1]).verdict is cr.Verdict.VOID
+        assert cr.check(files[0], path).verdict is cr.Verdict.VOID
+        with pytest.raises(cr.InputError, match="is no regular file"):
+            cr.load_instance(path)
 
 
 @pytest.mark.parametrize("path", ["a\0b", None, 7])

@@ -2,10 +2,11 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_weights_that_leave_a_direction_free_are_said(instance):
         (("solve", "{instance}", "--max-steps", "0"), "max_steps is 0; give an integer >= 1"),
         (("solve", "{instance}", "--out", "{instance}"), "can't write to --out"),
         (("solve", "{instance}", "--out", "/proc/none"), "can't write to --out /proc/none"),
-        (("certify", "{instance}", "none.npy"), "none.npy holds no readable x"),
+        (("certify", "{instance}", "none.npy"), "can't read none.npy: No such file"),
         (("certify", "{instance}", "{instance}"), "and no x"),
         (("certify", "{instance}", "{short}"), "x has shape (1,); A has 2 columns"),
         (("certify", "{instance}", "{point}", "--tau", "nan"), "tau is nan"),
@@ -159,24 +160,68 @@ def test_doctor():
 
 
 def test_ctrl_c_keeps_the_results(tmp_path):
+    terminal, stderr = pty.openpty()
+    command = "from copyreg_jax.cli import main; main()"
+    options = ("--solver", "gradient-descent", "--max-steps", "1000000000", "--out", tmp_path)
     process = subprocess.Popen(
-        [
-            sys.executable, "-c", "from copyreg_jax.cli import main; main()", "solve", "--solver",
-            "gradient-descent", "--max-steps", "1000000000", "--out", tmp_path,
-        ],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        [sys.executable, "-c", command, "solve", *options],
+        stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, "TERM": "xterm"},
     )  # fmt: skip
-    time.sleep(8)  # into the solver; if it is still importing, the interrupt stops it there
+    os.close(stderr)
+    seen = b""
+    while b"step " not in seen:  # the live line: the solver runs
+        seen += os.read(terminal, 1000)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
+    os.close(terminal)
     assert process.returncode == 130
     assert "INTERRUPTED" in output
     assert "The callback asked to stop" in output
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "INTERRUPTED"
-    assert cr.check(tmp_path / "certificate.json", tmp_path / "instance.npz").verdict is not (
-        cr.Verdict.VOID
+    checked = cr.check(tmp_path / "certificate.json", tmp_path / "instance.npz")
+    assert checked.verdict is not cr.Verdict.VOID
+
+
+def test_nonfinite_is_json_too_and_leaves_no_certificate(tmp_path):
+    # All rows are equal, so f is b at every x: the barrier is everywhere.
+    problem = cr.CopyrightRegression(np.ones((4, 1)), np.full(4, 0.25), 2)
+    cr.save_instance(tmp_path / "i.npz", problem)
+    (tmp_path / "certificate.json").write_text("an older one")
+    run = copyreg("solve", tmp_path / "i.npz", "--json", "--out", tmp_path)
+    assert run.returncode == 1
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    summary = json.loads(run.stdout, parse_constant=refuse)
+    assert (summary["status"], summary["value"], summary["certificate"]) == (
+        "NONFINITE",
+        None,
+        None,
     )
+    assert json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse) == summary
+    assert not (tmp_path / "certificate.json").exists()
+    assert "copyreg check" not in copyreg("solve", tmp_path / "i.npz", "--out", tmp_path).stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk, where there is /dev/full")
+def test_output_that_nobody_gets_is_exit_code_2(instance):
+    command = [sys.executable, "-c", "from copyreg_jax.cli import main; main()", "solve", instance]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 2
+    assert "can't write the output" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_version():
+    assert copyreg("--version").stdout == f"copyreg-jax {cr.__version__}\n"
+
+
+def test_doctor_survives_a_missing_device():
+    run = copyreg("doctor", env={**os.environ, "JAX_PLATFORMS": "nonsense"})
+    assert run.returncode == 1
+    assert "NONE: " in run.stdout
 
 
 def test_example_with_out(tmp_path):

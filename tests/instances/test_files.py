@@ -1,5 +1,7 @@
 """Instance files: exact round trips, and one clear line for what is none."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -53,6 +55,23 @@ def test_paths_that_are_none(path):
         cr.load_instance(path)
     with pytest.raises(cr.InputError):
         cr.save_instance(path, PROBLEMS["joint"]())
+
+
+@pytest.mark.parametrize("dtypes", [*itertools.product((np.float32, np.float64), repeat=4)])
+def test_mixed_dtypes_are_exact(dtypes, arrays, tmp_path):
+    names = ("A", "b", "w", "gamma")
+    arrays |= {n: arrays[n].astype(dtype) for n, dtype in zip(names, dtypes, strict=True)}
+    np.savez(tmp_path / "i.npz", **arrays)
+    problem = cr.load_instance(tmp_path / "i.npz")
+    assert problem.dtype == np.result_type(*dtypes)
+    assert float(problem.gamma) == float(arrays["gamma"])
+    cr.certify(problem, np.ones(3)).save(tmp_path / "c.json")
+    assert cr.check(tmp_path / "c.json", tmp_path / "i.npz").verdict is not cr.Verdict.VOID
+
+
+def test_softmax_regression_is_no_instance(tmp_path):
+    with pytest.raises(cr.InputError, match="save a CopyrightRegression"):
+        cr.save_instance(tmp_path / "i.npz", PROBLEMS["softmax"]())
 
 
 def test_float32_stays_float32(tmp_path):
@@ -136,14 +155,14 @@ def test_damaged_files(arrays, tmp_path):
     raw = path.read_bytes()
     for content in (b"", raw[: len(raw) // 2], raw[:-40], b"hello"):
         path.write_bytes(content)
-        with pytest.raises(cr.InputError, match=r"i.npz (is truncated|holds pickled)"):
+        with pytest.raises(cr.InputError, match=r"i.npz is truncated or not"):
             cr.load_instance(path)
     np.save(tmp_path / "one.npy", np.ones(3))
     with pytest.raises(cr.InputError, match="holds one array"):
         cr.load_instance(tmp_path / "one.npy")
     with pytest.raises(cr.InputError, match=r"can't read .*No such file"):
         cr.load_instance(tmp_path / "none.npz")
-    with pytest.raises(cr.InputError, match=r"can't read .*Is a directory"):
+    with pytest.raises(cr.InputError, match="is no regular file"):
         cr.load_instance(tmp_path)
 
 

@@ -7,6 +7,7 @@ makes Python bind ``copyreg_jax.certify`` to the folder. So the folder can be ca
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 import types
@@ -18,6 +19,9 @@ class _CallableModule(types.ModuleType):
         from copyreg_jax.certify.certificate import certify
 
         return certify(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # so that process pools can send it
+        return importlib.import_module, (self.__name__,)
 
     @property
     def __signature__(self) -> inspect.Signature:

@@ -20,6 +20,7 @@ import math
 import os
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,7 +180,13 @@ def read_arrays(path: str | Path) -> dict[str, Any]:
     """
     sparse = ("A_data", "A_indices", "A_indptr", "A_shape")
     try:
+        _require(Path(path).is_file() or not Path(path).exists(), f"{path} is no regular file")
         with Path(path).open("rb") as stream:
+            archive = zipfile.is_zipfile(stream)
+            stream.seek(0)
+            single = stream.read(6) == b"\x93NUMPY"
+            stream.seek(0)
+            _require(archive or single, f"{path} is truncated or not an .npz file")
             file = np.load(stream, allow_pickle=False)
             _require(
                 isinstance(file, np.lib.npyio.NpzFile),
@@ -494,7 +501,7 @@ def read_certificate(path: str | Path) -> Statements:
     """Read a certificate whose bytes are as they were written; `VoidError` otherwise."""
     path = Path(path)
     try:
-        _require(path.is_file(), f"can't read {path}: no such file")
+        _require(path.is_file(), f"can't read {path}: no such file, or no regular one")
         _require(path.stat().st_size <= _MAX_BYTES, f"{path} is too large to be a certificate")
         raw = path.read_bytes()
         statements = parse(json.loads(raw))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
+import os
 import platform
+import shlex
 import signal
 import sys
 import tempfile
@@ -29,7 +32,6 @@ EXIT_NOT_CONVERGED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 # The checker's: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID.
 
 app = typer.Typer(
-    help="Softmax regression and copyright regression, with certificates anyone can check.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,10 +46,36 @@ ReadingName = Literal["joint", "block"]
 def main() -> None:
     """Run the command line; bad input gives one line and exit code 2."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except InputError as error:
         errors.print(f"copyreg: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(EXIT_INPUT)
+    except OSError as error:
+        # Python's own exit code for this is 1, which means something else here.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        errors.print(f"copyreg: can't write the output: {error}", markup=False, soft_wrap=True)
+        sys.exit(EXIT_INPUT)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from copyreg_jax import __version__
+
+        print(f"copyreg-jax {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Softmax regression and copyright regression, with certificates anyone can check."""
 
 
 @app.command()
@@ -70,7 +98,8 @@ def solve(
 ) -> None:
     """Minimize L, say what that does to the protected rows, and certify it.
 
-    Exit codes: 0 converged, 1 not converged, 2 bad input, 130 interrupted (results are kept).
+    Exit codes: 0 converged, 1 not converged, 2 bad input, 130 interrupted (the point reached is
+    written and certified, if the solver had started).
     """
     _enable_x64()
     if out is not None:
@@ -85,14 +114,18 @@ def solve(
         solution = cr.solve(
             problem, _solver(solver), rtol=rtol, max_steps=max_steps, callback=callback
         )
-    certificate = None
+    summary = _summary(instance, problem, solution, None)
+    if out is not None:  # already now: whatever happens next, the solution is not lost
+        _write_solution(out, problem, solution, summary)
     if solution.status is not cr.Status.NONFINITE:
-        certificate = cr.certify(problem, solution.x, tau)
-    summary = _summary(instance, problem, solution, certificate)
-    if out is not None:
-        _write_results(out, problem, solution, certificate, summary)
+        with errors.status("certifying", spinner="line"):
+            certificate = cr.certify(problem, solution.x, tau)
+        summary["certificate"] = _certificate_summary(certificate)
+        if out is not None:
+            certificate.save(out / "certificate.json")
+            _write_json(out / "summary.json", summary)
     if as_json:
-        print(json.dumps(summary, indent=1))
+        print(_as_json(summary))
     else:
         _show(problem, summary, out)
     if solution.status is cr.Status.INTERRUPTED:
@@ -153,6 +186,10 @@ def doctor() -> None:
 
     flushes = not bool((np.full(4, 2.0**-1022) * 0.25 > 0).all())
     shadowed = not hasattr(copyreg, "dispatch_table")
+    try:
+        devices = ", ".join(str(device) for device in jax.devices())
+    except Exception as error:  # what a broken accelerator plugin raises is anybody's guess
+        devices = f"NONE: {error!r}"
     rows = [
         ("copyreg-jax", copyreg_jax.__version__),
         ("Python", platform.python_version()),
@@ -160,13 +197,13 @@ def doctor() -> None:
             (name, importlib.metadata.version(name))
             for name in ("jax", "jaxlib", "numpy", "scipy", "optax", "python-flint")
         ),
-        ("devices", ", ".join(str(device) for device in jax.devices())),
+        ("devices", devices),
         ("64-bit mode", f"on here; your programs need {_x64_line()}"),
         ("flush-to-zero", "ON: certificates are refused" if flushes else "off"),
         ("standard library's copyreg", "SHADOWED: pickle is broken" if shadowed else "intact"),
     ]
     _show_table(rows)
-    if flushes or shadowed:
+    if flushes or shadowed or devices.startswith("NONE"):
         raise typer.Exit(1)
 
 
@@ -256,8 +293,10 @@ def _read_point(path: Path) -> Any:
             return content["x"]
     except InputError:
         raise
-    except Exception as error:  # NumPy raises many kinds for damaged files
-        raise InputError(f"{path} holds no readable x: {error}") from None
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror or error}") from None
+    except Exception:  # damaged files make NumPy raise nearly anything
+        raise InputError(f"{path} holds no readable x: it is neither .npz nor .npy") from None
 
 
 def _summary(
@@ -304,12 +343,27 @@ def _certificate_summary(certificate: Certificate) -> dict[str, Any]:
     }
 
 
-def _write_results(
-    out: Path,
-    problem: CopyrightRegression,
-    solution: Solution,
-    certificate: Certificate | None,
-    summary: dict[str, Any],
+def _as_json(summary: dict[str, Any]) -> str:
+    """JSON has no infinities and no NaN: they become null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(summary), indent=1, allow_nan=False)
+
+
+def _write_json(path: Path, summary: dict[str, Any]) -> None:
+    from copyreg_jax.files import write_whole
+
+    write_whole(path, (_as_json(summary) + "\n").encode())
+
+
+def _write_solution(
+    out: Path, problem: CopyrightRegression, solution: Solution, summary: dict[str, Any]
 ) -> None:
     import io
 
@@ -328,13 +382,10 @@ def _write_results(
         history_value=history.value,
         history_gradient_norm=history.gradient_norm,
     )
+    (out / "certificate.json").unlink(missing_ok=True)  # an older one would be about another x
     cr.save_instance(out / "instance.npz", problem)
     write_whole(out / "solution.npz", arrays.getvalue())
-    if certificate is not None:
-        certificate.save(out / "certificate.json")
-    else:
-        (out / "certificate.json").unlink(missing_ok=True)  # an older one would be about another x
-    write_whole(out / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    _write_json(out / "summary.json", summary)
 
 
 def _show(problem: CopyrightRegression, summary: dict[str, Any], out: Path | None) -> None:
@@ -359,8 +410,9 @@ def _show(problem: CopyrightRegression, summary: dict[str, Any], out: Path | Non
     _show_table(rows)
     if summary["certificate"] is not None:
         output.print(summary["certificate"]["verdict"])
-    if out is not None:
-        command = f"copyreg check {out / 'certificate.json'} {out / 'instance.npz'}"
+    if out is not None and summary["certificate"] is not None:
+        files = [str(out / name) for name in ("certificate.json", "instance.npz")]
+        command = shlex.join(["copyreg", "check", *files])
         output.print(f"To check that without the solver: {command}", markup=False, soft_wrap=True)
 
 

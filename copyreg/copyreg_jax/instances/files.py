@@ -31,8 +31,10 @@ def save_instance(path: str | Path, problem: CopyrightRegression) -> None:
     Raises
     ------
     InputError
-        The file can't be written.
+        The file can't be written, or problem is no CopyrightRegression.
     """
+    if not isinstance(problem, CopyrightRegression):
+        raise InputError("an instance file has protected rows; save a CopyrightRegression")
     A: Any = to_host(problem.A)
     if scipy.sparse.issparse(A):
         parts = {

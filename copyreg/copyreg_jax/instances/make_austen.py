@@ -138,7 +138,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description="Make austen.npz.")
     parser.add_argument("folder", type=Path, help="PATH_TO_janeaustenr/data")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("austen.npz"))
+    parser.add_argument("--out", type=Path, default=Path("austen.npz"))
     options = parser.parse_args()
     # numpy stamps every member 1980-01-01, so the archive holds no date of its making.
     np.savez_compressed(options.out, allow_pickle=False, **build(options.folder))
