@@ -32,6 +32,16 @@ def save_instance(path: str | Path, problem: CopyrightRegression) -> None:
     ------
     InputError
         The file can't be written, or problem is no CopyrightRegression.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0]], [0.7, 0.3], protected=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cr.save_instance(f"{folder}/instance.npz", problem)
+    ...     cr.load_instance(f"{folder}/instance.npz")
+    CopyrightRegression(n=2, d=1, n1=1, gamma=0.1, reading='joint', dtype=float32)
     """
     if not isinstance(problem, CopyrightRegression):
         raise InputError("an instance file has protected rows; save a CopyrightRegression")
@@ -80,6 +90,16 @@ def load_instance(path: str | Path) -> CopyrightRegression:
     ------
     InputError
         The file is truncated, pickled, lacks keys (all are named), or its arrays do not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0]], [0.7, 0.3], protected=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cr.save_instance(f"{folder}/instance.npz", problem)
+    ...     cr.load_instance(f"{folder}/instance.npz")
+    CopyrightRegression(n=2, d=1, n1=1, gamma=0.1, reading='joint', dtype=float32)
     """
     return _problem(_read(path), str(path))
 
