@@ -182,6 +182,13 @@ def test_ctrl_c_keeps_the_results(tmp_path):
     assert checked.verdict is not cr.Verdict.VOID
 
 
+def test_bad_tau_is_found_before_the_work(instance, tmp_path):
+    run = copyreg("solve", instance, "--tau", "nan", "--out", tmp_path / "out")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == "copyreg: tau is nan; give a finite number\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_nonfinite_is_json_too_and_leaves_no_certificate(tmp_path):
     # All rows are equal, so f is b at every x: the barrier is everywhere.
     problem = cr.CopyrightRegression(np.ones((4, 1)), np.full(4, 0.25), 2)

@@ -102,6 +102,8 @@ def solve(
     written and certified, if the solver had started).
     """
     _enable_x64()
+    if tau is not None and not math.isfinite(tau):  # now, and not after the work
+        raise InputError(f"tau is {tau}; give a finite number")
     if out is not None:
         _prepare_folder(out)
     import copyreg_jax as cr
