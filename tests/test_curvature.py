@@ -130,7 +130,7 @@ def test_curvature_bound_holds_on_the_sublevel_set(seed, reading):
     assert np.linalg.eigvalsh(problem.hessian(x))[-1] <= bound
 
 
-def test_second_derivative_of_softmax_has_one_norm_at_most_half():
+def test_one_norm_of_the_second_derivative_of_softmax():
     """The constant behind the bound, attacked by ascent from many starts."""
 
     def one_norm(parameters):
@@ -148,8 +148,8 @@ def test_second_derivative_of_softmax_has_one_norm_at_most_half():
     )
     starts = jnp.asarray(np.random.default_rng(0).normal(size=(500, 2, 5)) * 2)
     reached = jax.vmap(one_norm)(ascent(starts))
-    assert jnp.max(reached) <= curvature.MAX_SECOND_DERIVATIVE
-    assert jnp.max(reached) > 0.35  # the search did find something near the extreme
+    assert jnp.max(reached) <= curvature.MAX_SECOND_DERIVATIVE * (1 + 1e-12)
+    assert jnp.max(reached) > 0.99 * curvature.MAX_SECOND_DERIVATIVE  # so it is sharp
 
 
 def test_nothing_n_by_n_is_formed():

@@ -32,8 +32,8 @@ from copyreg_jax import objective
 from copyreg_jax.matrices import Matrix, congruence
 from copyreg_jax.objective import Mask, Reading, Scalar, Vector
 
-MAX_SECOND_DERIVATIVE = 0.5
-"""Proved bound of ``sum_i |f_i''|`` along any unit direction (docs/theory/curvature-bound.md)."""
+MAX_SECOND_DERIVATIVE = 2 / 27**0.5
+"""Largest ``sum_i |f_i''|`` along a unit direction, 0.3849 (docs/theory/curvature-bound.md)."""
 
 
 class Curvature(NamedTuple):
@@ -164,7 +164,7 @@ def upper_bound(value: Scalar, b: Vector, gamma: Scalar, reading: Reading) -> Sc
     There ``ell_1 >= t`` with ``t = 2 gamma / (L + sqrt(L^2 - 2 gamma))`` (joint) or ``gamma / L``
     (block), and for a mask t of zeros and ones::
 
-        -0.5 max|c| I  <=  hess_u phi_t  <=  (0.25 + 0.5 max|c|) I
+        -k max|c| I  <=  hess_u phi_t  <=  (0.25 + k max|c|) I ,  k = MAX_SECOND_DERIVATIVE
         |grad_u phi_m| <= 0.5 sqrt(ell_1)
 
     The proof is in docs/theory/curvature-bound.md. Cost O(n).
@@ -172,6 +172,6 @@ def upper_bound(value: Scalar, b: Vector, gamma: Scalar, reading: Reading) -> Sc
     residual = jnp.minimum(jnp.sqrt(2 * value), 1 + jnp.max(jnp.abs(b)))
     root = jnp.sqrt(jnp.maximum(value**2 - 2 * gamma, 0))
     inverse_t = (value + root) / (2 * gamma) if reading == "joint" else value / gamma
-    protection = gamma * inverse_t**1.5 + 2 * gamma * inverse_t**2
+    protection = 2 * MAX_SECOND_DERIVATIVE * gamma * inverse_t**1.5 + 2 * gamma * inverse_t**2
     safe = jnp.where(gamma == 0, 0, protection)
     return 0.25 + MAX_SECOND_DERIVATIVE * residual + safe

@@ -263,7 +263,10 @@ def _document(
     bounds = {name: _outward(ball) for name, ball in enclosure._asdict().items()}
     value, ell_2 = bounds["value"].upper, bounds["ell_2"].upper
     level_set = paper = None
-    level_tau = checker.level_set_tau(instance, value, bits) if math.isfinite(value) else -math.inf
+    level_tau = -math.inf
+    if math.isfinite(value):
+        n, n1, gamma, reading = instance.n, instance.n1, instance.gamma, instance.reading
+        level_tau = checker.level_set_tau(n, n1, gamma, reading, value, bits)
     if math.isfinite(level_tau):
         level_set = {"value": value.hex(), "tau": level_tau.hex()}
     eps_2 = ell_2 if eps_2 is None else eps_2

@@ -291,32 +291,31 @@ def _square(ball: arb) -> arb:
     return ball * ball
 
 
-def level_set_tau(instance: Instance, value: float, bits: int) -> float:
+def level_set_tau(n: int, n1: int, gamma: float, reading: str, value: float, bits: int) -> float:
     """A tau such that every x' with ``L(x') <= value`` has margin at least tau.
 
     With t = ell_1(x'), ``margin >= h(t) = n t/(n1 n2) + 2 gamma/(n2 t) - 2 value/n2``, t lies in
     [t-, t+], the roots of ``t^2 - 2 value t + 2 gamma`` (joint), or t >= gamma/value (block). h is
     convex with its minimum at sqrt(2 gamma n1/n).
     """
-    n, n1 = instance.n, instance.n1
     n2 = n - n1
     with ctx.workprec(bits):
-        L, gamma = arb(value), arb(instance.gamma)
-        if instance.gamma == 0:
+        L, exact_gamma = arb(value), arb(gamma)
+        if gamma == 0:
             return lower(-2 * L / n2)
 
         def h(t: arb) -> arb:
-            return n * t / (n1 * n2) + 2 * gamma / (n2 * t) - 2 * L / n2
+            return n * t / (n1 * n2) + 2 * exact_gamma / (n2 * t) - 2 * L / n2
 
         # h(best) bounds h from below for every t > 0, so it is moved on a *proved* comparison only.
-        best = (2 * gamma * n1 / n).sqrt()
-        if instance.reading == "joint":
-            high = L + (L**2 - 2 * gamma).nonnegative_part().sqrt()
-            low = 2 * gamma / high
+        best = (2 * exact_gamma * n1 / n).sqrt()
+        if reading == "joint":
+            high = L + (L**2 - 2 * exact_gamma).nonnegative_part().sqrt()
+            low = 2 * exact_gamma / high
             if best > high:
                 best = high
         else:
-            low = gamma / L
+            low = exact_gamma / L
         if best < low:
             best = low
         return lower(h(best))
@@ -589,7 +588,8 @@ def _test(said: Statements, data: Instance) -> list[tuple[str, Verdict]]:
         level, tau = said.level_set
         inside = at_most(enclosure.value, level)
         tested.append((f"level_set: L(x) <= {level:.17g}", inside))
-        supported = tau <= level_set_tau(data, level, said.bits)
+        tightest = level_set_tau(data.n, data.n1, data.gamma, data.reading, level, said.bits)
+        supported = tau <= tightest
         # x itself refutes a tau above its own margin.
         beaten = inside is Verdict.CERTIFIED and at_least(margin, tau) is Verdict.REFUTED
         open_or_false = Verdict.REFUTED if beaten else Verdict.UNDECIDED

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+from jax.typing import ArrayLike
 
 from copyreg_jax.certify import check as checker
 from copyreg_jax.errors import InputError
@@ -18,7 +19,9 @@ from copyreg_jax.matrices import to_host
 from copyreg_jax.problem import CopyrightRegression
 
 
-def save_instance(path: str | Path, problem: CopyrightRegression) -> None:
+def save_instance(
+    path: str | Path, problem: CopyrightRegression, x: ArrayLike | None = None
+) -> None:
     """Write a problem to an .npz file, whole or not at all.
 
     Parameters
@@ -27,11 +30,13 @@ def save_instance(path: str | Path, problem: CopyrightRegression) -> None:
         Where to; the suffix is not changed.
     problem : CopyrightRegression
         Dense A is stored as ``A``, sparse A as the parts of a CSR matrix.
+    x : (d,) array, optional
+        A point to keep beside it, as ``x``: ``copyreg certify FILE FILE`` reads both.
 
     Raises
     ------
     InputError
-        The file can't be written, or problem is no CopyrightRegression.
+        The file can't be written, x has the wrong shape, or problem is no CopyrightRegression.
 
     Examples
     --------
@@ -60,6 +65,8 @@ def save_instance(path: str | Path, problem: CopyrightRegression) -> None:
         name: array.astype(problem.dtype) if array.dtype.kind == "f" else array
         for name, array in parts.items()
     }
+    if x is not None:
+        arrays["x"] = np.asarray(problem.point(x))
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
