@@ -1,16 +1,21 @@
 """The tests can fail: one-line bugs, planted one at a time, are each found by the oracles."""
 
+import functools
+import math
 import sys
 import types
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from copyreg_jax import curvature
+import copyreg_jax as cr
+from copyreg_jax import curvature, objective
 from copyreg_jax.certify import check as checker
 from copyreg_jax.certify.certificate import to_instance
+from copyreg_jax.theory import bounds
 
 from .exact import between, transcription
 from .registry import READINGS, Draw
@@ -62,9 +67,9 @@ CHECKER_BUGS = {
     "softmax not normalized": ("f = [v / total for v in e]", "f = [v for v in e]"),
     "midpoints instead of balls": ("u = list(_logits(instance, x))", "u = [v.mid() + arb(2)**-40 for v in _logits(instance, x)]"),
     "level set: wrong root": ("high = L + (", "high = L - ("),
-    "level set: 2 L lost": ("2 * gamma / (n2 * t) - 2 * L / n2", "2 * gamma / (n2 * t) - L / n2"),
+    "level set: 2 L lost": ("2 * exact_gamma / (n2 * t) - 2 * L / n2", "2 * exact_gamma / (n2 * t) - L / n2"),
     "level set: n1 for n2": ("n * t / (n1 * n2)", "n * t / (n1 * n1)"),
-    "level set: block bound of joint": ("low = gamma / L", "low = 4 * gamma / L"),
+    "level set: block bound of joint": ("low = exact_gamma / L", "low = 4 * exact_gamma / L"),
     "verdict by negation": (
         "    if ball >= threshold:\n",
         "    if not ball < threshold:\n",
@@ -78,6 +83,7 @@ def violations(module) -> int:
     for draw, reading in instances():
         exact = transcription(draw, reading)
         instance = to_instance(draw.problem(reading))
+        shape = instance.n, instance.n1, instance.gamma, reading
         enclosure = module.enclose(instance, draw.x, 128)
         for name in checker.Enclosure._fields:
             ball = getattr(enclosure, name)
@@ -87,7 +93,7 @@ def violations(module) -> int:
             other = transcription(draw._replace(x=draw.x * scale), reading)
             for slack in (1.0, 1.2, 3.0):
                 level = float(other["value"]) * slack * (1 + 1e-12)
-                found += module.level_set_tau(instance, level, 128) > other["margin"]
+                found += module.level_set_tau(*shape, level, 128) > other["margin"]
         loose = module.arb(exact_float := float(exact["margin"]), 1e-3)
         found += module.at_least(loose, exact_float) is not module.Verdict.UNDECIDED
     return found
@@ -147,3 +153,226 @@ def test_the_derivatives_as_they_are():
 @pytest.mark.parametrize("name", CURVATURE_BUGS)
 def test_bug_in_the_derivatives_is_found(name):
     assert disagreement(mutant(curvature, *CURVATURE_BUGS[name])) > 1e-3
+
+
+OBJECTIVE_BUGS = {
+    "softmax without its shift": ("    return jax.nn.softmax(u)\n\n\ndef c(", "    return jnp.exp(u) / jnp.sum(jnp.exp(u))\n\n\ndef c("),
+    "sign of b": ("return f(u) - b", "return f(u) + b"),
+    "one-norm for the square": ("return jnp.sum(c(u, b) ** 2)", "return jnp.sum(jnp.abs(c(u, b)))"),
+    "readings swapped": ('    if reading == "joint":\n        return jnp.where(protected, f(u), 0)', '    if reading == "block":\n        return jnp.where(protected, f(u), 0)'),
+    "block normalized by all rows": ("jax.nn.softmax(u, where=protected)", "jnp.where(protected, jax.nn.softmax(u), 0)"),
+    "mask inverted in f_1": ("jnp.where(protected, f(u), 0)", "jnp.where(protected, 0, f(u))"),
+    "target of all rows in c_1": ("return jnp.where(protected, f_1(u, protected, reading) - b, 0)", "return f_1(u, protected, reading) - b"),
+    "mask inverted in ell_2": ("jnp.sum(jnp.where(protected, 0, c(u, b)) ** 2)", "jnp.sum(jnp.where(protected, c(u, b), 0) ** 2)"),
+    "ell_2 of block not reduced": ("return ell(u, b) - ell_1(u, b, protected, reading)", "return ell(u, b)"),
+    "protection upside down": ("gamma / jnp.where(gamma == 0, 1, loss)", "jnp.where(gamma == 0, 1, loss) / gamma"),
+    "ell not halved": ("return 0.5 * ell(u, b) +", "return ell(u, b) +"),
+    "regularization not squared": ("0.5 * jnp.sum((w * u) ** 2)", "0.5 * jnp.sum(w * u**2)"),
+    "regularization subtracted": ("reading) + l_reg(u, w)", "reading) - l_reg(u, w)"),
+}  # fmt: skip
+
+
+def misvaluation(module) -> float:
+    """Largest relative difference of the definitions to their transcription."""
+    worst = 0.0
+    for draw, reading in (*instances(), *(_far(item) for item in instances())):
+        exact = transcription(draw, reading)
+        u, b, mask = (jnp.asarray(a) for a in (draw.A @ draw.x, draw.b, draw.protected))
+        gamma, w = jnp.asarray(draw.gamma), jnp.asarray(draw.w)
+        found = {
+            "ell": module.ell(u, b),
+            "ell_1": module.ell_1(u, b, mask, reading),
+            "ell_2": module.ell_2(u, b, mask, reading),
+            "l_reg": module.l_reg(u, w),
+            "l_copyright": module.l_copyright(u, b, mask, gamma, reading),
+            "value": module.value(u, b, mask, gamma, w, reading),
+        }
+        for name, value in found.items():
+            right = float(exact[name])
+            error = abs(float(value) - right) / max(abs(right), 1e-3)
+            worst = max(worst, math.inf if math.isnan(error) else error)
+    return worst
+
+
+def _far(item):
+    """The same instance with logits in the thousands."""
+    draw, reading = item
+    return draw._replace(x=1000 * draw.x), reading
+
+
+def test_the_definitions_as_they_are():
+    # The rounding of logits in the thousands, 2^-53 * 1e4, is what f loses.
+    assert misvaluation(objective) < 1e-10
+
+
+@pytest.mark.parametrize("name", OBJECTIVE_BUGS)
+def test_bug_in_the_definitions_is_found(name):
+    assert misvaluation(mutant(objective, *OBJECTIVE_BUGS[name])) > 1e-3
+
+
+BOUNDS_BUGS = {
+    "large targets: excess subtracted": ("_beyond_one(norm)\n", "-_beyond_one(norm)\n"),
+    "ball constants for each other": ('EXTREMES["upper curvature, |b| <= 1"].constant + excess', 'EXTREMES["lower curvature, |b| <= 1"].constant + excess'),
+    "simplex constants for targets of any sign": ("if (b < 0).any():\n        return ball", "if False:\n        return ball"),
+    "Lemma 13 printed with gamma^-2": ("8 + 200 * gamma / e**3", "8 + 200 * gamma / e**2"),
+    "sigma_min not squared": ("level / smallest**2 if", "level / smallest if"),
+    "curvature of the barrier halved": ("-lower + 2 * upper * gamma / e**2", "-lower + upper * gamma / e**2"),
+    "curvature of the barrier with e": ("-lower + 2 * upper * gamma / e**2", "-lower + 2 * upper * gamma / e"),
+    "sign of the lower curvature": ("-lower + 2 * upper * gamma", "lower + 2 * upper * gamma"),
+    "third derivative without gamma": ("_THIRD * (1 + size) + gamma * protection", "_THIRD * (1 + size) + protection"),
+    "third derivative: power of e": ("/ e**2.5 +", "/ e**1.5 +"),
+    "spread of the smallest singular value": ("    _, largest = extreme_singular_values(problem.A)\n    return min", "    largest, _ = extreme_singular_values(problem.A)\n    return min"),
+    "spread as a radius": ("2 * farthest_row(problem.A)", "farthest_row(problem.A)"),
+    "Lemma 14 printed without n": ("        + 1.5 * math.log(problem.n)\n", ""),
+    "Lipschitz with spread squared": ("spread(problem) ** 3 * third", "spread(problem) ** 2 * third"),
+    "floor around a point: no change": ("- change / math.sqrt(8)", "+ change / math.sqrt(8)"),
+    "ball: Lipschitz part added": ("local = at_center - R**3", "local = at_center + R**3"),
+    "modulus with w for w^2": ("np.float64) ** 2 - negative", "np.float64) - negative"),
+    "readings swapped in the floor": ('    if reading == "block":\n        return gamma / value', '    if reading == "joint":\n        return gamma / value'),
+    "the wrong root": ("return 2 * gamma / (value + (", "return 2 * gamma / (value - ("),
+    "small losses: |c| <= 2 L": ("(2 * value) ** 0.5)", "(2 * value))"),
+    "Newton: M r / l at 2": ("min(2 * modulus / (3 * M)", "min(2 * modulus / M"),
+    "Newton: distance forgotten": ("delta = 2 * gradient / (mu", "delta = 0 * gradient / (mu"),
+    "cross-entropy: other root": ("high = (L + root.sqrt())", "high = (L - root.sqrt())"),
+    "cross-entropy: share for its rest": ("(t + exact_gamma / t - L) / (1 - p)", "(t + exact_gamma / t - L) / p"),
+    "gamma_for: t for t^2": ("share * target_protected_loss**2", "share * target_protected_loss"),
+}  # fmt: skip
+
+
+@functools.cache
+def curvatures():
+    """Extreme curvatures of many small instances: what the bounds must be beyond."""
+    facts = []
+    for seed in range(3000):
+        rng = np.random.default_rng(seed)
+        n = 2 + seed % 3
+        f = rng.dirichlet(np.full(n, 0.6))
+        kind = seed // 3 % 4
+        b = np.eye(n)[0] if kind < 2 else rng.normal(size=n)
+        b = b if kind < 2 else b / np.linalg.norm(b) * (1 if kind == 2 else 3)
+        mask = np.arange(n) < rng.integers(1, n)
+        gamma, u = 10 ** rng.uniform(-2, 0), np.log(f)
+        P = np.eye(n) - np.outer(np.ones(n), f)
+
+        def H(t, f=f, b=b, P=P):
+            return P.T @ np.diag(f * (t * f + t * (f - b) - f @ (t * (f - b)))) @ P
+
+        e = float(((f - b)[mask] ** 2).sum())
+        g = f * (mask * (f - b) - f @ (mask * (f - b)))
+        slope = 2 * gamma / e**2
+        whole = H(1 - slope * mask) + 4 * slope / e * np.outer(g, g)
+        plain, total = np.linalg.eigvalsh(H(np.ones(n))), np.linalg.eigvalsh(whole)
+        facts.append((u, b, mask, gamma, e, plain[0], plain[-1], total[0]))
+    return facts
+
+
+@functools.cache
+def third_derivatives():
+    """|D^3 L_copyright(v, v, v)| along directions of spread one, with (b, gamma, ell_1)."""
+
+    @jax.jit
+    def third(u, v, b, mask, gamma):
+        return jax.grad(jax.grad(jax.grad(
+            lambda s: objective.l_copyright(u + s * v, b, mask, gamma, "joint")
+        )))(0.0)  # fmt: skip
+
+    facts = []
+    for u, b, mask, gamma, e, *_ in curvatures()[:600]:
+        v = np.random.default_rng(len(facts)).normal(size=len(u))
+        facts.append((b, gamma, e, abs(float(third(u, v / np.ptp(v), b, mask, gamma)))))
+    return facts
+
+
+def misbounds(module) -> int:
+    """False statements of a module of bounds about instances that are known."""
+    found = 0
+    for _, b, _, gamma, e, least, largest, total in curvatures():
+        lower, upper = module.curvature_range(b)
+        found += not lower <= least
+        found += not upper >= largest
+        found += not -module.negative_curvature(lower, upper, gamma, e) <= total
+    for b, gamma, e, actual in third_derivatives():
+        found += not actual <= module.third_derivative_bound(b, gamma, e)
+    b = np.full(4, 0.25)
+    faint, none = (module.third_derivative_bound(b, gamma, 0.5) for gamma in (1e-12, 0.0))
+    found += faint != pytest.approx(none)
+    found += _misregions(module)
+    found += module.gamma_for(3.0, 0.2) != pytest.approx(1.8)
+    tau = module.cross_entropy_level_set_tau(0.5, 0.2, 3.0)  # t+ = 14.83, sqrt(gamma) = 0.7071
+    found += tau != pytest.approx((2 * math.sqrt(0.5) - 3) / 0.8)
+    tau = module.cross_entropy_level_set_tau(2.0, 0.5, 2.05)  # t- = 1.6
+    found += tau != pytest.approx((1.6 + 2 / 1.6 - 2.05) / 0.5)
+    return found
+
+
+def _misregions(module) -> int:
+    found = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        reading = READINGS[seed % 2]
+        A, b = rng.normal(size=(8, 3)), rng.dirichlet(np.full(8, 0.3))
+        problem = cr.CopyrightRegression(A, b, 3, gamma=0.05, w=rng.random(8), reading=reading)
+        x = rng.normal(size=3)
+        lam = np.linalg.eigvalsh(problem.hessian(x))[0]
+        value, e = float(problem.value(x)), float(problem.ell_1(x))
+        floor = module.loss_floor(problem, value)
+        found += not floor <= e
+        if reading == "joint":
+            found += floor != pytest.approx(value - math.sqrt(value**2 - 0.1))
+        found += not module.strong_convexity(problem, module.Floor(e)) <= lam + 1e-12
+        found += not module.strong_convexity(problem, module.Sublevel(value)) <= lam + 1e-12
+        exact_spread = max(np.linalg.norm(a - c) for a in A for c in A)
+        found += not exact_spread <= module.spread(problem)
+        y = x + 0.3 * rng.normal(size=3) / 3
+        radius = float(np.linalg.norm(y - x))
+        there = np.linalg.eigvalsh(problem.hessian(y))[0]
+        found += not module.strong_convexity(problem, module.Ball(x, radius)) <= there + 1e-12
+        around = module._floor_around(problem, x, module.spread(problem) * radius)
+        found += not around <= problem.ell_1(y)
+        singular = np.linalg.svd(A, compute_uv=False)
+        threshold = module.convexity_threshold(problem, 0.5, 1.0)
+        found += threshold.printed != pytest.approx(8 + 80 + 1 / singular[-1] ** 2)
+        found += not threshold.usable >= 0.242 + 1 / singular[-1] ** 2 - 1e-9
+        lipschitz = module.hessian_lipschitz(problem, 10.0, 0.5)
+        printed = math.log(669.2) + 4 * math.log(2) + math.log(100) + 1.5 * math.log(8) + 4000
+        found += lipschitz.printed_log != pytest.approx(printed, abs=1e-9)
+        third = module.third_derivative_bound(b, 0.05, 0.5)
+        found += lipschitz.usable != pytest.approx(module.spread(problem) ** 3 * third)
+    plain = cr.SoftmaxRegression(np.eye(4), np.full(4, 0.25), w=0.6)
+    modulus = module.strong_convexity(plain, module.Floor(0.1))
+    found += modulus != pytest.approx(0.36 - 0.242)
+    # Where L is small, 0.3849 sqrt(2 L) is the better lower bound of the curvature; and it is no
+    # better than that.
+    found += not module.lower_curvature_on_sublevel(-0.242, 0.02) <= -0.3848 * 0.2
+    return found + _misregion_of_newton(module)
+
+
+def _misregion_of_newton(module) -> int:
+    found = 0
+    problem = cr.CopyrightRegression(
+        np.random.default_rng(1).normal(size=(8, 2)), np.full(8, 1 / 8), 3, gamma=1e-3
+    )
+    x = np.asarray(cr.solve(problem).x)
+    near = x + np.array([1e-6, 0.0])
+    found += not module.newton_region(problem, near).minimizer_within >= 0.99e-6
+    region = module.newton_region(problem, x)
+    found += not 3 * region.lipschitz * region.radius <= 2 * region.modulus
+    # The Hessians on the region obey its constants.
+    for v in np.random.default_rng(0).normal(size=(20, 2)):
+        y = x + region.radius * v / np.linalg.norm(v)
+        change = np.linalg.norm(problem.hessian(y) - problem.hessian(x), 2)
+        found += not change <= region.lipschitz * region.radius * (1 + 1e-6)
+    return found
+
+
+def test_the_bounds_as_they_are():
+    assert misbounds(bounds) == 0
+
+
+@pytest.mark.parametrize("name", BOUNDS_BUGS)
+def test_bug_in_the_bounds_is_found(name):
+    try:
+        found = misbounds(mutant(bounds, *BOUNDS_BUGS[name]))
+    except (cr.InputError, ZeroDivisionError):  # refused or crashed: found out, too
+        found = 1
+    assert found > 0

@@ -1,4 +1,4 @@
-"""Commands: solve, certify, check, doctor. JAX is imported by the commands that need it."""
+"""Commands: solve, certify, check, lemmas, doctor. JAX is imported by the commands that need it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from copyreg_jax.errors import InputError, NotCoerciveWarning
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from copyreg_jax.problem import CopyrightRegression
     from copyreg_jax.solution import Solution
     from copyreg_jax.solvers import Progress, Solver
+    from copyreg_jax.theory.audit import Row
 
 EXIT_NOT_CONVERGED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 # The checker's: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID.
@@ -173,6 +175,84 @@ def check(
     from copyreg_jax.certify.check import main as check_main
 
     raise typer.Exit(check_main([str(certificate), str(instance)]))
+
+
+@app.command()
+def lemmas(
+    search: Annotated[
+        float, typer.Option(help="Search on for this many seconds, with new draws.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the counterexamples, as instance files.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Test every numbered statement of the paper, and the bounds that replace some of them.
+
+    Nothing is looked up: counterexamples are searched for, smallest shapes first, in less than a
+    minute. docs/theory/paper.md explains each row. Exit codes: 0 done, 2 bad input.
+    """
+    if not 0 <= search < math.inf:
+        raise InputError(f"--search is {search}; give a number of seconds >= 0")
+    _enable_x64()
+    if out is not None:
+        _prepare_folder(out)
+    from copyreg_jax.theory import audit
+
+    with errors.status("compiling", spinner="line") as line:
+        rows = audit.audit(seed, seconds=search, progress=line.update)
+    saved = {}
+    if out is not None:
+        saved = {
+            row.counterexample.name: str(row.counterexample.save(out))
+            for row in rows
+            if row.counterexample is not None
+        }
+    verdicts = audit.verdicts(rows)
+    if as_json:
+        print(
+            _as_json({"seed": seed, "verdicts": verdicts, "rows": [_row(r, saved) for r in rows]})
+        )
+        return
+    _show_table(list(verdicts.items()))
+    for title, part in (
+        ("What the paper prints", rows[: audit.NUM_PRINTED]),
+        ("What replaces it", rows[audit.NUM_PRINTED :]),
+    ):
+        table = Table("where", "statement", "reading", "verdict", "worst", "slack", title=title)
+        for row in part:
+            table.add_row(*_cells(row))
+        output.print(table)
+    for name, path in saved.items():
+        output.print(f"{name}: {path}", markup=False, soft_wrap=True)
+
+
+def _row(row: Row, saved: dict[str, str]) -> dict[str, Any]:
+    """A row as JSON: the counterexample as its numbers, and as its file."""
+    found = row.counterexample
+    shown = None
+    if found is not None:
+        p = found.problem
+        shown = {
+            "name": found.name,
+            "file": saved.get(found.name),
+            **{key: getattr(p, key).tolist() for key in ("A", "b", "protected", "w")},
+            "gamma": float(p.gamma),
+            "reading": p.reading,
+            "x": found.x.tolist(),
+        }
+    return {**row._asdict(), "slack_log10": row.slack_log10, "counterexample": shown}
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    worst = f"1e{row.worst:.0f}" if row.scale == "log10" else f"{row.worst:.4g}"
+    slack = ""
+    if row.slack_log10 is not None:
+        far = row.slack_log10 > 3
+        slack = f"1e{row.slack_log10:.0f}" if far else f"{10**row.slack_log10:.3g}"
+    style = "red" if row.verdict == "fails" else "green"
+    return row.where, row.says, row.reading, f"[{style}]{row.verdict}[/]", worst, slack
 
 
 @app.command()

@@ -10,8 +10,21 @@ from copyreg_jax.matrices.products import (
     column_maxima,
     column_norms,
     congruence,
+    extreme_singular_values,
+    farthest_row,
+    smallest_gram_eigenvalue,
     to_host,
     weighted_gram_norm,
 )
 
-__all__ = ["Matrix", "column_maxima", "column_norms", "congruence", "to_host", "weighted_gram_norm"]
+__all__ = [
+    "Matrix",
+    "column_maxima",
+    "column_norms",
+    "congruence",
+    "extreme_singular_values",
+    "farthest_row",
+    "smallest_gram_eigenvalue",
+    "to_host",
+    "weighted_gram_norm",
+]

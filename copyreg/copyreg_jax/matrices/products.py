@@ -61,6 +61,48 @@ def weighted_gram_norm(A: Matrix, weights: Float[Array, " n"]) -> Float[Array, "
     return jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0)
 
 
+def extreme_singular_values(A: Matrix) -> tuple[float, float]:
+    """Smallest and largest singular value, in float64 on the host; the smallest is 0 if d > n.
+
+    Cost O(n d^2). A smallest one that rounding could have made is given as 0. For sparse A they
+    are roots of eigenvalues of A^T A, so anything below 1e-7 of the largest is given as 0.
+    """
+    host = to_host(A)
+    if scipy.sparse.issparse(host):
+        gram: Any = host.T @ host
+        squares = np.linalg.eigvalsh(gram.toarray())
+        values = np.sqrt(np.maximum(squares[::-1], 0))
+        resolution = 1e-7
+    else:
+        triangle = np.linalg.qr(host, mode="r") if host.shape[0] > host.shape[1] else host
+        values = np.linalg.svd(triangle, compute_uv=False)
+        resolution = max(host.shape) * 2.0**-52
+    smallest, largest = float(values[-1]), float(values[0])
+    if host.shape[1] > host.shape[0] or smallest <= resolution * largest:
+        smallest = 0.0
+    return smallest, largest
+
+
+def farthest_row(A: Matrix) -> float:
+    """Largest distance of a row to the mean of the rows, in float64 on the host. Cost O(n d)."""
+    host: Any = to_host(A)
+    if not scipy.sparse.issparse(host):
+        return float(np.linalg.norm(host - host.mean(axis=0), axis=1).max())
+    mean = np.asarray(host.mean(axis=0)).ravel()
+    squares = np.asarray((host.multiply(host)).sum(axis=1)).ravel() - 2 * (host @ mean)
+    return float(np.sqrt(np.maximum(squares + mean @ mean, 0)).max())
+
+
+def smallest_gram_eigenvalue(A: Matrix, weights: np.ndarray) -> float:
+    """Smallest eigenvalue of ``A^T diag(weights) A``, in float64 on the host; O(n d^2 + d^3)."""
+    host = to_host(A)
+    if scipy.sparse.issparse(host):
+        gram = (host.T @ (scipy.sparse.diags_array(weights) @ host)).toarray()
+    else:
+        gram = host.T @ (weights[:, None] * host)
+    return float(np.linalg.eigvalsh(gram)[0])
+
+
 def to_host(A: Any) -> HostMatrix:
     """The same matrix in float64, as NumPy array or SciPy CSR array; float32 promotes exactly."""
     if not isinstance(A, BCOO):

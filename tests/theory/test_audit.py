@@ -1,0 +1,208 @@
+"""The audit finds what is wrong, by itself, and is the same for the same seed."""
+
+import functools
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import copyreg_jax as cr
+from copyreg_jax.theory import audit, bounds, claims, lemmas
+from tests.cli.test_cli import copyreg
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """One run of the command, as a user has it."""
+    folder = tmp_path_factory.mktemp("counterexamples")
+    run = copyreg("lemmas", "--json", "--out", folder, "--seed", "1")
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout), folder
+
+
+def test_verdicts(report):
+    said, _ = report
+    assert said["verdicts"] == {
+        "Definition 5": "fails",
+        "Definition 7": "holds under joint",
+        "Lemma 10": "holds under block",
+        "Definition 11": "fails",
+        "Lemma 12": "fails",
+        "Lemma 13": "holds but for: so L is convex",
+        "Lemma 14": "holds, vacuous",
+        "Theorem 15": "holds, vacuous",
+        "Theorem 16": "fails",
+    }
+
+
+def test_every_replacement_holds_and_how_sharp_it_is(report):
+    rows = report[0]["rows"]
+    ours = rows[audit.NUM_PRINTED :]
+    assert {row["verdict"] for row in ours} == {"holds"}
+    for row in ours:
+        assert row["num_random"] >= 10_000
+        if row["scale"] == "ratio":
+            assert row["num_climbed"] >= 100
+            assert 0.05 < row["worst"] <= 1 + 1e-12
+        else:
+            assert row["worst"] <= 1e-12
+    curvature = [row["worst"] for row in ours if "curvature" in row["says"]]
+    assert len(curvature) == 4
+    assert min(curvature) > 0.97
+
+
+def test_counterexamples_are_saved_and_violate_again(report):
+    said, folder = report
+    names = {row["counterexample"]["name"] for row in said["rows"] if row["counterexample"]}
+    assert names == set(audit.stored_counterexamples()) - {"errata"}
+    for name in names:
+        check_counterexample(audit.read_counterexample(folder / f"{name}.npz"))
+
+
+@pytest.mark.parametrize("name", audit.stored_counterexamples())
+def test_stored_counterexample(name):
+    check_counterexample(audit.counterexample(name))
+
+
+def check_counterexample(found):
+    """What each one shows, from the definitions, without the audit's own measures."""
+    name, problem, x = found.name, found.problem, jnp.asarray(found.x)
+    A, H = np.asarray(problem.A), jax.hessian(problem.value)(x)
+    if name != "errata":
+        assert problem.n <= 3
+        assert problem.d <= 2
+    if name == "definition-5":
+        ell_1 = [problem.replace(reading=reading).ell_1(x) for reading in ("joint", "block")]
+        assert abs(ell_1[0] - ell_1[1]) > 0.1 * max(ell_1)
+    elif name == "definition-7":
+        assert problem.reading == "block"
+        assert problem.ell_2(x) < 0
+    elif name == "lemma-10":
+        gradient = jax.grad(problem.value)(x)
+        wrong = lemmas.lemma_10(problem, x, form="printed")
+        assert np.abs(wrong - gradient).max() > 0.1 * np.abs(gradient).max()
+    elif name == "definition-11":
+        B = jax.hessian(lambda u: 0.5 * ((jax.nn.softmax(u) - problem.b) ** 2).sum())(A @ x)
+        wrong = lemmas.definition_11(problem, x, form="printed").B
+        assert np.abs(wrong - B).max() > 0.1 * np.abs(B).max()
+    elif name.startswith("lemma-12"):
+        only_factor = {"definition_11_form": "corrected"} if name.endswith("factor") else {}
+        wrong = lemmas.lemma_12(problem, x, form="printed", **only_factor)
+        assert np.abs(wrong - H).max() > 0.1 * np.abs(H).max()
+    elif name == "lemma-13-convex":
+        needed = 8 + 1600 * problem.gamma + 1 / np.linalg.svd(A)[1][-1] ** 2
+        assert (np.asarray(problem.w) ** 2 >= needed).all()
+        assert problem.ell_1(x) < 0.5  # outside the region the lemma speaks of
+        assert np.linalg.eigvalsh(H)[0] < -1e-3
+    elif name == "theorem-16":
+        assert audit.refute_theorem_16(problem, x)
+        # Not the word of the proof alone: a grid that holds every x with an L as small.
+        grid = np.linspace(-50, 50, 20001)[:, None]
+        values = jax.vmap(problem.value)(grid)
+        best = grid[np.nanargmin(values)]
+        n1, n2 = problem.n1, problem.n - problem.n1
+        tau_c = math.sqrt(2 * problem.gamma) / n1 - 0.1 / n2
+        assert problem.ell_1(best) / n1 - problem.ell_2(best) / n2 < tau_c
+    else:
+        assert name == "errata"  # its figures are in test_lemmas.py
+
+
+def test_theorem_16_is_not_refuted_where_it_holds():
+    # Far from its target on the protected row, and with a tiny gamma.
+    problem = cr.CopyrightRegression([[1.0], [0.0]], [0.9, 0.1], 1, gamma=1e-4, w=5.0)
+    x = cr.solve(problem).x
+    n1 = n2 = 1
+    margin = problem.ell_1(x) / n1 - problem.ell_2(x) / n2
+    assert margin > math.sqrt(2e-4) - 0.1
+    assert not audit.refute_theorem_16(problem, x, max_intervals=3000)
+
+
+def test_refutation_needs_one_column_and_a_bounded_level_set():
+    with pytest.raises(cr.InputError, match="A has 2 columns"):
+        audit.refute_theorem_16(cr.CopyrightRegression(np.eye(2), [0.5, 0.5], 1), [0.0, 0.0])
+    with pytest.warns(cr.NotCoerciveWarning):
+        flat = cr.CopyrightRegression([[1.0], [0.0]], [0.5, 0.5], 1, w=0.0)
+    with pytest.raises(cr.InputError, match="not bounded"):
+        audit.refute_theorem_16(flat, [1.0])
+
+
+def test_same_seed_same_search_and_other_seeds_other():
+    claim = next(c for c in claims.REPLACEMENTS if c.says == "sum |f''|")
+    runs = [audit._search(claim, (4, 4), [seed], 1000, 20) for seed in (0, 0, 1)]
+    assert runs[0].worst == runs[1].worst
+    assert np.array_equal(runs[0].at[0], runs[1].at[0])
+    assert runs[0].worst != runs[2].worst
+
+
+def test_climbing_gets_higher_than_drawing():
+    claim = next(c for c in claims.REPLACEMENTS if c.says == "lower curvature, simplex")
+    drawn, climbed = (audit._search(claim, (4, 4), [0], 1000, steps) for steps in (0, 100))
+    assert drawn.worst < climbed.worst <= 1
+
+
+@pytest.mark.parametrize(
+    ("says", "constant", "factor"),
+    [("lower curvature, simplex", "lower curvature, b on the simplex", 0.97),
+     ("upper curvature, ball", "upper curvature, |b| <= 1", 0.97)],
+)  # fmt: skip
+def test_a_constant_that_is_too_small_is_found_out(says, constant, factor, monkeypatch):
+    right = claims.EXTREMES[constant]
+    small = right._replace(constant=factor * right.constant)
+    monkeypatch.setitem(claims.EXTREMES, constant, small)
+    claim = next(c for c in claims.REPLACEMENTS if c.says == says)
+    # A fresh function, as compiled ones remember the right constant.
+    fresh = claim._replace(measure=functools.partial(claim.measure.func, *claim.measure.args))
+    row = audit._row(fresh, [0], 10_000, 150)
+    assert row.verdict == "fails"
+
+
+def test_tau_of_the_table_is_the_tau_of_the_function():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        shape = (5, 3)
+        free, mask = audit._draw(rng, shape)
+        sample = audit._decode(shape, "simplex", free[0], mask[0], 2.0**45)
+        problem = sample.problem.replace(reading=("joint", "block")[seed % 2])
+        value = float(problem.value(sample.x)) * (1 + 0.5 * float(sample.s))
+        n1, n2 = problem.n1, problem.n - problem.n1
+        margin = float(problem.ell_1(sample.x)) / n1 - float(problem.ell_2(sample.x)) / n2
+        ratio = float(claims._tau(problem.reading, sample))
+        raised = (margin + 2 * value / n2) * ratio
+        assert bounds.level_set_tau(problem, value) == pytest.approx(
+            raised - 2 * value / n2, rel=1e-9, abs=1e-12
+        )
+
+
+def test_more_rounds_keep_the_worst_and_the_first_counterexample():
+    row = audit.Row("a", "b", "any", "fails", 2.0, "ratio", 10, 1, "first")
+    other = row._replace(worst=3.0, counterexample="second")
+    assert audit._merge(row, other) == row._replace(worst=3.0, num_random=20, num_climbed=2)
+    held = row._replace(verdict="holds", worst=0.5, counterexample=None)
+    assert audit._merge(held, row).verdict == "fails"
+
+
+def test_unknown_names_and_files(tmp_path):
+    with pytest.raises(cr.InputError, match="no counterexample 'lemma-99'; choose definition-11"):
+        audit.counterexample("lemma-99")
+    problem = audit.counterexample("lemma-10").problem
+    cr.save_instance(tmp_path / "i.npz", problem)
+    with pytest.raises(cr.InputError, match="an instance without a point x"):
+        audit.read_counterexample(tmp_path / "i.npz")
+
+
+def test_a_counterexample_file_can_be_certified(tmp_path):
+    found = audit.counterexample("theorem-16")
+    path = found.save(tmp_path)
+    run = copyreg("certify", path, path)
+    assert run.returncode in (0, 1)
+    assert "tau_c" in run.stdout
+
+
+@pytest.mark.parametrize("options", [("--search", "nan"), ("--search", "-1"), ("--seed", "-1")])
+def test_bad_options(options):
+    run = copyreg("lemmas", *options)
+    assert run.returncode == 2
+    assert run.stdout == ""

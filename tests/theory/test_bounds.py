@@ -1,0 +1,331 @@
+"""The constants and regions: no violation on random and extreme instances, and no false input."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+
+import copyreg_jax as cr
+from copyreg_jax.theory import bounds
+from tests.registry import PROBLEMS, READINGS, cases, random_problem
+
+
+def eye_problem(**options):
+    return cr.CopyrightRegression(np.eye(4), [0.4, 0.3, 0.2, 0.1], 2, **options)
+
+
+def test_curvature_range_of_each_kind_of_target():
+    assert bounds.curvature_range([0.0, 1.0]) == (-0.242, 0.310)
+    assert bounds.curvature_range([0.5, -0.5]) == (-0.315, 0.361)
+    # Beyond: linear in the size, by the two-norm or by the sum.
+    longer = bounds.curvature_range([3.0, -4.0])
+    assert longer.lower == pytest.approx(-0.315 - 4 * math.sqrt(6) / 9)
+    assert longer.upper == pytest.approx(0.361 + 4 * math.sqrt(6) / 9)
+    heavier = bounds.curvature_range(np.full(100, 0.02))
+    assert heavier == (-0.315, 0.361)  # of norm 0.2: the ball is the better one
+    assert bounds.curvature_range([2.0, 0.0]).lower == pytest.approx(-0.242 - 1 / math.sqrt(27))
+    with pytest.raises(cr.InputError, match="b must be finite"):
+        bounds.curvature_range([0.0, np.nan])
+
+
+@cases(300)
+@given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([0.5, 1.0, 2.0, 10.0]))
+def test_curvature_range_holds_for_targets_of_any_size(seed, size):
+    rng = np.random.default_rng(seed)
+    n = 5
+    f, t = rng.dirichlet(np.full(n, 0.5)), rng.random(n) < 0.7
+    b = rng.dirichlet(np.full(n, 0.3)) if rng.random() < 0.5 else rng.normal(size=n)
+    b = b / (b.sum() if (b >= 0).all() else np.linalg.norm(b)) * size
+    c = f - b
+    s = f * (t * f + t * c - f @ (t * c))
+    P = np.eye(n) - np.outer(np.ones(n), f)
+    lam = np.linalg.eigvalsh(P.T @ np.diag(s) @ P)
+    lower, upper = bounds.curvature_range(b)
+    assert lower <= lam[0]
+    assert lam[-1] <= upper
+
+
+def test_threshold_of_lemma_13():
+    problem = eye_problem(gamma=0.1)
+    threshold = bounds.convexity_threshold(problem, 0.5, level=1.0)
+    assert threshold.printed == pytest.approx(8 + 200 * 0.1 / 0.125 + 1)
+    assert threshold.usable == pytest.approx(0.242 + 2 * 0.310 * 0.1 / 0.25 + 1)
+    assert threshold.printed > 5 * threshold.usable  # 113 times, in fact
+    scaled = cr.CopyrightRegression(2 * np.eye(4), problem.b, 2, gamma=0.1)
+    assert bounds.convexity_threshold(scaled, 0.5, 1.0).usable == pytest.approx(
+        threshold.usable - 0.75
+    )
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@cases(200)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_threshold_is_enough(seed, reading):
+    rng = np.random.default_rng(seed)
+    problem = random_problem(seed, 8, 3, reading=reading, gamma=10 ** rng.uniform(-3, 0))
+    x = rng.normal(size=3) * 3
+    floor = min(float(problem.ell_1(x)), 0.999)
+    if floor < 1e-6:
+        return
+    level = 0.5
+    w = math.sqrt(bounds.convexity_threshold(problem, floor, level).usable)
+    lam = np.linalg.eigvalsh(problem.replace(w=w).hessian(x))
+    rounding = 1e-12 * abs(lam[-1])  # of an eigenvalue, relative to the largest
+    assert lam[0] >= level - rounding
+    modulus = bounds.strong_convexity(problem.replace(w=w), bounds.Floor(floor))
+    assert modulus >= level - rounding
+
+
+def test_no_threshold_for_dependent_columns_but_for_plain_convexity():
+    A = np.ones((4, 2))
+    problem = cr.CopyrightRegression(A, [0.4, 0.3, 0.2, 0.1], 2)
+    assert bounds.convexity_threshold(problem, 0.5, 1.0) == (math.inf, math.inf)
+    assert bounds.convexity_threshold(problem, 0.5, 0.0).usable < 1
+    wide = cr.CopyrightRegression(np.eye(2, 3), [0.5, 0.5], 1)
+    assert bounds.convexity_threshold(wide, 0.5, 1.0).usable == math.inf
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@cases(150)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_strong_convexity_is_below_every_hessian_of_its_region(seed, reading):
+    rng = np.random.default_rng(seed)
+    problem = random_problem(
+        seed % 1000, 8, 3, reading=reading, gamma=10 ** rng.uniform(-3, 0), w=rng.random(8)
+    )
+    x = rng.normal(size=3)
+    radius = 10 ** rng.uniform(-4, 0)
+    moduli = {
+        "sublevel": bounds.strong_convexity(problem, bounds.Sublevel(float(problem.value(x)))),
+        "floor": bounds.strong_convexity(problem, bounds.Floor(float(problem.ell_1(x)))),
+        "ball": bounds.strong_convexity(problem, bounds.Ball(x, radius)),
+    }
+    lam = np.linalg.eigvalsh(problem.hessian(x))
+    rounding = 1e-12 * np.abs(lam).max()
+    for name, modulus in moduli.items():
+        assert modulus <= lam[0] + rounding, name
+    # The ball speaks of all its points, so also of this one on its surface.
+    v = rng.normal(size=3)
+    y = x + radius * v / np.linalg.norm(v)
+    there = np.linalg.eigvalsh(problem.hessian(y))
+    assert moduli["ball"] <= there[0] + 1e-12 * np.abs(there).max()
+
+
+def test_is_strongly_convex():
+    strong = eye_problem(gamma=0.01, w=2.0)
+    assert bounds.is_strongly_convex(strong, bounds.Floor(0.2))
+    assert bounds.is_strongly_convex(strong, bounds.Sublevel(0.2))
+    assert not bounds.is_strongly_convex(strong, bounds.Floor(1e-4))
+    assert not bounds.is_strongly_convex(eye_problem(gamma=0.01, w=0.1), bounds.Floor(0.2))
+    # A ball across the barrier is never convex; without gamma every ball has a bound.
+    assert bounds.strong_convexity(strong, bounds.Ball(np.zeros(4), 100.0)) == -math.inf
+    plain = cr.SoftmaxRegression(np.eye(4), strong.b, w=2.0)
+    assert bounds.strong_convexity(plain, bounds.Ball(np.zeros(4), 100.0)) == pytest.approx(
+        4 - 0.242
+    )
+
+
+def test_lipschitz_is_a_float_where_the_printed_one_is_not():
+    n = 1_000_000
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(n, 1)) / np.sqrt(n)
+    problem = cr.CopyrightRegression(A, np.full(n, 1 / n), n // 2, gamma=0.1)
+    found = bounds.hessian_lipschitz(problem, 10, 0.5)
+    assert found.printed_log > math.log(np.finfo(float).max)
+    assert found.printed_log == pytest.approx(
+        math.log(13344 * 0.1 + 2) + 4 * math.log(2) + 2 * math.log(10) + 1.5 * math.log(n) + 4000
+    )
+    assert 0 < found.usable < 10
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@cases(200)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_hessian_is_lipschitz_along_a_segment(seed, reading):
+    rng = np.random.default_rng(seed)
+    problem = random_problem(seed % 1000, 8, 3, reading=reading, gamma=10 ** rng.uniform(-3, 0))
+    x, y = rng.normal(size=(2, 3))
+    y = x + (y - x) * 10 ** rng.uniform(-2, 0)
+    R, distance = bounds.spread(problem), np.linalg.norm(x - y)
+    # What the docstring promises of endpoints alone.
+    least = min(float(problem.ell_1(x)), float(problem.ell_1(y)))
+    floor = max(math.sqrt(least) - R * distance / (4 * math.sqrt(2)), 0) ** 2
+    M = R**3 * bounds.third_derivative_bound(problem.b, float(problem.gamma), floor)
+    difference = np.linalg.norm(problem.hessian(x) - problem.hessian(y), 2)
+    assert difference <= M * distance + 1e-12 * np.linalg.norm(problem.hessian(x), 2)
+    for s in np.linspace(0, 1, 7):
+        assert problem.ell_1(x + s * (y - x)) >= floor * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_spread_bounds_the_logits_of_a_unit_step(name):
+    problem = PROBLEMS[name]()
+    A = np.asarray(problem.A.todense() if hasattr(problem.A, "todense") else problem.A)
+    exact = max(np.linalg.norm(a - b) for a in A for b in A)
+    assert exact <= bounds.spread(problem) * (1 + 1e-12)
+    assert bounds.spread(problem) <= 2 * exact * (1 + 1e-12)
+
+
+def newton_errors(problem, start, x_star, steps):
+    x, errors = start, []
+    for _ in range(steps):
+        errors.append(np.linalg.norm(x - x_star))
+        x = x - np.linalg.solve(problem.hessian(x), problem.gradient(x))
+    return errors
+
+
+@pytest.mark.parametrize("name", ["joint", "block", "softmax", "small w", "one column"])
+def test_newton_converges_quadratically_in_its_region(name):
+    problem = PROBLEMS[name]()
+    x = np.asarray(cr.solve(problem).raise_for_status().x)
+    region = bounds.newton_region(problem, x)
+    assert region.radius > 0
+    assert region.minimizer_within < 1e-6
+    x_star = np.array(x)
+    for _ in range(3):  # to the last digit
+        step = np.linalg.solve(problem.hessian(x_star), problem.gradient(x_star))
+        x_star = x_star - step
+    assert np.linalg.norm(x - x_star) <= region.minimizer_within + 1e-14
+    assert region.modulus <= np.linalg.eigvalsh(problem.hessian(x_star))[0] * (1 + 1e-9)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        v = rng.normal(size=problem.d)
+        errors = newton_errors(
+            problem, x + 0.999 * region.radius * v / np.linalg.norm(v), x_star, 6
+        )
+        for before, after in itertools.pairwise(errors):
+            bound = (
+                region.lipschitz * before**2 / (2 * (region.modulus - region.lipschitz * before))
+            )
+            assert after <= bound + 1e-13
+        assert errors[-1] < 1e-12
+    assert region.printed_log_radius < -6000
+
+
+def test_newton_region_where_nothing_is_proved():
+    problem = random_problem(1, 30, 4)
+    far = np.full(4, 3.0)
+    assert bounds.newton_region(problem, far) == (
+        0.0, math.inf, pytest.approx(np.linalg.eigvalsh(problem.hessian(far))[0]), math.inf,
+        -math.inf,
+    )  # fmt: skip
+    barrier = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2)
+    with pytest.raises(cr.InputError, match="no finite Hessian"):
+        bounds.newton_region(barrier, np.zeros(6))
+
+
+def test_newton_region_on_the_example():
+    problem = cr.example_instance()
+    region = bounds.newton_region(problem, cr.solve(problem).x)
+    assert region.radius > 1e-7
+    assert region.printed_log_radius < -43_000
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@cases(300)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_level_set_tau_and_floor(seed, reading):
+    rng = np.random.default_rng(seed)
+    problem = random_problem(
+        seed % 1000, 8, 3, reading=reading, gamma=10 ** rng.uniform(-3, 0), w=0.1
+    )
+    x = rng.normal(size=3) * 3
+    value = float(problem.value(x)) * (1 + 1e-12)
+    n1, n2 = problem.n1, problem.n - problem.n1
+    margin = problem.ell_1(x) / n1 - problem.ell_2(x) / n2
+    assert bounds.level_set_tau(problem, value) <= margin * (1 + 1e-12) + 1e-12
+    assert bounds.loss_floor(problem, value) <= problem.ell_1(x) * (1 + 1e-12)
+    certificate = cr.certify(problem, x)
+    assert certificate.level_set_tau == bounds.level_set_tau(problem, certificate.value.upper)
+
+
+@cases(500)
+@given(
+    first=st.floats(1e-3, 30), second=st.floats(0, 30), share=st.floats(0.01, 0.99),
+    gamma=st.floats(1e-4, 30), slack=st.floats(0, 1),
+)  # fmt: skip
+def test_cross_entropy_tau(first, second, share, gamma, slack):
+    value = (share * first + (1 - share) * second + gamma / first) * (1 + slack)
+    tau = bounds.cross_entropy_level_set_tau(gamma, share, value * (1 + 1e-12))
+    # The size of the numbers that tau is a difference of.
+    size = (first + gamma / first + value) / (1 - share)
+    assert tau <= first - second + 1e-12 * size
+
+
+def test_gamma_for_balances_the_protection_term():
+    for share, target in ((0.1, 4.0), (0.5, 0.7)):
+        gamma = bounds.gamma_for(target, share)
+        t = np.linspace(0.5, 1.5, 1001) * target
+        assert t[np.argmin(share * t + gamma / t)] == pytest.approx(target)
+    # At that gamma, a loss that only just reaches the target certifies what is left of it.
+    share, target = 0.2, 3.0
+    gamma = bounds.gamma_for(target, share)
+    tau = bounds.cross_entropy_level_set_tau(gamma, share, 2 * share * target)
+    assert tau == pytest.approx(3.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: bounds.convexity_threshold(p, 1.5, 1.0), r"Lemma 13 supposes gamma in \(0, 1\)"),
+        (lambda p: bounds.convexity_threshold(p, math.nan, 1.0), r"supposes gamma in \(0, 1\)"),
+        (lambda p: bounds.convexity_threshold(p, 0.5, -1.0), "Lemma 13 supposes l > 0"),
+        (lambda p: bounds.hessian_lipschitz(p, 3.9, 0.5), "Lemma 14 supposes R >= 4"),
+        (lambda p: bounds.hessian_lipschitz(p, 10, 0.0), r"Lemma 14 supposes gamma in \(0, 1\)"),
+        (
+            lambda p: bounds.hessian_lipschitz(
+                cr.CopyrightRegression(11 * np.eye(4), p.b, 2), 10, 0.5
+            ),
+            r"\|\|A\|\| = 11, but Lemma 14 supposes \|\|A\|\| <= R",
+        ),
+        (
+            lambda p: bounds.hessian_lipschitz(cr.CopyrightRegression(p.A, 2 * p.b, 2), 10, 0.5),
+            r"Lemma 14 supposes \|\|b\|\|_2 <= 1",
+        ),
+        (lambda p: bounds.strong_convexity(p, bounds.Floor(0.0)), "floor of ell_1 is 0.0"),
+        (lambda p: bounds.strong_convexity(p, bounds.Sublevel(0.01)), "L is at least 0.447"),
+        (lambda p: bounds.strong_convexity(p, bounds.Ball([0.0] * 3, 1.0)), "center has shape"),
+        (lambda p: bounds.strong_convexity(p, bounds.Ball([0.0] * 4, -1.0)), "radius is -1.0"),
+        (lambda p: bounds.level_set_tau(p, math.nan), "no x has L <= nan"),
+        (lambda p: bounds.level_set_tau(p, 0.1), "no x has L <= 0.1: L is at least 0.447"),
+        (lambda p: bounds.newton_region(p, [0.0, math.inf, 0, 0]), "x0 is inf"),
+        (lambda _: bounds.gamma_for(-1.0, 0.5), "target_protected_loss is -1.0"),
+        (lambda _: bounds.gamma_for(1.0, 1.0), "share is 1.0"),
+        (lambda _: bounds.cross_entropy_level_set_tau(1.0, 0.5, 1.0), "total is at least 1.414"),
+        (lambda _: bounds.cross_entropy_level_set_tau(0.0, 0.5, 1.0), "gamma is 0.0"),
+    ],
+)  # fmt: skip
+def test_outside_the_hypotheses(call, message):
+    with pytest.raises(cr.InputError, match=message):
+        call(eye_problem(gamma=0.1))
+
+
+def test_sparse_and_dense_agree():
+    rng = np.random.default_rng(0)
+    A = scipy.sparse.random_array((40, 6), density=0.5, format="csr", rng=rng)
+    b = rng.dirichlet(np.ones(40))
+    sparse = cr.CopyrightRegression(A, b, 10)
+    dense = cr.CopyrightRegression(A.toarray(), b, 10)
+    for question in (
+        lambda p: bounds.convexity_threshold(p, 0.3, 1.0),
+        lambda p: bounds.hessian_lipschitz(p, 100, 0.3),
+        lambda p: bounds.strong_convexity(p, bounds.Sublevel(2.0)),
+        lambda p: bounds.newton_region(p, cr.solve(dense).x),
+    ):
+        np.testing.assert_allclose(question(sparse), question(dense), rtol=1e-8, atol=1e-12)
+
+
+def test_float32_problems_are_answered_too():
+    problem = cr.CopyrightRegression(
+        jnp.eye(4, dtype=jnp.float32), np.array([0.4, 0.3, 0.2, 0.1], np.float32), 2
+    )
+    assert problem.dtype == np.float32
+    assert bounds.strong_convexity(problem, bounds.Floor(0.5)) == pytest.approx(0.51, abs=0.01)
+    assert bounds.newton_region(problem, cr.solve(problem).x).radius > 0
+    assert jax.config.jax_enable_x64
