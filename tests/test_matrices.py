@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from jax.experimental.sparse import BCOO
 
-from copyreg_jax.matrices import column_norms, congruence, to_host, weighted_gram_norm
+from copyreg_jax.matrices import (
+    column_norms,
+    congruence,
+    extreme_singular_values,
+    farthest_row,
+    smallest_gram_eigenvalue,
+    to_host,
+    weighted_gram_norm,
+)
 
 RNG = np.random.default_rng(0)
 DENSE = np.where(RNG.random((50, 130)) < 0.2, RNG.normal(size=(50, 130)), 0)  # > 2 blocks of 64
@@ -39,3 +47,24 @@ def test_to_host_is_exact(form):
     host = to_host(FORMS[form])
     assert host.dtype == np.float64
     assert np.array_equal(host if form == "dense" else host.toarray(), DENSE)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_extreme_singular_values_and_rows(form):
+    A, weights = FORMS[form], RNG.normal(size=50)
+    tall = A.T if form == "dense" else A.transpose()
+    exact = np.linalg.svd(DENSE, compute_uv=False)
+    assert extreme_singular_values(A) == (0.0, pytest.approx(exact[0]))  # wide
+    assert extreme_singular_values(tall) == (pytest.approx(exact[-1]), pytest.approx(exact[0]))
+    assert farthest_row(A) == pytest.approx(
+        np.linalg.norm(DENSE - DENSE.mean(axis=0), axis=1).max()
+    )
+    gram = DENSE.T @ (weights[:, None] * DENSE)
+    assert smallest_gram_eigenvalue(A, weights) == pytest.approx(np.linalg.eigvalsh(gram)[0])
+
+
+def test_dependent_columns_have_the_singular_value_zero():
+    column = RNG.normal(size=(50, 1))
+    for form in (jnp.asarray, BCOO.fromdense):
+        smallest, _ = extreme_singular_values(form(np.hstack([column, 3 * column])))
+        assert smallest == 0

@@ -148,7 +148,7 @@ def test_help_starts_without_jax():
         [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
     )
     assert run.stdout.splitlines()[-1] == "False"
-    for command in ("solve", "certify", "check", "doctor"):
+    for command in ("solve", "certify", "check", "lemmas", "doctor"):
         assert command in run.stdout
 
 
