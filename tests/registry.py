@@ -10,21 +10,18 @@ import numpy as np
 import optax
 import scipy.sparse
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 import copyreg_jax as cr
+from copyreg_jax.objective import READINGS
+from copyreg_jax.testing import SHAPES, instances, points
 
-READINGS = ("joint", "block")
+__all__ = ["PROBLEMS", "READINGS", "SHAPES", "SOLVERS", "Draw", "cases", "draws", "random_problem"]
 
 
 def cases(number: int) -> hypothesis.settings:
     """This many drawn cases; fifty times as many, and at random, under the profile "soak"."""
     soak = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
     return hypothesis.settings(max_examples=number * (50 if soak else 1))
-
-
-# Few shapes: each one is compiled anew. Named: d = 1, n1 = 1 or n - 1, wide, tall.
-SHAPES = ((2, 1), (3, 5), (6, 3), (12, 4))
 
 
 class Draw(NamedTuple):
@@ -43,44 +40,14 @@ class Draw(NamedTuple):
         )
 
 
-def _entries(shape: Any, low: float, high: float) -> st.SearchStrategy[np.ndarray]:
-    # Thirty-two bits: entries are varied but never so close that b - f is all rounding error.
-    return hnp.arrays(np.float64, shape, elements=st.floats(low, high, width=32))
-
-
 @st.composite
-def draws(draw: st.DrawFn, *, min_w: float = 0.0) -> Draw:
-    """Instances with the awkward cases mixed in: see the kinds below."""
-    n, d = draw(st.sampled_from(SHAPES))
-    A = draw(_entries((n, d), -2, 2))
-    x = draw(_entries(d, -2, 2))
-    shape = draw(st.sampled_from(["plain", "equal rows", "zero column", "zero", "huge logits"]))
-    if shape == "equal rows":
-        A[1:] = A[0]
-    elif shape == "zero column":
-        A[:, 0] = 0
-    elif shape == "zero":
-        A[:] = 0
-    elif shape == "huge logits":
-        largest = np.abs(A @ x).max()
-        A *= 1e3 / largest if largest > 1e-3 else 1
-    target = draw(st.sampled_from(["simplex", "one-hot", "equal to f", "any"]))
-    if target == "simplex":
-        b = draw(_entries(n, 0, 1)) + 2.0**-10
-        b /= b.sum()
-    elif target == "one-hot":
-        b = np.eye(n)[draw(st.integers(0, n - 1))]
-    elif target == "equal to f":
-        e = np.exp(A @ x - (A @ x).max())
-        b = e / e.sum()
-    else:
-        b = draw(_entries(n, -1, 1))
-    n1 = draw(st.sampled_from([1, n - 1, max(1, n // 2)]))
-    protected = np.zeros(n, bool)
-    protected[draw(st.permutations(range(n)))[:n1]] = True
-    gamma = draw(st.sampled_from([0.0, 1e-3, 0.1, 1.0]))
-    w = np.abs(draw(_entries(n, 0, 1))) + max(min_w, 2.0**-10)
-    return Draw(A, b, protected, gamma, w, x)
+def draws(draw: st.DrawFn, *, min_w: float = 2.0**-10) -> Draw:
+    """An instance and a point of it; b is sometimes f, where the barrier is up to rounding."""
+    problem = draw(instances("joint", min_w=min_w))
+    x = draw(points(problem))
+    b = problem.f(x) if draw(st.sampled_from([False, False, False, True])) else problem.b
+    A, b, protected, w = map(np.asarray, (problem.A, b, problem.protected, problem.w))
+    return Draw(A, b, protected, float(problem.gamma), w, x)
 
 
 def random_problem(
