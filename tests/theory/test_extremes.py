@@ -7,25 +7,53 @@ import pytest
 from copyreg_jax.theory import extremes
 from copyreg_jax.theory.extremes import EXTREMES, num_boxes
 
-SUPREMA = {
-    "lower curvature, b on the simplex": 0.2404089,
-    "upper curvature, b on the simplex": 0.3081173,
-    "lower curvature, |b| <= 1": 0.3125,
-    "upper curvature, |b| <= 1": 0.3591200,
-    "third derivative of a set's mass": 0.125,
+# Where each function is largest: (tau, x, z, alpha, eta), or (a, y, delta).
+PEAKS = {
+    "lower curvature, b on the simplex": (1, 0.8656, 0.1344, 1, 0),
+    "upper curvature, b on the simplex": (1, 0.6145, 0.3855, 1, 0),
+    "lower curvature, |b| <= 1": (1, 0.853553, 0.146447, 1, 0),
+    "upper curvature, |b| <= 1": (1, 0.6497, 0.3503, 1, 0),
+    "third derivative of a set's mass": (0, 0, 1),
 }
+KINDS = {
+    name: {"is_lower": "lower" in name, "in_ball": "|b|" in name} for name in PEAKS if "|" in name
+} | {
+    name: {"is_lower": "lower" in name, "in_ball": False} for name in PEAKS if "simplex" in name
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXTREMES)
 def test_constant_is_proved_and_nearly_sharp(name):
     assert num_boxes(EXTREMES[name]) is not None
-    assert SUPREMA[name] <= EXTREMES[name].constant <= 1.01 * SUPREMA[name]
+    point = np.array(PEAKS[name], float)[:, None]
+    # On a box of one point the bound is the function, up to its rounding.
+    reached = float(EXTREMES[name].upper(point, point)[0])
+    if name in KINDS:
+        assert reached == pytest.approx(float(row_sum(*PEAKS[name], **KINDS[name])))
+    assert reached <= EXTREMES[name].constant <= 1.01 * reached
 
 
 @pytest.mark.parametrize("name", EXTREMES)
-def test_a_constant_below_the_supremum_is_not_proved(name):
-    below = EXTREMES[name]._replace(constant=SUPREMA[name] * (1 - 1e-4))
-    assert num_boxes(below, max_boxes=200_000) is None
+def test_a_constant_below_the_function_is_never_proved(name):
+    """The boxes around the point where the function is larger stay open at every depth."""
+    point = np.array(PEAKS[name], float)[:, None]
+    reached = float(EXTREMES[name].upper(point, point)[0])
+    start = EXTREMES[name].boxes
+    corners = [np.array(corner, float) for corner in start]
+    for width in (1e-2, 1e-4, 1e-6):
+        low, high = np.maximum(point - width, 0), np.minimum(point + width, 1)
+        if name in KINDS:
+            low[0] = high[0] = point[0]
+        assert EXTREMES[name].upper(low, high)[0] >= reached
+    near = EXTREMES[name]._replace(
+        constant=reached * (1 - 1e-3),
+        boxes=(np.maximum(point - 0.01, corners[0].min(1)[:, None]), np.minimum(point + 0.01, 1)),
+    )
+    if name in KINDS:
+        near.boxes[0][0] = near.boxes[1][0] = point[0]
+    assert num_boxes(near, max_boxes=300_000) is None
+    # With a constant that is above, as many boxes are more than enough there.
+    assert num_boxes(near._replace(constant=reached * 1.01), max_boxes=300_000) is not None
 
 
 def row_sum(tau, x, z, alpha, eta, *, is_lower, in_ball):
@@ -85,10 +113,13 @@ def random_phi(seed):
     return n, f, t, b / np.linalg.norm(b) * rng.random() ** 0.2
 
 
+@pytest.mark.parametrize("on_simplex", [False, True])
 @pytest.mark.parametrize("seed", range(50))
-def test_steps_of_the_proof(seed):
+def test_steps_of_the_proof(seed, on_simplex):
     """The Laplacian identity, the row-sum bound and the reduction, each on its own."""
     n, f, t, b = random_phi(seed)
+    if on_simplex:
+        b = np.eye(n)[seed % n] if seed % 2 else np.random.default_rng(seed).dirichlet(np.ones(n))
     H = np.asarray(jax.hessian(lambda u: 0.5 * (t * (jax.nn.softmax(u) - b) ** 2).sum())(np.log(f)))
     theta = t * (2 * f - b)
     K = 3 * (t * f) @ f - 2 * (t * f) @ b
@@ -114,8 +145,9 @@ def test_steps_of_the_proof(seed):
             assert alpha <= 1 + 1e-15
             assert h <= room + 1e-15
             eta = h / room if room > 0 else 0.0
-            reduced = row_sum(t[i], f[i], z, alpha, eta, is_lower=is_lower, in_ball=True)
-            assert 2 * rows[i] <= reduced + 1e-14
+            for in_ball in (True, False) if on_simplex else (True,):
+                reduced = row_sum(t[i], f[i], z, alpha, eta, is_lower=is_lower, in_ball=in_ball)
+                assert 2 * rows[i] <= reduced + 1e-14
 
 
 @pytest.mark.parametrize("seed", range(200))

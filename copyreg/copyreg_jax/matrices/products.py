@@ -15,6 +15,9 @@ from jaxtyping import Array, Float
 Matrix: TypeAlias = Float[Array, "n d"] | BCOO
 HostMatrix: TypeAlias = np.ndarray | scipy.sparse.csr_array
 
+_EPS = 2.0**-52
+_CHUNK = 1 << 22
+"""Entries of a sparse matrix that are made dense at once on the host."""
 _BLOCK = 64
 """Columns of a sparse matrix that are made dense at once: n x 64 numbers."""
 
@@ -62,45 +65,71 @@ def weighted_gram_norm(A: Matrix, weights: Float[Array, " n"]) -> Float[Array, "
 
 
 def extreme_singular_values(A: Matrix) -> tuple[float, float]:
-    """Smallest and largest singular value, in float64 on the host; the smallest is 0 if d > n.
+    """Bounds of the smallest singular value from below, of the largest from above.
 
-    Cost O(n d^2). A smallest one that rounding could have made is given as 0. For sparse A they
-    are roots of eigenvalues of A^T A, so anything below 1e-7 of the largest is given as 0.
+    float64 on the host, with the rounding errors taken off or put on; so the smallest is 0 if d > n
+    or if it could be. Sparse A loses half the digits of the smallest: its square is computed. Cost
+    O(n d^2).
     """
     host = to_host(A)
+    n, d = host.shape
     if scipy.sparse.issparse(host):
-        gram: Any = host.T @ host
-        squares = np.linalg.eigvalsh(gram.toarray())
-        values = np.sqrt(np.maximum(squares[::-1], 0))
-        resolution = 1e-7
+        ones = np.ones(n)
+        squares = _gram_eigenvalues(host, ones)
+        error = _gram_error(host, ones)
+        smallest, largest = np.sqrt(np.maximum(squares[[0, -1]] + [-error, error], 0))
     else:
-        triangle = np.linalg.qr(host, mode="r") if host.shape[0] > host.shape[1] else host
+        triangle = np.linalg.qr(host, mode="r") if n > d else host
         values = np.linalg.svd(triangle, compute_uv=False)
-        resolution = max(host.shape) * 2.0**-52
-    smallest, largest = float(values[-1]), float(values[0])
-    if host.shape[1] > host.shape[0] or smallest <= resolution * largest:
-        smallest = 0.0
-    return smallest, largest
+        error = 8 * max(n, d) * _EPS * values[0]
+        smallest, largest = max(values[-1] - error, 0.0), values[0] + error
+    return 0.0 if d > n else float(smallest), float(largest)
 
 
 def farthest_row(A: Matrix) -> float:
-    """Largest distance of a row to the mean of the rows, in float64 on the host. Cost O(n d)."""
+    """Bound of the distances of the rows to one point, near their mean. Cost O(n d)."""
     host: Any = to_host(A)
-    if not scipy.sparse.issparse(host):
-        return float(np.linalg.norm(host - host.mean(axis=0), axis=1).max())
     mean = np.asarray(host.mean(axis=0)).ravel()
-    squares = np.asarray((host.multiply(host)).sum(axis=1)).ravel() - 2 * (host @ mean)
-    return float(np.sqrt(np.maximum(squares + mean @ mean, 0)).max())
+    farthest = 0.0
+    step = max(1, _CHUNK // host.shape[1])
+    for start in range(0, host.shape[0], step):
+        rows = host[start : start + step]
+        rows = rows.toarray() if scipy.sparse.issparse(rows) else rows
+        # The difference is rounded by its own ulp: of the rows, if they share an offset.
+        farthest = max(farthest, float(np.linalg.norm(rows - mean, axis=1).max()))
+    return farthest * (1 + 8 * host.shape[1] * _EPS)
 
 
 def smallest_gram_eigenvalue(A: Matrix, weights: np.ndarray) -> float:
-    """Smallest eigenvalue of ``A^T diag(weights) A``, in float64 on the host; O(n d^2 + d^3)."""
+    """Bound from below of the smallest eigenvalue of ``A^T diag(weights) A``; O(n d^2 + d^3).
+
+    float64 on the host; the rounding error is taken off.
+    """
     host = to_host(A)
+    return float(_gram_eigenvalues(host, weights)[0]) - _gram_error(host, weights)
+
+
+def _gram_eigenvalues(host: HostMatrix, weights: np.ndarray) -> np.ndarray:
+    gram: Any
     if scipy.sparse.issparse(host):
         gram = (host.T @ (scipy.sparse.diags_array(weights) @ host)).toarray()
     else:
         gram = host.T @ (weights[:, None] * host)
-    return float(np.linalg.eigvalsh(gram)[0])
+    if not np.isfinite(gram).all():  # beyond the range of float64
+        return np.full(len(gram), np.nan)
+    return np.linalg.eigvalsh(gram)
+
+
+def _gram_error(host: Any, weights: np.ndarray) -> float:
+    """Bound of the error of `_gram_eigenvalues`.
+
+    An entry is off by at most ``(n + 2) eps`` times that of ``|A|^T |D| |A|``, of norm at most
+    its trace; the eigenvalues of the result by a multiple of ``d eps`` times its norm.
+    """
+    n, d = host.shape
+    squares = host.multiply(host) if scipy.sparse.issparse(host) else host * host
+    rows = np.asarray(squares.sum(axis=1)).ravel()
+    return float((n + 8 * d + 8) * _EPS * (np.abs(weights) @ rows))
 
 
 def to_host(A: Any) -> HostMatrix:

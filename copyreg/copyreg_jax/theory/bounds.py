@@ -1,8 +1,9 @@
 r"""Constants and regions: what Lemmas 13-16 print, beside what is proved and can be used.
 
 The constants do not depend on n: docs/theory/constants.md proves them, with a computer-assisted
-part in `copyreg_jax.theory.extremes`. The numbers made from them here (norms, eigenvalues,
-thresholds) are float64 results, right up to rounding; a certificate encloses its own numbers.
+part in `copyreg_jax.theory.extremes`. Eigenvalues and norms are float64 results with a bound of
+their rounding errors taken off or put on, so that a singular Hessian is never called definite;
+the few operations after them are rounded as usual. A certificate encloses its own numbers.
 
 One letter more than elsewhere: ``e`` is a lower bound of ``ell_1`` on the region spoken of, which
 the paper calls gamma (its gamma_c is `gamma` here).
@@ -13,27 +14,31 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple, TypeAlias
 
-import jax.numpy as jnp
 import numpy as np
 from flint import arb, ctx
 from jax.typing import ArrayLike
 
+from copyreg_jax import objective
 from copyreg_jax.certify import check
 from copyreg_jax.curvature import MAX_SECOND_DERIVATIVE
-from copyreg_jax.errors import InputError
+from copyreg_jax.errors import InputError, PrecisionError
 from copyreg_jax.matrices import (
     extreme_singular_values,
     farthest_row,
     smallest_gram_eigenvalue,
+    to_host,
 )
 from copyreg_jax.objective import Reading
-from copyreg_jax.problem import CopyrightRegression, SoftmaxRegression, check_start
+from copyreg_jax.problem import ENABLE_X64, CopyrightRegression, Point, SoftmaxRegression
 from copyreg_jax.theory.extremes import EXTREMES
 
 _SECOND = 0.5 * MAX_SECOND_DERIVATIVE
 """Largest |f_i''| along a unit direction; ||f''||_2 is at most sqrt(2) times it."""
 _THIRD = EXTREMES["third derivative of a set's mass"].constant
 """Largest |f_i'''| along a direction of spread 1; ||f'''||_2 is at most sqrt(2) times it."""
+
+# Beyond the range of float64 a bound is infinite, and a modulus -infinite: no warning is due.
+_QUIET = np.errstate(all="ignore")
 
 PRINTED_CURVATURE = (-4.0, 8.0)
 """Bounds of B that the paper takes from Deng, Li and Song (||b||_2 <= 1)."""
@@ -64,7 +69,7 @@ def curvature_range(b: ArrayLike) -> CurvatureRange:
     Raises
     ------
     InputError
-        b is not finite.
+        b has two axes, or an entry that is not finite or above 1e100.
 
     Notes
     -----
@@ -77,19 +82,16 @@ def curvature_range(b: ArrayLike) -> CurvatureRange:
     >>> curvature_range([0.6, -0.8])
     CurvatureRange(lower=-0.315, upper=0.361)
     """
-    b = np.asarray(b, np.float64)
-    if not np.isfinite(b).all():
-        raise InputError("b must be finite to have a curvature range")
+    b = _target(b)
     norm = float(np.linalg.norm(b))
-    excess = _SECOND * math.sqrt(2) * _beyond_one(norm)
+    excess = _SECOND * math.sqrt(2) * max(norm - 1, 0.0)
     ball = CurvatureRange(
         -EXTREMES["lower curvature, |b| <= 1"].constant - excess,
         EXTREMES["upper curvature, |b| <= 1"].constant + excess,
     )
     if (b < 0).any():
         return ball
-    mass = math.fsum(b)
-    excess = _SECOND * _beyond_one(mass)
+    excess = _SECOND * max(_mass(b) - 1, 0.0)
     simplex = CurvatureRange(
         -EXTREMES["lower curvature, b on the simplex"].constant - excess,
         EXTREMES["upper curvature, b on the simplex"].constant + excess,
@@ -98,9 +100,17 @@ def curvature_range(b: ArrayLike) -> CurvatureRange:
     return CurvatureRange(*(min(pair, key=abs) for pair in pairs))
 
 
-def _beyond_one(size: float) -> float:
-    """How far a size exceeds 1; what rounding of the data adds to a 1 is within the constants."""
-    return size - 1 if size > 1 + 1e-9 else 0.0
+def _target(b: ArrayLike) -> np.ndarray:
+    b = np.asarray(b, np.float64)
+    if b.ndim != 1 or not (np.abs(b) < 1e100).all():
+        raise InputError("b must be one row of numbers below 1e100 in size")
+    return b
+
+
+def _mass(b: np.ndarray) -> float:
+    # Exactly 1 for a b that was made to sum to 1: its rounding errors are below this.
+    mass = math.fsum(b)
+    return 1.0 if abs(mass - 1) <= 2.0**-52 * len(b) else mass
 
 
 class Threshold(NamedTuple):
@@ -110,6 +120,7 @@ class Threshold(NamedTuple):
     usable: float
 
 
+@_QUIET
 def convexity_threshold(
     problem: CopyrightRegression, ell_1_floor: float, level: float
 ) -> Threshold:
@@ -151,13 +162,13 @@ def convexity_threshold(
     """
     _hypothesis(0 < ell_1_floor < 1, f"ell_1_floor = {ell_1_floor}", "13", "gamma in (0, 1)")
     _hypothesis(0 <= level < math.inf, f"level = {level}", "13", "l > 0 (or 0: convexity)")
-    gamma, e = float(problem.gamma), float(ell_1_floor)
+    gamma, e = np.float64(problem.gamma), np.float64(ell_1_floor)
     smallest, _ = extreme_singular_values(problem.A)
-    needed = 0.0 if level == 0 else (level / smallest**2 if smallest**2 > 0 else math.inf)
+    needed = 0.0 if level == 0 else level / np.float64(smallest) ** 2
     bound = curvature_range(problem.b)
     return Threshold(
-        printed=8 + 200 * gamma / e**3 + needed,
-        usable=negative_curvature(bound.lower, bound.upper, gamma, e) + needed,
+        printed=float(8 + 200 * gamma / e**3 + needed),
+        usable=float(negative_curvature(bound.lower, bound.upper, gamma, e) + needed),
     )
 
 
@@ -170,6 +181,7 @@ def negative_curvature(lower: Any, upper: Any, gamma: Any, e: Any) -> Any:
     return -lower + 2 * upper * gamma / e**2
 
 
+@_QUIET
 def third_derivative_bound(b: ArrayLike, gamma: float, ell_1_floor: float) -> float:
     """Bound of ``|D^3 L(v, v, v)|`` in the logits, for v of spread ``max v - min v <= 1``.
 
@@ -186,6 +198,11 @@ def third_derivative_bound(b: ArrayLike, gamma: float, ell_1_floor: float) -> fl
     ell_1_floor : float
         Infinity is returned if it is not positive.
 
+    Raises
+    ------
+    InputError
+        b or gamma is out of range.
+
     Notes
     -----
     In x, multiply by ``spread(problem)**3``: that is a Lipschitz constant of the Hessian. Source:
@@ -196,13 +213,20 @@ def third_derivative_bound(b: ArrayLike, gamma: float, ell_1_floor: float) -> fl
     >>> round(third_derivative_bound([0.5, 0.5], 0.1, 0.5), 2)
     3.09
     """
-    b = np.asarray(b, np.float64)
-    size = math.sqrt(2) * float(np.linalg.norm(b))
-    if not (b < 0).any():
-        size = min(size, math.fsum(b))
-    if gamma and not ell_1_floor > 0:
+    if not 0 <= gamma < math.inf:
+        raise InputError(f"gamma is {gamma}; give a finite number >= 0")
+    if not gamma:
+        return float(third_derivative_formula(_size(b), 0.0, 1.0))
+    if not ell_1_floor > 0:
         return math.inf
-    return third_derivative_formula(size, gamma, ell_1_floor if gamma else 1.0)
+    return float(third_derivative_formula(_size(b), np.float64(gamma), np.float64(ell_1_floor)))
+
+
+def _size(b: ArrayLike) -> float:
+    """Bound of ``|<b, f'''>|`` over the largest |f_i'''|: the sum of b >= 0, or sqrt(2) ||b||."""
+    b = _target(b)
+    size = math.sqrt(2) * float(np.linalg.norm(b))
+    return size if (b < 0).any() else min(size, _mass(b))
 
 
 def third_derivative_formula(size: Any, gamma: Any, e: Any) -> Any:
@@ -221,11 +245,11 @@ def spread(problem: SoftmaxRegression) -> float:
     >>> import numpy as np
     >>> from copyreg_jax import SoftmaxRegression
     >>> rows = np.array([[1.0], [-1.0]] * 100, dtype="f4")
-    >>> spread(SoftmaxRegression(rows, np.full(200, 0.005, "f4")))
+    >>> round(spread(SoftmaxRegression(rows, np.full(200, 0.005, "f4"))), 9)
     2.0
     """
     _, largest = extreme_singular_values(problem.A)
-    return min(math.sqrt(2) * largest, 2 * farthest_row(problem.A))
+    return min(math.sqrt(2) * largest, 2 * farthest_row(problem.A)) * (1 + 2.0**-50)
 
 
 class Lipschitz(NamedTuple):
@@ -235,6 +259,7 @@ class Lipschitz(NamedTuple):
     usable: float
 
 
+@_QUIET
 def hessian_lipschitz(problem: CopyrightRegression, radius: float, ell_1_floor: float) -> Lipschitz:
     """Constant M with ``||hess L(x) - hess L(y)|| <= M ||x - y||`` (Lemma 14).
 
@@ -276,7 +301,8 @@ def hessian_lipschitz(problem: CopyrightRegression, radius: float, ell_1_floor: 
     norm = float(np.linalg.norm(np.asarray(problem.b, np.float64)))
     _hypothesis(4 <= radius < math.inf, f"radius = {radius}", "14", "R >= 4")
     _hypothesis(largest <= radius * (1 + 1e-12), f"||A|| = {largest:.6g}", "14", "||A|| <= R")
-    _hypothesis(norm <= 1 + 1e-9, f"||b||_2 = {norm:.6g}", "14", "||b||_2 <= 1")
+    rounding = 4 * np.finfo(problem.dtype).eps
+    _hypothesis(norm <= 1 + rounding, f"||b||_2 = {norm:.9g}", "14", "||b||_2 <= 1")
     _hypothesis(0 < ell_1_floor < 1, f"ell_1_floor = {ell_1_floor}", "14", "gamma in (0, 1)")
     gamma, e = float(problem.gamma), float(ell_1_floor)
     printed_log = (
@@ -284,11 +310,10 @@ def hessian_lipschitz(problem: CopyrightRegression, radius: float, ell_1_floor: 
         - 4 * math.log(e)
         + 2 * math.log(10)
         + 1.5 * math.log(problem.n)
-        + 40 * radius**2
+        + 40 * float(np.float64(radius) ** 2)
     )
-    return Lipschitz(
-        printed_log, spread(problem) ** 3 * third_derivative_bound(problem.b, gamma, e)
-    )
+    third = third_derivative_bound(problem.b, gamma, e)
+    return Lipschitz(printed_log, float(np.float64(spread(problem)) ** 3 * third))
 
 
 class Floor(NamedTuple):
@@ -313,6 +338,7 @@ class Ball(NamedTuple):
 Region: TypeAlias = Floor | Sublevel | Ball
 
 
+@_QUIET
 def strong_convexity(problem: SoftmaxRegression, region: Region) -> float:
     """A modulus l with ``hess L >= l I`` on a region; negative where no convexity is proved.
 
@@ -320,8 +346,8 @@ def strong_convexity(problem: SoftmaxRegression, region: Region) -> float:
     ----------
     problem : SoftmaxRegression or CopyrightRegression
     region : Floor, Sublevel or Ball
-        On a `Ball`, or a convex part of the others, l > 0 means strongly convex in the usual
-        sense; on the others it is a statement about every Hessian in the region.
+        Without gamma, a `Floor` is everywhere. On a `Ball`, or a convex part of the others, l > 0
+        means strongly convex in the usual sense; else it is about every Hessian in the region.
 
     Returns
     -------
@@ -332,7 +358,9 @@ def strong_convexity(problem: SoftmaxRegression, region: Region) -> float:
     Raises
     ------
     InputError
-        The region is empty or malformed.
+        The region is malformed: a floor or radius that is not positive, a value below every L.
+    PrecisionError
+        A `Ball`, whose center's derivatives are needed, and a problem that is not in float64.
 
     Notes
     -----
@@ -349,26 +377,33 @@ def strong_convexity(problem: SoftmaxRegression, region: Region) -> float:
     False
     """
     gamma, bound = float(problem.gamma), curvature_range(problem.b)
-    lower = bound.lower
     if isinstance(region, Ball):
-        center = problem.point(region.center, "center")
-        check_start(center)
-        _positive(region.radius, "radius")
-        R = spread(problem)
-        e = _floor_around(problem, center, R * region.radius)
-        at_center = float(np.linalg.eigvalsh(np.asarray(problem.hessian(center), np.float64))[0])
-        if gamma and not e > 0:
-            return -math.inf
-        local = at_center - R**3 * third_derivative_bound(problem.b, gamma, e) * region.radius
-        return max(local, _modulus(problem, lower, gamma, e, bound))
+        return _strong_convexity_in_ball(problem, region, bound)
     if isinstance(region, Sublevel):
-        value = float(region.value)
-        e = loss_floor(problem, value)
-        lower = float(lower_curvature_on_sublevel(lower, value))
-    else:
-        e = float(region.ell_1)
+        e = loss_floor(problem, region.value)
+        lower = max(bound.lower, sublevel_curvature(float(region.value)))
+    elif isinstance(region, Floor):
+        e, lower = float(region.ell_1), bound.lower
         _positive(e, "the floor of ell_1")
-    return _modulus(problem, lower, gamma, e, bound)
+    else:
+        raise InputError(f"region is {region!r}; give a Floor, a Sublevel or a Ball")
+    return _modulus(problem, lower, bound.upper, gamma, e)
+
+
+@_QUIET
+def _strong_convexity_in_ball(
+    problem: SoftmaxRegression, region: Ball, bound: CurvatureRange
+) -> float:
+    radius, gamma, R = float(region.radius), float(problem.gamma), np.float64(spread(problem))
+    _positive(radius, "radius")
+    center = _float64_point(problem, region.center, "center")
+    e = _floor_around(problem, center, float(R) * radius)
+    if gamma and not e > 0:
+        return -math.inf
+    modulus = _modulus(problem, bound.lower, bound.upper, gamma, e)
+    smallest, _ = _hessian_at(problem, center)
+    local = float(smallest - R**3 * third_derivative_bound(problem.b, gamma, e) * radius)
+    return max(modulus, local) if math.isfinite(local) else modulus
 
 
 def is_strongly_convex(problem: SoftmaxRegression, region: Region) -> bool:
@@ -377,20 +412,75 @@ def is_strongly_convex(problem: SoftmaxRegression, region: Region) -> bool:
 
 
 def _modulus(
-    problem: SoftmaxRegression, lower: float, gamma: float, e: float, bound: CurvatureRange
+    problem: SoftmaxRegression, lower: float, upper: float, gamma: float, e: float
 ) -> float:
-    negative = negative_curvature(lower, bound.upper, gamma, e if gamma else 1.0)
-    return smallest_gram_eigenvalue(problem.A, np.asarray(problem.w, np.float64) ** 2 - negative)
+    negative = float(negative_curvature(lower, upper, gamma, np.float64(e) if gamma else 1.0))
+    weights = np.asarray(problem.w, np.float64) ** 2 - negative
+    if not np.isfinite(weights).all():
+        return -math.inf
+    modulus = smallest_gram_eigenvalue(problem.A, weights)
+    return modulus if math.isfinite(modulus) else -math.inf
 
 
-def _floor_around(problem: SoftmaxRegression, x: ArrayLike, change: float) -> float:
+def _float64_point(problem: SoftmaxRegression, x: ArrayLike, name: str) -> Point:
+    if problem.dtype != np.float64:
+        raise PrecisionError(
+            f"derivatives of a {problem.dtype} problem prove nothing; "
+            f"put {ENABLE_X64} before the first use of JAX, and give float64 data"
+        )
+    point = problem.point(x, name)
+    if not np.isfinite(np.asarray(point)).all():
+        raise InputError(f"{name} has entries that are not finite")
+    return point
+
+
+def _hessian_at(problem: SoftmaxRegression, x: Point) -> tuple[float, float]:
+    """Smallest eigenvalue of the Hessian from below, norm of the gradient from above.
+
+    The rounding errors are bounded by ``(n + 8 d + 4 |u|) eps`` times the sums of the absolute
+    values of all terms: a sum of n terms loses n eps, an eigenvalue a few d eps, f as much as the
+    logits |u| are rounded by.
+    """
+    host: Any = to_host(problem.A)
+    u, b, mask, gamma, w, reading = problem.logits(x), *problem.terms
+    f = np.asarray(objective.f(u))
+    slope = kappa = np.float64(0)
+    f_1, c_1 = f, np.zeros_like(f)
+    if gamma > 0:
+        e = np.float64(objective.ell_1(u, b, mask, reading))
+        slope, kappa = 2 * np.float64(gamma) / e**2, 8 * np.float64(gamma) / e**3
+        f_1 = np.asarray(objective.f_1(u, mask, reading)) if reading == "block" else f
+        c_1 = np.abs(np.asarray(objective.c_1(u, b, mask, reading)))
+    c, weights = np.abs(f - np.asarray(b)), np.asarray(w) ** 2
+    # Row norms bound the rows; centering at most doubles the largest.
+    squares = host.multiply(host) if hasattr(host, "multiply") else host * host
+    rows = np.sqrt(np.asarray(squares.sum(axis=1)).ravel())
+    centered = rows + f @ rows
+    g, g_1 = f * (c + f @ c), f_1 * (c_1 + f_1 @ c_1)
+    terms = (f * (f + c + f @ c)) @ centered**2 + weights @ rows**2
+    terms += slope * ((f_1 * (f_1 + c_1 + f_1 @ c_1)) @ (rows + f_1 @ rows) ** 2)
+    terms += kappa * (g_1 @ rows) ** 2
+    gradient_terms = (g + slope * g_1 + weights * np.abs(np.asarray(u))) @ rows
+    largest_logit = float(rows.max() * np.linalg.norm(np.asarray(x)))
+    eps = (problem.n + 8 * problem.d + 4 * largest_logit) * 2.0**-52
+    H, gradient = np.asarray(problem.hessian(x)), np.asarray(problem.gradient(x))
+    if not (np.isfinite(H).all() and np.isfinite(gradient).all() and math.isfinite(terms)):
+        raise InputError("L has no finite Hessian there; give a point off the barrier")
+    smallest = float(np.linalg.eigvalsh(H)[0] - eps * terms)
+    return smallest, float(np.linalg.norm(gradient) + eps * gradient_terms)
+
+
+def _floor_around(problem: SoftmaxRegression, x: Point, change: float) -> float:
     """Lower bound of ell_1 where the logits are those at x up to a change of at most this spread.
 
-    ``||f_1(x) - f_1(y)||_2 <= change / sqrt(8)``, and sqrt(ell_1) changes by no more than that.
+    ``||f_1(x) - f_1(y)||_2 <= change / sqrt(8)``, and sqrt(ell_1) changes by no more than that. The
+    last factor is for the rounding of ell_1 at x.
     """
     if not isinstance(problem, CopyrightRegression):
         return 0.0
-    return max(math.sqrt(float(problem.ell_1(x))) - change / math.sqrt(8), 0.0) ** 2
+    root = math.sqrt(float(problem.ell_1(x)))
+    rounding = (problem.n + 8) * 2.0**-52 * (1 + float(np.abs(np.asarray(problem.logits(x))).max()))
+    return max(root - rounding - change / math.sqrt(8), 0.0) ** 2
 
 
 def loss_floor(problem: SoftmaxRegression, value: float) -> float:
@@ -411,11 +501,15 @@ def loss_floor(problem: SoftmaxRegression, value: float) -> float:
     >>> loss_floor(problem, 1.25)
     0.5
     """
-    gamma = float(problem.gamma)
-    least = math.sqrt(2 * gamma) if problem.reading == "joint" else 0.0
-    if not (least <= value < math.inf and value > 0):
+    value, gamma = float(value), float(problem.gamma)
+    least = math.sqrt(2 * gamma) * (1 - 2.0**-51) if problem.reading == "joint" else 0.0
+    is_reached = least <= value < math.inf and (value > 0 or gamma == 0)
+    if not is_reached:
         raise InputError(f"no x has L <= {value}: L is at least {least:.6g}; give a reached value")
-    return loss_floor_formula(problem.reading, gamma, value)
+    if not gamma:
+        return 0.0
+    with np.errstate(over="ignore"):
+        return float(loss_floor_formula(problem.reading, gamma, np.float64(value)))
 
 
 def loss_floor_formula(reading: Reading, gamma: Any, value: Any) -> Any:
@@ -423,15 +517,16 @@ def loss_floor_formula(reading: Reading, gamma: Any, value: Any) -> Any:
     if reading == "block":
         return gamma / value
     least = (2 * gamma) ** 0.5
-    return 2 * gamma / (value + ((value - least) * (value + least)) ** 0.5)
+    # By rounding, the least value may seem to be below it.
+    return 2 * gamma / (value + abs((value - least) * (value + least)) ** 0.5)
 
 
-def lower_curvature_on_sublevel(lower: Any, value: Any) -> Any:
+def sublevel_curvature(value: Any) -> Any:
     """Curvature of ``phi_1`` from below where ``L <= value``, where ``|c_i| <= sqrt(2 value)``.
 
-    Numbers and JAX arrays alike.
+    Better than `curvature_range` where value is small. Numbers and JAX arrays alike.
     """
-    return jnp.maximum(lower, -MAX_SECOND_DERIVATIVE * (2 * value) ** 0.5)
+    return -MAX_SECOND_DERIVATIVE * (2 * value) ** 0.5
 
 
 class NewtonRegion(NamedTuple):
@@ -446,7 +541,8 @@ class NewtonRegion(NamedTuple):
         Bound of ``||x - x*||``; infinite if nothing is proved.
     modulus, lipschitz : float
         ``hess L(x*) >= modulus I`` and the Lipschitz constant M behind the radius; the errors
-        obey ``r' <= M r^2 / (2 (modulus - M r))``.
+        obey ``r' <= M r^2 / (2 (modulus - M r))``. If nothing is proved, the smallest eigenvalue at
+        x (from below) and infinity.
     printed_log_radius : float
         Logarithm of the radius ``0.1 l / (n^1.5 exp(60 R^2))`` of Theorem 15 with l = modulus.
     """
@@ -458,6 +554,7 @@ class NewtonRegion(NamedTuple):
     printed_log_radius: float
 
 
+@_QUIET
 def newton_region(problem: SoftmaxRegression, x: ArrayLike) -> NewtonRegion:
     """The proved region of quadratic convergence around a near-stationary point (Theorem 15).
 
@@ -477,7 +574,9 @@ def newton_region(problem: SoftmaxRegression, x: ArrayLike) -> NewtonRegion:
     Raises
     ------
     InputError
-        x has the wrong shape or is not finite.
+        x has the wrong shape or is not finite, or L is infinite there.
+    PrecisionError
+        The problem is not in float64.
 
     Notes
     -----
@@ -485,42 +584,47 @@ def newton_region(problem: SoftmaxRegression, x: ArrayLike) -> NewtonRegion:
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import jax, numpy as np
     >>> import copyreg_jax as cr
-    >>> problem = cr.CopyrightRegression(np.eye(4, dtype="f4"), [0.4, 0.3, 0.2, 0.1], 2, gamma=0.1)
+    >>> jax.config.update("jax_enable_x64", True)
+    >>> problem = cr.CopyrightRegression(np.eye(4), [0.4, 0.3, 0.2, 0.1], 2, gamma=0.1)
     >>> region = newton_region(problem, cr.solve(problem).x)
-    >>> region.radius > 1e-4, region.printed_log_radius < -6000
+    >>> region.radius > 1e-3, region.printed_log_radius < -6000
     (True, True)
+    >>> jax.config.update("jax_enable_x64", False)
     """
-    x = problem.point(x)
-    check_start(x)
-    gamma, R = float(problem.gamma), spread(problem)
-    _, norm = extreme_singular_values(problem.A)
-    H = np.asarray(problem.hessian(x), np.float64)
-    if not np.isfinite(H).all():
-        raise InputError("L has no finite Hessian at x; give a point off the barrier")
-    mu = float(np.linalg.eigvalsh(H)[0])
-    gradient = float(np.linalg.norm(np.asarray(problem.gradient(x), np.float64)))
-    best = NewtonRegion(0.0, math.inf, mu, math.inf, -math.inf)
-    # Any rho gives a valid region. With gamma there is no bound of ell_1 beyond the last one;
-    # without, M does not depend on rho, and no radius exceeds mu / M.
-    furthest = math.sqrt(8 * _floor_around(problem, x, 0.0)) / max(R, 1e-300)
-    if not gamma:
-        furthest = max(mu, 0.0) / max(R**3 * third_derivative_bound(problem.b, 0.0, 0.0), 1e-300)
-    for rho in (furthest * np.geomspace(1e-6, 1, 600)[:-1]).tolist():
-        M = R**3 * third_derivative_bound(problem.b, gamma, _floor_around(problem, x, R * rho))
-        if mu <= 0 or mu**2 < 2 * M * gradient:
-            continue
-        delta = 2 * gradient / (mu + math.sqrt(mu**2 - 2 * M * gradient))
+    x = _float64_point(problem, x, "x")
+    gamma, R = float(problem.gamma), np.float64(spread(problem))
+    mu, gradient = _hessian_at(problem, x)
+    nothing = NewtonRegion(0.0, math.inf, mu, math.inf, -math.inf)
+    if mu <= 0:
+        return nothing
+    if R == 0:  # all rows are equal: L is a constant plus L_reg
+        found = NewtonRegion(math.inf, 2 * gradient / mu, mu, 0.0, 0.0)
+    else:
+        # Any rho gives a valid region: its M holds within rho of x. With gamma there is no floor
+        # of ell_1 beyond the last one; without, no radius exceeds mu / M.
+        root = math.sqrt(_floor_around(problem, x, 0.0))
+        plain = float(R**3 * third_derivative_bound(problem.b, 0.0, 1.0))
+        furthest = math.sqrt(8) * root / R if gamma else mu / plain
+        rho = furthest * np.geomspace(1e-6, 1, 600)[:-1]
+        floor = np.maximum(root - R * rho / math.sqrt(8), 0) ** 2 if gamma else np.ones_like(rho)
+        M = R**3 * third_derivative_formula(_size(problem.b), gamma, floor)
+        discriminant = mu**2 - 2 * M * gradient
+        delta = 2 * gradient / (mu + np.sqrt(np.maximum(discriminant, 0)))
         modulus = mu - M * delta
-        radius = min(2 * modulus / (3 * M), rho - delta) - delta if M > 0 else rho - 2 * delta
-        if radius > best.radius:
-            best = NewtonRegion(radius, delta, modulus, M, -math.inf)
-    if best.radius > 0:
-        radius = max(10.0, norm, float(np.linalg.norm(np.asarray(x, np.float64))))
-        log_M = 1.5 * math.log(problem.n) + 60 * radius**2
-        best = best._replace(printed_log_radius=math.log(0.1 * best.modulus) - log_M)
-    return best
+        radius = np.minimum(2 * modulus / (3 * M), rho - delta) - delta
+        radius = np.where((discriminant >= 0) & np.isfinite(M), radius, -math.inf)
+        best = int(np.argmax(radius))
+        if not radius[best] > 0:
+            return nothing
+        found = NewtonRegion(
+            float(radius[best]), float(delta[best]), float(modulus[best]), float(M[best]), 0.0
+        )
+    _, norm = extreme_singular_values(problem.A)
+    largest = max(10.0, norm, float(np.linalg.norm(np.asarray(x))))
+    log_M = 1.5 * math.log(problem.n) + 60 * float(np.float64(largest) ** 2)
+    return found._replace(printed_log_radius=math.log(0.1 * found.modulus) - log_M)
 
 
 def level_set_tau(problem: CopyrightRegression, value: float) -> float:
@@ -587,7 +691,7 @@ def cross_entropy_level_set_tau(gamma: float, share: float, value: float) -> flo
 
     Notes
     -----
-    ``tau = (t + gamma/t - value) / (1 - share)`` at ``t = clip(sqrt(gamma), t-, t+)``, the roots
+    ``tau = (t + gamma/t - value) / (1 - share)`` at ``t = max(sqrt(gamma), t-)``, the smaller root
     of ``share t^2 - value t + gamma``. Proof: docs/theory/level-set.md. Cost O(1).
 
     Examples
@@ -595,6 +699,7 @@ def cross_entropy_level_set_tau(gamma: float, share: float, value: float) -> flo
     >>> round(cross_entropy_level_set_tau(gamma=gamma_for(3.0, 0.1), share=0.1, value=2.0), 4)
     -0.114
     """
+    gamma, share, value = float(gamma), float(share), float(value)
     _positive(gamma, "gamma")
     _share(share)
     _positive(value, "value")
@@ -606,15 +711,15 @@ def cross_entropy_level_set_tau(gamma: float, share: float, value: float) -> flo
             raise InputError(f"no losses give {value}: the total is at least {least:.6g}")
         high = (L + root.sqrt()) / (2 * p)
         low = exact_gamma / (p * high)
-        # The formula at t = sqrt(gamma) bounds all t, so it is left on a *proved* comparison only.
+        # The formula at t = sqrt(gamma) bounds all t, so it is left on a *proved* comparison only;
+        # t+ is never below it, as t- t+ = gamma / share.
         t = exact_gamma.sqrt()
-        if t > high:
-            t = high
-        elif t < low:
+        if t < low:  # noqa: PLR1730  (balls are compared in the open)
             t = low
         return check.lower((t + exact_gamma / t - L) / (1 - p))
 
 
+@_QUIET
 def gamma_for(target_protected_loss: float, share: float) -> float:
     """The gamma that balances the protection term at a wanted protected loss.
 
@@ -639,7 +744,7 @@ def gamma_for(target_protected_loss: float, share: float) -> float:
     """
     _positive(target_protected_loss, "target_protected_loss")
     _share(share)
-    return share * target_protected_loss**2
+    return float(share * np.float64(target_protected_loss) ** 2)
 
 
 def _hypothesis(holds: bool, found: str, lemma: str, hypothesis: str) -> None:

@@ -184,7 +184,8 @@ def lemma_10(
             + A^T W^2 A x
 
     Defect: exact under "block". Under "joint", f_1 also depends on the rows of A_2, which are
-    missing in the protection term; corrected, it is ``-A^T (f * (m c - <f, m c>))`` there.
+    missing in the protection term: corrected, that is
+    ``-2 gamma_c ell_1^-2 A^T (f * (m c - <f, m c>))`` there.
 
     Examples
     --------
@@ -202,7 +203,7 @@ def lemma_10(
 
 
 class BMatrices(NamedTuple):
-    """Definition 11: B(x) and B_c(x), (n, n); B_c is zero where it has no row in the paper."""
+    """Definition 11: B(x) and B_c(x), both (n, n); printed, B_c is zero off the protected rows."""
 
     B: Float[Array, "n n"]
     B_c: Float[Array, "n n"]
