@@ -188,11 +188,11 @@ def lemmas(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """Test every numbered statement of the paper, and the bounds that replace some of them.
+    """Test the statements of the paper that can fail, and the bounds that replace some of them.
 
-    Nothing is looked up: counterexamples are searched for, smallest shapes first, in less than a
-    minute. docs/theory/paper.md explains each row. Exit codes: 0 done, 1 a bound of this package
-    was violated, 2 bad input.
+    No instance is looked up: counterexamples are drawn and climbed to, in about forty seconds on
+    two idle cores. docs/theory/paper.md explains each row. Exit codes: 0 done, 1 a bound of this
+    package was violated, 2 bad input.
     """
     if not 0 <= search < math.inf:
         raise InputError(f"--search is {search}; give a number of seconds >= 0")

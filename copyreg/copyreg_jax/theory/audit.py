@@ -1,4 +1,4 @@
-"""Is it so? Every numbered statement of the paper, and every bound of ours, put to the test.
+"""Is it so? The paper's statements that can fail, and the bounds that replace them, under test.
 
 A `Claim` has a measure of one instance and one point that must not exceed its limit. `audit` draws
 thousands of random instances for each claim, climbs on the measure from many more, and reports the
@@ -344,6 +344,8 @@ def _theorem_16(reading: Any, seed: Any, num_random: int) -> Row:
     """Draw instances of one column, and prove that the theorem fails for one of the worst.
 
     At least three rows: with two and a b that sums to one, ell_1 = ell_2 and there is no margin.
+    The family is narrow on purpose: all rows but one protected and b near uniform make ell_2 small,
+    which is the theorem's hypothesis, so that few draws are lost.
     """
     rng = np.random.default_rng(seed)
     n = 3 if reading == "joint" else 4
@@ -451,7 +453,7 @@ def audit(
     num_steps: int = 150,
     progress: Callable[[str], None] | None = None,
 ) -> list[Row]:
-    """Test every numbered statement of the paper, and every bound that replaces one.
+    """Test the statements of the paper that can fail, and the bounds that replace some of them.
 
     Parameters
     ----------
