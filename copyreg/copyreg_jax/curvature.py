@@ -1,21 +1,22 @@
 r"""Closed forms of the first and second derivatives of L, by one identity.
 
-For weights ``t`` (n,) let ``phi_t(u) = 0.5 sum_i t_i (f_i - b_i)^2``. With ``tc = t * (f - b)`` and
-``P = I - 1 f^T``::
+For weights ``t`` (n,) let ``phi_t(u) = 0.5 sum_i t_i (f_i - b_i)^2`` (squared distance) or
+``-sum_i t_i b_i log f_i`` (cross-entropy). With ``tc = t * (f - b)`` and ``P = I - 1 f^T``::
 
-    grad_u phi_t = f * (tc - <f, tc>)
-    hess_u phi_t = P^T diag(s_t) P ,    s_t = f * (t * f + tc - <f, tc>)
+    grad_u phi_t = f * (tc - <f, tc>)  or  <t, b> f - t * b
+    hess_u phi_t = P^T diag(s_t) P ,    s_t = f * (t * f + tc - <f, tc>)  or  <t, b> f
 
 so that in x it is ``sum_i s_i (a_i - abar)(a_i - abar)^T`` with the mean row ``abar = A^T f``: a
-weighted, centered Gram matrix. ``ell`` is ``2 phi_1``, and under the joint reading ``ell_1`` is
-``2 phi_m`` for the protected mask ``m``. With
-``k = 2 gamma / ell_1^2`` frozen and ``t = 1 - k m``::
+weighted, centered Gram matrix. With h = 1/2 or 1, the factor of ``ell`` in L, ``h ell`` is
+``phi_1``, and under the joint reading ``h ell_1`` is ``phi_m`` for the protected mask ``m``. With
+``k = gamma / (h ell_1^2)`` frozen and ``t = 1 - k m``::
 
-    grad_u L = f * (tc - <f, tc>) + w^2 * u
-    hess_u L = P^T diag(s_t) P + diag(w^2) + (8 gamma / ell_1^3) g g^T ,    g = grad_u phi_m
+    grad_u L = grad_u phi_t + w^2 * u
+    hess_u L = hess_u phi_t + diag(w^2) + kappa g g^T ,
+               kappa = 2 gamma / (h^2 ell_1^3) ,    g = grad_u phi_m
 
-Under the block reading ``phi_m`` is the ``phi_1`` of the protected rows' own softmax, which gives a
-second pair ``(f_1, s_1)``. In u the Hessian is diagonal plus low rank: nothing n x n is formed.
+Under the block reading ``phi_m`` is that of the protected rows' own softmax, which gives a second
+pair ``(f_1, s_1)``. In u the Hessian is diagonal plus low rank: nothing n x n is formed.
 The printed forms of the paper (Definition 11, Lemma 12) differ; docs/theory/objective.md says
 where.
 """
@@ -30,7 +31,7 @@ from jaxtyping import Array, Float
 
 from copyreg_jax import objective
 from copyreg_jax.matrices import Matrix, congruence
-from copyreg_jax.objective import Mask, Reading, Scalar, Vector
+from copyreg_jax.objective import FACTOR, Mask, Metric, Reading, Scalar, Vector
 
 MAX_SECOND_DERIVATIVE = 2 / 27**0.5
 """Largest ``sum_i |f_i''|`` along a unit direction, 0.3849 (docs/theory/curvature-bound.md)."""
@@ -44,9 +45,9 @@ class Curvature(NamedTuple):
     f, s : (k, n) arrays
         One softmax and its weights per centered term: k = 1 (joint) or 2 (block).
     g : (n,) array
-        Gradient of ``0.5 ell_1``.
+        Gradient of ``h ell_1``.
     kappa : () array
-        ``8 gamma / ell_1^3``.
+        ``2 gamma / (h^2 ell_1^3)``.
     w2 : (n,) or () array
         Squared regularization weights.
     """
@@ -58,19 +59,30 @@ class Curvature(NamedTuple):
     w2: Vector | Scalar
 
 
-def _first_order(f: Vector, tc: Vector) -> tuple[Vector, Vector]:
-    """``tc - <f, tc>`` and the gradient ``f * (tc - <f, tc>)`` of phi_t."""
-    centered = tc - jnp.sum(f * tc)
-    return centered, f * centered
+def _phi(f: Vector, b: Vector, t: Vector | Mask, metric: Metric) -> tuple[Vector, Vector]:
+    """Gradient of phi_t and the weights s_t of its Hessian."""
+    if metric == "squared":
+        tc = t * (f - b)
+        centered = tc - jnp.sum(f * tc)
+        return f * centered, f * (t * f + centered)
+    tb = t * b
+    pull = jnp.sum(tb) * f
+    return pull - tb, pull
 
 
-def _protection_slope(loss: Scalar, gamma: Scalar) -> Scalar:
-    """``k = 2 gamma / ell_1^2``: minus the derivative of gamma/ell_1 by 0.5 ell_1."""
-    return jnp.where(gamma == 0, 0, 2 * (gamma / jnp.where(gamma == 0, 1, loss)) / loss)
+def _protection_slope(loss: Scalar, gamma: Scalar, h: float) -> Scalar:
+    """``k = gamma / (h ell_1^2)``: minus the derivative of gamma/ell_1 by h ell_1."""
+    return jnp.where(gamma == 0, 0, gamma / jnp.where(gamma == 0, 1, loss) / (h * loss))
 
 
 def value_and_gradient(
-    u: Vector, b: Vector, protected: Mask, gamma: Scalar, w: Vector | Scalar, reading: Reading
+    u: Vector,
+    b: Vector,
+    protected: Mask,
+    gamma: Scalar,
+    w: Vector | Scalar,
+    reading: Reading,
+    metric: Metric = "squared",
 ) -> tuple[Scalar, Vector]:
     """L and its gradient with respect to the logits; ``grad_x L`` is ``gradient @ A``.
 
@@ -86,40 +98,44 @@ def value_and_gradient(
     >>> bool(jnp.allclose(closed_form, jax.grad(objective.value)(u, *terms, "joint")))
     True
     """
-    f, loss = objective.f(u), objective.ell_1(u, b, protected, reading)
-    slope, c = _protection_slope(loss, gamma), f - b
+    f, h = objective.f(u), FACTOR[metric]
+    loss = objective.ell_1(u, b, protected, reading, metric)
+    slope = _protection_slope(loss, gamma, h)
     if reading == "joint":
-        # (1 - k) c rather than c - k c: one rounding less where k is large.
-        _, gradient = _first_order(f, jnp.where(protected, (1 - slope) * c, c))
+        # Weights 1 - k rather than a difference of gradients: less rounding where k is large.
+        gradient, _ = _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)
     else:
-        f_1 = objective.f_1(u, protected, reading)
-        _, gradient = _first_order(f, c)
-        _, g = _first_order(f_1, jnp.where(protected, f_1 - b, 0))
-        gradient = gradient - slope * g
-    value = 0.5 * jnp.sum(c**2) + objective.protection(loss, gamma) + objective.l_reg(u, w)
+        g, _ = _phi(objective.f_1(u, protected, reading), b, protected, metric)
+        gradient = _phi(f, b, jnp.ones_like(b), metric)[0] - slope * g
+    fit = h * objective.ell(u, b, metric)
+    value = fit + objective.protection(loss, gamma) + objective.l_reg(u, w)
     return value, gradient + w**2 * u
 
 
 def curvature(
-    u: Vector, b: Vector, protected: Mask, gamma: Scalar, w: Vector | Scalar, reading: Reading
+    u: Vector,
+    b: Vector,
+    protected: Mask,
+    gamma: Scalar,
+    w: Vector | Scalar,
+    reading: Reading,
+    metric: Metric = "squared",
 ) -> Curvature:
     """The Hessian of L with respect to the logits, as its O(n) ingredients.
 
     Corrects Definition 11 and Lemma 12; exact under both readings. Cost O(n).
     """
-    f, loss = objective.f(u), objective.ell_1(u, b, protected, reading)
-    slope, c = _protection_slope(loss, gamma), f - b
-    kappa = 4 * slope / jnp.where(slope == 0, 1, loss)
+    f, h = objective.f(u), FACTOR[metric]
+    loss = objective.ell_1(u, b, protected, reading, metric)
+    slope = _protection_slope(loss, gamma, h)
+    kappa = 2 / h * slope / jnp.where(slope == 0, 1, loss)
     if reading == "joint":
-        t = jnp.where(protected, 1 - slope, 1)
-        centered, _ = _first_order(f, t * c)
-        _, g = _first_order(f, jnp.where(protected, c, 0))
-        pairs = [(f, f * (t * f + centered))]
+        g, _ = _phi(f, b, protected, metric)
+        pairs = [(f, _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)[1])]
     else:
         f_1 = objective.f_1(u, protected, reading)
-        centered, _ = _first_order(f, c)
-        centered_1, g = _first_order(f_1, jnp.where(protected, f_1 - b, 0))
-        pairs = [(f, f * (f + centered)), (f_1, -slope * f_1 * (f_1 + centered_1))]
+        g, s_1 = _phi(f_1, b, protected, metric)
+        pairs = [(f, _phi(f, b, jnp.ones_like(b), metric)[1]), (f_1, -slope * s_1)]
     return Curvature(
         f=jnp.stack([p for p, _ in pairs]),
         s=jnp.stack([s for _, s in pairs]),
@@ -158,20 +174,39 @@ def hessian(A: Matrix, at: Curvature) -> Float[Array, "d d"]:
     return 0.5 * (H + H.T)
 
 
-def upper_bound(value: Scalar, b: Vector, gamma: Scalar, reading: Reading) -> Scalar:
+def upper_bound(
+    value: Scalar,
+    b: Vector,
+    protected: Mask,
+    gamma: Scalar,
+    reading: Reading,
+    metric: Metric = "squared",
+) -> Scalar:
     """Bound of the largest eigenvalue of ``hess_u L_copyright`` wherever ``L <= value``.
 
-    There ``ell_1 >= t`` with ``t = 2 gamma / (L + sqrt(L^2 - 2 gamma))`` (joint) or ``gamma / L``
-    (block), and for a mask t of zeros and ones::
+    There ``ell_1 >= t`` with ``t = 2 gamma / (L + sqrt(L^2 - 4 h gamma))`` if ``ell_2 >= 0``, else
+    ``gamma / L`` (squared distance, block). For the squared distance and a mask t of zeros and
+    ones::
 
         -k max|c| I  <=  hess_u phi_t  <=  (0.25 + k max|c|) I ,  k = MAX_SECOND_DERIVATIVE
         |grad_u phi_m| <= 0.5 sqrt(ell_1)
 
+    and for the cross-entropy, with ``beta_1`` the sum of b over the protected rows::
+
+        0  <=  hess_u phi_t  <=  0.5 <t, b> I
+        |grad_u phi_m|^2 <= beta_1 min(ell_1, 2 beta_1)
+
     The proof is in docs/theory/curvature-bound.md. Cost O(n).
     """
-    residual = jnp.minimum(jnp.sqrt(2 * value), 1 + jnp.max(jnp.abs(b)))
-    root = jnp.sqrt(jnp.maximum(value**2 - 2 * gamma, 0))
-    inverse_t = (value + root) / (2 * gamma) if reading == "joint" else value / gamma
-    protection = 2 * MAX_SECOND_DERIVATIVE * gamma * inverse_t**1.5 + 2 * gamma * inverse_t**2
-    safe = jnp.where(gamma == 0, 0, protection)
-    return 0.25 + MAX_SECOND_DERIVATIVE * residual + safe
+    squared = metric == "squared"
+    root = jnp.sqrt(jnp.maximum(value**2 - 4 * FACTOR[metric] * gamma, 0))
+    inverse_t = (value if squared and reading == "block" else 0.5 * (value + root)) / gamma
+    if squared:
+        residual = jnp.minimum(jnp.sqrt(2 * value), 1 + jnp.max(jnp.abs(b)))
+        fit = 0.25 + MAX_SECOND_DERIVATIVE * residual
+        protection = 2 * gamma * (MAX_SECOND_DERIVATIVE * inverse_t**1.5 + inverse_t**2)
+    else:
+        beta_1 = jnp.sum(jnp.where(protected, b, 0))
+        fit = 0.5 * jnp.sum(b)
+        protection = 2 * gamma * beta_1 * inverse_t**2 * jnp.minimum(1, 2 * beta_1 * inverse_t)
+    return fit + jnp.where(gamma == 0, 0, protection)

@@ -10,11 +10,16 @@ with the callers (`copyreg_jax.problem`). One letter means one thing throughout:
 ``gamma``       ()       weight of the protection term, ``gamma_c`` in the paper
 ``w``           (n,)     regularization weights, or one scalar
 ``reading``     str      which reading of Definition 5 is meant, see `READINGS`
+``metric``      str      which loss tells f from b, see `METRICS`
 ==============  =======  ==========================================================================
 
 Definition 5 can be read in two ways. ``"joint"``: the protected entries of one softmax over all
 rows. ``"block"``: a softmax over the protected rows alone, with its own normalizer. They differ in
 ``f_1`` and in everything built from it, and under ``"block"`` ``ell_2`` may be negative.
+
+The loss is ``"squared"``, the paper's distance ``sum_i (f_i - b_i)^2``, or ``"cross-entropy"``,
+``-sum_i b_i log f_i`` for ``b >= 0``, which has a direction and no negative ``ell_2``.
+docs/theory/objective.md says when to use which.
 
 All functions cost O(n), are differentiable, and work under ``jax.jit`` and ``jax.vmap``.
 """
@@ -29,6 +34,12 @@ from jaxtyping import Array, Bool, Float
 
 Reading: TypeAlias = Literal["joint", "block"]
 READINGS: tuple[str, ...] = get_args(Reading)
+
+Metric: TypeAlias = Literal["squared", "cross-entropy"]
+METRICS: tuple[str, ...] = get_args(Metric)
+
+FACTOR: dict[Metric, float] = {"squared": 0.5, "cross-entropy": 1.0}
+"""What L has before ``ell``: a half of a square, all of a cross-entropy."""
 
 Vector: TypeAlias = Float[Array, " n"]
 Mask: TypeAlias = Bool[Array, " n"]
@@ -62,9 +73,29 @@ def c(u: Vector, b: Vector) -> Vector:
     return f(u) - b
 
 
-def ell(u: Vector, b: Vector) -> Scalar:
-    """Squared distance ``<c, c>`` of the softmax to its target (Definition 4)."""
-    return jnp.sum(c(u, b) ** 2)
+def _row_losses(u: Vector, b: Vector, metric: Metric, rows: Mask | None = None) -> Vector:
+    """What each row adds to the loss of a softmax over ``rows``, all of them if not given."""
+    target = b if rows is None else jnp.where(rows, b, 0)
+    if metric == "squared":
+        return (jax.nn.softmax(u, where=rows) - target) ** 2
+    # f may underflow, its logarithm doesn't. 0 - x, because -x is -0 where f is one, and then
+    # gamma / ell_1 has the wrong sign.
+    surprise = 0 - jax.nn.log_softmax(u, where=rows)
+    # A row without target has no part in the sum, but 0 * inf is NaN.
+    return target * jnp.where((target == 0) & jnp.isinf(surprise), 0, surprise)
+
+
+def ell(u: Vector, b: Vector, metric: Metric = "squared") -> Scalar:
+    """Loss of the softmax to its target: squared distance (Definition 4) or cross-entropy.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> u, b = jnp.zeros(2), jnp.array([1.0, 0.0])
+    >>> [round(float(ell(u, b, metric)), 4) for metric in METRICS]
+    [0.5, 0.6931]
+    """
+    return jnp.sum(_row_losses(u, b, metric))
 
 
 def f_1(u: Vector, protected: Mask, reading: Reading) -> Vector:
@@ -79,20 +110,25 @@ def c_1(u: Vector, b: Vector, protected: Mask, reading: Reading) -> Vector:
     return jnp.where(protected, f_1(u, protected, reading) - b, 0)
 
 
-def ell_1(u: Vector, b: Vector, protected: Mask, reading: Reading) -> Scalar:
-    """Loss ``<c_1, c_1>`` on the protected rows (Definition 7)."""
-    return jnp.sum(c_1(u, b, protected, reading) ** 2)
+def ell_1(
+    u: Vector, b: Vector, protected: Mask, reading: Reading, metric: Metric = "squared"
+) -> Scalar:
+    """Loss on the protected rows, of f or of f_1 by the reading (Definition 7)."""
+    rows = protected if reading == "block" else None
+    return jnp.sum(jnp.where(protected, _row_losses(u, b, metric, rows), 0))
 
 
-def ell_2(u: Vector, b: Vector, protected: Mask, reading: Reading) -> Scalar:
+def ell_2(
+    u: Vector, b: Vector, protected: Mask, reading: Reading, metric: Metric = "squared"
+) -> Scalar:
     """Loss ``ell - ell_1`` on the other rows (Definition 7).
 
     Under ``"joint"`` it is summed over those rows, without the cancellation of the difference;
-    under ``"block"`` it is the difference, and may be negative.
+    under ``"block"`` it is the difference, and may be negative for the squared distance.
     """
     if reading == "joint":
-        return jnp.sum(jnp.where(protected, 0, c(u, b)) ** 2)
-    return ell(u, b) - ell_1(u, b, protected, reading)
+        return jnp.sum(jnp.where(protected, 0, _row_losses(u, b, metric)))
+    return ell(u, b, metric) - ell_1(u, b, protected, reading, metric)
 
 
 def protection(loss: Scalar, gamma: Scalar) -> Scalar:
@@ -100,9 +136,20 @@ def protection(loss: Scalar, gamma: Scalar) -> Scalar:
     return jnp.where(gamma == 0, 0, gamma / jnp.where(gamma == 0, 1, loss))
 
 
-def l_copyright(u: Vector, b: Vector, protected: Mask, gamma: Scalar, reading: Reading) -> Scalar:
-    """``0.5 ell + gamma / ell_1``; infinite where ``ell_1 = 0 < gamma`` (Definition 7)."""
-    return 0.5 * ell(u, b) + protection(ell_1(u, b, protected, reading), gamma)
+def l_copyright(
+    u: Vector,
+    b: Vector,
+    protected: Mask,
+    gamma: Scalar,
+    reading: Reading,
+    metric: Metric = "squared",
+) -> Scalar:
+    """``0.5 ell + gamma / ell_1``; infinite where ``ell_1 = 0 < gamma`` (Definition 7).
+
+    ``ell + gamma / ell_1`` for the cross-entropy.
+    """
+    loss = ell_1(u, b, protected, reading, metric)
+    return FACTOR[metric] * ell(u, b, metric) + protection(loss, gamma)
 
 
 def l_reg(u: Vector, w: Vector | Scalar) -> Scalar:
@@ -111,7 +158,13 @@ def l_reg(u: Vector, w: Vector | Scalar) -> Scalar:
 
 
 def value(
-    u: Vector, b: Vector, protected: Mask, gamma: Scalar, w: Vector | Scalar, reading: Reading
+    u: Vector,
+    b: Vector,
+    protected: Mask,
+    gamma: Scalar,
+    w: Vector | Scalar,
+    reading: Reading,
+    metric: Metric = "squared",
 ) -> Scalar:
     """The training objective ``L = L_copyright + L_reg`` (Definition 9).
 
@@ -125,4 +178,4 @@ def value(
     >>> float(value(jnp.zeros(6), b, protected, jnp.array(0.1), jnp.array(1.0), "joint"))
     inf
     """
-    return l_copyright(u, b, protected, gamma, reading) + l_reg(u, w)
+    return l_copyright(u, b, protected, gamma, reading, metric) + l_reg(u, w)

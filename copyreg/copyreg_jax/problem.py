@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from copyreg_jax import curvature, objective
 from copyreg_jax.errors import InputError, NotCoerciveWarning, PrecisionError
 from copyreg_jax.matrices import Matrix, to_host
-from copyreg_jax.objective import READINGS, Mask, Reading, Scalar, Vector
+from copyreg_jax.objective import METRICS, READINGS, Mask, Metric, Reading, Scalar, Vector
 
 ENABLE_X64 = 'jax.config.update("jax_enable_x64", True)'
 
@@ -26,6 +26,8 @@ Point = Float[Array, " d"]
 @jax.tree_util.register_pytree_node_class
 class SoftmaxRegression:
     """Softmax regression: minimize ``L(x) = 0.5 ||softmax(A x) - b||^2 + 0.5 ||w * A x||^2``.
+
+    With ``metric="cross-entropy"``, ``-<b, log softmax(A x)>`` for the first term.
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ class SoftmaxRegression:
     w : float or (n,) array, default 1.0
         Regularization weights. They may be zero; if then L no longer grows in some direction,
         a `NotCoerciveWarning` says so.
+    metric : {"squared", "cross-entropy"}, default "squared"
+        Loss: the squared distance to b, or the cross-entropy for a target ``b >= 0``.
 
     Raises
     ------
@@ -60,7 +64,12 @@ class SoftmaxRegression:
     0.0
     """
 
-    def __init__(self, A: Any, b: ArrayLike, w: ArrayLike = 1.0) -> None:
+    def __init__(
+        self, A: Any, b: ArrayLike, w: ArrayLike = 1.0, metric: Metric = "squared"
+    ) -> None:
+        if metric not in METRICS:
+            raise InputError(f"metric is {metric!r}; choose one of {', '.join(METRICS)}")
+        self._metric: Metric = metric
         A = _matrix(A)
         n = A.shape[0]
         b = _vector("b", b, n, like=A.dtype)
@@ -72,6 +81,8 @@ class SoftmaxRegression:
         _check_finite("A", self.A)
         _check_finite("b", self.b)
         _check_finite("w", self.w)
+        if metric == "cross-entropy":
+            _check_not_negative(self.b)
         _warn_if_not_coercive(self.A, self.w)
 
     # The joint reading with nothing protected *is* softmax regression.
@@ -89,6 +100,11 @@ class SoftmaxRegression:
     def reading(self) -> Reading:
         """Reading of Definition 5: "joint" or "block"."""
         return "joint"
+
+    @property
+    def metric(self) -> Metric:
+        """Loss that tells f from b: "squared" or "cross-entropy"."""
+        return self._metric
 
     @property
     def n(self) -> int:
@@ -111,9 +127,9 @@ class SoftmaxRegression:
         return np.dtype(self.A.dtype)
 
     @property
-    def terms(self) -> tuple[Vector, Mask, Scalar, Vector, Reading]:
-        """``(b, protected, gamma, w, reading)``: what `objective.value` wants after the logits."""
-        return self.b, self.protected, self.gamma, self.w, self.reading
+    def terms(self) -> tuple[Vector, Mask, Scalar, Vector, Reading, Metric]:
+        """``(b, protected, gamma, w, reading, metric)``: what `objective.value` wants after u."""
+        return self.b, self.protected, self.gamma, self.w, self.reading, self.metric
 
     def logits(self, x: ArrayLike) -> Vector:
         """``u = A x`` for x of shape (d,)."""
@@ -137,8 +153,8 @@ class SoftmaxRegression:
         return objective.c(self.logits(x), self.b)
 
     def ell(self, x: ArrayLike) -> Scalar:
-        """Squared distance of f to b (Definition 4)."""
-        return objective.ell(self.logits(x), self.b)
+        """Squared distance of f to b (Definition 4), or their cross-entropy."""
+        return objective.ell(self.logits(x), self.b, self.metric)
 
     def l_reg(self, x: ArrayLike) -> Scalar:
         """Regularization 0.5 ||w * A x||^2 (Definition 8)."""
@@ -167,22 +183,30 @@ class SoftmaxRegression:
         return curvature.hvp(at, self.A @ self.point(v, "v")) @ self.A
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(n={self.n}, d={self.d}, dtype={self.dtype})"
+        name = type(self).__name__
+        return f"{name}(n={self.n}, d={self.d}{self._metric_shown}, dtype={self.dtype})"
+
+    @property
+    def _metric_shown(self) -> str:
+        return "" if self.metric == "squared" else f", metric={self.metric!r}"
 
     # JAX rebuilds pytrees with tracers and placeholders inside, so this must not check anything.
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
-        return (self.A, self.b, self.w), None
+        return (self.A, self.b, self.w), self._metric
 
     @classmethod
     def tree_unflatten(cls, aux: Any, children: tuple[Any, ...]) -> Self:
         self = object.__new__(cls)
         self.A, self.b, self.w = children
+        self._metric = aux
         return self
 
 
 @jax.tree_util.register_pytree_node_class
 class CopyrightRegression(SoftmaxRegression):
     """Copyright regression: minimize ``L(x) = 0.5 ell + gamma / ell_1 + 0.5 ||w * A x||^2``.
+
+    With ``metric="cross-entropy"`` the first term is ``ell``, without the half of a square.
 
     Parameters
     ----------
@@ -200,6 +224,10 @@ class CopyrightRegression(SoftmaxRegression):
     reading : {"joint", "block"}, default "joint"
         Reading of Definition 5: the protected entries of one softmax, or a softmax over the
         protected rows alone.
+    metric : {"squared", "cross-entropy"}, default "squared"
+        Loss behind ell and ell_1: squared distances to b, or cross-entropies ``-sum b log f`` for a
+        target ``b >= 0``. With a gamma, some protected row must have a target then, and under
+        "block" there must be two protected rows: else ell_1 is zero everywhere.
 
     Raises
     ------
@@ -225,8 +253,9 @@ class CopyrightRegression(SoftmaxRegression):
         gamma: ArrayLike = 0.1,
         w: ArrayLike = 1.0,
         reading: Reading = "joint",
+        metric: Metric = "squared",
     ) -> None:
-        super().__init__(A, b, w)
+        super().__init__(A, b, w, metric)
         if reading not in READINGS:
             raise InputError(f"reading is {reading!r}; choose one of {', '.join(READINGS)}")
         self._protected = _mask(protected, self.n)
@@ -241,6 +270,8 @@ class CopyrightRegression(SoftmaxRegression):
         self._reading = reading
         if is_concrete(gamma) and not 0 <= float(gamma) < np.inf:
             raise InputError(f"gamma is {float(gamma)}; give a finite number >= 0")
+        if metric == "cross-entropy":
+            _check_protected_loss(self)
 
     @property
     def protected(self) -> Mask:
@@ -259,22 +290,27 @@ class CopyrightRegression(SoftmaxRegression):
 
     def ell_1(self, x: ArrayLike) -> Scalar:
         """Loss on the protected rows (Definition 7)."""
-        return objective.ell_1(self.logits(x), self.b, self.protected, self.reading)
+        return objective.ell_1(self.logits(x), self.b, self.protected, self.reading, self.metric)
 
     def ell_2(self, x: ArrayLike) -> Scalar:
         """Loss ell - ell_1 on the other rows (Definition 7)."""
-        return objective.ell_2(self.logits(x), self.b, self.protected, self.reading)
+        return objective.ell_2(self.logits(x), self.b, self.protected, self.reading, self.metric)
 
     def l_copyright(self, x: ArrayLike) -> Scalar:
-        """0.5 ell + gamma / ell_1 (Definition 7)."""
+        """0.5 ell + gamma / ell_1 (Definition 7), or ell + gamma / ell_1 for the cross-entropy."""
         return objective.l_copyright(
-            self.logits(x), self.b, self.protected, self.gamma, self.reading
+            self.logits(x), self.b, self.protected, self.gamma, self.reading, self.metric
         )
 
     def replace(
-        self, *, gamma: ArrayLike | None = None, w: ArrayLike | None = None, reading: Any = None
+        self,
+        *,
+        gamma: ArrayLike | None = None,
+        w: ArrayLike | None = None,
+        reading: Any = None,
+        metric: Any = None,
     ) -> CopyrightRegression:
-        """The same data with another gamma, w or reading."""
+        """The same data with another gamma, w, reading or metric."""
         return CopyrightRegression(
             self.A,
             self.b,
@@ -282,24 +318,26 @@ class CopyrightRegression(SoftmaxRegression):
             self.gamma if gamma is None else gamma,
             self.w if w is None else w,
             self.reading if reading is None else reading,
+            self.metric if metric is None else metric,
         )
 
     def __repr__(self) -> str:
         if not (is_concrete(self._gamma) and is_concrete(self._protected)):
-            return f"CopyrightRegression(n={self.n}, d={self.d}, reading={self.reading!r}, traced)"
-        return (
-            f"CopyrightRegression(n={self.n}, d={self.d}, n1={self.n1}, gamma={self.gamma:.6g}, "
-            f"reading={self.reading!r}, dtype={self.dtype})"
-        )
+            shape, end = f"n={self.n}, d={self.d}", "traced"
+        else:
+            shape = f"n={self.n}, d={self.d}, n1={self.n1}, gamma={self.gamma:.6g}"
+            end = f"dtype={self.dtype}"
+        return f"CopyrightRegression({shape}, reading={self.reading!r}{self._metric_shown}, {end})"
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
-        return (self.A, self.b, self.w, self._protected, self._gamma), self._reading
+        aux = self._reading, self._metric
+        return (self.A, self.b, self.w, self._protected, self._gamma), aux
 
     @classmethod
     def tree_unflatten(cls, aux: Any, children: tuple[Any, ...]) -> Self:
         self = object.__new__(cls)
         self.A, self.b, self.w, self._protected, self._gamma = children
-        self._reading = aux
+        self._reading, self._metric = aux
         return self
 
 
@@ -456,6 +494,44 @@ def _check_finite(name: str, array: Any) -> None:
     place = tuple(np.asarray(array.indices[first[0]])) if isinstance(array, BCOO) else tuple(first)
     where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place, strict=False))
     raise InputError(f"{name} is {bad} at {where}; replace or remove that entry")
+
+
+def _check_not_negative(b: Vector) -> None:
+    if not is_concrete(b):
+        return
+    negative = np.flatnonzero(np.asarray(b) < 0)
+    if negative.size:
+        i = negative[0]
+        raise InputError(
+            f"b is {np.asarray(b)[i]} at row {i}; the cross-entropy needs a target b >= 0"
+        )
+
+
+def _check_protected_loss(problem: CopyrightRegression) -> None:
+    """`InputError` where the cross-entropy ell_1, by which gamma is divided, is zero everywhere."""
+    b, protected, gamma, _, reading, _ = problem.terms
+    if not is_concrete((b, protected, gamma)) or float(gamma) == 0:
+        return
+    rows = np.flatnonzero(np.asarray(protected))
+    if not np.asarray(b)[rows].any():
+        raise InputError(
+            f"b is 0.0 at row {rows[0]} and at every other protected row, so that their "
+            "cross-entropy ell_1 is 0 everywhere; give one of them a target, or gamma 0"
+        )
+    if reading == "block" and rows.size == 1:
+        raise InputError(
+            f"row {rows[0]} alone is protected: a softmax over it is 1, so that its cross-entropy "
+            "ell_1 is 0 everywhere; protect two rows, or use reading 'joint' or gamma 0"
+        )
+
+
+def check_squared(problem: SoftmaxRegression, what: str) -> None:
+    """`InputError` for a problem with another loss, where ``what`` is about squared distances."""
+    if problem.metric != "squared":
+        raise InputError(
+            f"{what} is about the squared distance, but metric is {problem.metric!r}; "
+            "give a problem with metric 'squared'"
+        )
 
 
 def check_start(x0: Point) -> None:

@@ -85,7 +85,7 @@ class Solution:
     num_values, num_gradients, num_hessians, num_hvps : int
         Evaluations really made, line-search trials included.
     ell, ell_1, ell_2 : float
-        Losses at x (Definitions 4 and 7).
+        Losses at x (Definitions 4 and 7), by the problem's metric.
     protected_mass, target_mass : float
         Sums of f = softmax(A x) and of b over the protected rows.
     history : History or None
@@ -120,7 +120,8 @@ class Solution:
     def direction(self) -> Any:
         """Protected mass of f against that of b: suppressed, amplified, unchanged or unknown.
 
-        Squared distance has no direction, so being far from b may mean *more* protected mass.
+        Squared distance has no direction, so being far from b may mean *more* protected mass; and
+        a large cross-entropy may come from a few of the protected rows.
         Differences up to the square root of the machine epsilon of x count as unchanged; unknown
         is a mass that is not finite. A batch gives an array of words.
         """

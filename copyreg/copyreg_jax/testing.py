@@ -44,7 +44,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from copyreg_jax.errors import InputError, PrecisionError
-from copyreg_jax.objective import READINGS, Reading
+from copyreg_jax.objective import READINGS, Metric, Reading
 from copyreg_jax.problem import ENABLE_X64, CopyrightRegression, Point, SoftmaxRegression
 
 try:
@@ -273,7 +273,11 @@ def masks(n: int) -> st.SearchStrategy[np.ndarray]:
 
 
 def instances(
-    reading: Reading | None = None, *, shapes: Shapes = SHAPES, min_w: float = 2.0**-10
+    reading: Reading | None = None,
+    *,
+    shapes: Shapes = SHAPES,
+    min_w: float = 2.0**-10,
+    metric: Metric = "squared",
 ) -> st.SearchStrategy[CopyrightRegression]:
     """Valid problems, plain and awkward.
 
@@ -286,18 +290,21 @@ def instances(
     min_w : float, default 2**-10
         Weights are drawn from min_w to min_w + 1. With 0 some are zero, for which the problem may
         raise a `NotCoerciveWarning`.
+    metric : {"squared", "cross-entropy"}, default "squared"
+        Loss.
 
     Returns
     -------
     strategy of CopyrightRegression
-        A from `design_matrices`; b from `simplex_vectors`, or any vector of entries -1 to 1; gamma
-        0, 0.001, 0.1 or 1. float64 in JAX's 64-bit mode, else rounded to float32. Where a test
-        fails, Hypothesis prints the data too.
+        A from `design_matrices`; b from `simplex_vectors`, or any vector of entries -1 to 1, or 0
+        to 1 for the cross-entropy; gamma 0, 0.001, 0.1 or 1, but 0 where the cross-entropy of the
+        protected rows is zero whatever x is. float64 in JAX's 64-bit mode, else rounded to
+        float32. Where a test fails, Hypothesis prints the data too.
 
     Raises
     ------
     InputError
-        When drawn: an unknown reading, one row only, an infinite min_w.
+        When drawn: an unknown reading or metric, one row only, an infinite min_w.
 
     Examples
     --------
@@ -305,21 +312,32 @@ def instances(
     >>> find(instances("block", shapes=[(3, 2)]), lambda problem: problem.gamma > 0)
     CopyrightRegression(n=3, d=2, n1=1, gamma=0.001, reading='block', dtype=float32)
     """
-    return _instances(reading, shapes, min_w)
+    return _instances(reading, shapes, min_w, metric)
 
 
 @st.composite
-def _instances(draw: st.DrawFn, reading: Any, shapes: Shapes, min_w: float) -> CopyrightRegression:
+def _instances(
+    draw: st.DrawFn, reading: Any, shapes: Shapes, min_w: float, metric: Any
+) -> CopyrightRegression:
     A = draw(design_matrices(shapes))
     n, dtype = len(A), jnp.result_type(float)
-    b = draw(simplex_vectors(n) | _entries(n, -1, 1))
+    b = draw(simplex_vectors(n) | _entries(n, -1 if metric == "squared" else 0, 1))
     w = draw(_entries(n, 0, 1)) + min_w
     A, b, w = (array.astype(dtype) for array in (A, b, w))
     protected = draw(masks(n))
     gamma = draw(st.sampled_from([0.0, 1e-3, 0.1, 1.0]))
     reading = draw(st.sampled_from(READINGS)) if reading is None else reading
-    hypothesis.note(f"{A = }, {b = }, {protected = }, {gamma = }, {w = }, {reading = }")
-    return CopyrightRegression(A, b, protected, gamma, w, reading)
+    if metric == "cross-entropy" and not _has_protected_loss(b, protected, reading):
+        gamma = 0.0
+    hypothesis.note(
+        f"{A = }, {b = }, {protected = }, {gamma = }, {w = }, {reading = }, {metric = }"
+    )
+    return CopyrightRegression(A, b, protected, gamma, w, reading, metric)
+
+
+def _has_protected_loss(b: np.ndarray, protected: np.ndarray, reading: Any) -> bool:
+    """Whether the cross-entropy ell_1 is positive somewhere; a softmax over one row is 1."""
+    return bool(b[protected].any()) and (reading == "joint" or protected.sum() > 1)
 
 
 def points(problem: SoftmaxRegression, *, max_logit: float = 1e3) -> st.SearchStrategy[np.ndarray]:

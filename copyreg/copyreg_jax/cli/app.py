@@ -43,6 +43,7 @@ errors = Console(stderr=True, highlight=False)
 
 SolverName = Literal["newton", "gradient-descent", "lbfgs", "adam"]
 ReadingName = Literal["joint", "block"]
+MetricName = Literal["squared", "cross-entropy"]
 
 
 def main() -> None:
@@ -88,6 +89,7 @@ def solve(
     gamma: Annotated[float | None, typer.Option(help="Weight of the protection term.")] = None,
     w: Annotated[float | None, typer.Option(help="One regularization weight for all rows.")] = None,
     reading: Annotated[ReadingName | None, typer.Option(help="Reading of Definition 5.")] = None,
+    metric: Annotated[MetricName | None, typer.Option(help="Loss that tells f from b.")] = None,
     solver: Annotated[SolverName, typer.Option(help="Algorithm.")] = "newton",
     rtol: Annotated[float | None, typer.Option(help="Relative gradient tolerance.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Step limit.")] = None,
@@ -112,8 +114,8 @@ def solve(
 
     with _notes():
         problem = cr.example_instance() if instance is None else cr.load_instance(instance)
-        if (gamma, w, reading) != (None, None, None):
-            problem = problem.replace(gamma=gamma, w=w, reading=reading)
+        if (gamma, w, reading, metric) != (None, None, None, None):
+            problem = problem.replace(gamma=gamma, w=w, reading=reading, metric=metric)
     with _progress() as callback:
         solution = cr.solve(
             problem, _solver(solver), rtol=rtol, max_steps=max_steps, callback=callback
@@ -395,6 +397,7 @@ def _summary(
         "n1": problem.n1,
         "gamma": float(problem.gamma),
         "reading": problem.reading,
+        "metric": problem.metric,
         "status": solution.status.name,
         "explanation": solution.status.explanation,
         "num_steps": solution.num_steps,

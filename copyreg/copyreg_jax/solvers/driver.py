@@ -258,15 +258,15 @@ def _solve_traced(
     u = problem.A @ state.x
     norm = jnp.linalg.norm(state.gradient)
     converged = (state.status == Status.STALLED) & (norm <= tolerance)
-    b, protected, _, _, reading = problem.terms
+    b, protected, _, _, reading, metric = problem.terms
     return _solution(
         state,
         status=jnp.where(converged, Status.CONVERGED, state.status).astype(jnp.int32),
         value=state.value,
         gradient_norm=norm,
-        ell=objective.ell(u, b),
-        ell_1=objective.ell_1(u, b, protected, reading),
-        ell_2=objective.ell_2(u, b, protected, reading),
+        ell=objective.ell(u, b, metric),
+        ell_1=objective.ell_1(u, b, protected, reading, metric),
+        ell_2=objective.ell_2(u, b, protected, reading, metric),
         protected_mass=jnp.sum(jnp.where(protected, objective.f(u), 0)),
         target_mass=jnp.sum(jnp.where(protected, b, 0)),
     )

@@ -51,7 +51,8 @@ class GradientDescent:
         return state._replace(memory=Memory(gram, weighted_gram_norm(problem.A, problem.w**2)))
 
     def step(self, problem: SoftmaxRegression, state: State) -> State:
-        bound = curvature.upper_bound(state.value, problem.b, problem.gamma, problem.reading)
+        b, protected, gamma, _, reading, metric = problem.terms
+        bound = curvature.upper_bound(state.value, b, protected, gamma, reading, metric)
         M = bound * state.memory.gram + state.memory.weighted
         # A = 0 makes M zero, and the gradient too.
         x = state.x - state.gradient / jnp.where(M == 0, 1, M)

@@ -26,14 +26,24 @@ class Evaluation(NamedTuple):
     target_mass: float
 
 
-def _softmax(u: np.ndarray) -> np.ndarray:
-    e = np.exp(u - u.max())
-    return e / e.sum()
+def _loss(
+    u: np.ndarray, b: np.ndarray, rows: np.ndarray, counted: np.ndarray, metric: str
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Loss of a softmax over the ``rows``, summed over the rows ``counted`` among them.
 
-
-def _pull_back(f: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """``(diag(f) - f f^T) v``."""
-    return f * v - f * np.dot(f, v)
+    Also the gradient of its share in L, a half or all of it, and the softmax.
+    """
+    shifted = u[rows] - u[rows].max()
+    total = np.exp(shifted).sum()
+    f, surprise = np.zeros_like(u), np.zeros_like(u)
+    f[rows] = np.exp(shifted) / total
+    surprise[rows] = np.log(total) - shifted
+    if metric == "squared":
+        c = np.where(counted, f - b, 0)
+        return np.dot(c, c), f * c - f * np.dot(f, c), f
+    target = np.where(counted, b, 0)
+    asked = target > 0  # nothing is 0 * inf
+    return np.dot(target[asked], surprise[asked]), target.sum() * f - target, f
 
 
 def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
@@ -41,28 +51,22 @@ def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
     A = to_host(problem.A)
     b, w = np.asarray(problem.b, np.float64), np.asarray(problem.w, np.float64)
     mask, gamma = np.asarray(problem.protected), float(problem.gamma)
+    everything, metric = np.ones_like(mask), problem.metric
     with np.errstate(all="ignore"):  # what is not finite is reported as such
         u = A @ np.asarray(x, np.float64)
-        f = _softmax(u)
-        c = f - b
-        ell = np.dot(c, c)
-        c_1 = np.zeros_like(c)
+        ell, pull, f = _loss(u, b, everything, everything, metric)
+        own = everything if problem.reading == "joint" else mask
+        ell_1, pull_1, _ = _loss(u, b, own, mask, metric)
         if problem.reading == "joint":
-            c_1[mask] = c[mask]
-            ell_1, ell_2 = np.dot(c_1, c_1), np.dot(c[~mask], c[~mask])
-            pull_1 = _pull_back(f, c_1)
+            ell_2, _, _ = _loss(u, b, everything, ~mask, metric)
         else:
-            f_1 = np.zeros_like(f)
-            f_1[mask] = _softmax(u[mask])
-            c_1[mask] = f_1[mask] - b[mask]
-            ell_1 = np.dot(c_1, c_1)
             ell_2 = ell - ell_1
-            pull_1 = _pull_back(f_1, c_1)
-        value = 0.5 * ell + 0.5 * np.dot(w * u, w * u)
-        gradient_u = _pull_back(f, c) + w * w * u
+        h = 0.5 if metric == "squared" else 1.0
+        value = h * ell + 0.5 * np.dot(w * u, w * u)
+        gradient_u = pull + w * w * u
         if gamma > 0:
             value += np.divide(gamma, ell_1)
-            gradient_u = gradient_u - np.divide(2 * gamma, ell_1**2) * pull_1
+            gradient_u = gradient_u - np.divide(gamma, h * ell_1**2) * pull_1
         gradient_norm = np.linalg.norm(gradient_u @ A)
     numbers = (value, gradient_norm, ell, ell_1, ell_2, f[mask].sum(), b[mask].sum())
     return Evaluation._make(float(number) for number in numbers)

@@ -28,8 +28,14 @@ from copyreg_jax.matrices import (
     smallest_gram_eigenvalue,
     to_host,
 )
-from copyreg_jax.objective import Reading
-from copyreg_jax.problem import ENABLE_X64, CopyrightRegression, Point, SoftmaxRegression
+from copyreg_jax.objective import FACTOR, METRICS, Metric, Reading
+from copyreg_jax.problem import (
+    ENABLE_X64,
+    CopyrightRegression,
+    Point,
+    SoftmaxRegression,
+    check_squared,
+)
 from copyreg_jax.theory.extremes import EXTREMES
 
 _SECOND = 0.5 * MAX_SECOND_DERIVATIVE
@@ -51,25 +57,28 @@ class CurvatureRange(NamedTuple):
     upper: float
 
 
-def curvature_range(b: ArrayLike) -> CurvatureRange:
+def curvature_range(b: ArrayLike, metric: Metric = "squared") -> CurvatureRange:
     """Dimension-free curvature bounds of ``phi_t(u) = 0.5 sum_i t_i (f_i - b_i)^2``.
 
     Parameters
     ----------
     b : (n,) array
         Any finite target; the bounds are best for b on the simplex or in the unit ball.
+    metric : {"squared", "cross-entropy"}, default "squared"
+        With "cross-entropy", of ``phi_t(u) = -sum_i t_i b_i log f_i`` instead.
 
     Returns
     -------
     CurvatureRange
         For b on the simplex (-0.242, 0.310), for ``||b||_2 <= 1`` (-0.315, 0.361); the extremes
         found numerically are (-0.24041, 0.30812) and (-0.3125, 0.35912), the paper's values are
-        -4 and 8. Larger targets have larger bounds.
+        -4 and 8. Larger targets have larger bounds. For the cross-entropy (0, half the sum of b).
 
     Raises
     ------
     InputError
-        b has two axes, or an entry that is not finite or above 1e100.
+        b has two axes, or an entry that is not finite or above 1e100, or one below zero for the
+        cross-entropy; an unknown metric.
 
     Notes
     -----
@@ -81,8 +90,16 @@ def curvature_range(b: ArrayLike) -> CurvatureRange:
     CurvatureRange(lower=-0.242, upper=0.31)
     >>> curvature_range([0.6, -0.8])
     CurvatureRange(lower=-0.315, upper=0.361)
+    >>> curvature_range([0.25, 0.75], "cross-entropy")
+    CurvatureRange(lower=0.0, upper=0.5)
     """
     b = _target(b)
+    if metric not in METRICS:
+        raise InputError(f"metric is {metric!r}; choose one of {', '.join(METRICS)}")
+    if metric == "cross-entropy":
+        if (b < 0).any():
+            raise InputError(f"b is {b.min()} somewhere; the cross-entropy needs a target b >= 0")
+        return CurvatureRange(0.0, 0.5 * _mass(b))
     norm = float(np.linalg.norm(b))
     excess = _SECOND * math.sqrt(2) * max(norm - 1, 0.0)
     ball = CurvatureRange(
@@ -160,6 +177,7 @@ def convexity_threshold(
     >>> [round(number, 3) for number in convexity_threshold(problem, 0.5, level=1.0)]
     [169.0, 1.49]
     """
+    check_squared(problem, "Lemma 13")
     _hypothesis(0 < ell_1_floor < 1, f"ell_1_floor = {ell_1_floor}", "13", "gamma in (0, 1)")
     _hypothesis(0 <= level < math.inf, f"level = {level}", "13", "l > 0 (or 0: convexity)")
     gamma, e = np.float64(problem.gamma), np.float64(ell_1_floor)
@@ -297,6 +315,7 @@ def hessian_lipschitz(problem: CopyrightRegression, radius: float, ell_1_floor: 
     >>> [round(number, 2) for number in hessian_lipschitz(problem, 10, 0.5)]
     [4016.65, 8.65]
     """
+    check_squared(problem, "Lemma 14")
     _, largest = extreme_singular_values(problem.A)
     norm = float(np.linalg.norm(np.asarray(problem.b, np.float64)))
     _hypothesis(4 <= radius < math.inf, f"radius = {radius}", "14", "R >= 4")
@@ -358,7 +377,8 @@ def strong_convexity(problem: SoftmaxRegression, region: Region) -> float:
     Raises
     ------
     InputError
-        The region is malformed: a floor or radius that is not positive, a value below every L.
+        The region is malformed: a floor or radius that is not positive, a value below every L. A
+        `Ball`, and a problem with the cross-entropy.
     PrecisionError
         A `Ball`, whose center's derivatives are needed, and a problem that is not in float64.
 
@@ -376,8 +396,9 @@ def strong_convexity(problem: SoftmaxRegression, region: Region) -> float:
     >>> strong_convexity(problem, Floor(0.01)) > 0
     False
     """
-    gamma, bound = float(problem.gamma), curvature_range(problem.b)
+    gamma, bound = float(problem.gamma), curvature_range(problem.b, problem.metric)
     if isinstance(region, Ball):
+        check_squared(problem, "the modulus in a Ball")
         return _strong_convexity_in_ball(problem, region, bound)
     if isinstance(region, Sublevel):
         e = loss_floor(problem, region.value)
@@ -387,7 +408,8 @@ def strong_convexity(problem: SoftmaxRegression, region: Region) -> float:
         _positive(e, "the floor of ell_1")
     else:
         raise InputError(f"region is {region!r}; give a Floor, a Sublevel or a Ball")
-    return _modulus(problem, lower, bound.upper, gamma, e)
+    # The formula is that of gamma / ell_1 = (gamma / 2) / phi; for the cross-entropy ell_1 is phi.
+    return _modulus(problem, lower, bound.upper, gamma / (2 * FACTOR[problem.metric]), e)
 
 
 @_QUIET
@@ -442,7 +464,7 @@ def _hessian_at(problem: SoftmaxRegression, x: Point) -> tuple[float, float]:
     logits |u| are rounded by.
     """
     host: Any = to_host(problem.A)
-    u, b, mask, gamma, w, reading = problem.logits(x), *problem.terms
+    u, (b, mask, gamma, w, reading, _) = problem.logits(x), problem.terms
     f = np.asarray(objective.f(u))
     slope = kappa = np.float64(0)
     f_1, c_1 = f, np.zeros_like(f)
@@ -487,7 +509,7 @@ def loss_floor(problem: SoftmaxRegression, value: float) -> float:
     """Largest proved e with ``ell_1 >= e`` wherever ``L <= value``; 0 if gamma is 0.
 
     ``2 gamma / (value + sqrt(value^2 - 2 gamma))`` (joint) or ``gamma / value`` (block), from
-    docs/theory/level-set.md.
+    docs/theory/level-set.md; ``2 gamma / (value + sqrt(value^2 - 4 gamma))`` for the cross-entropy.
 
     Raises
     ------
@@ -502,21 +524,23 @@ def loss_floor(problem: SoftmaxRegression, value: float) -> float:
     0.5
     """
     value, gamma = float(value), float(problem.gamma)
-    least = math.sqrt(2 * gamma) * (1 - 2.0**-51) if problem.reading == "joint" else 0.0
+    may_cancel = problem.reading == "block" and problem.metric == "squared"
+    least = 0.0 if may_cancel else 2 * math.sqrt(FACTOR[problem.metric] * gamma) * (1 - 2.0**-51)
     is_reached = least <= value < math.inf and (value > 0 or gamma == 0)
     if not is_reached:
         raise InputError(f"no x has L <= {value}: L is at least {least:.6g}; give a reached value")
     if not gamma:
         return 0.0
     with np.errstate(over="ignore"):
-        return float(loss_floor_formula(problem.reading, gamma, np.float64(value)))
+        formula = loss_floor_formula(problem.reading, gamma, np.float64(value), problem.metric)
+    return float(formula)
 
 
-def loss_floor_formula(reading: Reading, gamma: Any, value: Any) -> Any:
+def loss_floor_formula(reading: Reading, gamma: Any, value: Any, metric: Metric = "squared") -> Any:
     """The formula of `loss_floor`; numbers and JAX arrays alike."""
-    if reading == "block":
+    if reading == "block" and metric == "squared":  # there ell_2 may be negative
         return gamma / value
-    least = (2 * gamma) ** 0.5
+    least = 2 * (FACTOR[metric] * gamma) ** 0.5
     # By rounding, the least value may seem to be below it.
     return 2 * gamma / (value + abs((value - least) * (value + least)) ** 0.5)
 
@@ -593,6 +617,7 @@ def newton_region(problem: SoftmaxRegression, x: ArrayLike) -> NewtonRegion:
     (True, True)
     >>> jax.config.update("jax_enable_x64", False)
     """
+    check_squared(problem, "the region of Theorem 15")
     x = _float64_point(problem, x, "x")
     gamma, R = float(problem.gamma), np.float64(spread(problem))
     mu, gradient = _hessian_at(problem, x)
@@ -658,6 +683,7 @@ def level_set_tau(problem: CopyrightRegression, value: float) -> float:
     >>> round(level_set_tau(problem, 0.1457), 4)
     0.0553
     """
+    check_squared(problem, "the margin that replaces Theorem 16")
     value, gamma = float(value), float(problem.gamma)
     loss_floor(problem, value)
     with check.ARITHMETIC:

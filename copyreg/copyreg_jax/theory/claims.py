@@ -107,7 +107,7 @@ def with_reading(problem: CopyrightRegression, reading: Any) -> CopyrightRegress
 
 def _log_hessian(problem: CopyrightRegression, u: Any) -> Any:
     """``hess_u L_copyright``: the closed form, which compiles in a third of the time."""
-    b, mask, gamma, _, reading = problem.terms
+    b, mask, gamma, _, reading, _ = problem.terms
     at = curvature.curvature(u, b, mask, gamma, jnp.zeros_like(gamma), reading)
     return jax.vmap(lambda z: curvature.hvp(at, z))(jnp.eye(problem.n))
 
@@ -252,7 +252,7 @@ def _third(target: str, reading: Any, sample: Sample) -> Any:
     u, v = problem.logits(sample.x), sample.v / (jnp.max(sample.v) - jnp.min(sample.v))
 
     def second(u: Any) -> Any:
-        b, mask, gamma, _, reading = problem.terms
+        b, mask, gamma, _, reading, _ = problem.terms
         at = curvature.curvature(u, b, mask, gamma, jnp.zeros_like(gamma), reading)
         return curvature.hvp(at, v) @ v
 
@@ -265,7 +265,8 @@ def _third(target: str, reading: Any, sample: Sample) -> Any:
 def _upper(reading: Any, sample: Sample) -> Any:
     problem = with_reading(sample.problem, reading)
     value = problem.l_copyright(sample.x)
-    bound = curvature.upper_bound(value, problem.b, problem.gamma, problem.reading)
+    b, mask, gamma, _, reading, metric = problem.terms
+    bound = curvature.upper_bound(value, b, mask, gamma, reading, metric)
     return jnp.linalg.eigvalsh(_log_hessian(problem, problem.logits(sample.x)))[-1] / bound
 
 

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from copyreg_jax import objective
 from copyreg_jax.errors import InputError
 from copyreg_jax.objective import READINGS, Reading, Scalar, Vector
-from copyreg_jax.problem import CopyrightRegression, Point
+from copyreg_jax.problem import CopyrightRegression, Point, check_squared
 
 Form: TypeAlias = Literal["printed", "corrected"]
 FORMS: tuple[str, ...] = get_args(Form)
@@ -374,6 +374,7 @@ class _Parts:
         self, problem: CopyrightRegression, x: ArrayLike, form: Form, reading: Reading | None
     ) -> None:
         _check_form(form)
+        check_squared(problem, "the paper")
         self.reading: Reading = problem.reading if reading is None else reading
         if self.reading not in READINGS:
             raise InputError(f"reading is {reading!r}; choose one of {', '.join(READINGS)}")

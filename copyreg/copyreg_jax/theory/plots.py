@@ -23,7 +23,7 @@ import numpy as np
 from copyreg_jax import objective
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
-from copyreg_jax.problem import CopyrightRegression
+from copyreg_jax.problem import CopyrightRegression, check_squared
 from copyreg_jax.solution import Solution, Status
 from copyreg_jax.solvers import solve
 from copyreg_jax.theory import bounds, lemmas
@@ -412,6 +412,7 @@ def _instance_2d() -> CopyrightRegression:
 def _check(problem: CopyrightRegression, d: int) -> None:
     if not isinstance(problem, CopyrightRegression):
         raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
+    check_squared(problem, "this figure")
     if problem.d != d or not float(problem.gamma) > 0:
         raise InputError(f"{problem!r}: this figure is for d = {d} and gamma > 0")
 
