@@ -12,10 +12,20 @@ import scipy.sparse
 from hypothesis import strategies as st
 
 import copyreg_jax as cr
-from copyreg_jax.objective import READINGS
+from copyreg_jax.objective import METRICS, READINGS
 from copyreg_jax.testing import SHAPES, instances, points
 
-__all__ = ["PROBLEMS", "READINGS", "SHAPES", "SOLVERS", "Draw", "cases", "draws", "random_problem"]
+__all__ = [
+    "METRICS",
+    "PROBLEMS",
+    "READINGS",
+    "SHAPES",
+    "SOLVERS",
+    "Draw",
+    "cases",
+    "draws",
+    "random_problem",
+]
 
 
 def cases(number: int) -> hypothesis.settings:
@@ -34,18 +44,22 @@ class Draw(NamedTuple):
     w: np.ndarray
     x: np.ndarray
 
-    def problem(self, reading: Any) -> cr.CopyrightRegression:
+    def problem(self, reading: Any, metric: Any = "squared") -> cr.CopyrightRegression:
         return cr.CopyrightRegression(
-            self.A, self.b, self.protected, self.gamma, self.w, reading=reading
+            self.A, self.b, self.protected, self.gamma, self.w, reading, metric
         )
 
 
 @st.composite
-def draws(draw: st.DrawFn, *, min_w: float = 2.0**-10) -> Draw:
-    """An instance and a point of it; b is sometimes f, where the barrier is up to rounding."""
-    problem = draw(instances("joint", min_w=min_w))
+def draws(draw: st.DrawFn, *, min_w: float = 2.0**-10, metric: Any = "squared") -> Draw:
+    """An instance, valid under both readings, and a point of it.
+
+    For the squared distance b is sometimes f, where the barrier is up to rounding.
+    """
+    problem = draw(instances("block", min_w=min_w, metric=metric))
     x = draw(points(problem))
-    b = problem.f(x) if draw(st.sampled_from([False, False, False, True])) else problem.b
+    at_barrier = metric == "squared" and draw(st.sampled_from([False, False, False, True]))
+    b = problem.f(x) if at_barrier else problem.b
     A, b, protected, w = map(np.asarray, (problem.A, b, problem.protected, problem.w))
     return Draw(A, b, protected, float(problem.gamma), w, x)
 
@@ -58,12 +72,13 @@ def random_problem(
     reading: Any = "joint",
     w: Any = 1.0,
     gamma: float = 0.1,
+    metric: Any = "squared",
 ) -> cr.CopyrightRegression:
     """A generic instance with b on the simplex and a third of the rows protected."""
     rng = np.random.default_rng(seed)
     b = rng.dirichlet(np.full(n, 0.3))
     return cr.CopyrightRegression(
-        rng.normal(size=(n, d)), b, max(1, n // 3), gamma=gamma, w=w, reading=reading
+        rng.normal(size=(n, d)), b, max(1, n // 3), gamma, w, reading, metric
     )
 
 
@@ -102,6 +117,10 @@ PROBLEMS = {
     "ill-conditioned": _ill_conditioned,
     "rank-deficient": _rank_deficient,
     "one column": lambda: random_problem(9, 10, 1),
+    "cross-entropy": lambda: random_problem(10, 30, 4, metric="cross-entropy"),
+    "cross-entropy block": lambda: random_problem(
+        11, 30, 4, reading="block", w=0.2, metric="cross-entropy"
+    ),
 }
 
 SOLVERS: dict[str, Any] = {

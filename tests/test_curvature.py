@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import copyreg_jax as cr
 from copyreg_jax import curvature, objective
 
-from .registry import PROBLEMS, READINGS, cases, draws, random_problem
+from .registry import METRICS, PROBLEMS, READINGS, cases, draws, random_problem
 
 
 @jax.jit
@@ -27,42 +27,46 @@ def by_closed_form(problem, x, v):
 def sizes(problem, x):
     """Sizes of the terms whose sums gradient and Hessian are: what rounding is relative to.
 
-    grad phi_t = f * (tc - <f, tc>), and its derivative, are sums of terms of these sizes. Where
-    they cancel, neither the closed form nor automatic differentiation can be more accurate.
+    grad phi_t = f * (tc - <f, tc>) or <t, b> f - t * b, and its derivative, are sums of terms of
+    these sizes. Where they cancel, neither the closed form nor automatic differentiation can be
+    more accurate.
     """
-    A, w = (np.abs(np.asarray(array)) for array in (problem.A, problem.w))
-    mask, gamma = np.asarray(problem.protected), float(problem.gamma)
-    f, c = np.asarray(problem.f(x)), np.abs(np.asarray(problem.c(x)))
-    f_1, c_1 = f, np.where(mask, c, 0)
+    A, b, w = (np.abs(np.asarray(array)) for array in (problem.A, problem.b, problem.w))
+    u, mask, gamma = problem.logits(x), np.asarray(problem.protected), float(problem.gamma)
+    h = objective.FACTOR[problem.metric]
+    f, f_1 = np.asarray(problem.f(x)), np.asarray(problem.f(x))
     if problem.reading == "block":
-        terms = (problem.logits(x), problem.b, problem.protected, "block")
-        f_1, c_1 = (
-            np.asarray(objective.f_1(terms[0], terms[2], "block")),
-            np.abs(objective.c_1(*terms)),
-        )
+        f_1 = np.asarray(objective.f_1(u, problem.protected, "block"))
     loss = np.float64(problem.ell_1(x))
     with np.errstate(all="ignore"):
-        slope = 2 * gamma / loss**2 if gamma else 0.0
-        kappa = 4 * slope / loss if gamma else 0.0
+        slope = gamma / (h * loss**2) if gamma else 0.0
+        kappa = 2 / h * slope / loss if gamma else 0.0
     if not np.isfinite(kappa):  # ell_1 < 1e-100, from b = f up to rounding
         return np.inf, np.inf
-    g, g_1 = f * (c + f @ c), f_1 * (c_1 + f_1 @ c_1)
-    gradient = (g + slope * g_1 + w**2 * np.abs(np.asarray(problem.logits(x)))) @ A
+
+    def phi(f, counted):
+        if problem.metric == "squared":
+            c = np.where(counted, np.abs(f - np.asarray(problem.b)), 0)
+            return f * (c + f @ c), f * (f + c + f @ c)
+        mass = b[counted].sum()
+        return mass * f + np.where(counted, b, 0), mass * f
+
+    (g, s), (g_1, s_1) = phi(f, np.ones_like(mask)), phi(f_1, mask)
+    gradient = (g + slope * g_1 + w**2 * np.abs(np.asarray(u))) @ A
     H = A.T @ ((w**2)[:, None] * A) + kappa * np.outer(g_1 @ A, g_1 @ A)
-    for softmax, weights in (
-        (f, f * (f + c + f @ c)),
-        (f_1, slope * f_1 * (f_1 + c_1 + f_1 @ c_1)),
-    ):
+    for softmax, weights in ((f, s), (f_1, slope * s_1)):
         rows = A + softmax @ A
         H = H + rows.T @ (weights[:, None] * rows)
     return gradient.max(), H.max()
 
 
 @pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
 @cases(400)
-@given(draw=draws(), direction=st.integers(0, 2**32 - 1))
-def test_closed_forms_equal_autodiff(draw, direction, reading):
-    problem = draw.problem(reading)
+@given(data=st.data(), direction=st.integers(0, 2**32 - 1))
+def test_closed_forms_equal_autodiff(data, direction, metric, reading):
+    draw = data.draw(draws(metric=metric))
+    problem = draw.problem(reading, metric)
     v = np.random.default_rng(direction).normal(size=problem.d)
     closed, auto = by_closed_form(problem, draw.x, v), by_autodiff(problem, draw.x, v)
     if not np.isfinite(problem.value(draw.x)):
@@ -78,9 +82,10 @@ def test_closed_forms_equal_autodiff(draw, direction, reading):
 
 
 @pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("seed", range(20))
-def test_relative_to_the_derivative_itself_on_generic_instances(seed, reading):
-    problem = random_problem(seed, 50, 6, reading=reading)
+def test_relative_to_the_derivative_itself_on_generic_instances(seed, metric, reading):
+    problem = random_problem(seed, 50, 6, reading=reading, metric=metric)
     rng = np.random.default_rng(seed)
     x, v = rng.normal(size=6), rng.normal(size=6)
     closed, auto = by_closed_form(problem, x, v), by_autodiff(problem, x, v)
@@ -116,18 +121,50 @@ def test_no_cancellation_where_rows_share_an_offset_or_softmax_is_one_hot():
 
 
 @cases(300)
-@given(seed=st.integers(0, 2**32 - 1), reading=st.sampled_from(READINGS))
-def test_curvature_bound_holds_on_the_sublevel_set(seed, reading):
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    reading=st.sampled_from(READINGS),
+    metric=st.sampled_from(METRICS),
+)
+def test_curvature_bound_holds_on_the_sublevel_set(seed, reading, metric):
     rng = np.random.default_rng(seed)
     n, scale = 8, 10.0 ** rng.uniform(-2, 1)
     problem = cr.CopyrightRegression(
-        np.eye(n), rng.dirichlet(np.full(n, 0.3)), int(rng.integers(1, n)),
-        gamma=10.0 ** rng.uniform(-3, 0), w=0.0 + 1e-9, reading=reading,
+        np.eye(n), rng.dirichlet(np.full(n, 0.3)) * rng.uniform(0.5, 2), int(rng.integers(2, n)),
+        gamma=10.0 ** rng.uniform(-3, 0), w=0.0 + 1e-9, reading=reading, metric=metric,
     )  # fmt: skip
     x = scale * rng.normal(size=n)
-    value = problem.value(x)
-    bound = curvature.upper_bound(value, problem.b, problem.gamma, reading)
+    b, mask, gamma, *_ = problem.terms
+    bound = curvature.upper_bound(problem.value(x), b, mask, gamma, reading, metric)
     assert np.linalg.eigvalsh(problem.hessian(x))[-1] <= bound
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_parts_of_the_bound_for_the_cross_entropy(reading):
+    mask = jnp.array([True, True, True, False])
+
+    def at(f, b, gamma):
+        rest = jnp.asarray(b), mask, jnp.asarray(gamma), jnp.array(0.0), reading, "cross-entropy"
+        return curvature.curvature(jnp.log(jnp.asarray(f)), *rest), rest
+
+    # Half of the mass on each of two rows: half the sum of b is reached.
+    here, (b, *_) = at([0.5 - 1e-9, 0.5 - 1e-9, 1e-9, 1e-9], [0.1, 0.2, 0.3, 0.9], 0.0)
+    H = jax.vmap(lambda z: curvature.hvp(here, z))(jnp.eye(4))
+    bound = curvature.upper_bound(1.0, b, mask, jnp.array(0.0), reading, "cross-entropy")
+    assert 0.75 * (1 - 1e-6) < np.linalg.eigvalsh(H)[-1] <= bound
+    assert float(bound) == pytest.approx(0.75)
+
+    worst = np.zeros(2)
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        f, b = rng.dirichlet(np.full(4, 0.1)) + 1e-12, rng.dirichlet(np.full(4, 0.1)) * 3
+        here, (b, *_) = at(f, b, 1.0)
+        beta_1, square = jnp.sum(b[:3]), jnp.sum(here.g**2)
+        loss = objective.ell_1(jnp.log(jnp.asarray(f)), b, mask, reading, "cross-entropy")
+        worst = np.maximum(worst, [square / (beta_1 * loss), square / (2 * beta_1**2)])
+    assert np.all(worst <= 1 + 1e-12)
+    assert worst[0] > 0.5  # what is thrown away: the entropy of b_1, and Pinsker's 1/2
+    assert worst[1] > 0.99
 
 
 def test_one_norm_of_the_second_derivative_of_softmax():

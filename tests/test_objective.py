@@ -5,19 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import copyreg_jax as cr
-from copyreg_jax import objective
+from copyreg_jax import curvature, objective
 
 from .exact import transcription
-from .registry import READINGS, draws
+from .registry import METRICS, READINGS, draws
 
 
 @pytest.mark.parametrize("reading", READINGS)
-@given(draw=draws())
-def test_definitions_agree_with_multiprecision(draw, reading):
-    problem, exact = draw.problem(reading), transcription(draw, reading)
-    # Rounding of A x moves f by eps |A||x| relative; everything is Lipschitz in f but 1/ell_1.
+@pytest.mark.parametrize("metric", METRICS)
+@given(data=st.data())
+def test_definitions_agree_with_multiprecision(data, metric, reading):
+    draw = data.draw(draws(metric=metric))
+    problem, exact = draw.problem(reading, metric), transcription(draw, reading, metric)
+    # Rounding of A x moves f by eps |A||x| relative, and log f absolute; everything is Lipschitz
+    # in f, or linear in log f with twelve weights below one, but 1/ell_1.
     eps = 2.0**-52 * (4 + draw.A.shape[1]) * (1 + (np.abs(draw.A) @ np.abs(draw.x)).max())
     eps *= (1 + np.abs(draw.b).max()) ** 2
     f = np.array([float(v) for v in exact["f"]])
@@ -27,8 +31,8 @@ def test_definitions_agree_with_multiprecision(draw, reading):
     np.testing.assert_allclose(problem.l_reg(draw.x), float(exact["l_reg"]), rtol=1e-12, atol=1e-18)
     ell_1 = float(exact["ell_1"])
     if draw.gamma and ell_1 > 1e-6:
-        # |d(1/ell_1)| <= 2 |dc| / ell_1^1.5
-        allowed = 40 * eps * (1 + draw.gamma / ell_1**1.5)
+        # |d(1/ell_1)| <= 2 |dc| / ell_1^1.5 or |d ell_1| / ell_1^2
+        allowed = 40 * eps * (1 + draw.gamma / ell_1 ** (1.5 if metric == "squared" else 2))
         for name in ("l_copyright", "value"):
             got, want = float(getattr(problem, name)(draw.x)), float(exact[name])
             assert abs(got - want) <= allowed + 1e-12 * abs(want)
@@ -62,6 +66,50 @@ def test_copyright_regression_with_gamma_zero_is_softmax_regression(reading):
     np.testing.assert_allclose(plain.value(x), marked.value(x), rtol=1e-15)
     np.testing.assert_allclose(plain.gradient(x), marked.gradient(x), rtol=1e-13)
     np.testing.assert_allclose(plain.hessian(x), marked.hessian(x), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@given(data=st.data())
+def test_cross_entropies_are_not_negative_and_fill_the_whole(data, reading):
+    draw = data.draw(draws(metric="cross-entropy"))
+    problem, x = draw.problem(reading, "cross-entropy"), draw.x
+    ell, ell_1, ell_2 = (float(loss(x)) for loss in (problem.ell, problem.ell_1, problem.ell_2))
+    assert min(ell, ell_1) >= 0
+    assert not np.signbit([ell, ell_1]).any()  # gamma / -0 would be -inf
+    rounding = 2.0**-52 * 16 * ell
+    assert ell_2 >= (0 if reading == "joint" else -rounding)
+    assert abs(ell - ell_1 - ell_2) <= rounding
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("far", [1e3, 1e306, 1e308])  # the last: log f is -inf on two rows
+@pytest.mark.parametrize("transform", [lambda function: function, jax.jit])
+def test_rows_without_a_target_have_no_part_in_the_cross_entropy(reading, far, transform):
+    u = jnp.array([far, 0.5 * far, -far, -far, -far])
+    b = jnp.array([0.5, 0.25, 0.0, 0.0, 0.0])
+    protected = jnp.array([True, True, True, False, False])
+    rest = b, protected, jnp.array(0.1), jnp.array(0.0), reading, "cross-entropy"
+    value = transform(lambda u: objective.value(u, *rest))
+    # f is one-hot: log f is the difference to the largest logit.
+    loss = 0.25 * 0.5 * far
+    np.testing.assert_allclose(value(u), loss + 0.1 / loss, rtol=1e-15)
+    right = np.array([0.25, -0.25, 0, 0, 0]) * (1 - 0.1 / loss / loss)
+    for gradient in (jax.grad(value)(u), curvature.value_and_gradient(u, *rest)[1]):
+        np.testing.assert_allclose(gradient, right, rtol=1e-15)
+    at = curvature.curvature(u, *rest)
+    columns = jax.vmap(lambda z: curvature.hvp(at, z))(jnp.eye(5))
+    np.testing.assert_allclose(columns, jax.hessian(value)(u), rtol=1e-12)
+
+
+@pytest.mark.parametrize("transform", [lambda function: function, jax.jit])
+def test_a_protected_target_met_exactly_is_a_barrier_for_the_cross_entropy_too(transform):
+    u, b = jnp.array([1e3, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0])
+    mask = jnp.array([True, True, False])
+    for reading in READINGS:
+        value = transform(
+            lambda u, r=reading: objective.l_copyright(u, b, mask, 0.1, r, "cross-entropy")
+        )
+        assert value(u) == np.inf
 
 
 @given(draw=draws())

@@ -18,7 +18,7 @@ from copyreg_jax.certify.certificate import to_instance
 from copyreg_jax.theory import bounds
 
 from .exact import between, transcription
-from .registry import READINGS, Draw
+from .registry import METRICS, READINGS, Draw
 
 
 def mutant(module: types.ModuleType, old: str, new: str) -> types.ModuleType:
@@ -109,39 +109,54 @@ def test_bug_in_the_checker_is_found(name):
 
 
 CURVATURE_BUGS = {
-    "Lemma 12's factor 16": ("kappa = 4 * slope", "kappa = 16 * slope"),
+    "Lemma 12's factor 16": ("kappa = 2 / h * slope", "kappa = 8 / h * slope"),
     "Definition 11's sign": (
-        "pairs = [(f, f * (t * f + centered))]",
-        "pairs = [(f, f * (t * f + t * c + jnp.sum(f * t * c)))]",
+        "return f * centered, f * (t * f + centered)",
+        "return f * centered, f * (t * f + tc + jnp.sum(f * tc))",
     ),
     "Lemma 10 under the joint reading": (
-        "_, gradient = _first_order(f, jnp.where(protected, (1 - slope) * c, c))",
-        "gradient = _first_order(f, c)[1] - slope * jnp.where(protected, f * (c - jnp.sum(jnp.where(protected, f * c, 0))), 0)",
+        "gradient, _ = _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)",
+        "gradient = _phi(f, b, jnp.ones_like(b), metric)[0] - slope * jnp.where(protected, _phi(f, b, protected, metric)[0], 0)",
     ),
-    "slope without the 2": ("2 * (gamma / jnp.where(", "(gamma / jnp.where("),
+    "slope without the 2": ("/ (h * loss))", "/ loss)"),
+    "slope of the other metric": ("/ (h * loss))", "/ (0.5 * loss))"),
+    "kappa of the other metric": ("kappa = 2 / h * slope", "kappa = 4 * slope"),
+    "cross-entropy: no target in the gradient": ("return pull - tb, pull", "return pull, pull"),
+    "cross-entropy: residual of the squared distance": ("return pull - tb, pull", "return t * (f - b), pull"),
+    "cross-entropy: mass of all targets": ("pull = jnp.sum(tb) * f", "pull = jnp.sum(b) * f"),
+    "cross-entropy: target without its weights": ("tb = t * b", "tb = b"),
+    "cross-entropy: sign of the curvature": ("return pull - tb, pull", "return pull - tb, -pull"),
+    "cross-entropy: curvature of the target": ("return pull - tb, pull", "return pull - tb, tb"),
+    "barrier of the squared distance": ("        g, s_1 = _phi(f_1, b, protected, metric)", '        g, s_1 = _phi(f_1, b, protected, "squared")'),
     "regularization not squared": ("return value, gradient + w**2 * u", "return value, gradient + w * u"),
     "weights not squared in the Hessian": ("        w2=w**2,", "        w2=w,"),
     "projection on one side only": ("return r - f * jnp.sum(r)", "return r"),
     "no centering": ("r = s * (z - jnp.sum(f * z))", "r = s * z"),
-    "block: protection added": ("gradient = gradient - slope * g", "gradient = gradient + slope * g"),
-    "block: curvature added": ("(f_1, -slope * f_1 *", "(f_1, slope * f_1 *"),
+    "block: protection added": ("metric)[0] - slope * g", "metric)[0] + slope * g"),
+    "block: curvature added": ("(f_1, -slope * s_1)", "(f_1, slope * s_1)"),
     "rank-one term lost": ("+ at.kappa * at.g * jnp.sum(at.g * z)", ""),
 }  # fmt: skip
+
+
+@functools.cache
+def derivatives():
+    """Problems, logits, and the gradient and Hessian of automatic differentiation."""
+    facts = []
+    for draw, reading in instances():
+        for metric in METRICS:
+            problem = draw.problem(reading, metric)
+            value, x = problem.value, draw.x
+            facts.append((problem, problem.logits(x), jax.grad(value)(x), jax.hessian(value)(x)))
+    return facts
 
 
 def disagreement(module) -> float:
     """Largest relative difference to automatic differentiation."""
     worst = 0.0
-    for draw, reading in instances():
-        problem = draw.problem(reading)
-        u = problem.logits(draw.x)
-        terms = problem.terms
-        gradient = module.value_and_gradient(u, *terms)[1] @ problem.A
-        H = module.hessian(problem.A, module.curvature(u, *terms))
-        for mine, theirs in (
-            (gradient, jax.grad(problem.value)(draw.x)),
-            (H, jax.hessian(problem.value)(draw.x)),
-        ):
+    for problem, u, *right in derivatives():
+        gradient = module.value_and_gradient(u, *problem.terms)[1] @ problem.A
+        H = module.hessian(problem.A, module.curvature(u, *problem.terms))
+        for mine, theirs in zip((gradient, H), right, strict=True):
             worst = max(worst, float(np.abs(mine - theirs).max() / np.abs(theirs).max()))
     return worst
 
@@ -158,38 +173,61 @@ def test_bug_in_the_derivatives_is_found(name):
 OBJECTIVE_BUGS = {
     "softmax without its shift": ("    return jax.nn.softmax(u)\n\n\ndef c(", "    return jnp.exp(u) / jnp.sum(jnp.exp(u))\n\n\ndef c("),
     "sign of b": ("return f(u) - b", "return f(u) + b"),
-    "one-norm for the square": ("return jnp.sum(c(u, b) ** 2)", "return jnp.sum(jnp.abs(c(u, b)))"),
+    "one-norm for the square": ("return (jax.nn.softmax(u, where=rows) - target) ** 2", "return jnp.abs(jax.nn.softmax(u, where=rows) - target)"),
     "readings swapped": ('    if reading == "joint":\n        return jnp.where(protected, f(u), 0)', '    if reading == "block":\n        return jnp.where(protected, f(u), 0)'),
+    "readings of ell_1 swapped": ('rows = protected if reading == "block" else None', 'rows = protected if reading == "joint" else None'),
     "block normalized by all rows": ("jax.nn.softmax(u, where=protected)", "jnp.where(protected, jax.nn.softmax(u), 0)"),
+    "block of ell_1 normalized by all rows": ('rows = protected if reading == "block" else None', "rows = None"),
     "mask inverted in f_1": ("jnp.where(protected, f(u), 0)", "jnp.where(protected, 0, f(u))"),
     "target of all rows in c_1": ("return jnp.where(protected, f_1(u, protected, reading) - b, 0)", "return f_1(u, protected, reading) - b"),
-    "mask inverted in ell_2": ("jnp.sum(jnp.where(protected, 0, c(u, b)) ** 2)", "jnp.sum(jnp.where(protected, c(u, b), 0) ** 2)"),
-    "ell_2 of block not reduced": ("return ell(u, b) - ell_1(u, b, protected, reading)", "return ell(u, b)"),
+    "mask lost in ell_1": ("jnp.sum(jnp.where(protected, _row_losses(u, b, metric, rows), 0))", "jnp.sum(_row_losses(u, b, metric, rows))"),
+    "mask inverted in ell_2": ("jnp.sum(jnp.where(protected, 0, _row_losses(u, b, metric)))", "jnp.sum(jnp.where(protected, _row_losses(u, b, metric), 0))"),
+    "ell_2 of block not reduced": ("return ell(u, b, metric) - ell_1(u, b, protected, reading, metric)", "return ell(u, b, metric)"),
+    "cross-entropy: its sign": ("surprise = 0 - jax", "surprise = 0 + jax"),
+    "cross-entropy: logarithm of the softmax": ("0 - jax.nn.log_softmax(u, where=rows)", "0 - jnp.log(jax.nn.softmax(u, where=rows))"),
+    "cross-entropy: of b to f, not of f to b": ("return target * jnp.where((target == 0)", "return jax.nn.softmax(u, where=rows) * jnp.where((target == 0)"),
+    "cross-entropy: rows without a target": ("jnp.where((target == 0) & jnp.isinf(surprise), 0, surprise)", "surprise"),
+    "cross-entropy halved": ('"cross-entropy": 1.0}', '"cross-entropy": 0.5}'),
+    "squared distance not halved": ('{"squared": 0.5', '{"squared": 1.0'),
     "protection upside down": ("gamma / jnp.where(gamma == 0, 1, loss)", "jnp.where(gamma == 0, 1, loss) / gamma"),
-    "ell not halved": ("return 0.5 * ell(u, b) +", "return ell(u, b) +"),
+    "ell without its factor": ("return FACTOR[metric] * ell(", "return ell("),
     "regularization not squared": ("0.5 * jnp.sum((w * u) ** 2)", "0.5 * jnp.sum(w * u**2)"),
-    "regularization subtracted": ("reading) + l_reg(u, w)", "reading) - l_reg(u, w)"),
+    "regularization subtracted": ("metric) + l_reg(u, w)", "metric) - l_reg(u, w)"),
 }  # fmt: skip
+
+
+@functools.cache
+def valuations():
+    """Instances, metrics, and the transcription's numbers."""
+    items = [*instances(), *(_far(item) for item in instances())]
+    return [
+        (draw, reading, metric, transcription(draw, reading, metric))
+        for draw, reading in items
+        for metric in METRICS
+    ] + [(*item, "cross-entropy", transcription(*item, "cross-entropy")) for item in _edges()]
 
 
 def misvaluation(module) -> float:
     """Largest relative difference of the definitions to their transcription."""
     worst = 0.0
-    for draw, reading in (*instances(), *(_far(item) for item in instances())):
-        exact = transcription(draw, reading)
+    for draw, reading, metric, exact in valuations():
         u, b, mask = (jnp.asarray(a) for a in (draw.A @ draw.x, draw.b, draw.protected))
         gamma, w = jnp.asarray(draw.gamma), jnp.asarray(draw.w)
         found = {
-            "ell": module.ell(u, b),
-            "ell_1": module.ell_1(u, b, mask, reading),
-            "ell_2": module.ell_2(u, b, mask, reading),
+            "f_1": jnp.sum(b * module.f_1(u, mask, reading)),
+            "c_1": jnp.sum(module.c_1(u, b, mask, reading) ** 2),
+            "c": jnp.sum(module.c(u, b) ** 2),
+            "ell": module.ell(u, b, metric),
+            "ell_1": module.ell_1(u, b, mask, reading, metric),
+            "ell_2": module.ell_2(u, b, mask, reading, metric),
             "l_reg": module.l_reg(u, w),
-            "l_copyright": module.l_copyright(u, b, mask, gamma, reading),
-            "value": module.value(u, b, mask, gamma, w, reading),
+            "l_copyright": module.l_copyright(u, b, mask, gamma, reading, metric),
+            "value": module.value(u, b, mask, gamma, w, reading, metric),
         }
         for name, value in found.items():
             right = float(exact[name])
             error = abs(float(value) - right) / max(abs(right), 1e-3)
+            error = 0.0 if value == right else error  # infinite ones
             worst = max(worst, math.inf if math.isnan(error) else error)
     return worst
 
@@ -198,6 +236,15 @@ def _far(item):
     """The same instance with logits in the thousands."""
     draw, reading = item
     return draw._replace(x=1000 * draw.x), reading
+
+
+def _edges():
+    """Rows without a target, one with an f beyond all numbers; a protected target met exactly."""
+    b, mask, w = np.array([0.75, 0.25, 0.0, 0.0]), np.arange(4) < 2, np.zeros(4)
+    far = Draw(np.eye(4), b, mask, 0.1, w, np.array([1e308, 1e308, 1e3, -1e308]))
+    met = Draw(np.eye(4), np.eye(4)[0], mask, 0.1, w, np.array([1e3, 0.0, 0.0, 0.0]))
+    yield from ((far, reading) for reading in READINGS)
+    yield from ((met, reading) for reading in READINGS)
 
 
 def test_the_definitions_as_they_are():
@@ -228,7 +275,11 @@ BOUNDS_BUGS = {
     "floor around a point: no change": ("- change / math.sqrt(8)", "+ change / math.sqrt(8)"),
     "ball: Lipschitz part added": ("float(smallest - R**3", "float(smallest + R**3"),
     "modulus with w for w^2": ("np.float64) ** 2 - negative", "np.float64) - negative"),
-    "readings swapped in the floor": ('    if reading == "block":\n        return gamma / value', '    if reading == "joint":\n        return gamma / value'),
+    "readings swapped in the floor": ('    if reading == "block" and metric', '    if reading == "joint" and metric'),
+    "floor of the other metric": ("least = 2 * (FACTOR[metric] * gamma) ** 0.5", "least = (2 * gamma) ** 0.5"),
+    "floor of the cross-entropy as of a squared block": ('if reading == "block" and metric == "squared":  # there', 'if reading == "block":  # there'),
+    "cross-entropy: all of the mass for half": ("CurvatureRange(0.0, 0.5 * _mass(b))", "CurvatureRange(0.0, 0.25 * _mass(b))"),
+    "cross-entropy: gamma of the square": ("gamma / (2 * FACTOR[problem.metric])", "gamma / (4 * FACTOR[problem.metric])"),
     "the wrong root": ("return 2 * gamma / (value + abs(", "return 2 * gamma / (value - abs("),
     "small losses: |c| <= 2 L": ("(2 * value) ** 0.5\n", "(2 * value)\n"),
     "Newton: M r / l at 2": ("np.minimum(2 * modulus / (3 * M)", "np.minimum(2 * modulus / M"),
@@ -338,8 +389,31 @@ def misbounds(module) -> int:
     return found
 
 
-def _misregions(module) -> int:
+def _misbounds_of_cross_entropy(module) -> int:
     found = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        reading = READINGS[seed % 2]
+        b = rng.dirichlet(np.full(6, 0.3)) * 2
+        problem = cr.CopyrightRegression(
+            np.eye(6), b, 3, gamma=0.3, w=rng.random(6), reading=reading, metric="cross-entropy"
+        )
+        lower, upper = module.curvature_range(b, "cross-entropy")
+        found += lower != 0
+        found += upper != pytest.approx(1.0)
+        x = rng.normal(size=6)
+        value, e = float(problem.value(x)), float(problem.ell_1(x))
+        floor = module.loss_floor(problem, value)
+        found += floor != pytest.approx((value - math.sqrt(value**2 - 1.2)) / 2)
+        found += not floor <= e
+        modulus = module.strong_convexity(problem, module.Floor(e))
+        found += modulus != pytest.approx(float(np.min(problem.w)) ** 2 - 0.3 / e**2)
+        found += not modulus <= np.linalg.eigvalsh(problem.hessian(x))[0] + 1e-12
+    return found
+
+
+def _misregions(module) -> int:
+    found = _misbounds_of_cross_entropy(module)
     for seed in range(12):
         rng = np.random.default_rng(seed)
         reading = READINGS[seed % 2]

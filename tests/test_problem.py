@@ -90,6 +90,19 @@ BAD = {
     "ragged protected": ({"protected": [[1], [1, 2]]}, "protected is no array"),
     "gamma a vector": ({"gamma": B}, r"gamma has shape \(4,\); give one number"),
     "no such reading": ({"reading": "both"}, r"reading is 'both'; choose one of joint, block"),
+    "no such metric": ({"metric": "kl"}, r"metric is 'kl'; choose one of squared, cross-entropy"),
+    "negative target": (
+        {"b": with_entry(B, 2, -0.25), "metric": "cross-entropy"},
+        r"b is -0.25 at row 2; the cross-entropy needs a target b >= 0",
+    ),
+    "no protected target": (
+        {"b": [0.5, 0.0, 0.0, 0.5], "protected": [1, 2], "metric": "cross-entropy"},
+        r"b is 0.0 at row 1 and at every other protected row.* or gamma 0",
+    ),
+    "one row in a block": (
+        {"protected": [2], "reading": "block", "metric": "cross-entropy"},
+        r"row 2 alone is protected.*protect two rows, or use reading 'joint' or gamma 0",
+    ),
 }
 
 
@@ -181,6 +194,36 @@ def test_traced_protected_must_be_a_mask():
     assert jax.jit(lambda m: make(protected=m).ell_1(jnp.zeros(2)))(mask) >= 0
     with pytest.raises(cr.InputError, match="traced protected must be a boolean mask"):
         jax.jit(lambda m: make(protected=m).ell_1(jnp.zeros(2)))(jnp.array([1, 0, 0, 0]))
+
+
+def test_what_the_cross_entropy_can_not_have_with_gamma_it_can_without():
+    for changes in ({"b": [0.0, 0.5, 0.25, 0.25]}, {"reading": "block"}):
+        problem = make(gamma=0.0, metric="cross-entropy", **changes)
+        assert np.isfinite(problem.gradient(np.ones(2))).all()
+        with pytest.raises(cr.InputError, match="0 everywhere"):
+            problem.replace(gamma=0.1)
+    # Under tracing values can't be checked.
+    assert jax.jit(lambda gamma: problem.replace(gamma=gamma).ell(np.ones(2)))(0.1) > 0
+
+
+def test_metric_is_kept_and_shown_where_it_is_not_the_usual_one():
+    problem = make(protected=2, metric="cross-entropy", reading="block")
+    assert repr(problem) == (
+        "CopyrightRegression(n=4, d=2, n1=2, gamma=0.1, reading='block', metric='cross-entropy', "
+        "dtype=float64)"
+    )
+    leaves, structure = jax.tree_util.tree_flatten(problem)
+    again = jax.tree_util.tree_unflatten(structure, leaves)
+    assert (again.metric, again.reading) == ("cross-entropy", "block")
+    assert problem.terms[-1] == problem.replace(gamma=0.5).metric == "cross-entropy"
+    usual = problem.replace(metric="squared")
+    assert "metric" not in repr(usual)
+    assert structure != jax.tree_util.tree_structure(usual)  # compiled apart
+    plain = cr.SoftmaxRegression(A, B, metric="cross-entropy")
+    assert jax.tree_util.tree_map(lambda a: a, plain).metric == "cross-entropy"
+    assert repr(plain) == "SoftmaxRegression(n=4, d=2, metric='cross-entropy', dtype=float64)"
+    x = np.ones(2)
+    np.testing.assert_allclose(plain.value(x), problem.replace(gamma=0.0).value(x), rtol=1e-15)
 
 
 def test_replace_keeps_the_rest():

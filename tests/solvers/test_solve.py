@@ -61,13 +61,21 @@ def test_hard_problems_end_honestly(name, solver):
 
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize(
-    ("seed", "n", "d"),
-    [(0, 20, 1), *((seed, 100, 8) for seed in range(1, 16)), (16, 500, 32), (17, 2000, 64)],
+    ("seed", "n", "d", "metric"),
+    [
+        (0, 20, 1, "squared"),
+        *((seed, 100, 8, "squared") for seed in range(1, 16)),
+        (16, 500, 32, "squared"),
+        (17, 2000, 64, "squared"),
+        (18, 20, 1, "cross-entropy"),
+        *((seed, 100, 8, "cross-entropy") for seed in range(19, 27)),
+        (27, 500, 32, "cross-entropy"),
+    ],
 )
-def test_agrees_with_scipy_on_convex_instances(seed, n, d, reading):
+def test_agrees_with_scipy_on_convex_instances(seed, n, d, metric, reading):
     rng = np.random.default_rng(seed)
     gamma, w = 10.0 ** rng.uniform(-3, 0), 1.0 + rng.random(n)
-    problem = random_problem(seed, n, d, reading=reading, w=w, gamma=gamma)
+    problem = random_problem(seed, n, d, reading=reading, w=w, gamma=gamma, metric=metric)
     ours = cr.solve(problem)
     theirs = scipy.optimize.minimize(
         lambda x: float(problem.value(x)),
@@ -99,7 +107,8 @@ def test_gradient_descent_falls_by_what_it_promises(name):
     gram = np.linalg.norm(A, 2) ** 2
     weighted = np.linalg.norm(np.asarray(problem.w)[:, None] * A, 2) ** 2
     for k in range(min(20, len(history.value) - 1)):
-        bound = curvature.upper_bound(history.value[k], problem.b, problem.gamma, problem.reading)
+        b, protected, gamma, _, reading, metric = problem.terms
+        bound = curvature.upper_bound(history.value[k], b, protected, gamma, reading, metric)
         promised = history.gradient_norm[k] ** 2 / (2 * (float(bound) * gram + weighted))
         fall = history.value[k] - history.value[k + 1]
         assert fall >= promised * (1 - 1e-9) - 8 * 2.0**-52 * history.value[k]
