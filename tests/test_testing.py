@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import copyreg_jax as cr
 from copyreg_jax import curvature, testing
 
-from .registry import PROBLEMS, READINGS, cases, random_problem
+from .registry import METRICS, PROBLEMS, READINGS, cases, random_problem
 from .test_curvature import by_closed_form, sizes
 
 EPS = 2.0**-52
@@ -130,6 +130,26 @@ def test_every_kind_of_instance_is_drawn(kind):
     assert kind(find(testing.instances(), kind))
 
 
+@given(problem=testing.instances(metric="cross-entropy"))
+def test_instances_of_the_cross_entropy(problem):
+    assert problem.metric == "cross-entropy"
+    assert np.min(problem.b) >= 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(lambda p, r=r: p.reading == r and p.gamma > 0 and p.n1 > 1 for r in READINGS),
+        lambda p: p.gamma > 0 and np.max(p.b) == 1 and np.sum(p.b) == 1,
+        lambda p: p.gamma > 0 and np.sum(p.b) > 1.5,
+        lambda p: p.reading == "block" and p.n1 == 1,
+        lambda p: not np.any(p.b[p.protected]),
+    ],
+)
+def test_every_kind_of_instance_of_the_cross_entropy_is_drawn(kind):
+    assert kind(find(testing.instances(metric="cross-entropy"), kind))
+
+
 def test_a_failing_test_shows_the_data():
     @settings(database=None, max_examples=5, report_multiple_bugs=False)
     @given(problem=testing.instances())
@@ -185,6 +205,7 @@ def test_every_kind_of_point_is_drawn(name, kind):
         (lambda: testing.simplex_vectors(0), "n is 0"),
         (lambda: testing.masks(1), "n is 1"),
         (lambda: find(testing.instances("both"), bool), "reading is 'both'"),
+        (lambda: find(testing.instances(metric="kl"), bool), "metric is 'kl'"),
         (lambda: testing.points(PROBLEMS["joint"](), max_logit=0.0), "max_logit is 0.0"),
         (lambda: testing.assert_convex_on(jnp.sum, []), "points is empty"),
     ],
@@ -204,9 +225,11 @@ def check_derivatives(problem, x, v, atol=(0.0, 0.0, 0.0)):
     testing.assert_hvp_matches(value, lambda x, v: Hv, x, v, atol=atol[2])
 
 
+@pytest.mark.parametrize("metric", METRICS)
 @cases(60)
-@given(problem=testing.instances(shapes=FEW), data=st.data())
-def test_the_closed_forms_pass(problem, data):
+@given(data=st.data())
+def test_the_closed_forms_pass(data, metric):
+    problem = data.draw(testing.instances(shapes=FEW, metric=metric))
     x = data.draw(testing.points(problem))
     v = data.draw(testing.points(problem, max_logit=1.0))
     assume(problem.gamma == 0 or problem.ell_1(x) > 2.0**-20)  # away from the barrier
@@ -218,8 +241,9 @@ def test_the_closed_forms_pass(problem, data):
 
 # sizes is a maximum over all terms: a relative test on generic instances is the stricter one.
 @pytest.mark.parametrize("seed", range(4))
-def test_the_closed_forms_pass_without_atol_on_generic_instances(seed):
-    problem = random_problem(seed, 20, 4, reading=READINGS[seed % 2])
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_closed_forms_pass_without_atol_on_generic_instances(seed, metric):
+    problem = random_problem(seed, 20, 4, reading=READINGS[seed % 2], metric=metric)
     x, v = np.random.default_rng(seed).normal(size=(2, 4))
     check_derivatives(problem, x, v)
 
@@ -241,9 +265,9 @@ BUGS = {
 
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
-@pytest.mark.parametrize("reading", READINGS)
-def test_bugs_in_derivatives_are_found(bug, reading):
-    problem = random_problem(0, 20, 4, reading=reading)
+@pytest.mark.parametrize("name", ["joint", "block", "cross-entropy"])
+def test_bugs_in_derivatives_are_found(bug, name):
+    problem = PROBLEMS[name]()
     x, v = np.random.default_rng(0).normal(size=(2, 4))
     value = value_of(problem)
     with pytest.raises(AssertionError, match=r"^gradient"):
@@ -255,8 +279,9 @@ def test_bugs_in_derivatives_are_found(bug, reading):
 
 
 @pytest.mark.parametrize("reading", READINGS)
-def test_missing_terms_are_found(reading):
-    problem = random_problem(0, 20, 4, reading=reading)
+@pytest.mark.parametrize("metric", METRICS)
+def test_missing_terms_are_found(reading, metric):
+    problem = random_problem(0, 20, 4, reading=reading, metric=metric)
     x, value = np.random.default_rng(0).normal(size=4), value_of(problem)
     for other in (problem.replace(w=1e-3), problem.replace(gamma=0.0)):
         with pytest.raises(AssertionError, match="differ by"):
@@ -394,7 +419,7 @@ def test_the_lipschitz_constant_is_sharp():
         testing.assert_hessian_lipschitz(value, x, y, 0.0)
 
 
-@pytest.mark.parametrize("name", ["joint", "block", "rank-deficient"])
+@pytest.mark.parametrize("name", ["joint", "block", "rank-deficient", "cross-entropy"])
 def test_what_the_solver_finds_is_stationary_and_what_is_near_it_is_not(name):
     problem = PROBLEMS[name]()
     solution = cr.solve(problem).raise_for_status()

@@ -74,6 +74,16 @@ def test_json_and_overrides(instance):
     problem = cr.load_instance(instance).replace(gamma=0.5, w=2.0, reading="block")
     assert summary["value"] == pytest.approx(cr.solve(problem).value, rel=1e-12)
     assert (summary["gamma"], summary["reading"]) == (0.5, "block")
+    assert summary["metric"] == "squared"
+
+
+def test_metric(instance):
+    run = copyreg("solve", instance, "--json", "--metric", "cross-entropy")
+    assert run.returncode == 0, run.stderr
+    summary = json.loads(run.stdout)
+    problem = cr.load_instance(instance).replace(metric="cross-entropy")
+    assert summary["metric"] == "cross-entropy"
+    assert summary["value"] == pytest.approx(cr.solve(problem).value, rel=1e-12)
 
 
 def test_not_converged_is_exit_code_1_and_results_are_kept(instance, tmp_path):

@@ -31,6 +31,30 @@ def test_curvature_range_of_each_kind_of_target():
     assert bounds.curvature_range([2.0, 0.0]).lower == pytest.approx(-0.242 - 1 / math.sqrt(27))
     with pytest.raises(cr.InputError, match="b must be one row of numbers"):
         bounds.curvature_range([0.0, np.nan])
+    assert bounds.curvature_range([0.5, 3.5], "cross-entropy") == (0, 2)
+    with pytest.raises(cr.InputError, match=r"b is -0\.5 somewhere; the cross-entropy needs"):
+        bounds.curvature_range([0.5, -0.5], "cross-entropy")
+    with pytest.raises(cr.InputError, match="metric is 'kl'; choose one of"):
+        bounds.curvature_range([0.5, 0.5], "kl")
+
+
+@cases(100)
+@given(seed=st.integers(0, 2**32 - 1), reading=st.sampled_from(READINGS))
+def test_regions_of_the_cross_entropy(seed, reading):
+    rng = np.random.default_rng(seed)
+    b, w = rng.dirichlet(np.full(6, 0.3)) * rng.uniform(0.2, 3), rng.uniform(0, 3, size=6)
+    problem = cr.CopyrightRegression(
+        np.eye(6), b, 3, 10 ** rng.uniform(-3, 1), w, reading, "cross-entropy"
+    )
+    x = rng.normal(size=6) * rng.choice([0.3, 3, 30])
+    value, floor = float(problem.value(x)), float(problem.ell_1(x))
+    assert bounds.loss_floor(problem, value) <= floor
+    lam = np.linalg.eigvalsh(problem.hessian(x))
+    rounding = 64 * 2.0**-52 * np.abs(lam).max()
+    for region in (bounds.Floor(floor), bounds.Sublevel(value)):
+        assert bounds.strong_convexity(problem, region) <= lam[0] + rounding
+    convex = problem.replace(w=10.0)
+    assert bounds.is_strongly_convex(convex.replace(gamma=0.0), bounds.Sublevel(1.0))
 
 
 @cases(300)
@@ -417,6 +441,16 @@ def test_values_that_are_only_just_reached():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        *(
+            (lambda p, f=f: f(p.replace(metric="cross-entropy")), "about the squared distance, but")
+            for f in (
+                lambda p: bounds.convexity_threshold(p, 0.5, 1.0),
+                lambda p: bounds.hessian_lipschitz(p, 10, 0.5),
+                lambda p: bounds.strong_convexity(p, bounds.Ball([0.0] * 4, 1.0)),
+                lambda p: bounds.newton_region(p, [0.0] * 4),
+                lambda p: bounds.level_set_tau(p, 9.0),
+            )
+        ),
         (lambda p: bounds.strong_convexity(p, None), "give a Floor, a Sublevel or a Ball"),
         (lambda _: bounds.curvature_range(np.eye(2)), "b must be one row"),
         (lambda _: bounds.curvature_range([1e308, 1e308]), "b must be one row"),

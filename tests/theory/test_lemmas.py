@@ -153,6 +153,8 @@ def test_unknown_form_and_reading():
         lemmas.lemma_10(problem, [0.0, 0.0], form="right")
     with pytest.raises(cr.InputError, match="reading is 'both'; choose one of joint, block"):
         lemmas.definition_2(problem, [0.0, 0.0], reading="both")
+    with pytest.raises(cr.InputError, match="the paper is about the squared distance, but metric"):
+        lemmas.definition_2(problem.replace(metric="cross-entropy"), [0.0, 0.0])
 
 
 def contraction(e, condition):

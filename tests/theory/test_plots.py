@@ -250,6 +250,8 @@ def test_unsuitable_problems():
         plots.landscape_1d(one.replace(gamma=0.0))
     with pytest.raises(cr.InputError, match="joint"):
         plots.landscape_2d(two.replace(reading="block"))
+    with pytest.raises(cr.InputError, match="this figure is about the squared distance"):
+        plots.landscape_1d(one.replace(metric="cross-entropy"))
     with pytest.raises(cr.InputError, match="SoftmaxRegression"):
         plots.landscape_1d(cr.SoftmaxRegression(one.A, one.b))
     with pytest.raises(cr.InputError, match="num_samples"):
