@@ -11,7 +11,7 @@ import copyreg_jax as cr
 from copyreg_jax import curvature, objective
 
 from .exact import transcription
-from .registry import METRICS, READINGS, draws
+from .registry import METRICS, READINGS, draws, random_problem
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -79,6 +79,17 @@ def test_cross_entropies_are_not_negative_and_fill_the_whole(data, reading):
     rounding = 2.0**-52 * 16 * ell
     assert ell_2 >= (0 if reading == "joint" else -rounding)
     assert abs(ell - ell_1 - ell_2) <= rounding
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_readings_of_the_cross_entropy_differ_by_the_protected_mass(seed):
+    joint = random_problem(seed, 20, 3, metric="cross-entropy")
+    block, x = joint.replace(reading="block"), np.random.default_rng(seed).normal(size=3)
+    mask = np.asarray(joint.protected)
+    part = np.asarray(joint.b)[mask].sum() * np.log(np.asarray(joint.f(x))[mask].sum())
+    assert block.ell_1(x) - part == pytest.approx(float(joint.ell_1(x)), rel=1e-13)
+    assert joint.ell_2(x) - part == pytest.approx(float(block.ell_2(x)), rel=1e-13)
+    assert block.ell(x) == joint.ell(x)
 
 
 @pytest.mark.parametrize("reading", READINGS)
