@@ -170,6 +170,43 @@ def test_bug_in_the_derivatives_is_found(name):
     assert disagreement(mutant(curvature, *CURVATURE_BUGS[name])) > 1e-3
 
 
+UPPER_BOUND_BUGS = {
+    "root of the squared distance": ("4 * FACTOR[metric] * gamma", "2 * gamma"),
+    "the wrong root": ("0.5 * (value + root)", "0.5 * (value - root)"),
+    "block as for the squared distance": ('value if squared and reading == "block"', 'value if reading == "block"'),
+    "half of the mass": ("fit = 0.5 * jnp.sum(b)", "fit = 0.25 * jnp.sum(b)"),
+    "mass of the other rows": ("beta_1 = jnp.sum(jnp.where(protected, b, 0))", "beta_1 = jnp.sum(jnp.where(protected, 0, b))"),
+    "larger of the two": ("jnp.minimum(1, 2 * beta_1", "jnp.maximum(1, 2 * beta_1"),
+    "protection halved": ("protection = 2 * gamma * beta_1", "protection = gamma * beta_1"),
+}  # fmt: skip
+
+
+def misbound(module) -> float:
+    """Largest relative difference to the bound as docs/theory/curvature-bound.md has it."""
+    worst = 0.0
+    for problem, u, *_ in derivatives():
+        b, mask, gamma, w, reading, metric = problem.terms
+        if metric == "squared":
+            continue
+        L = float(objective.value(u, b, mask, gamma, 0 * w, reading, metric))
+        for value in (L, 3 * L):
+            t = 2 * float(gamma) / (value + math.sqrt(value**2 - 4 * float(gamma)))
+            beta, beta_1 = float(np.sum(b)), float(np.sum(np.where(mask, b, 0)))
+            right = beta / 2 + 2 * float(gamma) * beta_1 / t**2 * min(1, 2 * beta_1 / t)
+            found = float(module.upper_bound(value, b, mask, gamma, reading, metric))
+            worst = max(worst, abs(found / right - 1))
+    return worst
+
+
+def test_the_upper_bound_as_it_is():
+    assert misbound(curvature) < 1e-12
+
+
+@pytest.mark.parametrize("name", UPPER_BOUND_BUGS)
+def test_bug_in_the_upper_bound_is_found(name):
+    assert misbound(mutant(curvature, *UPPER_BOUND_BUGS[name])) > 1e-3
+
+
 OBJECTIVE_BUGS = {
     "softmax without its shift": ("    return jax.nn.softmax(u)\n\n\ndef c(", "    return jnp.exp(u) / jnp.sum(jnp.exp(u))\n\n\ndef c("),
     "sign of b": ("return f(u) - b", "return f(u) + b"),
