@@ -74,4 +74,4 @@ def test_certify_can_be_called_whatever_was_imported_first():
         "p = cr.CopyrightRegression([[1.0], [0.0], [0.0]], [0.6, 0.2, 0.2], 1)\n"
         "print(cr.certify(p, [-1.0]).verdict.name, *inspect.signature(cr.certify).parameters)"
     )
-    assert run(code) == "CERTIFIED problem x tau eps_2"
+    assert run(code) == "CERTIFIED problem x tau eps_2 local max_bits"

@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from copyreg_jax.certify.arithmetic import Verdict as Verdict
     from copyreg_jax.certify.certificate import Certificate as Certificate
     from copyreg_jax.certify.certificate import certify as certify
     from copyreg_jax.certify.check import CheckResult as CheckResult
-    from copyreg_jax.certify.check import Verdict as Verdict
     from copyreg_jax.certify.check import check as check
     from copyreg_jax.errors import InputError as InputError
     from copyreg_jax.errors import NotCoerciveWarning as NotCoerciveWarning
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "certify.arithmetic": ("Verdict",),
     "certify.certificate": ("Certificate", "certify"),
-    "certify.check": ("CheckResult", "Verdict", "check"),
+    "certify.check": ("CheckResult", "check"),
     "errors": ("InputError", "NotCoerciveWarning", "NotConvergedError", "PrecisionError"),
     "instances": ("example_instance", "load_instance", "save_instance"),
     "problem": ("CopyrightRegression", "SoftmaxRegression"),

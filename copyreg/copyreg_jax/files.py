@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from copyreg_jax.errors import InputError
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Write ``content`` to ``path``; a file that was there stays as it was if anything fails.
+def write_whole(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
+    """Write bytes to ``path``; a file that was there stays as it was if anything fails.
+
+    ``content`` is the bytes, or a function that writes them to the open file it is given.
 
     Raises
     ------
@@ -22,7 +26,10 @@ def write_whole(path: str | Path, content: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
             umask = os.umask(0)
             os.umask(umask)
             Path(temporary).chmod(0o666 & ~umask)

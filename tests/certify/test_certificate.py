@@ -2,6 +2,7 @@
 
 import decimal
 import fractions
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.certify import check as checker
+from copyreg_jax.certify.explanation import above, below
+from copyreg_jax.objective import METRICS
+from copyreg_jax.theory import bounds
 from tests.exact import between, transcription
 from tests.registry import READINGS, cases, draws, random_problem
 
@@ -21,7 +25,7 @@ from tests.registry import READINGS, cases, draws, random_problem
 def test_enclosures_contain_the_exact_numbers(draw, reading):
     certificate = cr.certify(draw.problem(reading), draw.x)
     exact = transcription(draw, reading)
-    for name in checker.Enclosure._fields:
+    for name in checker.BOUNDS:
         low, high = (float.fromhex(v) for v in certificate.document["bounds"][name])
         assert between(low, exact[name], high), name
     low, high = certificate.margin
@@ -187,7 +191,7 @@ def test_bad_arguments(arguments, message):
 
 
 def test_nothing_protected():
-    with pytest.raises(cr.InputError, match="protects nothing"):
+    with pytest.raises(cr.InputError, match="nothing is protected here"):
         cr.certify(cr.SoftmaxRegression(np.eye(2), [0.5, 0.5]), np.zeros(2))
 
 
@@ -230,3 +234,150 @@ def test_numbers_too_large_for_floats_are_not_claimed():
     assert certificate.paper_tau is None
     assert certificate.paper_verdict is cr.Verdict.UNDECIDED
     assert certificate.level_set_tau is None
+
+
+def test_explanation_of_a_suppressed_minimizer():
+    problem = random_problem(11, 12, 3, w=2.0)
+    text = cr.certify(problem, cr.solve(problem).x).explain()
+    first, *_ = text.splitlines()
+    assert first.startswith("CERTIFIED (margin > 0); the protected mass went DOWN: about ")
+    for words in (
+        "joint reading, squared metric",
+        "sha256 of A: ",
+        "this certificate supports tau up to 0.0",
+        "level_set: every x'",
+        "local: L has exactly one minimizer within",
+        "Hypotheses, proved: hess L >=",
+        "global: L has one global minimizer, and no other point with L <=",
+        "nothing was tried that was not proved",
+        "x is optimal: up to the distance above",
+    ):
+        assert words in " ".join(text.split()).replace("- ", ""), words
+
+
+def test_explanation_says_first_that_the_mass_went_up():
+    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=0.01, w=0.01)
+    first, *_ = cr.certify(problem, cr.solve(problem).x).explain().splitlines()
+    assert "but only because the protected mass went UP: about 0.4986 of f" in first
+    assert "amplified, not suppressed" in first
+
+
+def test_explanation_of_what_is_missing():
+    problem = random_problem(0, 12, 3, w=0.01)
+    far = np.array([3.0, -2.0, 1.0])
+    refuted = cr.certify(problem, far, tau=1.0)
+    text = " ".join(refuted.explain().split())
+    assert text.startswith("REFUTED (margin >= 1.0); ")
+    for words in (
+        "point: x does not have margin >= 1.0",
+        "Needed: a smaller tau, another point, or a larger gamma",
+        "local: that a minimizer is near x. Needed: a better point",
+        "global: that no other minimizer is as good",
+        "x is optimal: not proved",
+    ):
+        assert words in text, words
+    barrier = cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma=0.1)
+    text = " ".join(cr.certify(barrier, np.zeros(4)).explain().split())
+    assert "whether the protected mass went up or down is open" in text
+    assert "level_set: L is infinite at x" in text
+
+
+def test_the_level_set_threshold_of_the_explanation_is_where_tau_changes_sign():
+    for metric in METRICS:
+        problem = random_problem(0, 12, 3, gamma=0.01).replace(metric=metric)
+        c = 2 if metric == "squared" else 1
+        enough = 2 * np.sqrt(0.01 * 12 / (c * 4))
+        assert bounds.level_set_tau(problem, enough * 0.999) > 0
+        assert bounds.level_set_tau(problem, enough * 1.001) < 0
+
+
+def test_local_can_be_left_out():
+    problem = random_problem(0, 12, 3, w=2.0)
+    certificate = cr.certify(problem, cr.solve(problem).x, local=False)
+    assert certificate.local is None
+    assert not certificate.is_global
+
+
+def test_max_bits_is_where_a_tie_is_given_up():
+    # f = 1/6 is no float, and both halves have the same targets: a margin of exactly zero.
+    problem = cr.CopyrightRegression(np.eye(6), [0.1, 0.2, 0.2] * 2, 3, gamma=0.1)
+    for bits in (128, 200, 4096):
+        certificate = cr.certify(problem, np.zeros(6), max_bits=bits)
+        assert certificate.document["bits"] == bits
+        assert certificate.verdict is cr.Verdict.UNDECIDED
+        assert f"{bits}-bit ball arithmetic leaves the claim open" in certificate.explain()
+    for bits in (53, 5000, 128.0, "128"):
+        with pytest.raises(cr.InputError, match=r"max_bits is .*; give 128 to 4096"):
+            cr.certify(problem, np.zeros(6), max_bits=bits)
+
+
+def test_floats_leave_near_ties_to_balls(monkeypatch):
+    problem = random_problem(0, 40, 3)
+    x = np.ones(3)
+    exact = cr.certify(problem, x, local=False).margin
+    monkeypatch.setattr("copyreg_jax.certify.certificate._LARGE", 0)
+    easy = cr.certify(problem, x, exact.lower - 1e-6, local=False)
+    assert (easy.document["bits"], easy.verdict) == (53, cr.Verdict.CERTIFIED)
+    assert easy.margin.lower <= exact.lower <= exact.upper <= easy.margin.upper
+    hard = cr.certify(problem, x, exact.lower, local=False)
+    assert (hard.document["bits"], hard.verdict) == (128, cr.Verdict.CERTIFIED)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("reading", READINGS)
+def test_cross_entropy_and_block_certificates_are_confirmed(reading, metric, tmp_path):
+    problem = random_problem(1, 40, 3, reading=reading, w=2.0).replace(metric=metric)
+    certificate = cr.certify(problem, cr.solve(problem).x, tau=-1.0)
+    assert certificate.local is not None
+    assert certificate.is_global
+    certificate.save(tmp_path / "c.json")
+    cr.save_instance(tmp_path / "i.npz", problem)
+    result = cr.check(tmp_path / "c.json", tmp_path / "i.npz")
+    assert result.verdict is cr.Verdict.CERTIFIED, result.lines
+    cr.save_instance(
+        tmp_path / "i.npz",
+        problem.replace(metric="squared" if metric != "squared" else "cross-entropy"),
+    )
+    result = cr.check(tmp_path / "c.json", tmp_path / "i.npz")
+    assert result.verdict is cr.Verdict.VOID
+    assert "metric is" in result.lines[0]
+
+
+@pytest.mark.parametrize("number", [0.21131371, -0.21131371, 1e-300, 5e-324, 1 / 3, 1e8 + 9, 0.0])
+@pytest.mark.parametrize("digits", [3, 6, 17])
+def test_printed_bounds_are_rounded_to_the_weaker_side(number, digits):
+    low, high = below(number, digits), above(number, digits)
+    assert decimal.Decimal(low) <= decimal.Decimal(number) <= decimal.Decimal(high)
+    assert float(high) - float(low) <= 10.0 ** (1 - digits) * abs(number) + 5e-324
+    assert below(-np.inf) == "-inf"
+
+
+def test_no_printed_claim_is_stronger_than_what_was_proved():
+    problem = random_problem(11, 12, 3, w=2.0)
+    certificate = cr.certify(problem, cr.solve(problem).x)
+    words = " ".join(certificate.explain().split())
+    (tau,) = re.findall(r"global minimizer\) has margin >= ([^ ]*)\. ", words)
+    assert float(tau) <= certificate.level_set_tau
+    radius, distance = re.search(
+        r"within ([^ ]*) of x\. It is within ([^ ]*) of x;", words
+    ).groups()
+    assert float(radius) <= certificate.local.radius
+    assert float(distance) >= certificate.local.distance
+    mu, gradient = re.search(
+        r"hess L >= ([^ ]*) within that radius, and \|gradient\| <= ([^ ]*) at x", words
+    ).groups()
+    assert float(mu) <= certificate.local.mu
+    assert float(gradient) >= certificate.local.gradient
+    low, high = re.search(r"its margin is in \[([^,]*), ([^]]*)\]", words).groups()
+    assert decimal.Decimal(low) <= decimal.Decimal(certificate.local.margin.lower)
+    assert decimal.Decimal(high) >= decimal.Decimal(certificate.local.margin.upper)
+
+
+def test_overflow_in_float_intervals_gives_no_warning(monkeypatch):
+    monkeypatch.setattr("copyreg_jax.certify.certificate._LARGE", 0)
+    monkeypatch.setattr("copyreg_jax.certify.data._BLOCK", 1)
+    problem = cr.CopyrightRegression(
+        np.array([[1e152], [-1e152], [1e152]]), [0.5, 0.25, 0.25], 1, gamma=0.1
+    )
+    assert np.isfinite(cr.certify(problem, [1e-152]).margin).all()
+    assert cr.certify(problem, [1.0]).verdict is not cr.Verdict.UNDECIDED

@@ -47,6 +47,8 @@ def test_solve_certify_check(instance, tmp_path):
     assert summary["value"] == pytest.approx(solution.value, rel=1e-12)
     assert summary["direction"] == solution.direction
     assert summary["certificate"]["tau"] == 1e-3
+    assert summary["certificate"]["local"]["distance"] < 1e-9
+    assert not summary["certificate"]["is_global"]
     with np.load(out / "solution.npz") as stored:
         np.testing.assert_allclose(stored["x"], solution.x, rtol=1e-9)
         np.testing.assert_allclose(stored["f"], problem.f(solution.x), rtol=1e-9)
@@ -60,6 +62,12 @@ def test_solve_certify_check(instance, tmp_path):
     assert cr.check(certificate, instance).verdict is cr.Verdict.CERTIFIED
     refused = copyreg(*point, "--tau", 1)
     assert (refused.returncode, refused.stdout.splitlines()[-1]) == (1, "REFUTED")
+    explained = copyreg(*point, "--explain", "--no-local", "--max-bits", 256)
+    assert explained.returncode == 0
+    assert explained.stdout.startswith("CERTIFIED (margin > 0), but only because the protected")
+    assert "local: that a minimizer is near x" in explained.stdout
+    bad = copyreg(*point, "--max-bits", 64)
+    assert (bad.returncode, bad.stderr) == (2, "copyreg: max_bits is 64; give 128 to 4096\n")
     other = copyreg("check", out / "certificate.json", instance)
     assert other.returncode == 0  # the same data under another name
 
@@ -84,6 +92,7 @@ def test_metric(instance):
     problem = cr.load_instance(instance).replace(metric="cross-entropy")
     assert summary["metric"] == "cross-entropy"
     assert summary["value"] == pytest.approx(cr.solve(problem).value, rel=1e-12)
+    assert summary["certificate"]["margin"][0] == cr.certify(problem, cr.solve(problem).x).margin[0]
 
 
 def test_not_converged_is_exit_code_1_and_results_are_kept(instance, tmp_path):

@@ -1,4 +1,4 @@
-"""Certificates: what is proved about a point and about every point at least as good."""
+"""Certificates: what is proved about a point, around it, and about every point as good."""
 
 from __future__ import annotations
 
@@ -11,32 +11,56 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse
+from flint import arb, arb_mat, ctx
 from jax.typing import ArrayLike
 
 import copyreg_jax
 from copyreg_jax.certify import check as checker
-from copyreg_jax.certify.check import Enclosure, Instance, Verdict
+from copyreg_jax.certify import explanation, proofs
+from copyreg_jax.certify.arithmetic import (
+    ARITHMETIC,
+    FLOAT_BITS,
+    MAX_BITS,
+    START_BITS,
+    Arithmetic,
+    Verdict,
+    arithmetic,
+    at_least,
+    at_most,
+    eigenvalue_floor,
+    frobenius,
+    lower,
+    norms,
+    to_floats,
+    upper,
+)
+from copyreg_jax.certify.check import Global, Interval, LevelSet, Local, Paper, Point
+from copyreg_jax.certify.data import (
+    MAX_DENSE_COLUMNS,
+    Instance,
+    VoidError,
+    make_instance,
+    read_instance,
+)
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
 from copyreg_jax.matrices import to_host
 from copyreg_jax.problem import CopyrightRegression, SoftmaxRegression
 
+_LARGE = 1 << 20
+"""Entries of A from which floats come before balls."""
 _ENOUGH_BITS = 60
 """Relative accuracy of the margin's ball at which its float64 bounds are as tight as they get."""
-
-
-class Interval(NamedTuple):
-    """Floats between which the exact real number is proved to lie."""
-
-    lower: float
-    upper: float
+_LOCAL_BITS = (FLOAT_BITS, START_BITS)
+_MAX_TRIALS = 6
+"""Radii that are tried for the local claim, at each precision."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Certificate:
     """Proved statements about one point x of one instance; made by `certify`.
 
-    Every number is rounded outward from ball arithmetic, so each statement holds for the exact
+    Every number is rounded outward from enclosures, so each statement holds for the exact
     real-number objective at the exact doubles x.
 
     Attributes
@@ -49,8 +73,8 @@ class Certificate:
     >>> import copyreg_jax as cr
     >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
     >>> cert = cr.certify(problem, cr.solve(problem).x)
-    >>> cert.verdict.name, cert.margin.lower > 0
-    ('CERTIFIED', True)
+    >>> cert.verdict.name, cert.margin.lower > 0, cert.local.margin.lower > 0
+    ('CERTIFIED', True, True)
     """
 
     document: dict[str, Any]
@@ -59,28 +83,35 @@ class Certificate:
     def _statements(self) -> checker.Statements:
         return checker.parse(self.document)
 
-    def _bound(self, name: str) -> Interval:
-        return Interval(*self._statements.bounds[name])
-
     @property
     def margin(self) -> Interval:
-        """Enclosure of ``ell_1/n1 - ell_2/n2`` at x."""
-        return self._bound("margin")
+        """Enclosure of ``ell_1/n1 - ell_2/n2`` at x; tau may be up to its lower end."""
+        return self._statements.bounds["margin"]
 
     @property
     def ell_1(self) -> Interval:
         """Enclosure of the protected loss at x."""
-        return self._bound("ell_1")
+        return self._statements.bounds["ell_1"]
 
     @property
     def ell_2(self) -> Interval:
         """Enclosure of the other rows' loss at x."""
-        return self._bound("ell_2")
+        return self._statements.bounds["ell_2"]
 
     @property
     def value(self) -> Interval:
         """Enclosure of L at x."""
-        return self._bound("value")
+        return self._statements.bounds["value"]
+
+    @property
+    def protected_mass(self) -> Interval:
+        """Enclosure of the sum of f over the protected rows at x."""
+        return self._statements.bounds["protected_mass"]
+
+    @property
+    def target_mass(self) -> Interval:
+        """Enclosure of the sum of b over the protected rows."""
+        return self._statements.bounds["target_mass"]
 
     @property
     def direction(self) -> str:
@@ -90,12 +121,12 @@ class Certificate:
     @property
     def tau(self) -> float | None:
         """The tau asked for, or None for "some tau > 0"."""
-        return self._statements.tau
+        return self._statements.point.tau
 
     @property
     def verdict(self) -> Verdict:
         """Whether x is tau-copyright-protected (Definition 1)."""
-        return self._statements.verdict
+        return self._statements.point.verdict
 
     @property
     def level_set_tau(self) -> float | None:
@@ -103,20 +134,41 @@ class Certificate:
 
         None where nothing is claimed, because L is infinite at x or too large for a float.
         """
-        level_set = self._statements.level_set
-        return None if level_set is None else level_set[1]
+        claim = self._statements.level_set
+        return None if claim is None else claim.tau
+
+    @property
+    def local(self) -> Local | None:
+        """A minimizer near x, and what holds there; None where none could be proved."""
+        return self._statements.local
+
+    @property
+    def is_global(self) -> bool:
+        """Whether L is proved to have one global minimizer, which is then the local one.
+
+        No other stationary point has an L as low as x; a local minimizer above is not excluded.
+        """
+        return self._statements.global_ is not None
 
     @property
     def paper_tau(self) -> Interval | None:
         """tau_c = sqrt(2 gamma)/n1 - eps_2/n2 of Theorem 16; None if eps_2 fits in no float."""
         paper = self._statements.paper
-        return None if paper is None else Interval(*paper[1])
+        return None if paper is None else paper.tau_c
 
     @property
     def paper_verdict(self) -> Verdict:
         """Whether the conclusion of Theorem 16, margin >= tau_c, holds at x."""
         paper = self._statements.paper
-        return Verdict.UNDECIDED if paper is None else paper[3]
+        return Verdict.UNDECIDED if paper is None else paper.verdict
+
+    def explain(self) -> str:
+        """All of it in words; the first line gives the verdict and the direction.
+
+        What was proved, for which data, under which hypotheses; what was not, and what that would
+        need.
+        """
+        return explanation.explain(self._statements)
 
     def save(self, path: str | Path) -> None:
         """Write the certificate as JSON, whole or not at all; `InputError` if it can't."""
@@ -133,51 +185,66 @@ class Certificate:
         """
         try:
             return cls(checker.read_certificate(path).document)
-        except checker.VoidError as error:
+        except VoidError as error:
             raise InputError(str(error)) from None
 
 
 def certify(
-    problem: SoftmaxRegression,
+    problem: SoftmaxRegression | str | Path,
     x: ArrayLike,
     tau: float | None = None,
     *,
     eps_2: float | None = None,
+    local: bool = True,
+    max_bits: int = MAX_BITS,
 ) -> Certificate:
-    """Prove the losses, the margin and the direction at x, and a margin on its level set.
+    """Prove the losses, the margin and the direction at x, around it, and on its level set.
 
-    Three claims are made, each with its own verdict or bound:
+    These claims are made, each with its own verdict or bound (docs/theory/certificates.md):
 
     - point: ``ell_1/n1 - ell_2/n2 >= tau`` at x (Definition 1; without tau: for some tau > 0);
     - level_set: the same inequality with a computed tau at *every* point whose L is at most L(x),
-      so at every global minimizer, convex or not (docs/theory/level-set.md);
-    - paper: whether the tau_c of Theorem 16 is reached at x.
+      so at every global minimizer, convex or not;
+    - local: L has exactly one minimizer within a radius of x; how far from x it is at most, and
+      its margin and direction;
+    - global: that minimizer is the global one, and no other stationary point has an L as low as
+      x, where L is strongly convex on a convex set around the level set of x;
+    - paper: whether the tau_c of Theorem 16 is reached at x, and at the local minimizer.
 
     Parameters
     ----------
-    problem : CopyrightRegression
-        Its arrays are taken as exact numbers.
+    problem : CopyrightRegression or path
+        Its arrays are taken as exact numbers. The path of an instance is read as the checker reads
+        it: a large matrix stays in its file.
     x : (d,) array
         Any point, usually ``solution.x``; taken as exact.
     tau : float, optional
-        Margin to be certified. The largest certifiable one is ``margin.lower`` of the result.
+        Margin to be certified. The largest that is proved is ``margin.lower`` of the result.
     eps_2 : float, optional
         The eps_2 of Theorem 16; the proved upper bound of ell_2 if not given.
+    local : bool, default True
+        Whether to try the claims local and global, which cost O(n d^2) where the others cost
+        O(n d). They are left out for more than 2048 columns.
+    max_bits : int, default 4096
+        The precision at which an undecided margin is given up, 128 to 4096.
 
     Returns
     -------
     Certificate
+        Without the claims that could not be proved.
 
     Raises
     ------
     InputError
-        Nothing is protected; x has the wrong shape or is not finite; tau or eps_2 is not finite.
+        Nothing is protected; x has the wrong shape or is not finite; tau or eps_2 is not finite;
+        the path is that of no instance.
 
     Notes
     -----
-    Ball arithmetic on the host from 128 bits, doubled while the verdict is open, up to 4096.
-    About 0.2 microseconds per entry of A at 128 bits. FLINT's precision is global to the process:
-    threads wait for each other here.
+    On the host. Beyond 10^6 entries of A in float64 intervals first, by all cores, 10^8 entries in
+    a second or two; else, and where that leaves the margin open, in balls from 128 bits, doubled up
+    to max_bits, at about 0.2 microseconds per entry at 128 bits. FLINT's precision is global to the
+    process: threads wait for each other here.
 
     Examples
     --------
@@ -186,23 +253,199 @@ def certify(
     >>> cr.certify(problem, [-1.0], tau=10.0).verdict.name
     'REFUTED'
     """
-    if not isinstance(problem, CopyrightRegression):
-        raise InputError("a SoftmaxRegression protects nothing; certify a CopyrightRegression")
-    instance = to_instance(problem)
-    exact = _exact_point(x, instance.d)
+    data = _instance(problem)
+    exact = _exact_point(x, data.d)
     tau = None if tau is None else _exact_float("tau", tau)
     eps_2 = None if eps_2 is None else _exact_float("eps_2", eps_2)
-    with checker.ARITHMETIC:
-        bits = checker.START_BITS
-        while True:
-            enclosure = checker.enclose(instance, exact, bits)
-            verdict = checker.protection(enclosure.margin, tau)
-            tight = enclosure.margin.rel_accuracy_bits() >= _ENOUGH_BITS
-            if (tight and verdict is not Verdict.UNDECIDED) or bits >= checker.MAX_BITS:
-                break
-            bits = min(2 * bits, checker.MAX_BITS)
-        document = _document(instance, exact, bits, enclosure, tau, eps_2)
+    if not (isinstance(max_bits, int) and START_BITS <= max_bits <= MAX_BITS):
+        raise InputError(f"max_bits is {max_bits!r:.40}; give {START_BITS} to {MAX_BITS}")
+    with ARITHMETIC:
+        try:
+            description = data.description()
+        except VoidError as error:
+            raise InputError(str(error)) from None
+        proved = _prove_point(data, exact, tau, max_bits)
+        near = everywhere = None
+        if local and data.d <= MAX_DENSE_COLUMNS:
+            near = _prove_local(data, exact)
+            everywhere = _prove_global(data, exact)
+        with ctx.workprec(max(proved.bits, START_BITS)):
+            level_set = _level_set(data, upper(proved.value))
+            paper = _paper(data, proved.losses, eps_2, near)
+        bounds = {**proved.losses._asdict(), "value": proved.value}
+        document = {
+            "format": checker.FORMAT,
+            "producer": f"copyreg-jax {copyreg_jax.__version__}",
+            "instance": description,
+            "x": [float(v).hex() for v in exact],
+            "bits": proved.bits,
+            "bounds": {name: _plain(_outward(bounds[name])) for name in checker.BOUNDS},
+            "direction": checker.direction(proved.losses),
+            "claims": {
+                "point": _plain(Point(tau, checker.protection(proved.losses.margin, tau))),
+                "level_set": _plain(level_set),
+                "local": _plain(near),
+                "global": _plain(everywhere),
+                "paper": _plain(paper),
+            },
+        }
     return Certificate(json.loads(checker.canonical(document)))
+
+
+class _Proved(NamedTuple):
+    """What is known at x, padded for machines that add in another order."""
+
+    bits: int
+    losses: proofs.Losses
+    value: arb
+
+
+def _prove_point(data: Instance, x: np.ndarray, tau: float | None, max_bits: int) -> _Proved:
+    """The losses at x, at the first precision that decides the margin claim."""
+    bits = FLOAT_BITS if data.size > _LARGE else START_BITS
+    while True:
+        ar = arithmetic(bits)
+        with ctx.workprec(ar.scalar_bits):
+            point = proofs.at_point(data, ar, x)
+            proved = _Proved(bits, _padded(point.losses, ar), _pad(point.value, ar))
+            margin = proved.losses.margin
+            enough = proved.value.is_finite() or bits > FLOAT_BITS
+            if bits > FLOAT_BITS:
+                enough = margin.rel_accuracy_bits() >= _ENOUGH_BITS
+            decided = checker.protection(margin, tau) is not Verdict.UNDECIDED
+        if (enough and decided) or bits >= max_bits:
+            return proved
+        bits = min(max(2 * bits, START_BITS), max_bits)
+
+
+def _pad(ball: arb, ar: Arithmetic) -> arb:
+    """Room for another order of summation, where floats were added; balls are the same anywhere."""
+    return ball + arb(0, 0.5 * ball.rad()) if ar.bits == FLOAT_BITS else ball
+
+
+def _padded(losses: proofs.Losses, ar: Arithmetic) -> proofs.Losses:
+    return proofs.Losses(*(_pad(ball, ar) for ball in losses))
+
+
+def _level_set(data: Instance, value: float) -> LevelSet | None:
+    tau = checker.level_set_tau(data, value) if math.isfinite(value) else -math.inf
+    return LevelSet(value, tau) if math.isfinite(tau) else None
+
+
+def _paper(
+    data: Instance, losses: proofs.Losses, eps_2: float | None, near: Local | None
+) -> Paper | None:
+    eps_2 = upper(losses.ell_2) if eps_2 is None else eps_2
+    if not math.isfinite(eps_2):
+        return None
+    tau_c = proofs.paper_tau(data.n, data.n1, data.gamma, eps_2)
+    return Paper(
+        eps_2=eps_2,
+        tau_c=_outward(tau_c),
+        hypothesis=at_most(losses.ell_2, eps_2),
+        verdict=at_least(losses.margin, tau_c),
+        minimizer=checker.at_minimizer(near, tau_c),
+    )
+
+
+def _prove_local(data: Instance, x: np.ndarray) -> Local | None:
+    """The claim local, at the first precision that yields it, with a radius that is not small."""
+    for bits in _LOCAL_BITS:
+        ar = arithmetic(bits)
+        with ctx.workprec(ar.scalar_bits):
+            point = proofs.at_point(data, ar, x)
+            center = proofs.mean_row(point)
+            gradient = upper(_pad(proofs.gradient_norm(point, center), ar))
+            found = _widest(point, center, gradient)
+            if found is None:
+                continue
+            radius, mu = found
+            distance = upper(arb(gradient) / mu)
+            there = _padded(proofs.in_ball(point, center, distance).losses, ar)
+            margin, mass = _outward(there.margin), _outward(there.protected_mass)
+            way = checker.direction(there)
+            return Local(bits, radius, mu, gradient, distance, margin, mass, way)
+    return None
+
+
+def _widest(point: proofs.View, center: np.ndarray, gradient: float) -> tuple[float, float] | None:
+    """A radius and a modulus with ``gradient < mu radius``: the widest of a few radii.
+
+    The logits of other points differ by up to the radius times the longest row; where that is
+    near one, the Hessian is another. From there a secant looks for half the modulus at x.
+    """
+    here = _modulus(*proofs.hessian_floor(proofs.in_ball(point, center, 0.0), center))
+    if not (here > 0 and math.isfinite(gradient)):
+        return None
+    data = point.data
+    longest = max(
+        float(found.max())
+        for found in data.map_blocks(lambda s: norms(data.A.rows(s.start, s.stop), center))
+    )
+    radius = 0.25 / longest
+    for _ in range(_MAX_TRIALS):
+        view = proofs.in_ball(point, center, radius)
+        mu = _modulus(*proofs.hessian_floor(view, center))
+        if mu >= 0.25 * here or (mu > 0 and radius <= 4 * gradient / here):
+            return (radius, mu) if gradient < mu * radius else None
+        drop = (here - mu) / here if mu > 0 else 8.0
+        radius = max(0.5 * radius / drop, 2 * gradient / here)
+    return None
+
+
+def _modulus(H: arb_mat, error: arb) -> float:
+    """A mu, near the largest, that the checker will find below the eigenvalues; 0 if none is."""
+    middle = to_floats(H)
+    if not np.isfinite(middle).all():
+        return 0.0
+    lost = upper(frobenius(ball - ball.mid() for ball in H.entries()) + error)
+    lost = 1.02 * lost + 2.0**-39 * float(np.abs(middle).max())
+    mu = 0.99 * (float(np.linalg.eigvalsh(middle)[0]) - lost)
+    if mu > 0 and lower(eigenvalue_floor(H, error, mu)) >= mu:
+        return mu
+    return 0.0
+
+
+def _prove_global(data: Instance, x: np.ndarray) -> Global | None:
+    """The claim global, in floats: what they leave open is lost by the theorem, not by rounding."""
+    ar = arithmetic(FLOAT_BITS)
+    with ctx.workprec(ar.scalar_bits):
+        level = upper(_pad(proofs.at_point(data, ar, x).value, ar))
+        if not math.isfinite(level):
+            return None
+        _, view = proofs.around_level_set(data, ar, level)
+        mu = _modulus(*proofs.laplacian_floor(view))
+    return Global(ar.bits, level, mu) if mu > 0 else None
+
+
+def _plain(content: Any) -> Any:
+    """A claim as JSON: floats in hexadecimal, verdicts by name."""
+    if isinstance(content, float):
+        return content.hex()
+    if isinstance(content, Verdict):
+        return content.name
+    if isinstance(content, Interval):
+        return [_plain(end) for end in content]
+    if isinstance(content, tuple):
+        return {name: _plain(value) for name, value in content._asdict().items()}  # type: ignore[attr-defined]
+    return content
+
+
+def _outward(ball: arb) -> Interval:
+    return Interval(lower(ball), upper(ball))
+
+
+def _instance(problem: Any) -> Instance:
+    if isinstance(problem, str | Path):
+        try:
+            return read_instance(problem)
+        except VoidError as error:
+            raise InputError(str(error)) from None
+    if not isinstance(problem, CopyrightRegression):
+        raise InputError(
+            "nothing is protected here; certify a CopyrightRegression, or the path of an instance"
+        )
+    return to_instance(problem)
 
 
 def _exact_float(name: str, number: Any) -> float:
@@ -242,64 +485,12 @@ def to_instance(problem: CopyrightRegression) -> Instance:
     A: Any = to_host(problem.A)
     if scipy.sparse.issparse(A):
         A = (A.data, A.indices, A.indptr, np.array(A.shape, np.int64))
-    return checker.make_instance(
+    return make_instance(
         A,
         np.asarray(problem.b),
         np.asarray(problem.protected),
         np.asarray(problem.w),
         np.asarray(problem.gamma),
         problem.reading,
+        problem.metric,
     )
-
-
-def _document(
-    instance: Instance,
-    x: np.ndarray,
-    bits: int,
-    enclosure: Enclosure,
-    tau: float | None,
-    eps_2: float | None,
-) -> dict[str, Any]:
-    bounds = {name: _outward(ball) for name, ball in enclosure._asdict().items()}
-    value, ell_2 = bounds["value"].upper, bounds["ell_2"].upper
-    level_set = paper = None
-    level_tau = -math.inf
-    if math.isfinite(value):
-        n, n1, gamma, reading = instance.n, instance.n1, instance.gamma, instance.reading
-        level_tau = checker.level_set_tau(n, n1, gamma, reading, value, bits)
-    if math.isfinite(level_tau):
-        level_set = {"value": value.hex(), "tau": level_tau.hex()}
-    eps_2 = ell_2 if eps_2 is None else eps_2
-    if math.isfinite(eps_2):
-        tau_c = checker.paper_tau(instance, eps_2, bits)
-        paper = {
-            "eps_2": eps_2.hex(),
-            "tau_c": _hex(_outward(tau_c)),
-            "hypothesis": checker.at_most(enclosure.ell_2, eps_2).name,
-            "verdict": checker.at_least(enclosure.margin, tau_c).name,
-        }
-    return {
-        "format": checker.FORMAT,
-        "producer": f"copyreg-jax {copyreg_jax.__version__}",
-        "instance": instance.description(),
-        "x": [float(v).hex() for v in x],
-        "bits": bits,
-        "bounds": {name: _hex(pair) for name, pair in bounds.items()},
-        "direction": checker.direction(enclosure),
-        "claims": {
-            "point": {
-                "tau": None if tau is None else tau.hex(),
-                "verdict": checker.protection(enclosure.margin, tau).name,
-            },
-            "level_set": level_set,
-            "paper": paper,
-        },
-    }
-
-
-def _outward(ball: Any) -> Interval:
-    return Interval(checker.lower(ball), checker.upper(ball))
-
-
-def _hex(interval: Interval) -> list[str]:
-    return [interval.lower.hex(), interval.upper.hex()]

@@ -25,6 +25,7 @@ from copyreg_jax.errors import InputError, NotCoerciveWarning
 
 if TYPE_CHECKING:
     from copyreg_jax.certify.certificate import Certificate
+    from copyreg_jax.certify.check import Local
     from copyreg_jax.problem import CopyrightRegression
     from copyreg_jax.solution import Solution
     from copyreg_jax.solvers import Progress, Solver
@@ -142,25 +143,37 @@ def solve(
 
 @app.command()
 def certify(
-    instance: Annotated[Path, typer.Argument(help="An .npz instance.")],
+    instance: Annotated[Path, typer.Argument(help="An .npz instance, or a folder of .npy files.")],
     point: Annotated[Path, typer.Argument(help="solution.npz of `copyreg solve`, or x as .npy.")],
     tau: Annotated[float | None, typer.Option(help="Margin to certify.")] = None,
     eps_2: Annotated[float | None, typer.Option(help="eps_2 of Theorem 16.")] = None,
+    local: Annotated[
+        bool, typer.Option(help="Try to prove a minimizer near the point too: O(n d^2).")
+    ] = True,
+    max_bits: Annotated[
+        int, typer.Option(help="Precision at which an open claim is given up, 128 to 4096.")
+    ] = 4096,
     out: Annotated[Path | None, typer.Option(help="Certificate file to write.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say in words what was proved, and what was not.")
+    ] = False,
 ) -> None:
-    """Certify any point of an instance.
+    """Certify any point of an instance; large matrices are read block by block.
 
     Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 bad input.
     """
-    _enable_x64()
     import copyreg_jax as cr
 
-    with _notes():
-        problem = cr.load_instance(instance)
-    certificate = cr.certify(problem, _read_point(point), tau, eps_2=eps_2)
+    with errors.status("certifying", spinner="line"):
+        certificate = cr.certify(
+            instance, _read_point(point), tau, eps_2=eps_2, local=local, max_bits=max_bits
+        )
     if out is not None:
         certificate.save(out)
-    _show_table(_certificate_rows(_certificate_summary(certificate)))
+    if explain:
+        output.print(certificate.explain(), markup=False, soft_wrap=True)
+    else:
+        _show_table(_certificate_rows(_certificate_summary(certificate)))
     output.print(certificate.verdict.name)
     raise typer.Exit(certificate.verdict.value)
 
@@ -426,6 +439,17 @@ def _certificate_summary(certificate: Certificate) -> dict[str, Any]:
         "level_set_tau": certificate.level_set_tau,
         "paper_tau": None if certificate.paper_tau is None else list(certificate.paper_tau),
         "paper_verdict": certificate.paper_verdict.name,
+        "local": None if certificate.local is None else _local_summary(certificate.local),
+        "is_global": certificate.is_global,
+    }
+
+
+def _local_summary(local: Local) -> dict[str, Any]:
+    return {
+        "radius": local.radius,
+        "distance": local.distance,
+        "margin": list(local.margin),
+        "direction": local.direction,
     }
 
 
@@ -503,25 +527,40 @@ def _show(problem: CopyrightRegression, summary: dict[str, Any], out: Path | Non
 
 
 def _certificate_rows(certificate: dict[str, Any]) -> list[tuple[str, str]]:
+    from copyreg_jax.certify.explanation import below
+
     low, high = certificate["margin"]
     tau = certificate["tau"]
     level = certificate["level_set_tau"]
     paper = certificate["paper_tau"]
-    claim = "some tau > 0" if tau is None else f"tau = {tau:.6g}"
+    claim = "some tau > 0" if tau is None else f"tau = {tau!r}"
     proved = {"CERTIFIED": "is reached", "REFUTED": "is not reached", "UNDECIDED": "is undecided"}
     return [
         ("margin ell_1/n1 - ell_2/n2", f"in [{low:.17g}, {high:.17g}]"),
         ("claim", f"margin >= {claim}: {certificate['verdict']}"),
         (
             "wherever L is at most this",
-            "nothing: L is infinite here" if level is None else f"margin >= {level:.6g}",
+            "nothing: L is infinite here" if level is None else f"margin >= {below(level)}",
         ),
         (
             "the paper's tau_c",
             "none" if paper is None else f"{paper[0]:.6g} {proved[certificate['paper_verdict']]}",
         ),
+        ("minimizer, proved", _local_row(certificate)),
         ("direction, proved", certificate["direction"]),
     ]
+
+
+def _local_row(certificate: dict[str, Any]) -> str:
+    from copyreg_jax.certify.explanation import above, below
+
+    local = certificate["local"]
+    if local is None:
+        return "none near x"
+    radius, distance = below(local["radius"], 3), above(local["distance"], 3)
+    alone = "the global one" if certificate["is_global"] else f"alone within {radius}"
+    margin = below(local["margin"][0])
+    return f"within {distance} of x, {alone}; margin >= {margin}, {local['direction']}"
 
 
 def _show_table(rows: list[tuple[str, str]]) -> None:

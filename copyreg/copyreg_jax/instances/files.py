@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import scipy.sparse
 from jax.typing import ArrayLike
 
-from copyreg_jax.certify import check as checker
+from copyreg_jax.certify.data import VoidError, make_csr, make_instance, read_arrays
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
 from copyreg_jax.matrices import to_host
@@ -67,17 +66,16 @@ def save_instance(
     }
     if x is not None:
         arrays["x"] = np.asarray(problem.point(x))
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        **arrays,
-        b=np.asarray(problem.b),
-        protected=np.asarray(problem.protected),
-        w=np.asarray(problem.w),
-        gamma=np.asarray(problem.gamma),
-        reading=np.array(problem.reading),
-    )
-    write_whole(path, buffer.getvalue())
+    arrays |= {
+        "b": np.asarray(problem.b),
+        "protected": np.asarray(problem.protected),
+        "w": np.asarray(problem.w),
+        "gamma": np.asarray(problem.gamma),
+        "reading": np.array(problem.reading),
+        "metric": np.array(problem.metric),
+    }
+    # Not compressed, so that a large matrix can be read block by block.
+    write_whole(path, lambda file: np.savez(file, **arrays))
 
 
 def load_instance(path: str | Path) -> CopyrightRegression:
@@ -134,8 +132,8 @@ def example_instance() -> CopyrightRegression:
 
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        return checker.read_arrays(path)
-    except checker.VoidError as error:
+        return read_arrays(path, streamed=False)
+    except VoidError as error:
         raise InputError(str(error)) from None
 
 
@@ -144,15 +142,13 @@ def _problem(arrays: dict[str, Any], path: str) -> CopyrightRegression:
     A = arrays["A"]
     try:
         if isinstance(A, tuple):
-            (data, indices, indptr), shape = checker.csr_parts(*A)
-            A = scipy.sparse.csr_array((data, indices, indptr), shape=shape)
+            host = make_csr(*A)
+            A = scipy.sparse.csr_array((A[0], host.indices, host.indptr), shape=host.shape)
         if arrays["protected"].dtype != bool:
             raise InputError(f"protected has dtype {arrays['protected'].dtype}; store a bool mask")
-        problem = CopyrightRegression(
-            A, arrays["b"], arrays["protected"], arrays["gamma"], arrays["w"], arrays["reading"]
-        )
-        checker.make_instance(**arrays)
-    except (InputError, checker.VoidError) as error:
+        problem = CopyrightRegression(A=A, **{k: v for k, v in arrays.items() if k != "A"})
+        make_instance(**arrays)
+    except (InputError, VoidError) as error:
         kind = type(error) if isinstance(error, InputError) else InputError
         raise kind(f"{path}: {error}") from None
     return problem

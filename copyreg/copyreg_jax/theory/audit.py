@@ -25,8 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 from flint import arb, ctx
 
-from copyreg_jax.certify import check
+from copyreg_jax.certify import proofs
+from copyreg_jax.certify.arithmetic import ARITHMETIC, START_BITS, Balls, upper
 from copyreg_jax.certify.certificate import to_instance
+from copyreg_jax.certify.data import Instance
 from copyreg_jax.errors import InputError, PrecisionError
 from copyreg_jax.instances import load_instance, save_instance
 from copyreg_jax.objective import READINGS
@@ -409,16 +411,17 @@ def refute_theorem_16(problem: CopyrightRegression, x: Any, *, max_intervals: in
     >>> jax.config.update("jax_enable_x64", False)
     """
     instance = to_instance(problem)
-    if instance.d != 1 or not isinstance(instance.A, np.ndarray):
-        raise InputError(f"A has {instance.d} columns; the proof is for one, dense")
-    with check.ARITHMETIC, ctx.workprec(check.START_BITS):
-        pairs = zip(instance.w.tolist(), instance.A[:, 0].tolist(), strict=True)
+    if instance.d != 1:
+        raise InputError(f"A has {instance.d} columns; the proof is for one")
+    column = instance.A.rows(0, instance.n)[:, 0]
+    with ARITHMETIC, ctx.workprec(START_BITS):
+        pairs = zip(instance.w.tolist(), column.tolist(), strict=True)
         squares = [arb(w) * arb(a) * arb(w) * arb(a) for w, a in pairs]
         total = sum(squares, arb(0))
         if not total > 0:
             raise InputError("w * A is zero: the level sets of L are not bounded")
-        level = check.upper(check.enclose(instance, np.asarray(x, np.float64), 128).value)
-        furthest = check.upper((2 * arb(level) / total).sqrt())
+        level = upper(_at(instance, np.asarray(x, np.float64)).value)
+        furthest = upper((2 * arb(level) / total).sqrt())
         parts = [(-furthest, furthest)]
         for _ in range(max_intervals):
             if not parts:
@@ -430,17 +433,21 @@ def refute_theorem_16(problem: CopyrightRegression, x: Any, *, max_intervals: in
     return False
 
 
-def _is_settled(instance: check.Instance, interval: arb, level: float) -> bool:
+def _at(instance: Instance, x: np.ndarray) -> proofs.View:
+    return proofs.at_point(instance, Balls(START_BITS), x)
+
+
+def _is_settled(instance: Instance, interval: arb, level: float) -> bool:
     """Whether no x in the interval has ``L <= level`` and the margin of Theorem 16."""
-    x = np.array([interval], dtype=object)
-    found = check.enclose(instance, x, check.START_BITS)
-    if found.value > level:
+    point = _at(instance, np.array([interval], dtype=object))
+    found = point.losses
+    if point.value > level:
         return True
     # Near the barrier L has no finite ball, but gamma / ell_1 has a lower bound.
-    largest = check.upper(found.ell_1)
+    largest = upper(found.ell_1)
     if math.isfinite(largest) and largest > 0 and arb(instance.gamma) / arb(largest) > level:
         return True
-    tau_c = check.paper_tau(instance, EPS_2, check.START_BITS)
+    tau_c = proofs.paper_tau(instance.n, instance.n1, instance.gamma, EPS_2)
     # The float 0.1 is above the number 0.1: that makes tau_c smaller, so the claim weaker.
     return bool(found.ell_2 < EPS_2 and found.margin < tau_c)
 

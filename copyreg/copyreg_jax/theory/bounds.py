@@ -19,7 +19,8 @@ from flint import arb, ctx
 from jax.typing import ArrayLike
 
 from copyreg_jax import objective
-from copyreg_jax.certify import check
+from copyreg_jax.certify import proofs
+from copyreg_jax.certify.arithmetic import ARITHMETIC, lower
 from copyreg_jax.curvature import MAX_SECOND_DERIVATIVE
 from copyreg_jax.errors import InputError, PrecisionError
 from copyreg_jax.matrices import (
@@ -683,11 +684,11 @@ def level_set_tau(problem: CopyrightRegression, value: float) -> float:
     >>> round(level_set_tau(problem, 0.1457), 4)
     0.0553
     """
-    check_squared(problem, "the margin that replaces Theorem 16")
     value, gamma = float(value), float(problem.gamma)
     loss_floor(problem, value)
-    with check.ARITHMETIC:
-        return check.level_set_tau(problem.n, problem.n1, gamma, problem.reading, value, 128)
+    sizes = problem.n, problem.n1, gamma
+    with ARITHMETIC, ctx.workprec(128):
+        return proofs.level_set_tau(*sizes, problem.reading, problem.metric, value)
 
 
 def cross_entropy_level_set_tau(gamma: float, share: float, value: float) -> float:
@@ -729,7 +730,7 @@ def cross_entropy_level_set_tau(gamma: float, share: float, value: float) -> flo
     _positive(gamma, "gamma")
     _share(share)
     _positive(value, "value")
-    with check.ARITHMETIC, ctx.workprec(128):
+    with ARITHMETIC, ctx.workprec(128):
         exact_gamma, p, L = arb(gamma), arb(share), arb(value)
         root = L * L - 4 * p * exact_gamma
         if not root >= 0:
@@ -742,7 +743,7 @@ def cross_entropy_level_set_tau(gamma: float, share: float, value: float) -> flo
         t = exact_gamma.sqrt()
         if t < low:  # noqa: PLR1730  (balls are compared in the open)
             t = low
-        return check.lower((t + exact_gamma / t - L) / (1 - p))
+        return lower((t + exact_gamma / t - L) / (1 - p))
 
 
 @_QUIET
