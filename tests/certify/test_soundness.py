@@ -24,7 +24,7 @@ from copyreg_jax.certify.arithmetic import (
 from copyreg_jax.certify.check import direction, level_set_tau, protection
 from tests.certify.definition import Case, derivatives, exact, in_ellipsoid
 from tests.certify.extremes import extreme_case, plain_case
-from tests.registry import cases
+from tests.registry import METRICS, READINGS, cases
 
 SEED = 20_260_101
 PRECISIONS = 53, 128, 256
@@ -149,6 +149,49 @@ def test_level_sets():
                     tight += other.margin < tau + 0.1 * abs(tau)
     assert pairs > 3 * number(3000)
     assert tight > 0.01 * pairs
+
+
+def wide_case(index: int) -> tuple[Case, np.ndarray]:
+    """Few long rows, whose products are of any scale: lost to underflow, cancelling, or huge."""
+    rng = np.random.default_rng((SEED, 6, index))
+    n, d = int(rng.integers(2, 6)), int(rng.choice([15, 16, 17, 33, 100, 400, 1000]))
+    scale = 2.0 ** rng.choice([-540, -538, -537, -300, -20, 0, 0, 0, 3, 300])
+    A = rng.choice([rng.normal(size=(n, d)), np.ones((n, d)), rng.integers(-2, 3, (n, d))])
+    A = A * scale * rng.choice([np.ones(d), 2.0 ** rng.integers(-8, 9, d)])
+    if rng.random() < 0.3:
+        A[:, d // 2 : 2 * (d // 2)] = -A[:, : d // 2] * (1 + 2.0**-50)  # nearly all cancels
+    x = rng.choice([rng.normal(size=d), np.full(d, 0.98), np.ones(d)])
+    x = x * 2.0 ** rng.choice([-537.0, -300.0, 0.0, -np.round(np.log2(scale)) - 3])
+    w = np.full(n, 10.0 ** rng.choice([0, -3, 150, 308]))
+    protected = np.arange(n) < rng.integers(1, n)
+    if index % 4 == 0:
+        # Each product rounds to zero; f = b, so that a huge w shows what is lost of their sum.
+        A, x = np.full((n, d), 2.0**-538), np.full(d, 0.98 * 2.0**-537)
+        w = np.full(n, 1e308)
+        return Case(A, np.full(n, 1 / n), protected, w, 0.0, "joint", "squared"), x
+    reading, metric = str(rng.choice(READINGS)), str(rng.choice(METRICS))
+    gamma = 10.0 ** rng.uniform(-4, 0)
+    case = Case(A, rng.dirichlet(np.ones(n)), protected, w, gamma, reading, metric)
+    return case, x
+
+
+def test_long_rows():
+    """What tiny instances can't show: errors that grow with the columns."""
+    finite = 0
+    for index in range(number(500)):
+        case, x = wide_case(index)
+        with ctx.workprec(2 * TRUTH_BITS):
+            truth = exact(case, x.tolist())
+        for bits, point in views(case, x, index):
+            with ctx.workprec(max(bits, 128)):
+                bounds = {**point.losses._asdict(), "value": point.value}
+            for name, ball in bounds.items():
+                low, high = lower(ball), upper(ball)
+                finite += bits == 53 and math.isfinite(low)
+                with ctx.workprec(2 * TRUTH_BITS):
+                    assert not low > getattr(truth, name), (index, bits, name)
+                    assert not high < getattr(truth, name), (index, bits, name)
+    assert finite > 2 * number(500)
 
 
 def test_gradients():
