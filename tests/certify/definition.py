@@ -1,7 +1,7 @@
 """The definitions once more, in Arb: over balls, or over power series of balls.
 
 A power series in t gives derivatives along a line with no formula for any of them. Nothing here is
-shared with the package but FLINT, and the range that these tests judge is decided at 4000 bits.
+shared with the package but FLINT; the precision is the context's, that of the test.
 """
 
 from __future__ import annotations

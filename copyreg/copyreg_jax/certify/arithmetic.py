@@ -14,7 +14,7 @@ import itertools
 import math
 import operator
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -71,7 +71,7 @@ def at_most(ball: arb, threshold: arb | float) -> Verdict:
 def lower(ball: arb) -> float:
     """A float, about the largest, proved to be <= every point of the ball; or -inf."""
     if ball.is_finite():
-        bound = _nearest(ball.lower)
+        bound = float(ball.lower())  # rounded to nearest: a candidate, not yet a bound
         for _ in range(3):
             if arb(bound) <= ball:
                 return bound
@@ -82,17 +82,12 @@ def lower(ball: arb) -> float:
 def upper(ball: arb) -> float:
     """A float, about the smallest, proved to be >= every point of the ball; or inf."""
     if ball.is_finite():
-        bound = _nearest(ball.upper)
+        bound = float(ball.upper())
         for _ in range(3):
             if arb(bound) >= ball:
                 return bound
             bound = math.nextafter(bound, math.inf)
     return math.inf
-
-
-def _nearest(end: Callable[[], arb]) -> float:
-    """An end of a ball as a float, rounded to nearest: a candidate, that is proved afterwards."""
-    return float(end())
 
 
 def sum_balls(balls: Iterable[arb]) -> arb:

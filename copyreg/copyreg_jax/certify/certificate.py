@@ -309,8 +309,9 @@ def _prove_point(data: Instance, x: np.ndarray, tau: float | None, max_bits: int
             point = proofs.at_point(data, ar, x)
             proved = _Proved(bits, _padded(point.losses, ar), _pad(point.value, ar))
             margin = proved.losses.margin
-            enough = proved.value.is_finite() or bits > FLOAT_BITS
-            if bits > FLOAT_BITS:
+            if bits == FLOAT_BITS:
+                enough = proved.value.is_finite()
+            else:
                 enough = margin.rel_accuracy_bits() >= _ENOUGH_BITS
             decided = checker.protection(margin, tau) is not Verdict.UNDECIDED
         if (enough and decided) or bits >= max_bits:

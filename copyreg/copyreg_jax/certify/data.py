@@ -236,8 +236,8 @@ def make_instance(
     Raises
     ------
     VoidError
-        Names the first thing that does not fit. Whether A is finite is found out when it is
-        hashed, if it is large.
+        Names the first thing that does not fit. Whether a dense A is finite is found out when it
+        is hashed, by `Instance.description`.
     """
     if isinstance(A, tuple) and not isinstance(A, InFile):
         A = make_csr(*A)
