@@ -124,6 +124,7 @@ PROBLEMS = {
 }
 
 SOLVERS: dict[str, Any] = {
+    "newton-cg": cr.NewtonCG(),
     "newton": cr.TrustRegionNewton(),
     "gradient-descent": cr.GradientDescent(),
     "lbfgs": cr.Optax(optax.lbfgs()),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from copyreg_jax.solution import Solution as Solution
     from copyreg_jax.solution import Status as Status
     from copyreg_jax.solvers import GradientDescent as GradientDescent
+    from copyreg_jax.solvers import NewtonCG as NewtonCG
     from copyreg_jax.solvers import Optax as Optax
     from copyreg_jax.solvers import Progress as Progress
     from copyreg_jax.solvers import TrustRegionNewton as TrustRegionNewton
@@ -43,7 +44,7 @@ _ROOMS = {
     "instances": ("example_instance", "load_instance", "save_instance"),
     "problem": ("CopyrightRegression", "SoftmaxRegression"),
     "solution": ("History", "Solution", "Status"),
-    "solvers": ("GradientDescent", "Optax", "Progress", "TrustRegionNewton", "solve"),
+    "solvers": ("GradientDescent", "NewtonCG", "Optax", "Progress", "TrustRegionNewton", "solve"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

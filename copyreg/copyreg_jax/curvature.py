@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from copyreg_jax import objective
-from copyreg_jax.matrices import Matrix, congruence
+from copyreg_jax.matrices import Matrix, congruence, weighted_product
 from copyreg_jax.objective import FACTOR, Mask, Metric, Reading, Scalar, Vector
 
 MAX_SECOND_DERIVATIVE = 2 / 27**0.5
@@ -172,6 +172,53 @@ def hessian(A: Matrix, at: Curvature) -> Float[Array, "d d"]:
     """
     H = congruence(A, lambda z: hvp(at, z))
     return 0.5 * (H + H.T)
+
+
+class Operator(NamedTuple):
+    """``hess_x L`` at one point, ready for many products: one read of A each, from row blocks.
+
+    Attributes
+    ----------
+    weights : (k + 1, n) array
+        ``s_j`` of each centered term, and ``w^2``.
+    centers : (k + 1, d) array
+        Mean rows ``f_j @ A``; zero for ``w^2``.
+    slope : (d,) array
+        ``sqrt(kappa) g @ A``.
+    """
+
+    weights: Float[Array, "m n"]
+    centers: Float[Array, "m d"]
+    slope: Float[Array, " d"]
+
+
+def linearize(A: Matrix, at: Curvature, gradient: Vector) -> tuple[Float[Array, " d"], Operator]:
+    """``gradient @ A`` and the Hessian operator, by one product of a few rows with A."""
+    n = at.s.shape[1]
+    root = jnp.sqrt(at.kappa) * at.g  # kappa alone may be beyond float32
+    products = jnp.concatenate([gradient[None], root[None], at.f]) @ A
+    weights = jnp.concatenate([at.s, jnp.broadcast_to(at.w2, (1, n))])
+    centers = jnp.concatenate([products[2:], jnp.zeros_like(products[:1])])
+    return products[0], Operator(weights, centers, products[1])
+
+
+def apply(A: Matrix, operator: Operator, v: Float[Array, " d"]) -> Float[Array, " d"]:
+    """``hess_x L @ v``: one product with A and one with its transpose, O(n) beside them.
+
+    The mean rows are subtracted before the squares are taken, as in `hessian`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, copyreg_jax as cr
+    >>> problem = cr.SoftmaxRegression([[1.0, 2.0], [0.5, 0.0]], [0.7, 0.3])
+    >>> at = curvature(problem.logits([0.1, 0.2]), *problem.terms)
+    >>> _, operator = linearize(problem.A, at, problem.b)
+    >>> v = jnp.array([1.0, -1.0])
+    >>> bool(jnp.allclose(apply(problem.A, operator, v), problem.hessian([0.1, 0.2]) @ v))
+    True
+    """
+    out, sums = weighted_product(A, v, operator.weights, operator.centers @ v)
+    return out - sums @ operator.centers + operator.slope * jnp.dot(operator.slope, v)
 
 
 def upper_bound(

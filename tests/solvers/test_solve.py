@@ -232,20 +232,23 @@ class Liar:
     default_max_steps: ClassVar[int] = 5
     steps_per_call: ClassVar[int] = 1
 
-    def init(self, problem, state):
+    def prepare(self, problem):
+        return None
+
+    def init(self, problem, tools, state):
         return state
 
-    def step(self, problem, state):
+    def step(self, problem, tools, state):
         return state
 
-    def done(self, state, tolerance):
+    def done(self, state):
         return jnp.asarray(True)
 
 
 def test_success_is_judged_on_the_host():
     solution = cr.solve(problem_of("joint"), Liar())
     assert solution.status is cr.Status.STALLED
-    assert not small_gradient(driver._start(problem_of("joint"), None, 1e-10, Liar())[0], 1e-10)
+    assert not small_gradient(driver._start_jit(problem_of("joint"), None, None, 1e-10, Liar()))
 
 
 # Arguments.
@@ -447,13 +450,13 @@ def test_counts_are_true(solver, start):
 def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     first, second = (random_problem(seed, 17, 3) for seed in (0, 1))
     cr.solve(first, SOLVERS[solver], max_steps=3)
-    before = driver._start._cache_size(), driver._advance._cache_size()
+    before = driver._start_jit._cache_size(), driver._advance_jit._cache_size()
     with jax.log_compiles(), NoCompilation():
         cr.solve(second, SOLVERS[solver], max_steps=4, rtol=1e-9)
     # Equal solvers share the program, whichever object they are.
     if solver == "newton":
         cr.solve(second, cr.TrustRegionNewton())
-    assert (driver._start._cache_size(), driver._advance._cache_size()) == before
+    assert (driver._start_jit._cache_size(), driver._advance_jit._cache_size()) == before
 
 
 class NoCompilation:
@@ -476,8 +479,10 @@ class NoCompilation:
 
 def test_data_are_arguments_not_constants():
     problem = random_problem(0, 500, 3)
-    state, tolerance = driver._start(problem, None, 1e-10, cr.TrustRegionNewton())
-    text = driver._advance.lower(problem, state, tolerance, 9, cr.TrustRegionNewton()).as_text()
+    solver = cr.NewtonCG()
+    tools = solver.prepare(problem)
+    state = driver._start_jit(problem, tools, None, 1e-10, solver)
+    text = driver._advance_jit.lower(problem, tools, state, 9, solver).as_text()
     assert 'dense<"0x' not in text  # large literals are printed as hex blobs
     assert len(text) < 200_000
 
@@ -490,8 +495,9 @@ def test_float32_without_64_bit_mode(solver):
         "rng = np.random.default_rng(0)\n"
         "A = rng.normal(size=(30, 4)).astype(np.float32)\n"
         "b = rng.dirichlet(np.ones(30)).astype(np.float32)\n"
-        "solvers = {'newton': None, 'gradient-descent': cr.GradientDescent(),\n"
-        "    'lbfgs': cr.Optax(optax.lbfgs()), 'adam': cr.Optax(optax.adam(0.02))}\n"
+        "solvers = {'newton-cg': cr.NewtonCG(), 'newton': cr.TrustRegionNewton(),\n"
+        "    'gradient-descent': cr.GradientDescent(), 'lbfgs': cr.Optax(optax.lbfgs()),\n"
+        "    'adam': cr.Optax(optax.adam(0.02))}\n"
         f"s = cr.solve(cr.CopyrightRegression(A, b, 10), solvers[{solver!r}], x0=np.full(4, 0.1))\n"
         "print(s.status.name, s.x.dtype, type(s.value).__name__)"
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copyreg_jax.solvers.trust_region import _subproblem
+from copyreg_jax.solvers.trust_region import subproblem
 
 
 def model(lam, q, s):
@@ -30,7 +30,7 @@ def test_no_point_of_the_region_is_better(seed, kind):
         lam = np.sort(np.abs(lam))
         lam[:2], q[:2] = 0.0, 0.0
     radius = 10.0 ** rng.uniform(-2, 2)
-    s, decrease = (np.asarray(v) for v in _subproblem(jnp.asarray(lam), jnp.asarray(q), radius))
+    s, decrease = (np.asarray(v) for v in subproblem(jnp.asarray(lam), jnp.asarray(q), radius))
     assert np.linalg.norm(s) <= radius * (1 + 1e-6)
     np.testing.assert_allclose(decrease, -model(lam, q, s), rtol=1e-9, atol=1e-12)
     # Global optimality (More and Sorensen): (diag(lam) + shift) s = -q with lam + shift >= 0 and
@@ -46,13 +46,13 @@ def test_no_point_of_the_region_is_better(seed, kind):
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_goes_downhill_along_negative_curvature(sign):
-    s, decrease = _subproblem(jnp.array([-1.0, 2.0]), jnp.array([sign * 1e-300, 0.0]), 3.0)
+    s, decrease = subproblem(jnp.array([-1.0, 2.0]), jnp.array([sign * 1e-300, 0.0]), 3.0)
     assert abs(s[0]) == 3.0
     assert np.sign(s[0]) == -sign
     assert decrease == 4.5
 
 
 def test_zero_model():
-    s, decrease = _subproblem(jnp.zeros(3), jnp.zeros(3), 1.0)
+    s, decrease = subproblem(jnp.zeros(3), jnp.zeros(3), 1.0)
     assert s.tolist() == [0.0, 0.0, 0.0]
     assert decrease == 0

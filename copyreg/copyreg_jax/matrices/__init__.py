@@ -12,9 +12,12 @@ from copyreg_jax.matrices.products import (
     congruence,
     extreme_singular_values,
     farthest_row,
+    gram,
+    on_host,
     smallest_gram_eigenvalue,
     to_host,
     weighted_gram_norm,
+    weighted_product,
 )
 
 __all__ = [
@@ -24,7 +27,10 @@ __all__ = [
     "congruence",
     "extreme_singular_values",
     "farthest_row",
+    "gram",
+    "on_host",
     "smallest_gram_eigenvalue",
     "to_host",
     "weighted_gram_norm",
+    "weighted_product",
 ]

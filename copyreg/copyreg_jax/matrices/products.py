@@ -18,6 +18,7 @@ HostMatrix: TypeAlias = np.ndarray | scipy.sparse.csr_array
 _EPS = 2.0**-52
 _CHUNK = 1 << 22
 """Entries of a sparse matrix that are made dense at once on the host."""
+_GRAM_ROWS = 2048
 _BLOCK = 64
 """Columns of a sparse matrix that are made dense at once: n x 64 numbers."""
 
@@ -38,6 +39,46 @@ def congruence(A: Matrix, apply: Callable[[Array], Array]) -> Float[Array, "d d"
         return columnwise(A @ block.T).T @ A  # rows of A^T S^T A
 
     return jax.lax.map(rows, identity.reshape(num_blocks, _BLOCK, d)).reshape(-1, d)[:d].T
+
+
+def on_host(A: Any) -> bool:
+    """Whether products with A are made by the host, block by block, and can't be traced."""
+    return getattr(A, "on_host", False)
+
+
+def weighted_product(
+    A: Matrix, v: Float[Array, " d"], weights: Float[Array, "m n"], shifts: Float[Array, " m"]
+) -> tuple[Float[Array, " d"], Float[Array, " m"]]:
+    """``r @ A`` for ``r = sum_j weights_j * (A v - shifts_j)``, and the sum of each term of r."""
+    terms = weights * ((A @ v)[None] - shifts[:, None])
+    return jnp.sum(terms, axis=0) @ A, jnp.sum(terms, axis=1)
+
+
+def gram(
+    A: Matrix, root: Float[Array, " n"], basis: Float[Array, "d d"] | None, dtype: Any
+) -> Float[Array, "d d"]:
+    """``B^T B`` for ``B = diag(root) A basis`` in the arithmetic of ``dtype``; O(n d^2).
+
+    Row block by row block, so that the copy in ``dtype`` stays in the cache.
+    """
+
+    def block(rows: Array, root: Array) -> Array:
+        rows = rows if basis is None else rows @ basis
+        scaled = (rows * root[:, None]).astype(dtype)
+        return scaled.T @ scaled
+
+    n, d = A.shape
+    whole, rest = divmod(n, _GRAM_ROWS)
+    if isinstance(A, BCOO) or whole == 0:
+        return block(A.todense() if isinstance(A, BCOO) else A, root)
+
+    def add(i: Array, total: Array) -> Array:
+        start = i * _GRAM_ROWS
+        cut = jax.lax.dynamic_slice_in_dim
+        return total + block(cut(A, start, _GRAM_ROWS), cut(root, start, _GRAM_ROWS))
+
+    total = jax.lax.fori_loop(0, whole, add, jnp.zeros((d, d), dtype))
+    return total if rest == 0 else total + block(A[n - rest :], root[n - rest :])
 
 
 def column_maxima(A: Matrix) -> Float[Array, " d"]:

@@ -2,7 +2,16 @@
 
 from copyreg_jax.solvers.driver import Progress, Solver, solve
 from copyreg_jax.solvers.gradient_descent import GradientDescent
+from copyreg_jax.solvers.newton_cg import NewtonCG
 from copyreg_jax.solvers.optax_bridge import Optax
 from copyreg_jax.solvers.trust_region import TrustRegionNewton
 
-__all__ = ["GradientDescent", "Optax", "Progress", "Solver", "TrustRegionNewton", "solve"]
+__all__ = [
+    "GradientDescent",
+    "NewtonCG",
+    "Optax",
+    "Progress",
+    "Solver",
+    "TrustRegionNewton",
+    "solve",
+]

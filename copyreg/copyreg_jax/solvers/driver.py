@@ -14,7 +14,6 @@ from jaxtyping import Array
 
 from copyreg_jax import objective
 from copyreg_jax.errors import InputError, PrecisionError
-from copyreg_jax.objective import Scalar
 from copyreg_jax.problem import ENABLE_X64, Point, SoftmaxRegression, check_start, is_concrete
 from copyreg_jax.solution import History, Solution, Status
 from copyreg_jax.solvers.recheck import evaluate
@@ -25,7 +24,6 @@ __all__ = ["Progress", "Solver", "solve"]
 
 DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 _SMALLEST_RTOL_IN_EPS = 16
-# Solvers aim at half the tolerance, so that the host's own evaluation does not miss it by rounding.
 _AIM = 0.5
 _START_SHIFTS = (0, -1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
 
@@ -130,11 +128,12 @@ def solve(
             raise InputError("callback can't be called under jit or vmap; leave it out there")
         return _solve_traced(problem, start, rtol, max_steps, solver)
 
-    state, tolerance = _start(problem, start, rtol, solver)
+    tools = solver.prepare(problem)
+    state = _start_jit(problem, tools, start, rtol, solver)
     values = [np.asarray(state.value)[None]]
     norms = [np.asarray(jnp.linalg.norm(state.gradient))[None]]
     while int(state.status) == Status.RUNNING:
-        state, (ran, value, norm) = _advance(problem, state, tolerance, max_steps, solver)
+        state, (ran, value, norm) = _advance_jit(problem, tools, state, max_steps, solver)
         ran = np.asarray(ran)
         values.append(np.asarray(value)[ran])
         norms.append(np.asarray(norm)[ran])
@@ -143,9 +142,7 @@ def solve(
         if stop and int(state.status) == Status.RUNNING:
             state = state._replace(status=jnp.asarray(Status.INTERRUPTED, jnp.int32))
     jax.block_until_ready(state)
-    return _solution_on_host(
-        problem, state, float(tolerance), History(np.concatenate(values), np.concatenate(norms))
-    )
+    return _solution_on_host(problem, state, History(np.concatenate(values), np.concatenate(norms)))
 
 
 def _tolerance(dtype: np.dtype, rtol: float | None) -> float:
@@ -181,30 +178,32 @@ def _default_start(problem: SoftmaxRegression) -> Point:
     return lengths[best] * direction
 
 
-@functools.partial(jax.jit, static_argnames="solver")
 def _start(
-    problem: SoftmaxRegression, x0: Point | None, rtol: float, solver: Solver
-) -> tuple[State, Scalar]:
-    """The state at the start and the absolute tolerance."""
+    problem: SoftmaxRegression, tools: Any, x0: Point | None, rtol: float, solver: Solver
+) -> State:
+    """The state at the start."""
     x = _default_start(problem) if x0 is None else x0
     value, gradient = problem.value_and_gradient(x)
     zero = jnp.zeros((), jnp.int32)
     counts = Counts(zero, zero, zero, zero).add(
         values=1 if x0 is not None else 1 + len(_START_SHIFTS), gradients=1
     )
-    state = solver.init(problem, State(x, value, gradient, zero, zero, counts, None))
-    tolerance = rtol * (1 + jnp.linalg.norm(gradient))
+    # Solvers aim below the tolerance, lest the host's own evaluation miss it by rounding.
+    tolerance = _AIM * rtol * (1 + jnp.linalg.norm(gradient))
+    state = solver.init(
+        problem, tools, State(x, value, gradient, zero, tolerance, zero, counts, None)
+    )
     finite = jnp.isfinite(state.value) & jnp.isfinite(tolerance)
-    status = jnp.where(solver.done(state, _AIM * tolerance), Status.CONVERGED, Status.RUNNING)
+    status = jnp.where(solver.done(state), Status.CONVERGED, Status.RUNNING)
     status = jnp.where(finite, status, Status.NONFINITE)
-    return state._replace(status=status.astype(jnp.int32)), tolerance
+    return state._replace(status=status.astype(jnp.int32))
 
 
 def _step(
-    problem: SoftmaxRegression, state: State, tolerance: Scalar, max_steps: int, solver: Solver
+    problem: SoftmaxRegression, tools: Any, state: State, max_steps: int, solver: Solver
 ) -> State:
     """One step of the solver, and the verdict on it."""
-    new = solver.step(problem, state)
+    new = solver.step(problem, tools, state)
     finite = (
         jnp.isfinite(new.value)
         & jnp.all(jnp.isfinite(new.x))
@@ -215,7 +214,7 @@ def _step(
         ~finite,
         Status.NONFINITE,
         jnp.where(
-            solver.done(new, _AIM * tolerance),
+            solver.done(new),
             Status.CONVERGED,
             jnp.where(
                 (new.status == Status.RUNNING) & (num_steps >= max_steps),
@@ -228,20 +227,23 @@ def _step(
     return kept._replace(status=status.astype(jnp.int32), num_steps=num_steps, counts=new.counts)
 
 
-@functools.partial(jax.jit, static_argnames="solver")
 def _advance(
-    problem: SoftmaxRegression, state: State, tolerance: Scalar, max_steps: int, solver: Solver
+    problem: SoftmaxRegression, tools: Any, state: State, max_steps: int, solver: Solver
 ) -> tuple[State, tuple[Array, Array, Array]]:
     """Up to ``solver.steps_per_call`` steps, and per step: did it run, value, gradient norm."""
 
     def one(state: State, _: None) -> tuple[State, tuple[Array, Array, Array]]:
         ran = state.status == Status.RUNNING
         state = jax.lax.cond(
-            ran, lambda s: _step(problem, s, tolerance, max_steps, solver), lambda s: s, state
+            ran, lambda s: _step(problem, tools, s, max_steps, solver), lambda s: s, state
         )
         return state, (ran, state.value, jnp.linalg.norm(state.gradient))
 
     return jax.lax.scan(one, state, length=solver.steps_per_call)
+
+
+_start_jit = jax.jit(_start, static_argnames="solver")
+_advance_jit = jax.jit(_advance, static_argnames="solver")
 
 
 @functools.partial(jax.jit, static_argnames="solver")
@@ -249,15 +251,16 @@ def _solve_traced(
     problem: SoftmaxRegression, x0: Point | None, rtol: float, max_steps: int, solver: Solver
 ) -> Solution:
     """The whole run as one program."""
-    state, tolerance = _start(problem, x0, rtol, solver)
+    tools = solver.prepare(problem)
+    state = _start(problem, tools, x0, rtol, solver)
     state = jax.lax.while_loop(
         lambda s: s.status == Status.RUNNING,
-        lambda s: _step(problem, s, tolerance, max_steps, solver),
+        lambda s: _step(problem, tools, s, max_steps, solver),
         state,
     )
     u = problem.A @ state.x
     norm = jnp.linalg.norm(state.gradient)
-    converged = (state.status == Status.STALLED) & (norm <= tolerance)
+    converged = (state.status == Status.STALLED) & (norm <= state.tolerance / _AIM)
     b, protected, _, _, reading, metric = problem.terms
     return _solution(
         state,
@@ -272,10 +275,9 @@ def _solve_traced(
     )
 
 
-def _solution_on_host(
-    problem: SoftmaxRegression, state: State, tolerance: float, history: History
-) -> Solution:
+def _solution_on_host(problem: SoftmaxRegression, state: State, history: History) -> Solution:
     """The solution, its numbers computed anew, its status judged by them."""
+    tolerance = float(state.tolerance) / _AIM
     again = evaluate(problem, np.asarray(state.x))
     status = Status(int(state.status))
     if not (np.isfinite(again.value) and np.isfinite(again.gradient_norm)):

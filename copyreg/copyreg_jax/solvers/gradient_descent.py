@@ -15,7 +15,7 @@ from copyreg_jax.problem import SoftmaxRegression
 from copyreg_jax.solvers.state import State, small_gradient, stalled_if
 
 
-class Memory(NamedTuple):
+class Norms(NamedTuple):
     """Largest eigenvalues of A^T A and of A^T W^2 A."""
 
     gram: Scalar
@@ -46,14 +46,17 @@ class GradientDescent:
     default_max_steps: ClassVar[int] = 100_000
     steps_per_call: ClassVar[int] = 100
 
-    def init(self, problem: SoftmaxRegression, state: State) -> State:
+    def prepare(self, problem: SoftmaxRegression) -> Norms:
         gram = weighted_gram_norm(problem.A, jnp.ones_like(problem.b))
-        return state._replace(memory=Memory(gram, weighted_gram_norm(problem.A, problem.w**2)))
+        return Norms(gram, weighted_gram_norm(problem.A, problem.w**2))
 
-    def step(self, problem: SoftmaxRegression, state: State) -> State:
+    def init(self, problem: SoftmaxRegression, tools: Norms, state: State) -> State:
+        return state
+
+    def step(self, problem: SoftmaxRegression, tools: Norms, state: State) -> State:
         b, protected, gamma, _, reading, metric = problem.terms
         bound = curvature.upper_bound(state.value, b, protected, gamma, reading, metric)
-        M = bound * state.memory.gram + state.memory.weighted
+        M = bound * tools.gram + tools.weighted
         # A = 0 makes M zero, and the gradient too.
         x = state.x - state.gradient / jnp.where(M == 0, 1, M)
         value, gradient = problem.value_and_gradient(x)
@@ -65,5 +68,5 @@ class GradientDescent:
             counts=state.counts.add(values=1, gradients=1),
         )
 
-    def done(self, state: State, tolerance: Scalar) -> Bool[Array, ""]:
-        return small_gradient(state, tolerance)
+    def done(self, state: State) -> Bool[Array, ""]:
+        return small_gradient(state)

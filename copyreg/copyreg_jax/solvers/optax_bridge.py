@@ -10,7 +10,6 @@ import optax
 from jaxtyping import Array, Bool
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.objective import Scalar
 from copyreg_jax.problem import SoftmaxRegression
 from copyreg_jax.solvers.state import State, small_gradient, stalled_if
 
@@ -50,10 +49,13 @@ class Optax:
                 "optax.adam(0.01)"
             )
 
-    def init(self, problem: SoftmaxRegression, state: State) -> State:
+    def prepare(self, problem: SoftmaxRegression) -> None:
+        return None
+
+    def init(self, problem: SoftmaxRegression, tools: None, state: State) -> State:
         return state._replace(memory=self.transformation.init(state.x))
 
-    def step(self, problem: SoftmaxRegression, state: State) -> State:
+    def step(self, problem: SoftmaxRegression, tools: None, state: State) -> State:
         updates, memory = optax.with_extra_args_support(self.transformation).update(
             state.gradient,
             state.memory,
@@ -74,5 +76,5 @@ class Optax:
             memory=memory,
         )
 
-    def done(self, state: State, tolerance: Scalar) -> Bool[Array, ""]:
-        return small_gradient(state, tolerance)
+    def done(self, state: State) -> Bool[Array, ""]:
+        return small_gradient(state)

@@ -40,6 +40,8 @@ class State(NamedTuple):
         L and its gradient at x; both finite after the start.
     status : () int32
         A `Status`. Solvers set STALLED; everything else is set by the driver.
+    tolerance : () array
+        Norm of the gradient at which the driver takes x for a solution.
     num_steps : () int32
         Set by the driver.
     counts : Counts
@@ -51,6 +53,7 @@ class State(NamedTuple):
     value: Scalar
     gradient: Point
     status: Int[Array, ""]
+    tolerance: Scalar
     num_steps: Int[Array, ""]
     counts: Counts
     memory: Any
@@ -69,22 +72,26 @@ class Solver(Protocol):
     default_max_steps: ClassVar[int]
     steps_per_call: ClassVar[int]
 
-    def init(self, problem: SoftmaxRegression, state: State) -> State:
+    def prepare(self, problem: SoftmaxRegression) -> Any:
+        """What the run needs of A and w alone, a pytree: it is not part of the state."""
+        ...
+
+    def init(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
         """The state with ``memory`` filled in; x, value and gradient are there already."""
         ...
 
-    def step(self, problem: SoftmaxRegression, state: State) -> State:
+    def step(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
         """The next iterate. Never loops until convergence, never checks finiteness."""
         ...
 
-    def done(self, state: State, tolerance: Scalar) -> Bool[Array, ""]:
+    def done(self, state: State) -> Bool[Array, ""]:
         """Whether the iterate is a solution: at least ``|gradient| <= tolerance``."""
         ...
 
 
-def small_gradient(state: State, tolerance: Scalar) -> Bool[Array, ""]:
+def small_gradient(state: State) -> Bool[Array, ""]:
     """The stopping rule of first-order methods."""
-    return jnp.linalg.norm(state.gradient) <= tolerance
+    return jnp.linalg.norm(state.gradient) <= state.tolerance
 
 
 def stalled_if(condition: Bool[Array, ""]) -> Int[Array, ""]:

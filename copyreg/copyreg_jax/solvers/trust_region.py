@@ -29,10 +29,9 @@ class Model(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The model, the scaling D, the region, and how often in a row no decrease could be seen."""
+    """The model, the region, and how often in a row no decrease could be seen."""
 
     model: Model
-    scale: Float[Array, " d"]
     radius: Scalar
     blind: Int[Array, ""]
 
@@ -77,22 +76,27 @@ class TrustRegionNewton:
         if not (isinstance(radius, int | float) and 0 < radius < float("inf")):
             raise InputError(f"initial_radius is {radius!r}; give a finite number > 0")
 
-    def init(self, problem: SoftmaxRegression, state: State) -> State:
+    def prepare(self, problem: SoftmaxRegression) -> Float[Array, " d"]:
+        """The scaling D."""
         norms = column_norms(problem.A) / problem.n**0.5
-        scale = jnp.where(norms > 0, norms, 1)
+        return jnp.where(norms > 0, norms, 1)
+
+    def init(self, problem: SoftmaxRegression, tools: Array, state: State) -> State:
+        scale = tools
         radius = jnp.asarray(self.initial_radius, state.x.dtype)
         model = _model(problem, state.x, scale)
         return state._replace(
             value=_seen(state.value, model),
-            memory=Memory(model, scale, radius, jnp.zeros((), jnp.int32)),
+            memory=Memory(model, radius, jnp.zeros((), jnp.int32)),
             counts=state.counts.add(hessians=1),
         )
 
-    def step(self, problem: SoftmaxRegression, state: State) -> State:
-        (lam, Q, noise), scale, radius, blind = state.memory
+    def step(self, problem: SoftmaxRegression, tools: Array, state: State) -> State:
+        scale = tools
+        (lam, Q, noise), radius, blind = state.memory
         eps = jnp.finfo(state.x.dtype).eps
         q = (state.gradient / scale) @ Q
-        s, predicted = _subproblem(lam, q, radius)
+        s, predicted = subproblem(lam, q, radius)
         length = jnp.linalg.norm(s)
         x = state.x + (Q @ s) / scale
         value, gradient = problem.value_and_gradient(x)
@@ -120,13 +124,13 @@ class TrustRegionNewton:
             gradient=jnp.where(accepted, gradient, state.gradient),
             status=stalled_if(~accepted & (tiny | (blind >= _MAX_BLIND))),
             counts=counts,
-            memory=Memory(model, scale, radius, blind),
+            memory=Memory(model, radius, blind),
         )
 
-    def done(self, state: State, tolerance: Scalar) -> Bool[Array, ""]:
+    def done(self, state: State) -> Bool[Array, ""]:
         """Small gradient and no negative curvature beyond rounding: not a saddle point."""
         lam = state.memory.model.eigenvalues
-        return small_gradient(state, tolerance) & (lam[0] >= -_floor(lam))
+        return small_gradient(state) & (lam[0] >= -_floor(lam))
 
 
 def _model(problem: SoftmaxRegression, x: Point, scale: Array) -> Model:
@@ -154,7 +158,7 @@ def _floor(lam: Array) -> Scalar:
     return 8 * lam.size * eps * jnp.max(jnp.abs(lam)) + tiny
 
 
-def _subproblem(lam: Array, q: Array, radius: Scalar) -> tuple[Array, Scalar]:
+def subproblem(lam: Array, q: Array, radius: Scalar) -> tuple[Array, Scalar]:
     """Minimizer s of ``q.s + 0.5 sum lam s^2`` over ``||s|| <= radius``, and the decrease.
 
     The minimizer is ``-q / (lam + shift)`` for the shift >= max(0, -lam_min) at which its length is

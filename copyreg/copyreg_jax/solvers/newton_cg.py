@@ -1,0 +1,461 @@
+"""Newton's method with preconditioned conjugate gradients and a search in a plane: the default."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from copyreg_jax import curvature
+from copyreg_jax.curvature import Operator
+from copyreg_jax.matrices import Matrix, gram, on_host
+from copyreg_jax.objective import Mask, Metric, Reading, Scalar, Vector
+from copyreg_jax.problem import SoftmaxRegression, is_concrete
+from copyreg_jax.solvers.flow import cond, while_loop
+from copyreg_jax.solvers.state import State, small_gradient, stalled_if
+from copyreg_jax.solvers.trust_region import subproblem
+
+Arrays: TypeAlias = tuple[Vector, Mask, Scalar, Vector]
+"""The arrays among the ``terms`` of a problem: what may vary without compiling anew."""
+
+_MAX_CG = 250
+_MAX_FORCING = 0.1
+_MAX_TRIALS = 15
+_MAX_BLIND = 4
+_LANCZOS_STEPS = 8
+_SINGLE_ENTRIES = 1 << 20
+"""Entries of A from which a float32 copy of it pays."""
+_SINGLE_QUALITY = 1e-5
+"""Least eigenvalue of a float32 Gram matrix of unit diagonal that its rounding leaves intact."""
+_REFINE_BELOW = 1e-8
+"""Least eigenvalue of a Gram matrix of unit diagonal from which one orthogonalization is enough."""
+
+
+class Tools(NamedTuple):
+    """What depends on A and w alone.
+
+    Attributes
+    ----------
+    basis : (d, r) array
+        Columns B with ``B^T (A^T D A) B = I`` but for rounding, D = w^2 + a small constant.
+    single : matrix or None
+        A in float32, for the inner products.
+    radius : () array
+        Length in the new coordinates of a root-mean-square change of the logits by one.
+    """
+
+    basis: Float[Array, "d r"]
+    single: Matrix | None
+    radius: Scalar
+
+
+class Memory(NamedTuple):
+    """The linearization at the iterate, the region, and what the last steps taught."""
+
+    u: Vector
+    slope_u: Vector
+    operator: Operator
+    radius: Scalar
+    first_norm: Scalar
+    blind: Int[Array, ""]
+    double: Bool[Array, ""]
+    escape: Float[Array, " r"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NewtonCG:
+    """Newton's method for large problems: no Hessian is formed.
+
+    A step minimizes the quadratic model by conjugate gradients in a trust region (Steihaug), in
+    coordinates in which ``A^T W^2 A`` is the identity: there the Hessian differs from it by the few
+    directions that the softmax and the protection term bend, and a handful of products is enough.
+    Then L itself is minimized over the plane of x and the step. As the logits of both are known,
+    that costs O(n) a trial and no product with A; it replaces step rejection, and follows the
+    curved valleys that the protection term makes where w is small.
+
+    A saddle point is left along the most negative curvature that a few Lanczos steps find, unless
+    the curvature bound of docs/theory/newton-cg.md shows that there is none.
+
+    Parameters
+    ----------
+    mixed : bool, default True
+        Take the Gram matrix, and for large A also the inner products, in float32 where float32
+        resolves them. The gradient is always that of the problem's dtype, and so is the result.
+
+    Notes
+    -----
+    Start-up costs one Gram matrix, O(n d^2), and a factorization, O(d^3). A step costs one product
+    with A, one of 3 or 4 rows with its transpose, and as many pairs of products as there are CG
+    steps (``num_hvps``). Memory: a float32 copy of A where that is used, else O(n + d^2).
+
+    Steihaug, "The conjugate gradient method and trust regions in large scale optimization", SIAM
+    J. Numer. Anal. 20 (1983); Eisenstat and Walker, "Choosing the forcing terms in an inexact
+    Newton method", SIAM J. Sci. Comput. 17 (1996).
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.SoftmaxRegression([[1.0], [0.0]], [0.7, 0.3], w=0.1)
+    >>> cr.solve(problem, cr.NewtonCG()).status.name
+    'CONVERGED'
+    """
+
+    mixed: bool = True
+
+    default_max_steps: ClassVar[int] = 500
+    steps_per_call: ClassVar[int] = 1
+
+    def prepare(self, problem: SoftmaxRegression) -> Tools:
+        A, weights = problem.A, _weights(problem.w, problem.b, problem.metric)
+        radius = jnp.sqrt(jnp.sum(weights))
+        basis, quality = _cholesky_basis(A, weights)
+        if self.mixed and is_concrete(quality) and float(quality) >= _SINGLE_QUALITY:
+            copied = problem.dtype == np.float64 and problem.n * problem.d >= _SINGLE_ENTRIES
+            return Tools(basis, A.astype(jnp.float32) if copied else None, radius)
+        return Tools(_orthogonal_basis(A, weights), None, radius)
+
+    def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+        u = problem.A @ state.x
+        _, slope_u, at = _evaluate(u, problem.terms)
+        gradient, operator = curvature.linearize(problem.A, at, slope_u)
+        memory = Memory(
+            u=u,
+            slope_u=slope_u,
+            operator=operator,
+            radius=tools.radius,
+            first_norm=jnp.linalg.norm(gradient),
+            blind=jnp.zeros((), jnp.int32),
+            double=jnp.asarray(tools.single is None),
+            escape=jnp.zeros(tools.basis.shape[1], u.dtype),
+        )
+        return _look_for_saddle(problem, tools, state._replace(gradient=gradient, memory=memory))
+
+    def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+        memory = state.memory
+        s, num_hvps, at_boundary = _inner_solve(problem, tools, state)
+        leaving = jnp.any(memory.escape != 0)
+        s = jnp.where(leaving, memory.radius * memory.escape, s)
+        p = tools.basis @ s
+        z = problem.A @ p
+        # The columns of the plane are x and p; c holds the coordinates of a point there.
+        slopes = jnp.stack([jnp.dot(state.gradient, state.x), jnp.dot(state.gradient, p)])
+        found = _search_plane(memory.u, z, memory.slope_u, slopes, state.value, problem.terms)
+        moved = found.moved
+        gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
+
+        length = jnp.linalg.norm(s) * jnp.abs(found.c[1])
+        radius = jnp.where(
+            found.c[1] < 1,
+            jnp.maximum(2 * length, 0.25 * memory.radius),
+            jnp.where(at_boundary, jnp.maximum(2 * length, memory.radius), memory.radius),
+        )
+        # Below the rounding error of L only the gradient shows progress.
+        flatter = jnp.linalg.norm(gradient @ tools.basis) < 0.9 * jnp.linalg.norm(
+            state.gradient @ tools.basis
+        )
+        seen = state.value - found.value > found.noise
+        blind = jnp.where(seen | flatter, 0, memory.blind + 1)
+        stuck = ~moved | (blind >= _MAX_BLIND)
+
+        def chosen(new: Any, old: Any) -> Any:
+            return jax.tree_util.tree_map(lambda a, b: jnp.where(moved, a, b), new, old)
+
+        new = memory._replace(
+            u=chosen(found.u, memory.u),
+            slope_u=chosen(found.slope_u, memory.slope_u),
+            operator=chosen(operator, memory.operator),
+            radius=jnp.where(moved, radius, 0.25 * memory.radius),
+            blind=jnp.where(stuck, 0, blind),
+            double=memory.double | stuck,
+            escape=jnp.zeros_like(memory.escape),
+        )
+        state = state._replace(
+            x=chosen(found.c[0] * state.x + found.c[1] * p, state.x),
+            value=jnp.where(moved, found.value, state.value),
+            gradient=chosen(gradient, state.gradient),
+            status=stalled_if(stuck & memory.double),
+            counts=state.counts.add(values=found.trials, gradients=1, hvps=num_hvps),
+            memory=new,
+        )
+        return _look_for_saddle(problem, tools, state)
+
+    def done(self, state: State) -> Bool[Array, ""]:
+        """Small gradient, and no negative curvature was found there: not a saddle point."""
+        return small_gradient(state) & ~jnp.any(state.memory.escape != 0)
+
+
+def _weights(w: Vector, b: Vector, metric: Metric) -> Vector:
+    """Diagonal D of the preconditioner: w^2, and what the loss has at equal f, for w = 0."""
+    share = 1 / w.size if metric == "squared" else jnp.sum(b)
+    return w**2 + share / w.size
+
+
+@jax.jit
+def _cholesky_basis(A: Matrix, weights: Vector) -> tuple[Float[Array, "d d"], Scalar]:
+    """Inverse Cholesky factor of the float32 Gram matrix, and a bound of its least eigenvalue.
+
+    The bound, for columns of unit length, is from below, and NaN if the factorization failed.
+    """
+    G = gram(A, jnp.sqrt(weights), None, jnp.float32)
+    scale = jax.lax.rsqrt(jnp.diag(G))
+    L = jnp.linalg.cholesky(G * scale[None] * scale[:, None])
+    inverse = jax.scipy.linalg.solve_triangular(L, jnp.eye(len(L), dtype=G.dtype), lower=True)
+    basis = (scale[:, None] * inverse.T).astype(A.dtype)
+    return basis, 1 / jnp.sum(inverse**2)
+
+
+@jax.jit
+def _orthogonal_basis(A: Matrix, weights: Vector) -> Float[Array, "d d"]:
+    """As above in the dtype of A, for columns however dependent; zero columns for the null space.
+
+    A first eigendecomposition, its eigenvalues lifted to what rounding leaves of them, makes the
+    columns nearly orthogonal; a second one, of the Gram matrix of the result, sees the small
+    singular values that the first could not, and drops what then is still null.
+    """
+    d, dtype = A.shape[1], A.dtype
+    root = jnp.sqrt(weights)
+    floor = 4 * d * jnp.finfo(dtype).eps
+    G = gram(A, root, None, dtype)
+    diagonal = jnp.diag(G)
+    scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
+    lam, Q = jnp.linalg.eigh(G * scale[None] * scale[:, None])
+    top = jnp.maximum(lam[-1], 1)
+    basis = scale[:, None] * Q * jax.lax.rsqrt(jnp.maximum(lam, floor * top))[None]
+
+    def refine() -> Float[Array, "d d"]:
+        again, turn = jnp.linalg.eigh(gram(A, root, basis, dtype))
+        kept = again > floor * jnp.maximum(again[-1], 1)
+        length = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, again, 1)), 0)
+        return basis @ turn * length[None]
+
+    return jax.lax.cond(lam[0] < _REFINE_BELOW * top, refine, lambda: basis)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _evaluate_jit(
+    u: Vector, terms: Arrays, reading: Reading, metric: Metric
+) -> tuple[Scalar, Vector, curvature.Curvature]:
+    value, slope = curvature.value_and_gradient(u, *terms, reading, metric)
+    return value, slope, curvature.curvature(u, *terms, reading, metric)
+
+
+def _evaluate(u: Vector, terms: Any) -> tuple[Scalar, Vector, curvature.Curvature]:
+    """L, its gradient and its Hessian in the logits."""
+    return _evaluate_jit(u, terms[:4], *terms[4:])
+
+
+def _inner_solve(
+    problem: SoftmaxRegression, tools: Tools, state: State
+) -> tuple[Float[Array, " r"], Int[Array, ""], Bool[Array, ""]]:
+    """CG in the new coordinates, in float32 while that is good enough."""
+    memory, host = state.memory, on_host(problem.A)
+    norm = jnp.linalg.norm(state.gradient)
+    forcing = jnp.minimum(_MAX_FORCING, jnp.sqrt(norm / memory.first_norm))
+    # No need to go below the tolerance of the whole.
+    forcing = jnp.clip(0.3 * state.tolerance / norm, forcing, _MAX_FORCING)
+
+    def in_dtype(A: Any, dtype: Any) -> Any:
+        operator, basis = jax.tree_util.tree_map(
+            lambda a: a.astype(dtype), (memory.operator, tools.basis)
+        )
+        s, num_hvps, at_boundary = _steihaug(
+            lambda v: curvature.apply(A, operator, basis @ v) @ basis,
+            state.gradient.astype(dtype) @ basis,
+            memory.radius.astype(dtype),
+            jnp.maximum(forcing.astype(dtype), jnp.finfo(dtype).eps ** 0.5),
+            host,
+        )
+        return s.astype(state.x.dtype), num_hvps, at_boundary
+
+    def full() -> Any:
+        return in_dtype(problem.A, state.x.dtype)
+
+    if tools.single is None:
+        return full()
+    return cond(host, memory.double, full, lambda: in_dtype(tools.single, jnp.float32))
+
+
+def _steihaug(
+    apply: Any, gradient: Array, radius: Scalar, forcing: Scalar, host: bool
+) -> tuple[Array, Int[Array, ""], Bool[Array, ""]]:
+    """CG for ``H s = -gradient`` until the residual is ``forcing`` times the first.
+
+    Ends on the boundary ``|s| = radius`` if it comes there or meets negative curvature.
+    """
+
+    def body(carry: Any) -> Any:
+        s, r, p, rr, k, _ = carry
+        Hp = apply(p)
+        curved, pp, sp = jnp.dot(p, Hp), jnp.dot(p, p), jnp.dot(s, p)
+        alpha = rr / curved
+        room = jnp.maximum(radius**2 - jnp.dot(s, s), 0)
+        to_boundary = room / (sp + jnp.sqrt(sp**2 + pp * room))
+        out = (curved <= 0) | (alpha >= to_boundary)
+        step = jnp.where(out, to_boundary, alpha)
+        s, r = s + step * p, r - step * Hp
+        new = jnp.dot(r, r)
+        return s, r, r + (new / rr) * p, new, k + 1, out
+
+    def going(carry: Any) -> Any:
+        _, _, _, rr, k, out = carry
+        return ~out & (rr > target) & (k < _MAX_CG)
+
+    first = jnp.dot(gradient, gradient)
+    target = forcing**2 * first
+    start = (jnp.zeros_like(gradient), -gradient, -gradient, first)
+    carry = (*start, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    s, _, _, _, k, out = while_loop(host, going, body, carry)
+    return s, k, out
+
+
+class _Found(NamedTuple):
+    """The best point of the plane so far."""
+
+    c: Float[Array, " 2"]
+    value: Scalar
+    slopes: Float[Array, " 2"]
+    H: Float[Array, "2 2"]
+    u: Vector
+    slope_u: Vector
+    at: curvature.Curvature
+    moved: Bool[Array, ""]
+    noise: Scalar
+    trials: Int[Array, ""]
+
+
+def _search_plane(
+    u: Vector, z: Vector, slope_u: Vector, slopes: Array, value: Scalar, terms: Any
+) -> _Found:
+    return _search_plane_jit(u, z, slope_u, slopes, value, terms[:4], *terms[4:])
+
+
+@functools.partial(jax.jit, static_argnums=(6, 7))
+def _search_plane_jit(
+    u: Vector,
+    z: Vector,
+    slope_u: Vector,
+    slopes: Array,
+    value: Scalar,
+    terms: Arrays,
+    reading: Reading,
+    metric: Metric,
+) -> _Found:
+    """Lower L over ``c[0] u + c[1] z`` from (1, 0), starting with a try of (1, 1).
+
+    A trust-region Newton method in the plane, stopped when its gradient has fallen to a quarter.
+    Until the first success there is no model, and tries are cut to a quarter.
+    """
+    eps = jnp.finfo(u.dtype).eps
+    Z = jnp.stack([u, z])
+    size = jnp.linalg.norm(Z, axis=1)
+    size = jnp.where(size > 0, size, 1)
+    steepest = jnp.linalg.norm(slopes / size)
+    noise = eps * (16 * jnp.abs(value) + jnp.sum(jnp.abs(slope_u)) * jnp.max(jnp.abs(u)))
+    here = jnp.asarray([1, 0], u.dtype)
+    blank = curvature.curvature(u, *terms, reading, metric)
+    best = _Found(
+        here, value, slopes, jnp.zeros((2, 2), u.dtype), u, slope_u, blank,
+        jnp.zeros((), bool), noise, jnp.zeros((), jnp.int32),
+    )  # fmt: skip
+
+    def body(carry: Any) -> Any:
+        best, trial, radius, predicted, _ = carry
+        at_u = trial @ Z
+        value, slope_u = curvature.value_and_gradient(at_u, *terms, reading, metric)
+        at = curvature.curvature(at_u, *terms, reading, metric)
+        slopes = Z @ slope_u
+        H = jax.vmap(lambda z: curvature.hvp(at, z))(Z) @ Z.T
+        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(H)) & jnp.all(jnp.isfinite(slopes))
+        fall = best.value - value
+        flat = jnp.linalg.norm(slopes / size) <= 0.5 * jnp.linalg.norm(best.slopes / size)
+        accepted = finite & ((fall > 1e-4 * predicted) | ((fall >= -noise) & flat))
+        tried = _Found(trial, value, slopes, H, at_u, slope_u, at, accepted, noise, best.trials + 1)
+        kept = best._replace(trials=best.trials + 1)
+        best = jax.tree_util.tree_map(lambda a, b: jnp.where(accepted, a, b), tried, kept)
+        best = best._replace(moved=accepted | kept.moved)
+        length = jnp.linalg.norm((trial - kept.c) * size)
+        radius = jnp.where(
+            accepted, jnp.where(fall > 0.75 * predicted, jnp.maximum(radius, 2 * length), radius),
+            0.25 * length,
+        )  # fmt: skip
+        lam, Q = jnp.linalg.eigh(best.H / size[None] / size[:, None])
+        s, decrease = subproblem(lam, (best.slopes / size) @ Q, radius)
+        cut = best.c + 0.25 * (trial - best.c)
+        trial = jnp.where(best.moved, best.c + (Q @ s) / size, cut)
+        predicted = jnp.where(best.moved, decrease, 0)
+        settled = jnp.linalg.norm(best.slopes / size) <= 0.25 * steepest
+        invisible = best.moved & (decrease <= noise)
+        return best, trial, radius, predicted, (best.moved & settled) | invisible
+
+    def going(carry: Any) -> Any:
+        best, *_, ready = carry
+        return ~ready & (best.trials < _MAX_TRIALS)
+
+    start = (best, jnp.ones(2, u.dtype), 2 * size[1], jnp.zeros_like(value), jnp.zeros((), bool))
+    return jax.lax.while_loop(going, body, start)[0]
+
+
+def _look_for_saddle(problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+    """At a small gradient, set ``escape`` to a direction of negative curvature, if there is one."""
+    operator = state.memory.operator
+    host = on_host(problem.A)
+
+    def search() -> Array:
+        A, dtype = problem.A, state.x.dtype
+        if tools.single is not None:
+            A, dtype = tools.single, jnp.dtype(jnp.float32)
+        B, H = jax.tree_util.tree_map(lambda a: a.astype(dtype), (tools.basis, operator))
+        lowest, direction = _lanczos(lambda v: curvature.apply(A, H, B @ v) @ B, B, host)
+        tolerance = 100 * jnp.finfo(dtype).eps ** 0.5
+        # Downhill, where the gradient is not zero.
+        sign = jnp.where(jnp.dot(state.gradient @ tools.basis, direction) > 0, -1, 1)
+        return jnp.where(lowest < -tolerance, sign * direction, 0).astype(state.x.dtype)
+
+    wanted = small_gradient(state) & ~_is_convex_at(operator, state.memory.u)
+    escape = cond(host, wanted, search, lambda: jnp.zeros_like(state.memory.escape))
+    return state._replace(memory=state.memory._replace(escape=escape))
+
+
+@jax.jit
+def _is_convex_at(operator: Operator, u: Vector) -> Bool[Array, ""]:
+    """Whether a cheap bound shows the Hessian at this point to be positive semidefinite.
+
+    ``sum_i s_i q_i^2 >= -sum_i s_i^- (2 z_i^2 + 2 <f, z>^2)`` and ``<f, z>^2 <= |f|^2 |z|^2``.
+    """
+    negative = jnp.maximum(-operator.weights[:-1], 0)
+    f = jnp.ones(len(negative), u.dtype)  # |f| <= 1, also for the block's own softmax
+    if len(negative) == 1:
+        f = f * jnp.linalg.norm(jax.nn.softmax(u))
+    bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f**2 * jnp.sum(negative, axis=1))
+    return bound <= jnp.min(operator.weights[-1])
+
+
+def _lanczos(apply: Any, basis: Array, host: bool) -> tuple[Scalar, Array]:
+    """Lowest Ritz value and unit vector of a few Lanczos steps from a fixed random start."""
+    r, dtype = basis.shape[1], basis.dtype
+    used = jnp.any(basis != 0, axis=0)
+    steps = min(_LANCZOS_STEPS, r)
+    start = jnp.where(used, jax.random.normal(jax.random.key(0), (r,), dtype), 0)
+    tiny = jnp.finfo(dtype).tiny
+
+    def body(carry: Any) -> Any:
+        V, HV, v, k = carry
+        V = V.at[k].set(v)
+        Hv = apply(v)
+        HV = HV.at[k].set(Hv)
+        for _ in range(2):  # a second time for what rounding left of the first
+            Hv = Hv - (V @ Hv) @ V
+        norm = jnp.linalg.norm(Hv)
+        return V, HV, Hv / jnp.maximum(norm, tiny), k + 1
+
+    zeros = jnp.zeros((steps, r), dtype)
+    carry = (zeros, zeros, start / jnp.linalg.norm(start), jnp.zeros((), jnp.int32))
+    V, HV, _, _ = while_loop(host, lambda c: c[3] < steps, body, carry)
+    lam, Q = jnp.linalg.eigh(0.5 * (V @ HV.T + HV @ V.T))
+    direction = Q[:, 0] @ V
+    return lam[0], direction / jnp.maximum(jnp.linalg.norm(direction), tiny)
