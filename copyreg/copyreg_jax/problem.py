@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jax.experimental.sparse import BCOO, JAXSparse
+from jax.experimental.sparse import BCOO, BCSR, JAXSparse
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from copyreg_jax import curvature, objective
 from copyreg_jax.errors import InputError, NotCoerciveWarning, PrecisionError
-from copyreg_jax.matrices import Matrix, to_host
+from copyreg_jax.matrices import Matrix, SparseMatrix, to_host
 from copyreg_jax.objective import METRICS, READINGS, Mask, Metric, Reading, Scalar, Vector
 
 ENABLE_X64 = 'jax.config.update("jax_enable_x64", True)'
@@ -31,7 +31,7 @@ class SoftmaxRegression:
 
     Parameters
     ----------
-    A : (n, d) array, scipy sparse matrix or BCOO
+    A : (n, d) array, sparse matrix of SciPy or of JAX (BCOO, BCSR)
         One row per output of the softmax. float32 or float64; its dtype, promoted with those of
         the other arrays, is the dtype of everything. Numbers, integers and lists have no say in
         that: they take A's dtype, or JAX's default float.
@@ -210,7 +210,7 @@ class CopyrightRegression(SoftmaxRegression):
 
     Parameters
     ----------
-    A : (n, d) array, scipy sparse matrix or BCOO
+    A : (n, d) array, sparse matrix of SciPy or of JAX (BCOO, BCSR)
         As in `SoftmaxRegression`.
     b : (n,) array
         Target.
@@ -395,45 +395,55 @@ def _round(name: str, host: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def _matrix(A: Any) -> Matrix:
-    if scipy.sparse.issparse(A):
-        csr = scipy.sparse.csr_array(A, copy=True)  # sum_duplicates changes it in place
-        csr.sum_duplicates()
-        if csr.ndim != 2 or max(csr.shape) >= 2**31:
-            raise InputError(f"A has shape {csr.shape}; a sparse A needs n and d below 2^31")
-        data = _array("A", csr.data)
-        rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
-        indices = jnp.asarray(np.stack([rows, csr.indices], axis=1).astype(np.int32))
-        A = BCOO((data, indices), shape=csr.shape, indices_sorted=True, unique_indices=True)
-    elif isinstance(A, BCOO):
-        A = _bcoo(A)
+    matrix: Matrix
+    if isinstance(A, SparseMatrix):
+        matrix = A
     elif isinstance(A, JAXSparse):
-        raise InputError(f"A is a {type(A).__name__}; give a BCOO or a SciPy sparse matrix")
+        matrix = _sparse(_host_coo(A))
+    elif scipy.sparse.issparse(A):
+        # Integers are added as such, before they become floats.
+        csr = scipy.sparse.csr_array(A, copy=True)
+        csr.sum_duplicates()
+        matrix = _sparse(csr)
     else:
-        A = _array("A", A)
-    if len(A.shape) != 2 or 0 in A.shape:
-        raise InputError(f"A has shape {A.shape}; give (n, d) with n >= 1 rows and d >= 1 columns")
-    return A
+        matrix = _array("A", A)
+    if len(matrix.shape) != 2 or 0 in matrix.shape:
+        raise InputError(
+            f"A has shape {matrix.shape}; give (n, d) with n >= 1 rows and d >= 1 columns"
+        )
+    return matrix
 
 
-def _bcoo(A: BCOO) -> BCOO:
-    """A BCOO matrix of floats, without duplicates where that can be seen."""
-    if A.n_batch or A.n_dense:
-        raise InputError("A is a BCOO with batch or dense dimensions; make both its axes sparse")
-    A = BCOO(
-        (_array("A", A.data), A.indices),
-        shape=A.shape,
-        indices_sorted=A.indices_sorted,
-        unique_indices=A.unique_indices,
-    )
+def _sparse(host: Any) -> SparseMatrix:
+    """SciPy's matrix with entries of float32 or float64."""
+    with jax.ensure_compile_time_eval():
+        host.data = np.asarray(_array("A", host.data))
+    return SparseMatrix.from_scipy(host)
+
+
+def _host_coo(A: JAXSparse) -> Any:
+    """JAX's sparse matrix as SciPy's."""
+    kind = type(A).__name__
+    if not isinstance(A, BCOO | BCSR):
+        raise InputError(f"A is a {kind}; give a BCOO, a BCSR or a SciPy sparse matrix")
     if not is_concrete(A):
-        return A
+        raise InputError(
+            f"A is a {kind} that is traced by JAX; make the problem, which is a pytree, outside of "
+            "jax.jit and pass that"
+        )
+    if A.n_batch or A.n_dense:
+        raise InputError(f"A is a {kind} with batch or dense dimensions; make both its axes sparse")
+    with jax.ensure_compile_time_eval():
+        A = A.to_bcoo() if isinstance(A, BCSR) else A
+        data, indices = np.asarray(_array("A", A.data)), np.asarray(A.indices)
     # Indices equal to the shape are BCOO's padding.
-    outside = np.argwhere((np.asarray(A.indices) > np.array(A.shape)).any(axis=1))
+    outside = np.argwhere((indices > np.array(A.shape)).any(axis=1))
     if outside.size:
         i = int(outside[0, 0])
-        raise InputError(f"A.indices[{i}] = {A.indices[i].tolist()} is outside of shape {A.shape}")
-    with jax.ensure_compile_time_eval():
-        return A if A.indices_sorted and A.unique_indices else A.sum_duplicates()
+        raise InputError(f"A.indices[{i}] = {indices[i].tolist()} is outside of shape {A.shape}")
+    inside = (indices < np.array(A.shape)).all(axis=1)
+    place = indices[inside, 0], indices[inside, 1]
+    return scipy.sparse.coo_array((data[inside], place), shape=A.shape)
 
 
 def _vector(
@@ -486,12 +496,16 @@ def _mask(protected: ArrayLike, n: int) -> Mask:
 def _check_finite(name: str, array: Any) -> None:
     if not is_concrete(array):
         return
-    data = array.data if isinstance(array, BCOO) else array
-    if is_finite(data):
+    if all(map(is_finite, jax.tree_util.tree_leaves(array))):
         return
-    first = np.argwhere(~np.isfinite(np.asarray(data)))[0]
-    bad = np.asarray(data)[tuple(first)]
-    place = tuple(np.asarray(array.indices[first[0]])) if isinstance(array, BCOO) else tuple(first)
+    host: Any = to_host(array)
+    if scipy.sparse.issparse(host):
+        host = host.tocoo()
+        first = np.flatnonzero(~np.isfinite(host.data))[0]
+        bad, place = host.data[first], (host.row[first], host.col[first])
+    else:
+        place = tuple(np.argwhere(~np.isfinite(host))[0])
+        bad = host[place]
     where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place, strict=False))
     raise InputError(f"{name} is {bad} at {where}; replace or remove that entry")
 

@@ -1,8 +1,7 @@
 """What ``A`` may be, and the few products that the rest of the package asks of it.
 
-A matrix is a dense ``jax.Array`` or a ``jax.experimental.sparse.BCOO``. Besides ``A @ v`` and the
-transpose product, written ``u @ A`` (five times faster than ``A.T @ u`` on CPU), solvers use only
-the functions of this module.
+A matrix is a dense ``jax.Array`` or a `SparseMatrix`. Solvers know nothing of it but the interface
+`Matrix` and the functions of this module.
 """
 
 from copyreg_jax.matrices.products import (
@@ -19,9 +18,11 @@ from copyreg_jax.matrices.products import (
     weighted_gram_norm,
     weighted_product,
 )
+from copyreg_jax.matrices.sparse import SparseMatrix
 
 __all__ = [
     "Matrix",
+    "SparseMatrix",
     "column_maxima",
     "column_norms",
     "congruence",

@@ -1,44 +1,65 @@
-"""Products with a dense or sparse matrix A of shape (n, d)."""
+"""What solvers may ask of a matrix A of shape (n, d): `Matrix`, and the functions of this module.
+
+Each function is written here for a dense A; the module of another kind of matrix registers its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from functools import singledispatch
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jax.experimental.sparse import BCOO
 from jaxtyping import Array, Float
 
-Matrix: TypeAlias = Float[Array, "n d"] | BCOO
 HostMatrix: TypeAlias = np.ndarray | scipy.sparse.csr_array
 
 _EPS = 2.0**-52
 _CHUNK = 1 << 22
 """Entries of a sparse matrix that are made dense at once on the host."""
 _GRAM_ROWS = 2048
-_BLOCK = 64
-"""Columns of a sparse matrix that are made dense at once: n x 64 numbers."""
 
 
-def congruence(A: Matrix, apply: Callable[[Array], Array]) -> Float[Array, "d d"]:
+class Matrix(Protocol):
+    """A matrix, dense (a ``jax.Array``) or another pytree of arrays.
+
+    ``A @ v`` for v of shape (d,) or (d, k), and the transpose product ``u @ A`` for u of shape (n,)
+    or (k, n) (five times faster than ``A.T @ u`` on CPU), are linear in what A is multiplied with:
+    differentiable in it, and batched over it by ``jax.vmap``.
+
+    A new kind of matrix has these members and registers `congruence`, `column_maxima`,
+    `column_norms` and `to_host`; the other functions are made of those.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def T(self) -> Any: ...
+
+    def astype(self, dtype: Any, /) -> Any: ...
+
+    def __matmul__(self, other: Any, /) -> Array: ...
+
+    def __rmatmul__(self, other: Any, /) -> Array: ...
+
+
+@singledispatch
+def congruence(A: Any, apply: Callable[[Array], Array]) -> Float[Array, "d d"]:
     """``A^T S A`` for a linear map S of R^n that is given by its action ``apply`` on one vector.
 
     Cost O(n d^2) dense; sparse A is made dense 64 columns at a time.
     """
-    columnwise = jax.vmap(apply, in_axes=1, out_axes=1)
-    if not isinstance(A, BCOO):
-        return A.T @ columnwise(A)
-    d = A.shape[1]
-    num_blocks = -(-d // _BLOCK)
-    identity = jnp.eye(num_blocks * _BLOCK, d, dtype=A.dtype)
-
-    def rows(block: Array) -> Array:
-        return columnwise(A @ block.T).T @ A  # rows of A^T S^T A
-
-    return jax.lax.map(rows, identity.reshape(num_blocks, _BLOCK, d)).reshape(-1, d)[:d].T
+    return A.T @ jax.vmap(apply, in_axes=1, out_axes=1)(A)
 
 
 def on_host(A: Any) -> bool:
@@ -46,20 +67,22 @@ def on_host(A: Any) -> bool:
     return getattr(A, "on_host", False)
 
 
+@singledispatch
 def weighted_product(
-    A: Matrix, v: Float[Array, " d"], weights: Float[Array, "m n"], shifts: Float[Array, " m"]
+    A: Any, v: Float[Array, " d"], weights: Float[Array, "m n"], shifts: Float[Array, " m"]
 ) -> tuple[Float[Array, " d"], Float[Array, " m"]]:
     """``r @ A`` for ``r = sum_j weights_j * (A v - shifts_j)``, and the sum of each term of r."""
     terms = weights * ((A @ v)[None] - shifts[:, None])
     return jnp.sum(terms, axis=0) @ A, jnp.sum(terms, axis=1)
 
 
+@singledispatch
 def gram(
-    A: Matrix, root: Float[Array, " n"], basis: Float[Array, "d d"] | None, dtype: Any
+    A: Any, root: Float[Array, " n"], basis: Float[Array, "d d"] | None, dtype: Any
 ) -> Float[Array, "d d"]:
     """``B^T B`` for ``B = diag(root) A basis`` in the arithmetic of ``dtype``; O(n d^2).
 
-    Row block by row block, so that the copy in ``dtype`` stays in the cache.
+    Dense A only. Row block by row block, so that the copy in ``dtype`` stays in the cache.
     """
 
     def block(rows: Array, root: Array) -> Array:
@@ -69,34 +92,30 @@ def gram(
 
     n, d = A.shape
     whole, rest = divmod(n, _GRAM_ROWS)
-    if isinstance(A, BCOO) or whole == 0:
-        return block(A.todense() if isinstance(A, BCOO) else A, root)
 
     def add(i: Array, total: Array) -> Array:
         start = i * _GRAM_ROWS
         cut = jax.lax.dynamic_slice_in_dim
         return total + block(cut(A, start, _GRAM_ROWS), cut(root, start, _GRAM_ROWS))
 
-    total = jax.lax.fori_loop(0, whole, add, jnp.zeros((d, d), dtype))
-    return total if rest == 0 else total + block(A[n - rest :], root[n - rest :])
+    total = jnp.zeros((d, d), dtype)
+    if whole:
+        total = jax.lax.fori_loop(0, whole, add, total)
+    return total + block(A[n - rest :], root[n - rest :]) if rest else total
 
 
-def column_maxima(A: Matrix) -> Float[Array, " d"]:
+@singledispatch
+def column_maxima(A: Any) -> Float[Array, " d"]:
     """Largest absolute entry of each column."""
-    if not isinstance(A, BCOO):
-        return jnp.max(jnp.abs(A), axis=0)
-    return jnp.zeros(A.shape[1], A.dtype).at[A.indices[:, 1]].max(jnp.abs(A.data))
+    return jnp.max(jnp.abs(A), axis=0)
 
 
-def column_norms(A: Matrix) -> Float[Array, " d"]:
+@singledispatch
+def column_norms(A: Any) -> Float[Array, " d"]:
     """Euclidean norms of the columns, scaled so that nothing over- or underflows."""
     largest = column_maxima(A)
     scale = jnp.where(largest == 0, 1, largest)
-    if not isinstance(A, BCOO):
-        return scale * jnp.sqrt(jnp.sum((A / scale[None]) ** 2, axis=0))
-    columns = A.indices[:, 1]
-    squares = jnp.zeros(A.shape[1], A.dtype).at[columns].add((A.data / scale[columns]) ** 2)
-    return scale * jnp.sqrt(squares)
+    return scale * jnp.sqrt(jnp.sum((A / scale[None]) ** 2, axis=0))
 
 
 def weighted_gram_norm(A: Matrix, weights: Float[Array, " n"]) -> Float[Array, ""]:
@@ -173,11 +192,7 @@ def _gram_error(host: Any, weights: np.ndarray) -> float:
     return float((n + 8 * d + 8) * _EPS * (np.abs(weights) @ rows))
 
 
+@singledispatch
 def to_host(A: Any) -> HostMatrix:
     """The same matrix in float64, as NumPy array or SciPy CSR array; float32 promotes exactly."""
-    if not isinstance(A, BCOO):
-        return np.asarray(A, dtype=np.float64)
-    indices, data = np.asarray(A.indices), np.asarray(A.data, dtype=np.float64)
-    inside = (indices < np.array(A.shape)).all(axis=1)  # BCOO pads with indices outside
-    indices, data = indices[inside], data[inside]
-    return scipy.sparse.csr_array((data, (indices[:, 0], indices[:, 1])), shape=A.shape)
+    return np.asarray(A, dtype=np.float64)
