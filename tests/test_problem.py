@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
-from jax.experimental.sparse import BCOO, BCSR
+from jax.experimental.sparse import BCOO, BCSR, COO
 
 import copyreg_jax as cr
 
@@ -25,6 +25,12 @@ def with_entry(array, index, value):
     changed = np.array(array, float)
     changed[index] = value
     return changed
+
+
+def big_endian():
+    csr = scipy.sparse.csr_array(A)
+    csr.data = csr.data.astype(">f8")
+    return csr
 
 
 BAD = {
@@ -78,7 +84,13 @@ BAD = {
     "masked array": ({"A": np.ma.masked_equal(A, 0.5)}, "A is a masked array"),
     "BCOO with batches": ({"A": BCOO.fromdense(A, n_batch=1)}, "batch or dense dimensions"),
     "BCOO with rows": ({"A": BCOO.fromdense(A, n_dense=1)}, "batch or dense dimensions"),
-    "BCSR": ({"A": BCSR.fromdense(A)}, "A is a BCSR; give a BCOO or a SciPy"),
+    "BCSR with batches": ({"A": BCSR.fromdense(A[None], n_batch=1)}, "batch or dense dimensions"),
+    "COO": ({"A": COO.fromdense(A)}, "A is a COO; give a BCOO, a BCSR or a SciPy"),
+    "SciPy big-endian": ({"A": big_endian()}, "A is not a valid sparse matrix: .*>f8"),
+    "SciPy outside": (
+        {"A": scipy.sparse.csr_array((np.ones(1), [5], [0, 1, 1, 1, 1]), shape=(4, 2))},
+        "A is not a valid sparse matrix: .*; rebuild it",
+    ),
     "BCOO outside": (
         {"A": BCOO((jnp.ones(2), jnp.array([[0, 0], [9, 1]])), shape=(4, 2))},
         r"A.indices\[1\] = \[9, 1\] is outside of shape \(4, 2\)",
@@ -241,7 +253,13 @@ def test_sparse_and_dense_are_the_same_problem():
     unsorted = BCOO.fromdense(dense)
     unsorted = BCOO((unsorted.data[::-1], unsorted.indices[::-1]), shape=dense.shape)
     reference = cr.CopyrightRegression(dense, b, 10)
-    for A in (scipy.sparse.csr_array(dense), scipy.sparse.coo_matrix(dense), unsorted):
+    kinds = (
+        scipy.sparse.csr_array,
+        scipy.sparse.coo_matrix,
+        scipy.sparse.bsr_array,
+        BCSR.fromdense,
+    )
+    for A in (*(kind(dense) for kind in kinds), unsorted):
         problem = cr.CopyrightRegression(A, b, 10)
         for name, arguments in (
             ("value", (x,)),
@@ -255,6 +273,17 @@ def test_sparse_and_dense_are_the_same_problem():
                 rtol=1e-12,
                 atol=1e-12,
             )
+
+
+def test_sparse_matrices_and_jit():
+    A, b = scipy.sparse.csr_array(np.eye(3)), jnp.array([0.5, 0.3, 0.2])
+    made = jax.jit(lambda b: cr.CopyrightRegression(A, b, 1).value(jnp.ones(3)))(b)
+    problem = cr.CopyrightRegression(A, b, 1)
+    assert made == pytest.approx(problem.value(np.ones(3)))
+    passed = jax.jit(lambda problem: problem.replace(gamma=0.2).value(jnp.ones(3)))(problem)
+    assert passed == pytest.approx(problem.replace(gamma=0.2).value(np.ones(3)))
+    with pytest.raises(cr.InputError, match="A is a BCOO that is traced by JAX; make the problem"):
+        jax.jit(lambda A: cr.CopyrightRegression(A, b, 1).b)(BCOO.fromdense(jnp.eye(3)))
 
 
 def test_padded_bcoo_is_taken():

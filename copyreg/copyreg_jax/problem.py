@@ -402,7 +402,10 @@ def _matrix(A: Any) -> Matrix:
         matrix = _sparse(_host_coo(A))
     elif scipy.sparse.issparse(A):
         # Integers are added as such, before they become floats.
-        csr = scipy.sparse.csr_array(A, copy=True)
+        try:
+            csr = scipy.sparse.csr_array(A, copy=True)
+        except ValueError as error:  # SciPy takes no big-endian numbers, but may hold them
+            raise InputError(f"A is not a valid sparse matrix: {error}; rebuild it") from None
         csr.sum_duplicates()
         matrix = _sparse(csr)
     else:

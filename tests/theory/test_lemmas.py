@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 
 import copyreg_jax as cr
@@ -139,7 +140,7 @@ def test_factor_16_alone():
 def test_sparse_data_and_batches():
     dense = random_problem(1, 30, 4)
     sparse = cr.CopyrightRegression(
-        jax.experimental.sparse.BCOO.fromdense(dense.A), dense.b, dense.protected
+        scipy.sparse.csr_array(np.asarray(dense.A)), dense.b, dense.protected
     )
     points = np.random.default_rng(0).normal(size=(3, 4))
     batch = jax.vmap(lambda x: lemmas.lemma_12(sparse, x))(points)
