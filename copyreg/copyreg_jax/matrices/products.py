@@ -118,6 +118,12 @@ def column_norms(A: Any) -> Float[Array, " d"]:
     return scale * jnp.sqrt(jnp.sum((A / scale[None]) ** 2, axis=0))
 
 
+@singledispatch
+def squared_column_norms(A: Any, weights: Float[Array, " n"]) -> Float[Array, " d"]:
+    """Diagonal of ``A^T diag(weights) A``; one read of A."""
+    return weights @ (A * A)
+
+
 def weighted_gram_norm(A: Matrix, weights: Float[Array, " n"]) -> Float[Array, ""]:
     """Largest eigenvalue of ``A^T diag(weights) A``, weights >= 0. Cost O(n d^2 + d^3)."""
     gram = congruence(A, lambda z: weights * z)

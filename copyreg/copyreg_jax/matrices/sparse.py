@@ -351,6 +351,13 @@ def _column_norms(A: SparseMatrix) -> Float[Array, " d"]:
     return scale * jnp.sqrt(A.columns.sums(squares, A.shape[1]))
 
 
+@products.squared_column_norms.register(SparseMatrix)
+def _squared_column_norms(A: SparseMatrix, weights: Float[Array, " n"]) -> Float[Array, " d"]:
+    columns = A.columns
+    terms = columns.data**2 * _gather(weights, columns.columns)
+    return columns.sums(jnp.sum(terms, axis=0), A.shape[1])
+
+
 @products.to_host.register(SparseMatrix)
 def _to_host(A: SparseMatrix) -> scipy.sparse.csr_array:
     data = np.asarray(A.rows.data, dtype=np.float64)

@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax import curvature
 from copyreg_jax.curvature import Operator
-from copyreg_jax.matrices import Matrix, gram, on_host
+from copyreg_jax.matrices import Matrix, SparseMatrix, gram, on_host, squared_column_norms
 from copyreg_jax.objective import Mask, Metric, Reading, Scalar, Vector
-from copyreg_jax.problem import SoftmaxRegression, is_concrete
+from copyreg_jax.problem import Point, SoftmaxRegression, is_concrete
 from copyreg_jax.solvers.flow import cond, while_loop
 from copyreg_jax.solvers.state import State, small_gradient, stalled_if
 from copyreg_jax.solvers.trust_region import subproblem
@@ -28,6 +28,8 @@ _MAX_FORCING = 0.1
 _MAX_TRIALS = 15
 _MAX_BLIND = 4
 _LANCZOS_STEPS = 8
+_MAX_GRAM_COLUMNS = 2048
+"""Columns up to which a Gram matrix costs less than the products that it saves."""
 _SINGLE_ENTRIES = 1 << 20
 """Entries of A from which a float32 copy of it pays."""
 _SINGLE_QUALITY = 1e-5
@@ -36,20 +38,24 @@ _REFINE_BELOW = 1e-8
 """Least eigenvalue of a Gram matrix of unit diagonal from which one orthogonalization is enough."""
 
 
+Basis: TypeAlias = Float[Array, "d d"] | Float[Array, " d"]
+
+
 class Tools(NamedTuple):
     """What depends on A and w alone.
 
     Attributes
     ----------
-    basis : (d, r) array
-        Columns B with ``B^T (A^T D A) B = I`` but for rounding, D = w^2 + a small constant.
+    basis : (d, d) or (d,) array
+        B with ``B^T (A^T D A) B = I`` but for rounding, D = w^2 + a small constant; or, for sparse
+        A and for very many columns, the diagonal matrix that gives it a unit diagonal.
     single : matrix or None
         A in float32, for the inner products.
     radius : () array
         Length in the new coordinates of a root-mean-square change of the logits by one.
     """
 
-    basis: Float[Array, "d r"]
+    basis: Basis
     single: Matrix | None
     radius: Scalar
 
@@ -64,7 +70,7 @@ class Memory(NamedTuple):
     first_norm: Scalar
     blind: Int[Array, ""]
     double: Bool[Array, ""]
-    escape: Float[Array, " r"]
+    escape: Point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +119,8 @@ class NewtonCG:
     def prepare(self, problem: SoftmaxRegression) -> Tools:
         A, weights = problem.A, _weights(problem.w, problem.b, problem.metric)
         radius = jnp.sqrt(jnp.sum(weights))
+        if isinstance(A, SparseMatrix) or problem.d > _MAX_GRAM_COLUMNS:
+            return Tools(_diagonal_basis(A, weights), None, radius)
         basis, quality = _cholesky_basis(A, weights)
         if self.mixed and is_concrete(quality) and float(quality) >= _SINGLE_QUALITY:
             copied = problem.dtype == np.float64 and problem.n * problem.d >= _SINGLE_ENTRIES
@@ -131,7 +139,7 @@ class NewtonCG:
             first_norm=jnp.linalg.norm(gradient),
             blind=jnp.zeros((), jnp.int32),
             double=jnp.asarray(tools.single is None),
-            escape=jnp.zeros(tools.basis.shape[1], u.dtype),
+            escape=jnp.zeros_like(state.x),
         )
         return _look_for_saddle(problem, tools, state._replace(gradient=gradient, memory=memory))
 
@@ -140,7 +148,7 @@ class NewtonCG:
         s, num_hvps, at_boundary = _inner_solve(problem, tools, state)
         leaving = jnp.any(memory.escape != 0)
         s = jnp.where(leaving, memory.radius * memory.escape, s)
-        p = tools.basis @ s
+        p = _times(tools.basis, s)
         z = problem.A @ p
         # The columns of the plane are x and p; c holds the coordinates of a point there.
         slopes = jnp.stack([jnp.dot(state.gradient, state.x), jnp.dot(state.gradient, p)])
@@ -155,9 +163,7 @@ class NewtonCG:
             jnp.where(at_boundary, jnp.maximum(2 * length, memory.radius), memory.radius),
         )
         # Below the rounding error of L only the gradient shows progress.
-        flatter = jnp.linalg.norm(gradient @ tools.basis) < 0.9 * jnp.linalg.norm(
-            state.gradient @ tools.basis
-        )
+        flatter = _norm(gradient, tools.basis) < 0.9 * _norm(state.gradient, tools.basis)
         seen = state.value - found.value > found.noise
         blind = jnp.where(seen | flatter, 0, memory.blind + 1)
         stuck = ~moved | (blind >= _MAX_BLIND)
@@ -189,10 +195,30 @@ class NewtonCG:
         return small_gradient(state) & ~jnp.any(state.memory.escape != 0)
 
 
+def _times(basis: Basis, s: Array) -> Point:
+    """The change of x that has the new coordinates s."""
+    return basis @ s if basis.ndim == 2 else basis * s
+
+
+def _pulled(gradient: Point, basis: Basis) -> Array:
+    """A gradient in the new coordinates."""
+    return gradient @ basis if basis.ndim == 2 else gradient * basis
+
+
+def _norm(gradient: Point, basis: Basis) -> Scalar:
+    return jnp.linalg.norm(_pulled(gradient, basis))
+
+
 def _weights(w: Vector, b: Vector, metric: Metric) -> Vector:
     """Diagonal D of the preconditioner: w^2, and what the loss has at equal f, for w = 0."""
     share = 1 / w.size if metric == "squared" else jnp.sum(b)
     return w**2 + share / w.size
+
+
+@jax.jit
+def _diagonal_basis(A: Matrix, weights: Vector) -> Float[Array, " d"]:
+    squares = squared_column_norms(A, weights)
+    return jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
 
 
 @jax.jit
@@ -251,7 +277,7 @@ def _evaluate(u: Vector, terms: Any) -> tuple[Scalar, Vector, curvature.Curvatur
 
 def _inner_solve(
     problem: SoftmaxRegression, tools: Tools, state: State
-) -> tuple[Float[Array, " r"], Int[Array, ""], Bool[Array, ""]]:
+) -> tuple[Point, Int[Array, ""], Bool[Array, ""]]:
     """CG in the new coordinates, in float32 while that is good enough."""
     memory, host = state.memory, on_host(problem.A)
     norm = jnp.linalg.norm(state.gradient)
@@ -264,8 +290,8 @@ def _inner_solve(
             lambda a: a.astype(dtype), (memory.operator, tools.basis)
         )
         s, num_hvps, at_boundary = _steihaug(
-            lambda v: curvature.apply(A, operator, basis @ v) @ basis,
-            state.gradient.astype(dtype) @ basis,
+            lambda v: _pulled(curvature.apply(A, operator, _times(basis, v)), basis),
+            _pulled(state.gradient.astype(dtype), basis),
             memory.radius.astype(dtype),
             jnp.maximum(forcing.astype(dtype), jnp.finfo(dtype).eps ** 0.5),
             host,
@@ -410,10 +436,12 @@ def _look_for_saddle(problem: SoftmaxRegression, tools: Tools, state: State) -> 
         if tools.single is not None:
             A, dtype = tools.single, jnp.dtype(jnp.float32)
         B, H = jax.tree_util.tree_map(lambda a: a.astype(dtype), (tools.basis, operator))
-        lowest, direction = _lanczos(lambda v: curvature.apply(A, H, B @ v) @ B, B, host)
+        lowest, direction = _lanczos(
+            lambda v: _pulled(curvature.apply(A, H, _times(B, v)), B), B, host
+        )
         tolerance = 100 * jnp.finfo(dtype).eps ** 0.5
         # Downhill, where the gradient is not zero.
-        sign = jnp.where(jnp.dot(state.gradient @ tools.basis, direction) > 0, -1, 1)
+        sign = jnp.where(jnp.dot(_pulled(state.gradient.astype(dtype), B), direction) > 0, -1, 1)
         return jnp.where(lowest < -tolerance, sign * direction, 0).astype(state.x.dtype)
 
     wanted = small_gradient(state) & ~_is_convex_at(operator, state.memory.u)
@@ -435,10 +463,10 @@ def _is_convex_at(operator: Operator, u: Vector) -> Bool[Array, ""]:
     return bound <= jnp.min(operator.weights[-1])
 
 
-def _lanczos(apply: Any, basis: Array, host: bool) -> tuple[Scalar, Array]:
+def _lanczos(apply: Any, basis: Basis, host: bool) -> tuple[Scalar, Array]:
     """Lowest Ritz value and unit vector of a few Lanczos steps from a fixed random start."""
-    r, dtype = basis.shape[1], basis.dtype
-    used = jnp.any(basis != 0, axis=0)
+    r, dtype = len(basis), basis.dtype
+    used = jnp.any(basis.reshape(-1, r) != 0, axis=0)
     steps = min(_LANCZOS_STEPS, r)
     start = jnp.where(used, jax.random.normal(jax.random.key(0), (r,), dtype), 0)
     tiny = jnp.finfo(dtype).tiny
