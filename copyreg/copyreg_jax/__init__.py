@@ -28,11 +28,15 @@ if TYPE_CHECKING:
     from copyreg_jax.solution import Solution as Solution
     from copyreg_jax.solution import Status as Status
     from copyreg_jax.solvers import GradientDescent as GradientDescent
+    from copyreg_jax.solvers import Minima as Minima
     from copyreg_jax.solvers import NewtonCG as NewtonCG
     from copyreg_jax.solvers import Optax as Optax
     from copyreg_jax.solvers import Progress as Progress
     from copyreg_jax.solvers import TrustRegionNewton as TrustRegionNewton
+    from copyreg_jax.solvers import multi_start as multi_start
     from copyreg_jax.solvers import solve as solve
+    from copyreg_jax.solvers import solve_many as solve_many
+    from copyreg_jax.solvers import solve_path as solve_path
 
 __version__ = "0.1.0"
 
@@ -44,7 +48,18 @@ _ROOMS = {
     "instances": ("example_instance", "load_instance", "save_instance"),
     "problem": ("CopyrightRegression", "SoftmaxRegression"),
     "solution": ("History", "Solution", "Status"),
-    "solvers": ("GradientDescent", "NewtonCG", "Optax", "Progress", "TrustRegionNewton", "solve"),
+    "solvers": (
+        "GradientDescent",
+        "Minima",
+        "NewtonCG",
+        "Optax",
+        "Progress",
+        "TrustRegionNewton",
+        "multi_start",
+        "solve",
+        "solve_many",
+        "solve_path",
+    ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -2,16 +2,21 @@
 
 from copyreg_jax.solvers.driver import Progress, Solver, solve
 from copyreg_jax.solvers.gradient_descent import GradientDescent
+from copyreg_jax.solvers.many import Minima, multi_start, solve_many, solve_path
 from copyreg_jax.solvers.newton_cg import NewtonCG
 from copyreg_jax.solvers.optax_bridge import Optax
 from copyreg_jax.solvers.trust_region import TrustRegionNewton
 
 __all__ = [
     "GradientDescent",
+    "Minima",
     "NewtonCG",
     "Optax",
     "Progress",
     "Solver",
     "TrustRegionNewton",
+    "multi_start",
     "solve",
+    "solve_many",
+    "solve_path",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -16,6 +17,8 @@ from copyreg_jax import objective
 from copyreg_jax.errors import InputError, PrecisionError
 from copyreg_jax.problem import ENABLE_X64, Point, SoftmaxRegression, check_start, is_concrete
 from copyreg_jax.solution import History, Solution, Status
+from copyreg_jax.solvers.checkpoint import Checkpoint
+from copyreg_jax.solvers.newton_cg import NewtonCG
 from copyreg_jax.solvers.recheck import evaluate
 from copyreg_jax.solvers.state import Counts, Solver, State
 from copyreg_jax.solvers.trust_region import TrustRegionNewton
@@ -25,6 +28,8 @@ __all__ = ["Progress", "Solver", "solve"]
 DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 _SMALLEST_RTOL_IN_EPS = 16
 _AIM = 0.5
+SMALL_COLUMNS = 32
+"""Columns up to which a batch is better off with exact Hessians."""
 _START_SHIFTS = (0, -1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
 
 
@@ -47,6 +52,7 @@ def solve(
     rtol: float | None = None,
     max_steps: int | None = None,
     callback: Callback | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Solution:
     """Minimize L.
 
@@ -58,7 +64,8 @@ def solve(
     problem : SoftmaxRegression or CopyrightRegression
         Its arrays decide dtype and device.
     solver : Solver, optional
-        `TrustRegionNewton` if not given.
+        `NewtonCG` if not given; for problems with at most 32 columns under ``jax.jit`` or
+        ``jax.vmap``, `TrustRegionNewton`.
     x0 : (d,) array, optional
         Start. If not given: the lowest of zero and of a few points that raise or lower the
         protected logits, since zero may sit on the barrier ell_1 = 0.
@@ -69,6 +76,9 @@ def solve(
     callback : callable, optional
         Called with a `Progress` every ``solver.steps_per_call`` steps and at the end; returning
         True stops the run with status INTERRUPTED. Not called under ``jax.jit`` or ``jax.vmap``.
+    checkpoint : path, optional
+        File that the run is written to every ten seconds or so, at an interrupt and at its end. If
+        it is there already, the run goes on from it, to the same x bit for bit on the same machine.
 
     Returns
     -------
@@ -78,7 +88,7 @@ def solve(
     ------
     InputError
         A solver or problem that is none; x0 of the wrong shape or not finite; rtol or max_steps not
-        positive; a callback while traced.
+        positive; a callback or checkpoint while traced; a checkpoint of another run.
     PrecisionError
         rtol below what the dtype can reach.
 
@@ -87,8 +97,12 @@ def solve(
     Outside of transformations the loop runs on the host around one compiled program, and the result
     is evaluated again on the host with NumPy. Inside ``jax.jit`` and ``jax.vmap`` this is a pure
     function: one ``while_loop``, statuses as arrays, nothing is raised for values. Problems of the
-    same shapes share the compiled program. Reverse-mode differentiation through it is not possible,
-    as JAX can't reverse a ``while_loop``.
+    same shapes share the compiled program.
+
+    ``jax.grad`` and ``jax.jvp`` go through it: x and the losses have the derivatives of the
+    minimizer with respect to the problem's arrays, ``dx = -H^-1 d(gradient)`` with the
+    Moore-Penrose inverse of the Hessian H, O(n d^2 + d^3). They are those of the exact minimizer
+    as far as x is one.
 
     The 1 in the stopping rule has the unit of the gradient: where A is as small as 1e-10, so are
     gradients, and the start may pass for a solution. Rescale A then.
@@ -101,21 +115,11 @@ def solve(
     >>> solution.status.name, solution.num_steps < 20
     ('CONVERGED', True)
     """
-    solver = TrustRegionNewton() if solver is None else solver
     if not isinstance(problem, SoftmaxRegression):
         raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
     if len(problem.A.shape) != 2:
-        raise InputError("problem is a batch of problems; solve it by jax.vmap(copyreg_jax.solve)")
-    if isinstance(solver, type) or not hasattr(solver, "step"):
-        raise InputError(
-            f"solver is {solver!r:.60}; give an instance such as TrustRegionNewton(), and wrap an "
-            "optax transformation as Optax(transformation)"
-        )
-    rtol = _tolerance(problem.dtype, rtol)
-    max_steps = solver.default_max_steps if max_steps is None else max_steps
-    counts = isinstance(max_steps, int | np.integer) and not isinstance(max_steps, bool)
-    if not (counts and 1 <= max_steps < 2**31):
-        raise InputError(f"max_steps is {max_steps!r}; give an integer >= 1 and below 2^31")
+        raise InputError("problem is a batch of problems; solve it by copyreg_jax.solve_many")
+    solver, rtol, max_steps = check_settings(problem, solver, rtol, max_steps)
     if callback is not None and not callable(callback):
         raise InputError(f"callback is {callback!r:.60}; give a function of one Progress")
     start = None if x0 is None else problem.point(x0, "x0")
@@ -126,23 +130,73 @@ def solve(
     if not is_concrete((problem, start, rtol, jnp.zeros(()) + 0)):
         if callback is not None:
             raise InputError("callback can't be called under jit or vmap; leave it out there")
+        if checkpoint is not None:
+            raise InputError("checkpoint can't be written under jit or vmap; leave it out there")
         return _solve_traced(problem, start, rtol, max_steps, solver)
 
+    return _solve_on_host(problem, start, rtol, max_steps, solver, callback, checkpoint)
+
+
+def _solve_on_host(
+    problem: SoftmaxRegression,
+    x0: Point | None,
+    rtol: float,
+    max_steps: int,
+    solver: Solver,
+    callback: Callback | None,
+    checkpoint: str | Path | None,
+) -> Solution:
     tools = solver.prepare(problem)
-    state = _start_jit(problem, tools, start, rtol, solver)
-    values = [np.asarray(state.value)[None]]
-    norms = [np.asarray(jnp.linalg.norm(state.gradient))[None]]
-    while int(state.status) == Status.RUNNING:
-        state, (ran, value, norm) = _advance_jit(problem, tools, state, max_steps, solver)
-        ran = np.asarray(ran)
-        values.append(np.asarray(value)[ran])
-        norms.append(np.asarray(norm)[ran])
-        now = Progress(int(state.num_steps), float(values[-1][-1]), float(norms[-1][-1]))
-        stop = callback is not None and callback(now)
-        if stop and int(state.status) == Status.RUNNING:
-            state = state._replace(status=jnp.asarray(Status.INTERRUPTED, jnp.int32))
+    state = _start_jit(problem, tools, x0, rtol, solver)
+    trace = [(np.asarray(state.value)[None], np.asarray(jnp.linalg.norm(state.gradient))[None])]
+    file = None
+    if checkpoint is not None:
+        file = Checkpoint(checkpoint, problem, solver, rtol, x0)
+        found = file.load(state)
+        if found is not None:
+            state, trace = found[0], [found[1:]]
+            limited = Status(int(state.status)) in (Status.MAX_STEPS, Status.INTERRUPTED)
+            if limited and int(state.num_steps) < max_steps:
+                state = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
+    try:
+        while int(state.status) == Status.RUNNING:
+            new, (ran, value, norm) = _advance_jit(problem, tools, state, max_steps, solver)
+            ran = np.asarray(ran)
+            trace.append((np.asarray(value)[ran], np.asarray(norm)[ran]))
+            state = new
+            now = Progress(int(state.num_steps), float(trace[-1][0][-1]), float(trace[-1][1][-1]))
+            stop = callback is not None and callback(now)
+            if stop and int(state.status) == Status.RUNNING:
+                state = state._replace(status=jnp.asarray(Status.INTERRUPTED, jnp.int32))
+            if file is not None:
+                file.save_if_due(state, trace)
+    finally:
+        if file is not None:
+            file.save(state, trace)
     jax.block_until_ready(state)
-    return _solution_on_host(problem, state, History(np.concatenate(values), np.concatenate(norms)))
+    values, norms = (np.concatenate(column) for column in zip(*trace, strict=True))
+    return _solution_on_host(problem, state, History(values, norms))
+
+
+def check_settings(
+    problem: SoftmaxRegression, solver: Solver | None, rtol: float | None, max_steps: int | None
+) -> tuple[Solver, float, int]:
+    """The settings with their defaults filled in; `InputError` for impossible ones."""
+    if solver is None:
+        traced = not is_concrete((problem, jnp.zeros(()) + 0))
+        small = problem.A.shape[-1] <= SMALL_COLUMNS
+        solver = TrustRegionNewton() if traced and small else NewtonCG()
+    if isinstance(solver, type) or not hasattr(solver, "step"):
+        raise InputError(
+            f"solver is {solver!r:.60}; give an instance such as NewtonCG(), and wrap an "
+            "optax transformation as Optax(transformation)"
+        )
+    rtol = _tolerance(problem.dtype, rtol)
+    max_steps = solver.default_max_steps if max_steps is None else max_steps
+    counts = isinstance(max_steps, int | np.integer) and not isinstance(max_steps, bool)
+    if not (counts and 1 <= max_steps < 2**31):
+        raise InputError(f"max_steps is {max_steps!r}; give an integer >= 1 and below 2^31")
+    return solver, rtol, max_steps
 
 
 def _tolerance(dtype: np.dtype, rtol: float | None) -> float:
@@ -163,7 +217,7 @@ def _tolerance(dtype: np.dtype, rtol: float | None) -> float:
     return float(rtol)
 
 
-def _default_start(problem: SoftmaxRegression) -> Point:
+def default_start(problem: SoftmaxRegression) -> Point:
     """Lowest point among zero and shifts of the protected logits, up or down, by 1, 2, 4, 8, 16.
 
     Zero often sits on the barrier ell_1 = 0 (equal targets, say), and L has a basin on either side.
@@ -182,7 +236,7 @@ def _start(
     problem: SoftmaxRegression, tools: Any, x0: Point | None, rtol: float, solver: Solver
 ) -> State:
     """The state at the start."""
-    x = _default_start(problem) if x0 is None else x0
+    x = default_start(problem) if x0 is None else x0
     value, gradient = problem.value_and_gradient(x)
     zero = jnp.zeros((), jnp.int32)
     counts = Counts(zero, zero, zero, zero).add(
@@ -251,28 +305,73 @@ def _solve_traced(
     problem: SoftmaxRegression, x0: Point | None, rtol: float, max_steps: int, solver: Solver
 ) -> Solution:
     """The whole run as one program."""
-    tools = solver.prepare(problem)
-    state = _start(problem, tools, x0, rtol, solver)
+    fixed = jax.lax.stop_gradient(problem)  # the loop itself is not differentiated
+    tools = solver.prepare(fixed)
+    state = _start(fixed, tools, jax.lax.stop_gradient(x0), rtol, solver)
     state = jax.lax.while_loop(
         lambda s: s.status == Status.RUNNING,
-        lambda s: _step(problem, tools, s, max_steps, solver),
+        lambda s: _step(fixed, tools, s, max_steps, solver),
         state,
     )
-    u = problem.A @ state.x
     norm = jnp.linalg.norm(state.gradient)
     converged = (state.status == Status.STALLED) & (norm <= state.tolerance / _AIM)
-    b, protected, _, _, reading, metric = problem.terms
+    status = jnp.where(converged, Status.CONVERGED, state.status).astype(jnp.int32)
+    return solution_on_device(problem, state._replace(status=status))
+
+
+def solution_on_device(problem: SoftmaxRegression, state: State) -> Solution:
+    """The solution as arrays, with the derivatives of the minimizer."""
+    state = state._replace(x=_minimizer(problem, state.x))
+    u = problem.A @ state.x
+    b, protected, gamma, w, reading, metric = problem.terms
     return _solution(
         state,
-        status=jnp.where(converged, Status.CONVERGED, state.status).astype(jnp.int32),
-        value=state.value,
-        gradient_norm=norm,
+        status=state.status,
+        value=objective.value(u, b, protected, gamma, w, reading, metric),
+        gradient_norm=jnp.linalg.norm(state.gradient),
         ell=objective.ell(u, b, metric),
         ell_1=objective.ell_1(u, b, protected, reading, metric),
         ell_2=objective.ell_2(u, b, protected, reading, metric),
         protected_mass=jnp.sum(jnp.where(protected, objective.f(u), 0)),
         target_mass=jnp.sum(jnp.where(protected, b, 0)),
     )
+
+
+@jax.custom_jvp
+def _minimizer(problem: SoftmaxRegression, x: Point) -> Point:
+    """x, as a function of the problem that it minimizes."""
+    return x
+
+
+def _minimizer_jvp(primals: Any, tangents: Any) -> tuple[Point, Point]:
+    """Implicit function theorem: ``H dx = -d(gradient)``, at the x of least change."""
+    problem, x = primals
+    leaves, tree = jax.tree_util.tree_flatten(problem)
+    changes = jax.tree_util.tree_leaves(
+        tangents[0], is_leaf=lambda t: isinstance(t, jax.custom_derivatives.SymbolicZero)
+    )
+    moving = [
+        i
+        for i, change in enumerate(changes)
+        if not isinstance(change, jax.custom_derivatives.SymbolicZero)
+    ]
+    if not moving:
+        return x, jnp.zeros_like(x)
+
+    def gradient(values: list[Array]) -> Point:
+        new = list(leaves)
+        for i, value in zip(moving, values, strict=True):
+            new[i] = value
+        return jax.tree_util.tree_unflatten(tree, new).gradient(x)
+
+    _, pull = jax.jvp(gradient, ([leaves[i] for i in moving],), ([changes[i] for i in moving],))
+    lam, Q = jnp.linalg.eigh(problem.hessian(x))
+    kept = jnp.abs(lam) > len(lam) * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(lam))
+    inverse = jnp.where(kept, 1 / jnp.where(kept, lam, 1), 0)
+    return x, -Q @ (inverse * (pull @ Q))
+
+
+_minimizer.defjvp(_minimizer_jvp, symbolic_zeros=True)
 
 
 def _solution_on_host(problem: SoftmaxRegression, state: State, history: History) -> Solution:

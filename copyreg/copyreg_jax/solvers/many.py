@@ -1,0 +1,477 @@
+"""Many problems at once: batches, paths of warm starts, and many starts of one problem."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from copyreg_jax.errors import InputError
+from copyreg_jax.matrices import column_norms, on_host
+from copyreg_jax.problem import CopyrightRegression, SoftmaxRegression, check_start, is_concrete
+from copyreg_jax.solution import Solution, Status
+from copyreg_jax.solvers import driver
+from copyreg_jax.solvers.state import Solver, State
+from copyreg_jax.solvers.trust_region import TrustRegionNewton
+
+_STEPS_PER_CHUNK = 4
+"""Steps between two looks at which lanes are done."""
+_SMALLEST_BATCH = 8
+_SAME_X = 1e-5
+"""Minimizers whose logits differ by less, relative to their size, are one."""
+
+Progress: TypeAlias = Callable[[int, int], bool | None]
+
+
+def solve_many(
+    problems: Sequence[SoftmaxRegression] | SoftmaxRegression,
+    solver: Solver | None = None,
+    x0: ArrayLike | None = None,
+    *,
+    rtol: float | None = None,
+    max_steps: int | None = None,
+    callback: Progress | None = None,
+) -> Solution:
+    """Minimize many problems of the same shapes, in one compiled batch.
+
+    Arrays that all problems share, one A with many b, gamma or protected sets, are kept once: make
+    those with ``problem.replace`` or from the same JAX array A. Products with a shared A are
+    products with a matrix of all points, several times faster than one by one. Problems that are
+    done leave the batch.
+
+    Parameters
+    ----------
+    problems : sequence of problems, or one batched problem
+        Equal in n, d, dtype, reading and metric. A batched problem is a pytree whose arrays have a
+        leading axis, as ``jax.vmap`` of a constructor makes it: thousands of objects take longer to
+        make than to solve.
+    solver : Solver, optional
+        `TrustRegionNewton` up to 32 columns, else `NewtonCG`.
+    x0 : (k, d) or (d,) array, optional
+        Starts; as in `solve` if not given.
+    rtol, max_steps
+        As in `solve`, for each problem.
+    callback : callable, optional
+        Called with the numbers of problems done and in all every few steps; returning True stops
+        the others with status INTERRUPTED.
+
+    Returns
+    -------
+    Solution
+        Of arrays with a leading axis k; ``history`` is None. Unlike those of `solve`, the numbers
+        are the device's own.
+
+    Raises
+    ------
+    InputError
+        No problem; problems that differ in more than the values of their arrays; sparse A that
+        differ; a matrix on disk; x0 of another shape.
+    PrecisionError
+        As in `solve`.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.5, 0.3, 0.2], protected=1)
+    >>> batch = cr.solve_many([problem.replace(gamma=g) for g in (0.01, 0.1, 1.0)])
+    >>> batch.x.shape, bool((batch.status == cr.Status.CONVERGED).all())
+    ((3, 1), True)
+    """
+    if isinstance(problems, SoftmaxRegression):
+        batch, axes, size = problems, *_axes(problems)
+    else:
+        batch, axes, size = _stack(list(problems))
+    if not is_concrete((batch, x0, jnp.zeros(()) + 0)):
+        raise InputError("solve_many runs on the host; under jit, use jax.vmap(copyreg_jax.solve)")
+    one = _lane(batch, axes, 0)
+    if solver is None and one.d <= driver.SMALL_COLUMNS:
+        solver = TrustRegionNewton()
+    solver, rtol, max_steps = driver.check_settings(one, solver, rtol, max_steps)
+    starts = None if x0 is None else _starts(one, x0, size)
+    # Tools depend on A and w alone; shared, they are made once and with concrete values.
+    shared = axes.A is None and axes.w is None
+    tools = solver.prepare(one) if shared else _prepare(batch, axes, solver)
+    lanes = _Lanes(batch, axes, tools, None if shared else 0, solver)
+    return _run(lanes, lanes.start(starts, size, rtol), size, max_steps, callback)
+
+
+class _Axes(NamedTuple):
+    """Which arrays of a problem have a leading axis (0), which are shared (None)."""
+
+    A: int | None
+    w: int | None
+    tree: Any
+
+
+class _Lanes(NamedTuple):
+    """What a batch consists of besides its states."""
+
+    problem: SoftmaxRegression
+    axes: _Axes
+    tools: Any
+    tools_axis: int | None
+    solver: Solver
+
+    def start(self, starts: Array | None, size: int, rtol: float) -> State:
+        return _start(
+            self.problem, self.tools, starts, rtol, self.axes.tree.axes, self.tools_axis, size,
+            self.solver,
+        )  # fmt: skip
+
+    def advance(self, states: State, max_steps: int) -> State:
+        return _advance(
+            self.problem, self.tools, states, max_steps, self.axes.tree.axes, self.tools_axis,
+            self.solver,
+        )  # fmt: skip
+
+    def take(self, index: Array) -> _Lanes:
+        """Some of the lanes."""
+        pick = functools.partial(jnp.take, indices=index, axis=0)
+        problem = self.axes.tree.map(pick, self.problem)
+        tools = self.tools
+        if self.tools_axis is not None:
+            tools = jax.tree_util.tree_map(pick, tools)
+        return self._replace(problem=problem, tools=tools)
+
+
+@jax.tree_util.register_static
+class _Tree:
+    """Axes of the leaves of a problem, in their order; hashable."""
+
+    def __init__(self, axes: tuple[int | None, ...]) -> None:
+        self.axes = axes
+
+    def map(self, change: Callable[[Array], Array], problem: Any) -> Any:
+        leaves, tree = jax.tree_util.tree_flatten(problem)
+        new = [
+            leaf if axis is None else change(leaf)
+            for leaf, axis in zip(leaves, self.axes, strict=True)
+        ]
+        return jax.tree_util.tree_unflatten(tree, new)
+
+
+def _unflatten_axes(problem: SoftmaxRegression, axes: tuple[int | None, ...]) -> Any:
+    """The axes in the shape that ``jax.vmap`` wants them."""
+    tree = jax.tree_util.tree_structure(problem)
+    return jax.tree_util.tree_unflatten(tree, axes)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
+def _start(
+    problem: Any, tools: Any, starts: Any, rtol: float, axes: Any, tools_axis: Any, size: int,
+    solver: Solver,
+) -> State:  # fmt: skip
+    axis = None if starts is None else 0
+    run = functools.partial(driver._start, rtol=rtol, solver=solver)
+    in_axes = (_unflatten_axes(problem, axes), tools_axis, axis)
+    return jax.vmap(run, in_axes, axis_size=size)(problem, tools, starts)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6), donate_argnums=2)
+def _advance(
+    problem: Any, tools: Any, states: State, max_steps: int, axes: Any, tools_axis: Any,
+    solver: Solver,
+) -> State:  # fmt: skip
+    def one(problem: Any, tools: Any, state: State) -> State:
+        running = state.status == Status.RUNNING
+        new = driver._step(problem, tools, state, max_steps, solver)
+        return jax.tree_util.tree_map(lambda a, b: jnp.where(running, a, b), new, state)
+
+    step = jax.vmap(one, (_unflatten_axes(problem, axes), tools_axis, 0))
+    return jax.lax.fori_loop(
+        0, _STEPS_PER_CHUNK, lambda _, states: step(problem, tools, states), states
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(2,))
+def _finish(problem: Any, states: State, axes: Any) -> Solution:
+    return jax.vmap(driver.solution_on_device, (_unflatten_axes(problem, axes), 0))(problem, states)
+
+
+def _prepare(batch: SoftmaxRegression, axes: _Axes, solver: Solver) -> Any:
+    in_axes = (_unflatten_axes(batch, axes.tree.axes),)
+    return jax.jit(jax.vmap(solver.prepare, in_axes))(batch)
+
+
+def _run(
+    lanes: _Lanes, states: State, size: int, max_steps: int, callback: Progress | None
+) -> Solution:
+    """Advance in chunks; whenever half of the lanes are done, only the others go on."""
+    everything, final = lanes, states
+    place = np.arange(size)  # lane i of `states` is problem place[i]; repeats are padding
+    while True:
+        running = np.asarray(states.status) == Status.RUNNING
+        if not running.any():
+            break
+        left = np.unique(place[running])
+        if callback is not None and callback(size - len(left), size):
+            stopped = jnp.where(running, Status.INTERRUPTED, states.status)
+            states = states._replace(status=stopped.astype(jnp.int32))
+            break
+        if 2 * len(left) <= len(place) and len(place) > _SMALLEST_BATCH:
+            final = _put(final, place, states)
+            kept = np.flatnonzero(running)
+            # Sizes are halvings of the first, so that few programs are compiled.
+            target = len(place)
+            while target // 2 >= max(len(kept), _SMALLEST_BATCH):
+                target = -(-target // 2)
+            kept = np.concatenate([kept, np.full(max(0, target - len(kept)), kept[-1])])
+            index = jnp.asarray(kept)
+            lanes = lanes.take(index)
+            pick = functools.partial(jnp.take, indices=index, axis=0)
+            states = jax.tree_util.tree_map(pick, states)
+            place = place[kept]
+        states = lanes.advance(states, max_steps)
+    return _finish(everything.problem, _put(final, place, states), everything.axes.tree.axes)
+
+
+def _put(final: State, place: np.ndarray, states: State) -> State:
+    """The states of all problems, those of some replaced."""
+    if len(place) == len(final.status) and (place == np.arange(len(place))).all():
+        return states
+    index = jnp.asarray(place)
+    return jax.tree_util.tree_map(lambda a, b: a.at[index].set(b), final, states)
+
+
+def _stack(problems: list[SoftmaxRegression]) -> tuple[SoftmaxRegression, _Axes, int]:
+    """One batched problem; arrays that are the same object everywhere stay as they are."""
+    if not problems:
+        raise InputError("problems is empty; give at least one")
+    for i, problem in enumerate(problems):
+        if not isinstance(problem, SoftmaxRegression):
+            raise InputError(f"problems[{i}] is a {type(problem).__name__}; give problems")
+        _check_in_memory(problem)
+    flat: list[tuple[list[Any], Any]] = [
+        jax.tree_util.tree_flatten(problem) for problem in problems
+    ]
+    leaves, tree = flat[0]
+    for i, (others, other_tree) in enumerate(flat):
+        alike = bool(other_tree == tree) and all(
+            a.shape == b.shape and a.dtype == b.dtype for a, b in zip(leaves, others, strict=True)
+        )
+        if not alike:
+            raise InputError(
+                f"problems[{i}] is {problems[i]!r}, problems[0] {problems[0]!r}; they must agree "
+                "in type, shapes, dtype, reading and metric, and in the pattern of a sparse A"
+            )
+    shared = [all(others[j] is leaf for others, _ in flat) for j, leaf in enumerate(leaves)]
+    stacked = [
+        leaf if shared[j] else jnp.stack([others[j] for others, _ in flat])
+        for j, leaf in enumerate(leaves)
+    ]
+    batch = jax.tree_util.tree_unflatten(tree, stacked)
+    axes = tuple(None if s else 0 for s in shared)
+    return batch, _named(batch, axes), len(problems)
+
+
+def _axes(batch: SoftmaxRegression) -> tuple[_Axes, int]:
+    """Axes and size of a batched problem."""
+    _check_in_memory(batch)
+    dims = {"A": 2, "b": 1, "w": 1, "_protected": 1, "_gamma": 0}
+    arrays = {name: getattr(batch, name) for name in dims if hasattr(batch, name)}
+    extra = {name: array.ndim - dims[name] for name, array in arrays.items()}
+    sizes = {array.shape[0] for name, array in arrays.items() if extra[name] == 1}
+    if not set(extra.values()) <= {0, 1} or len(sizes) != 1:
+        shapes = ", ".join(f"{name.strip('_')} {array.shape}" for name, array in arrays.items())
+        raise InputError(
+            f"a batched problem has arrays with one leading axis of one length, but has {shapes}; "
+            "make it by jax.vmap of the constructor, or give a list of problems"
+        )
+    leaves = jax.tree_util.tree_leaves(batch)
+    names = {id(array): name for name, array in arrays.items()}
+    axes = tuple(0 if extra[names[id(leaf)]] else None for leaf in leaves)
+    return _named(batch, axes), sizes.pop()
+
+
+def _named(batch: Any, axes: tuple[int | None, ...]) -> _Axes:
+    by_id = dict(zip(map(id, jax.tree_util.tree_leaves(batch)), axes, strict=True))
+    of_A = {by_id[id(leaf)] for leaf in jax.tree_util.tree_leaves(batch.A)}
+    return _Axes(None if of_A == {None} else 0, by_id[id(batch.w)], _Tree(axes))
+
+
+def _check_in_memory(problem: SoftmaxRegression) -> None:
+    if on_host(problem.A):
+        raise InputError("A is on disk; solve such problems one by one, with copyreg_jax.solve")
+
+
+def _lane(batch: SoftmaxRegression, axes: _Axes, i: int) -> SoftmaxRegression:
+    one: SoftmaxRegression = axes.tree.map(lambda array: array[i], batch)
+    return one
+
+
+def _starts(one: SoftmaxRegression, x0: ArrayLike, size: int) -> Array:
+    array = jnp.asarray(x0, one.dtype)
+    if array.shape == (one.d,):
+        array = jnp.broadcast_to(array[None], (size, one.d))
+    if array.shape != (size, one.d):
+        raise InputError(
+            f"x0 has shape {array.shape}; give ({size}, {one.d}), or ({one.d},) for all"
+        )
+    check_start(array.reshape(-1))
+    return array
+
+
+def solve_path(
+    problem: CopyrightRegression,
+    solver: Solver | None = None,
+    x0: ArrayLike | None = None,
+    *,
+    gamma: Iterable[float] | None = None,
+    w: Iterable[ArrayLike] | None = None,
+    rtol: float | None = None,
+    max_steps: int | None = None,
+) -> list[Solution]:
+    """Minimizers along a grid of gamma or of w, each started from the one before.
+
+    Where L is not convex this follows one branch of minimizers, as far as it goes: compare with
+    `multi_start` at the ends.
+
+    Parameters
+    ----------
+    problem : CopyrightRegression
+    solver, x0, rtol, max_steps
+        As in `solve`; x0 is the start of the first.
+    gamma : iterable of float, optional
+    w : iterable of float or (n,) arrays, optional
+        Exactly one of the two.
+
+    Returns
+    -------
+    list of Solution
+        In the order of the grid.
+
+    Raises
+    ------
+    InputError
+        Not exactly one grid, or an empty one; and as in `solve`.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.5, 0.3, 0.2], protected=1)
+    >>> path = cr.solve_path(problem, gamma=[0.001, 0.01, 0.1])
+    >>> [round(solution.ell_1, 3) for solution in path] == sorted(
+    ...     round(solution.ell_1, 3) for solution in path
+    ... )
+    True
+    """
+    if not isinstance(problem, CopyrightRegression):
+        raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
+    if (gamma is None) == (w is None):
+        raise InputError("give exactly one grid: gamma=[...] or w=[...]")
+    name, grid = ("gamma", list(gamma)) if gamma is not None else ("w", list(w or ()))
+    if not grid:
+        raise InputError(f"the grid of {name} is empty; give at least one value")
+    path: list[Solution] = []
+    for value in grid:
+        start = path[-1].x if path else x0
+        found = driver.solve(
+            problem.replace(**{name: value}), solver, start, rtol=rtol, max_steps=max_steps
+        )
+        path.append(found)
+    return path
+
+
+class Minima(NamedTuple):
+    """What `multi_start` found.
+
+    Attributes
+    ----------
+    best : Solution
+        The lowest.
+    solutions : list of Solution
+        One for each distinct minimizer, lowest first.
+    hits : list of int
+        How many starts ended at each.
+    num_failed : int
+        Starts that did not converge.
+    """
+
+    best: Solution
+    solutions: list[Solution]
+    hits: list[int]
+    num_failed: int
+
+
+def multi_start(
+    problem: SoftmaxRegression,
+    num_starts: int = 32,
+    solver: Solver | None = None,
+    *,
+    seed: int = 0,
+    rtol: float | None = None,
+    max_steps: int | None = None,
+) -> Minima:
+    """Minimize from many starts, for L that is not convex: small w, or large gamma.
+
+    Starts are the default one and random x, whose logits have root mean squares from 0.1 to 30;
+    they run as one batch. The minimizers found are polished, and judged on the host, by `solve`.
+
+    Parameters
+    ----------
+    problem : SoftmaxRegression or CopyrightRegression
+    num_starts : int, default 32
+    solver, rtol, max_steps
+        As in `solve_many`.
+    seed : int, default 0
+        Of the random starts.
+
+    Returns
+    -------
+    Minima
+        None of them need be the global minimizer; `certify` says what holds for that one too.
+
+    Raises
+    ------
+    InputError
+        num_starts is no positive integer; and as in `solve_many`.
+    NotConvergedError
+        No start converged.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> A = [[1.0], [0.0], [-1.0]]
+    >>> problem = cr.CopyrightRegression(A, [0.4, 0.3, 0.3], protected=1, gamma=0.1, w=0.1)
+    >>> minima = cr.multi_start(problem, 8)
+    >>> minima.best.value == min(s.value for s in minima.solutions)
+    True
+    """
+    if not (isinstance(num_starts, int) and num_starts >= 1) or isinstance(num_starts, bool):
+        raise InputError(f"num_starts is {num_starts!r}; give an integer >= 1")
+    _check_in_memory(problem)
+    rng = np.random.default_rng(seed)
+    norms = np.asarray(column_norms(problem.A)) / problem.n**0.5
+    starts = rng.standard_normal((num_starts, problem.d)) / np.where(norms > 0, norms, 1)
+    sizes = np.sqrt(np.mean(np.asarray(problem.A @ starts.T.astype(problem.dtype)) ** 2, axis=0))
+    reach = 10.0 ** rng.uniform(-1, 1.5, num_starts)
+    starts *= (reach / np.where(sizes > 0, sizes, 1))[:, None]
+    starts[0] = np.asarray(driver.default_start(problem))
+    batch = solve_many([problem] * num_starts, solver, starts, rtol=rtol, max_steps=max_steps)
+    done = np.flatnonzero(np.asarray(batch.status) == Status.CONVERGED)
+    if not done.size:
+        batch.raise_for_status()
+    order = done[np.argsort(np.asarray(batch.value)[done], kind="stable")]
+    logits = np.asarray(problem.A @ batch.x.T).T
+    distinct: list[int] = []
+    hits: list[int] = []
+    for i in order:
+        gaps = [
+            np.linalg.norm(logits[i] - logits[j]) / (1 + np.linalg.norm(logits[j]))
+            for j in distinct
+        ]
+        if gaps and min(gaps) <= _SAME_X:
+            hits[int(np.argmin(gaps))] += 1
+        else:
+            distinct.append(int(i))
+            hits.append(1)
+    solutions = [
+        driver.solve(problem, solver, batch.x[i], rtol=rtol, max_steps=max_steps) for i in distinct
+    ]
+    return Minima(solutions[0], solutions, hits, num_starts - done.size)
