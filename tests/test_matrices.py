@@ -42,6 +42,9 @@ def test_norms(form):
     np.testing.assert_allclose(column_norms(A), np.linalg.norm(DENSE, axis=0), rtol=1e-14)
     largest = np.linalg.eigvalsh(DENSE.T @ (weights[:, None] * DENSE))[-1]
     np.testing.assert_allclose(weighted_gram_norm(A, jnp.asarray(weights)), largest, rtol=1e-12)
+    weights = RNG.random(130)
+    largest = np.linalg.eigvalsh(DENSE @ (weights[:, None] * DENSE.T))[-1]
+    np.testing.assert_allclose(weighted_gram_norm(A.T, jnp.asarray(weights)), largest, rtol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e300])
@@ -155,6 +158,28 @@ def test_products_of_larger_matrices(shape, dtype):
     V = RNG.normal(size=(shape[1], 2)).astype(dtype)
     found = jax.vmap(lambda A: A @ V)(twice)
     np.testing.assert_allclose(found[1], A @ V, rtol=0, atol=1e3 * np.finfo(dtype).eps)
+
+
+def test_many_columns():
+    """Nothing but the Hessian and what needs it forms a d x d matrix: here, of 18 GB."""
+    rng = np.random.default_rng(1)
+    host = scipy.sparse.random_array((60, 50_000), density=1e-3, format="csr", rng=rng)
+    dense = host.toarray()
+    A = SparseMatrix.from_scipy(host)
+    largest = np.linalg.norm(dense, 2)
+    assert weighted_gram_norm(A, jnp.ones(60)) == pytest.approx(largest**2)
+    assert extreme_singular_values(A) == (0.0, pytest.approx(largest))
+    assert farthest_row(A) >= np.linalg.norm(dense - dense.mean(axis=0), axis=1).max()
+    np.testing.assert_allclose(column_norms(A), np.linalg.norm(dense, axis=0), rtol=1e-14)
+    with pytest.warns(cr.NotCoerciveWarning):
+        problem = cr.CopyrightRegression(
+            host, rng.dirichlet(np.ones(60)), 20, w=np.r_[0, np.ones(59)]
+        )
+    x = rng.normal(size=50_000)
+    value, gradient = problem.value_and_gradient(x)
+    assert np.isfinite(value)
+    np.testing.assert_allclose(jax.grad(problem.value)(jnp.asarray(x)), gradient, atol=1e-11)
+    assert cr.solve(problem, cr.GradientDescent(), max_steps=3).num_steps == 3
 
 
 def test_derivatives_and_loops():

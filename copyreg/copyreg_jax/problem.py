@@ -570,7 +570,7 @@ def _warn_if_not_coercive(A: Matrix, w: Vector) -> None:
     def rank(rows: Any) -> int:
         if rows.shape[0] == 0:
             return 0
-        gram = rows.T @ rows
+        gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T
         gram = gram.toarray() if scipy.sparse.issparse(gram) else gram
         return int(np.linalg.matrix_rank(gram, hermitian=True))
 

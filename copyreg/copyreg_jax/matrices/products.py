@@ -125,8 +125,16 @@ def squared_column_norms(A: Any, weights: Float[Array, " n"]) -> Float[Array, " 
 
 
 def weighted_gram_norm(A: Matrix, weights: Float[Array, " n"]) -> Float[Array, ""]:
-    """Largest eigenvalue of ``A^T diag(weights) A``, weights >= 0. Cost O(n d^2 + d^3)."""
-    gram = congruence(A, lambda z: weights * z)
+    """Largest eigenvalue of ``A^T diag(weights) A``, weights >= 0.
+
+    Cost O(n d min(n, d)) dense, and a square matrix of that smaller size.
+    """
+    n, d = A.shape
+    if d > n:  # that of D^(1/2) A A^T D^(1/2)
+        root = jnp.sqrt(weights)
+        gram = root[:, None] * congruence(A.T, lambda z: z) * root[None]
+    else:
+        gram = congruence(A, lambda z: weights * z)
     return jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0)
 
 
@@ -135,14 +143,15 @@ def extreme_singular_values(A: Matrix) -> tuple[float, float]:
 
     float64 on the host, with the rounding errors taken off or put on; so the smallest is 0 if d > n
     or if it could be. Sparse A loses half the digits of the smallest: its square is computed. Cost
-    O(n d^2).
+    O(n d min(n, d)).
     """
     host = to_host(A)
     n, d = host.shape
     if scipy.sparse.issparse(host):
-        ones = np.ones(n)
-        squares = _gram_eigenvalues(host, ones)
-        error = _gram_error(host, ones)
+        tall = host.T if d > n else host
+        ones = np.ones(max(n, d))
+        squares = _gram_eigenvalues(tall, ones)
+        error = _gram_error(tall, ones)
         smallest, largest = np.sqrt(np.maximum(squares[[0, -1]] + [-error, error], 0))
     else:
         triangle = np.linalg.qr(host, mode="r") if n > d else host
