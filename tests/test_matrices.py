@@ -161,7 +161,7 @@ def test_products_of_larger_matrices(shape, dtype):
 
 
 def test_many_columns():
-    """Nothing but the Hessian and what needs it forms a d x d matrix: here, of 18 GB."""
+    """Nothing but the Hessian and what needs it forms a d x d matrix: here, of 20 GB."""
     rng = np.random.default_rng(1)
     host = scipy.sparse.random_array((60, 50_000), density=1e-3, format="csr", rng=rng)
     dense = host.toarray()

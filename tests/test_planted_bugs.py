@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 
 import copyreg_jax as cr
 from copyreg_jax import curvature, objective
+from copyreg_jax.matrices import sparse
 from copyreg_jax.theory import bounds
 
 from .exact import transcription
@@ -483,3 +485,68 @@ def test_bug_in_the_bounds_is_found(name):
     except cr.InputError:  # refused: found out, too
         found = 1
     assert found > 0
+
+
+SPARSE_BUGS = {
+    "padding in front": ("filled = count > k", "filled = count >= k"),
+    "padding as entries": ("len(data))[:, None] < np", "len(data))[:, None] <= np"),
+    "pieces of one row only": ("(run % n)", "run"),
+    "order of the windows": ("run = indices // _WINDOW * n + rows", "run = rows * windows + indices // _WINDOW"),
+    "windows not added": ("jnp.sum((runs @ V)", "jnp.max((runs @ V)"),
+    "last piece lost": ("for i in range(1, width):\n            total += pieces.data[i] *", "for i in range(1, width - 1):\n            total += pieces.data[i] *"),
+    "last piece lost off CPU": ("for i in range(1, width):\n            total += pieces.data[i][", "for i in range(1, width - 1):\n            total += pieces.data[i]["),
+    "columns not unpadded": ("-1, n, V.shape[1]), axis=0)[:, :k]", "-1, n, V.shape[1]), axis=0)[:, ::-1][:, :k]"),
+    "transpose forgotten": ("[A.T @ ad.inst", "[ad.inst"),
+    "batch in the wrong axis": ("product.reshape(-1, size, k), 1", "product.reshape(-1, k, size), 2"),
+    "tangent lost": ("product_p.bind(*A, tangent,", "product_p.bind(*A, V,"),
+    "scale of another column": ("else scale[A.columns.row]", "else scale[A.columns.row - 1]"),
+}  # fmt: skip
+
+
+@functools.cache
+def sparse_matrices():
+    rng = np.random.default_rng(0)
+    shapes = ((9, 5, 0.2), (7, 40, 0.9), (3, 40_000, 0.1))
+    return [
+        scipy.sparse.csr_array(scipy.sparse.random_array(s[:2], density=s[2], rng=rng))
+        for s in shapes
+    ]
+
+
+def sparse_disagreement(module) -> float:
+    """Largest absolute difference of products, their derivatives and norms to SciPy."""
+    return max(_sparse_disagreement(module, host) for host in sparse_matrices())
+
+
+def _sparse_disagreement(module, host) -> float:
+    A, rng = module.SparseMatrix.from_scipy(host), np.random.default_rng(1)
+    n, d = host.shape
+    v, V, u = rng.normal(size=d), rng.normal(size=(d, 3)), rng.normal(size=n)
+    many, stored = jax.tree.map(lambda leaf: leaf[None], A), module._to_host(A)
+    pairs = (
+        (A @ v, host @ v),
+        (A @ V, host @ V),
+        (u @ A, u @ host),
+        (jax.vmap(lambda A: A @ v)(many)[0], host @ v),
+        (jax.vmap(lambda A: A @ V)(many)[0], host @ V),
+        (jax.vmap(lambda P: A @ P)(np.stack([V, 2 * V]))[1], 2 * host @ V),
+        (jax.grad(lambda v: u @ (A @ v))(v), u @ host),
+        (jax.jvp(lambda v: A @ v, (v,), (2 * v,))[1], 2 * host @ v),
+        (stored.toarray(), host.toarray()),
+        (stored.nnz, host.nnz),
+        (module._column_norms(A), np.sqrt((host * host).sum(axis=0))),
+    )
+    return max(float(np.abs(mine - theirs).max()) for mine, theirs in pairs)
+
+
+def test_the_sparse_products_as_they_are():
+    assert sparse_disagreement(sparse) < 1e-11
+
+
+@pytest.mark.parametrize("name", SPARSE_BUGS)
+def test_a_bug_in_the_sparse_products_is_found(name):
+    try:
+        found = sparse_disagreement(mutant(sparse, *SPARSE_BUGS[name]))
+    except (TypeError, ValueError, IndexError):  # the shapes disagree
+        return
+    assert not found < 1e-6
