@@ -10,6 +10,7 @@ they want it: in NumPy's memory, or on the device.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -111,6 +112,7 @@ def main() -> None:
                 print(f"{name:10} {dtype} {product:18} {numbers['ratio']:6.2f} x SciPy")
     if options.out:
         machine = {
+            "date": datetime.date.today().isoformat(),
             "device": jax.devices()[0].platform,
             "cores": os.cpu_count(),
             "machine": platform.machine(),
