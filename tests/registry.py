@@ -126,7 +126,10 @@ PROBLEMS = {
 SOLVERS: dict[str, Any] = {
     "newton-cg": cr.NewtonCG(),
     "newton": cr.TrustRegionNewton(),
+    # Few rows, so that there is something to sample from.
+    "sketched-newton": cr.SketchedNewton(num_rows=24),
     "gradient-descent": cr.GradientDescent(),
+    "accelerated-gradient": cr.AcceleratedGradient(),
     "lbfgs": cr.Optax(optax.lbfgs()),
     "adam": cr.Optax(optax.adam(0.02)),
 }

@@ -14,10 +14,12 @@ from copyreg_jax.matrices import (
     column_maxima,
     column_norms,
     congruence,
+    count_sketch,
     extreme_singular_values,
     farthest_row,
     smallest_gram_eigenvalue,
     sparse,
+    take_rows,
     to_host,
     weighted_gram_norm,
 )
@@ -229,3 +231,21 @@ def test_too_many_entries_are_refused():
 
     with pytest.raises(cr.InputError, match=r"A has 2147483648 stored entries.*fewer than 2"):
         sparse._cut(Huge)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_take_rows(form):
+    indices = np.array([0, 3, 3, 49, 7])
+    np.testing.assert_array_equal(take_rows(FORMS[form], jnp.asarray(indices)), DENSE[indices])
+
+
+@pytest.mark.parametrize("buckets", [8, 25, 64])  # a rest, none, and one block only
+@pytest.mark.parametrize("form", FORMS)
+def test_count_sketch(form, buckets):
+    weights, blocks = RNG.normal(size=50), -(-50 // buckets)
+    shifts = RNG.integers(0, buckets, blocks)
+    S = np.zeros((buckets, 50))
+    rows = np.arange(50)
+    S[(rows + shifts[rows // buckets]) % buckets, rows] = weights
+    sketch = count_sketch(FORMS[form], jnp.asarray(weights), jnp.asarray(shifts), buckets)
+    np.testing.assert_allclose(sketch, S @ DENSE, atol=1e-13)

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from copyreg_jax.solution import History as History
     from copyreg_jax.solution import Solution as Solution
     from copyreg_jax.solution import Status as Status
+    from copyreg_jax.solvers import AcceleratedGradient as AcceleratedGradient
     from copyreg_jax.solvers import GradientDescent as GradientDescent
     from copyreg_jax.solvers import Minima as Minima
     from copyreg_jax.solvers import NewtonCG as NewtonCG
     from copyreg_jax.solvers import Optax as Optax
     from copyreg_jax.solvers import Progress as Progress
+    from copyreg_jax.solvers import SketchedNewton as SketchedNewton
     from copyreg_jax.solvers import TrustRegionNewton as TrustRegionNewton
     from copyreg_jax.solvers import multi_start as multi_start
     from copyreg_jax.solvers import solve as solve
@@ -49,11 +51,13 @@ _ROOMS = {
     "problem": ("CopyrightRegression", "SoftmaxRegression"),
     "solution": ("History", "Solution", "Status"),
     "solvers": (
+        "AcceleratedGradient",
         "GradientDescent",
         "Minima",
         "NewtonCG",
         "Optax",
         "Progress",
+        "SketchedNewton",
         "TrustRegionNewton",
         "multi_start",
         "solve",

@@ -42,7 +42,15 @@ app = typer.Typer(
 output = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
-SolverName = Literal["newton", "gradient-descent", "lbfgs", "adam"]
+SolverName = Literal[
+    "newton-cg",
+    "newton",
+    "sketched-newton",
+    "gradient-descent",
+    "accelerated-gradient",
+    "lbfgs",
+    "adam",
+]
 ReadingName = Literal["joint", "block"]
 MetricName = Literal["squared", "cross-entropy"]
 
@@ -91,10 +99,14 @@ def solve(
     w: Annotated[float | None, typer.Option(help="One regularization weight for all rows.")] = None,
     reading: Annotated[ReadingName | None, typer.Option(help="Reading of Definition 5.")] = None,
     metric: Annotated[MetricName | None, typer.Option(help="Loss that tells f from b.")] = None,
-    solver: Annotated[SolverName, typer.Option(help="Algorithm.")] = "newton",
+    solver: Annotated[SolverName, typer.Option(help="Algorithm.")] = "newton-cg",
     rtol: Annotated[float | None, typer.Option(help="Relative gradient tolerance.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Step limit.")] = None,
     tau: Annotated[float | None, typer.Option(help="Margin to certify.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="File that the run is kept in, and resumed from if it is there."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for solution.npz, certificate.json, summary.json, instance.npz."),
@@ -119,7 +131,12 @@ def solve(
             problem = problem.replace(gamma=gamma, w=w, reading=reading, metric=metric)
     with _progress() as callback:
         solution = cr.solve(
-            problem, _solver(solver), rtol=rtol, max_steps=max_steps, callback=callback
+            problem,
+            _solver(solver),
+            rtol=rtol,
+            max_steps=max_steps,
+            callback=callback,
+            checkpoint=checkpoint,
         )
     summary = _summary(instance, problem, solution, None)
     if out is not None:  # already now: whatever happens next, the solution is not lost
@@ -323,8 +340,11 @@ def _solver(name: str) -> Solver:
     import copyreg_jax as cr
 
     solvers: dict[str, Any] = {
+        "newton-cg": cr.NewtonCG,
         "newton": cr.TrustRegionNewton,
+        "sketched-newton": cr.SketchedNewton,
         "gradient-descent": cr.GradientDescent,
+        "accelerated-gradient": cr.AcceleratedGradient,
         "lbfgs": lambda: cr.Optax(optax.lbfgs()),
         "adam": lambda: cr.Optax(optax.adam(0.01)),
     }

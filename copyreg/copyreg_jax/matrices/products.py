@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 HostMatrix: TypeAlias = np.ndarray | scipy.sparse.csr_array
 
@@ -102,6 +102,52 @@ def gram(
     if whole:
         total = jax.lax.fori_loop(0, whole, add, total)
     return total + block(A[n - rest :], root[n - rest :]) if rest else total
+
+
+@singledispatch
+def take_rows(A: Any, indices: Int[Array, " k"]) -> Float[Array, "k d"]:
+    """The rows named, as a dense array. Cost O(k d)."""
+    return jnp.take(A, indices, axis=0, mode="clip")
+
+
+@singledispatch
+def count_sketch(
+    A: Any, weights: Float[Array, " n"], shifts: Int[Array, " blocks"], num_rows: int
+) -> Float[Array, "r d"]:
+    """CountSketch ``S diag(weights) A`` with r = num_rows buckets, for weights with random signs.
+
+    Row i goes to bucket ``(i + shifts[i // r]) mod r``. With independent uniform shifts two rows
+    meet with probability 1/r if they are r apart, and never else, which is all that the theory of
+    CountSketch asks of its hash; and rows are read in order. Cost O(nnz(A)).
+
+    Parameters
+    ----------
+    A : (n, d) matrix
+    weights : (n,) array
+    shifts : (ceil(n / r),) array of integers in [0, r)
+    num_rows : int
+    """
+    n, d = A.shape
+
+    # The shift is where a block begins in a ring of buckets, laid out twice.
+    def add(ring: Array, rows: Array, shift: Array) -> Array:
+        corner = (shift, jnp.zeros_like(shift))
+        old = jax.lax.dynamic_slice(ring, corner, rows.shape)
+        return jax.lax.dynamic_update_slice(ring, old + rows, corner)
+
+    def add_block(k: Array, ring: Array) -> Array:
+        rows = jax.lax.dynamic_slice_in_dim(A, k * num_rows, num_rows)
+        scale = jax.lax.dynamic_slice_in_dim(weights, k * num_rows, num_rows)
+        return add(ring, scale[:, None] * rows, shifts[k])
+
+    whole = n // num_rows
+    ring = jnp.zeros((2 * num_rows, d), A.dtype)
+    if whole:
+        ring = jax.lax.fori_loop(0, whole, add_block, ring)
+    if n % num_rows:
+        rest = slice(whole * num_rows, n)
+        ring = add(ring, weights[rest, None] * A[rest], shifts[whole])
+    return ring[:num_rows] + ring[num_rows:]
 
 
 @singledispatch

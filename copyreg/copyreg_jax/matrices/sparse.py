@@ -334,6 +334,35 @@ def _congruence(A: SparseMatrix, apply: Callable[[Array], Array]) -> Float[Array
     return jax.lax.map(rows, jnp.arange(num_blocks)).reshape(-1, d)[:d].T
 
 
+@products.take_rows.register(SparseMatrix)
+def _take_rows(A: SparseMatrix, indices: Int[Array, " k"]) -> Float[Array, "k d"]:
+    """As many rounds as the longest of these rows has pieces in a window, one of each a round."""
+    pieces, (n, d) = A.rows, A.shape
+    windows = (len(pieces.starts) - 1) // n
+    run = (indices[None] + n * jnp.arange(windows)[:, None]).reshape(-1)
+    place = jnp.tile(jnp.arange(len(indices)), windows)
+    first, end = pieces.starts[run], pieces.starts[run + 1]
+
+    def add(t: Array, taken: Array) -> Array:
+        at = jnp.minimum(first + t, pieces.data.shape[1] - 1)
+        data = jnp.where((first + t < end)[None], pieces.data[:, at], 0)
+        return taken.at[place[None], pieces.columns[:, at]].add(data)
+
+    taken = jnp.zeros((len(indices), d), A.dtype)
+    return jax.lax.fori_loop(0, jnp.max(end - first, initial=0), add, taken)
+
+
+@products.count_sketch.register(SparseMatrix)
+def _count_sketch(
+    A: SparseMatrix, weights: Float[Array, " n"], shifts: Int[Array, " blocks"], num_rows: int
+) -> Float[Array, "r d"]:
+    n, d = A.shape
+    row = jnp.arange(n, dtype=jnp.int32) if A.rows.row is None else A.rows.row
+    bucket = (row + shifts[row // num_rows]) % num_rows
+    entries = weights[row][None] * A.rows.data
+    return jnp.zeros((num_rows, d), A.dtype).at[bucket[None], A.rows.columns].add(entries)
+
+
 @products.column_maxima.register(SparseMatrix)
 def _column_maxima(A: SparseMatrix) -> Float[Array, " d"]:
     largest = jnp.max(jnp.abs(A.columns.data), axis=0)

@@ -1,17 +1,18 @@
-"""Gradient descent whose step length is proved safe."""
+"""Gradient descent, plain and accelerated, whose step lengths are proved safe."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from copyreg_jax import curvature
 from copyreg_jax.matrices import weighted_gram_norm
 from copyreg_jax.objective import Scalar
-from copyreg_jax.problem import SoftmaxRegression
+from copyreg_jax.problem import Point, SoftmaxRegression
 from copyreg_jax.solvers.state import State, small_gradient, stalled_if
 
 
@@ -29,7 +30,9 @@ class GradientDescent:
     On ``{L <= L(x_k)}`` the Hessian is at most ``M = upper_bound(L(x_k)) ||A||^2 + ||W A||^2``
     (`copyreg_jax.curvature.upper_bound`), so that the step stays in the set and lowers L by at
     least ``||gradient||^2 / (2 M)``: no line search, no parameter. M is taken anew at every step,
-    and falls with L. Slow where gamma is small and L large, for M then is about ``2 L^2 / gamma``.
+    and falls with L. Slow where gamma is small and L large, for M then is about ``2 L^2 / gamma``,
+    and where the Hessian is ill-conditioned: `AcceleratedGradient` has the same guarantee and
+    needs far fewer steps, and so does L-BFGS, ``Optax(optax.lbfgs())``, without the guarantee.
 
     Notes
     -----
@@ -47,16 +50,13 @@ class GradientDescent:
     steps_per_call: ClassVar[int] = 100
 
     def prepare(self, problem: SoftmaxRegression) -> Norms:
-        gram = weighted_gram_norm(problem.A, jnp.ones_like(problem.b))
-        return Norms(gram, weighted_gram_norm(problem.A, problem.w**2))
+        return _norms(problem)
 
     def init(self, problem: SoftmaxRegression, tools: Norms, state: State) -> State:
         return state
 
     def step(self, problem: SoftmaxRegression, tools: Norms, state: State) -> State:
-        b, protected, gamma, _, reading, metric = problem.terms
-        bound = curvature.upper_bound(state.value, b, protected, gamma, reading, metric)
-        M = bound * tools.gram + tools.weighted
+        M = _safe_curvature(problem, state.value, tools)
         # A = 0 makes M zero, and the gradient too.
         x = state.x - state.gradient / jnp.where(M == 0, 1, M)
         value, gradient = problem.value_and_gradient(x)
@@ -70,3 +70,117 @@ class GradientDescent:
 
     def done(self, state: State) -> Bool[Array, ""]:
         return small_gradient(state)
+
+
+class Momentum(NamedTuple):
+    """The estimate of the curvature, the last gradient step, and Nesterov's t."""
+
+    estimate: Scalar
+    last: Point
+    t: Scalar
+
+
+@dataclasses.dataclass(frozen=True)
+class AcceleratedGradient:
+    """Nesterov's accelerated gradient method with adaptive restart; L falls at every step.
+
+    From y a gradient step of length ``1 / E`` leads to x, and momentum from there to the next y.
+    E is an estimate of the curvature: it starts from the proved bound M of `GradientDescent`, is
+    lowered by a tenth at each step, and doubled until L falls by ``||gradient||^2 / (2 E)``, up to
+    M, where that is certain. The momentum is dropped, and y is x, where it points uphill or would
+    forgo that decrease. So every step lowers L by at least ``||gradient||^2 / (2 M)``, as
+    `GradientDescent` promises, and no iterate leaves the sublevel set on which M is valid.
+
+    Notes
+    -----
+    Nesterov, Soviet Math. Dokl. 27 (1983); restart by the gradient scheme of O'Donoghue and Candes,
+    "Adaptive restart for accelerated gradient schemes", Found. Comput. Math. 15 (2015); t for
+    varying steps as in Scheinberg, Goldfarb and Bai, Found. Comput. Math. 14 (2014). Start-up costs
+    O(n d^2 + d^3), a step one value and gradient, one value, and some more after a restart or for
+    an estimate that was too low. The number of steps grows with the root of the condition
+    number, that of gradient descent with the condition number itself.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.SoftmaxRegression([[1.0], [0.0]], [0.7, 0.3])
+    >>> cr.solve(problem, cr.AcceleratedGradient()).status.name
+    'CONVERGED'
+    """
+
+    default_max_steps: ClassVar[int] = 100_000
+    steps_per_call: ClassVar[int] = 100
+
+    def prepare(self, problem: SoftmaxRegression) -> Norms:
+        return _norms(problem)
+
+    def init(self, problem: SoftmaxRegression, tools: Norms, state: State) -> State:
+        start = _safe_curvature(problem, state.value, tools)
+        return state._replace(memory=Momentum(start, state.x, jnp.ones_like(start)))
+
+    def step(self, problem: SoftmaxRegression, tools: Norms, state: State) -> State:
+        estimate, last, t = state.memory
+        y, value, gradient = state.x, state.value, state.gradient
+        M = _safe_curvature(problem, value, tools)
+        square = jnp.sum(gradient**2)
+        noise = 8 * jnp.finfo(y.dtype).eps * jnp.abs(value)
+
+        def promised(E: Scalar) -> Scalar:
+            # A = 0 makes M zero, and the gradient too.
+            return value - 0.5 * square / jnp.where(E == 0, 1, E) + noise
+
+        def forward(E: Scalar) -> Point:
+            return y - gradient / jnp.where(E == 0, 1, E)
+
+        def too_low(trial: tuple[Scalar, Scalar, Array]) -> Array:
+            E, there, _ = trial
+            return ~(there <= promised(E)) & (E < M)
+
+        def double(trial: tuple[Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Array]:
+            E = jnp.minimum(2 * trial[0], M)
+            return E, problem.value(forward(E)), trial[2] + 1
+
+        # A decrease below the rounding error says nothing about a longer step.
+        first = jnp.minimum(jnp.where(0.5 * square / estimate > noise, 0.9 * estimate, estimate), M)
+        one = jnp.ones((), jnp.int32)
+        E, _, trials = jax.lax.while_loop(
+            too_low, double, (first, problem.value(forward(first)), one)
+        )
+
+        x = forward(E)
+        t_next = 0.5 * (1 + jnp.sqrt(1 + 4 * t**2 * E / jnp.where(estimate == 0, 1, estimate)))
+        onward = x + (t - 1) / t_next * (x - last)
+        onward_value, onward_gradient = problem.value_and_gradient(onward)
+        uphill = jnp.sum(gradient * (x - last)) > 0
+        kept = ~uphill & (onward_value <= promised(E)) & jnp.all(jnp.isfinite(onward_gradient))
+        new, new_value, new_gradient = jax.lax.cond(
+            kept,
+            lambda: (onward, onward_value, onward_gradient),
+            lambda: (x, *problem.value_and_gradient(x)),
+        )
+        return state._replace(
+            x=new,
+            # An overflow, for the driver to see.
+            value=jnp.where(jnp.isfinite(M), new_value, jnp.nan),
+            gradient=new_gradient,
+            status=stalled_if(jnp.all(new == y)),
+            counts=state.counts.add(values=1 + trials + ~kept, gradients=1 + ~kept),
+            memory=Momentum(E, x, jnp.where(kept, t_next, 1)),
+        )
+
+    def done(self, state: State) -> Bool[Array, ""]:
+        return small_gradient(state)
+
+
+def _norms(problem: SoftmaxRegression) -> Norms:
+    return Norms(
+        weighted_gram_norm(problem.A, jnp.ones_like(problem.b)),
+        weighted_gram_norm(problem.A, problem.w**2),
+    )
+
+
+def _safe_curvature(problem: SoftmaxRegression, value: Scalar, norms: Norms) -> Scalar:
+    """Bound of the largest eigenvalue of the Hessian wherever L is at most ``value``."""
+    b, protected, gamma, _, reading, metric = problem.terms
+    bound = curvature.upper_bound(value, b, protected, gamma, reading, metric)
+    return bound * norms.gram + norms.weighted

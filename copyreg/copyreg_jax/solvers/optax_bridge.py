@@ -35,6 +35,11 @@ class Optax:
     >>> problem = cr.SoftmaxRegression([[1.0], [0.0]], [0.7, 0.3])
     >>> cr.solve(problem, cr.Optax(optax.adam(0.1)), max_steps=5).status.name
     'MAX_STEPS'
+
+    L-BFGS, the first-order method to try first:
+
+    >>> cr.solve(problem, cr.Optax(optax.lbfgs())).status.name
+    'CONVERGED'
     """
 
     transformation: optax.GradientTransformation

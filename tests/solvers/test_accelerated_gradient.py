@@ -1,0 +1,66 @@
+"""The promises of the accelerated method: decrease, rate, minimizer."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+import copyreg_jax as cr
+from copyreg_jax import curvature
+from copyreg_jax.matrices import to_host
+from tests.registry import PROBLEMS, random_problem
+
+
+def safe_curvature(problem, value):
+    A = to_host(problem.A)
+    A = A.toarray() if scipy.sparse.issparse(A) else A
+    b, protected, gamma, _, reading, metric = problem.terms
+    bound = float(curvature.upper_bound(value, b, protected, gamma, reading, metric))
+    weighted = np.linalg.norm(np.asarray(problem.w)[:, None] * A, 2) ** 2
+    return bound * np.linalg.norm(A, 2) ** 2 + weighted
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_falls_by_what_gradient_descent_promises(name):
+    """L is known to 8 eps L by the method's own count, and to a few eps L more by rounding."""
+    problem = PROBLEMS[name]()
+    history = cr.solve(problem, cr.AcceleratedGradient(), max_steps=300).history
+    for k, (before, after) in enumerate(zip(history.value, history.value[1:], strict=False)):
+        promised = history.gradient_norm[k] ** 2 / (2 * safe_curvature(problem, before))
+        assert before - after >= promised * (1 - 1e-9) - 16 * 2.0**-52 * before
+
+
+def ill_conditioned(condition):
+    """A convex instance whose Hessian has about this condition number."""
+    rng = np.random.default_rng(0)
+    q, _ = np.linalg.qr(rng.normal(size=(300, 6)))
+    A = q * np.geomspace(1, condition**0.5, 6) / condition**0.5 * 10
+    return cr.SoftmaxRegression(A, rng.dirichlet(np.ones(300)))
+
+
+def steps(problem, solver):
+    solution = cr.solve(problem, solver, np.full(problem.d, 1.0), rtol=1e-8)
+    assert solution.status is cr.Status.CONVERGED
+    return solution.num_steps
+
+
+def test_number_of_steps_grows_with_the_root_of_the_condition_number():
+    plain = [steps(ill_conditioned(c), cr.GradientDescent()) for c in (1e2, 1e3)]
+    fast = [steps(ill_conditioned(c), cr.AcceleratedGradient()) for c in (1e2, 1e3, 1e4)]
+    assert plain[1] > 5 * plain[0]  # like the condition number: 10
+    assert max(fast[1] / fast[0], fast[2] / fast[1]) < 5  # like its root: 3.2
+    assert fast[1] < plain[1] / 10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ends_at_the_minimizer_of_the_others(seed):
+    problem = random_problem(seed, 60, 5, w=1.5)
+    best = cr.solve(problem)
+    solution = cr.solve(problem, cr.AcceleratedGradient())
+    assert solution.status is cr.Status.CONVERGED
+    np.testing.assert_allclose(solution.x, best.x, atol=1e-8)
+    assert solution.num_steps < 500
+
+
+def test_zero_matrix_is_solved_at_once():
+    problem = cr.SoftmaxRegression(np.zeros((4, 2)), np.full(4, 0.25))
+    assert cr.solve(problem, cr.AcceleratedGradient()).num_steps == 0
