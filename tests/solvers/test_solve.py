@@ -484,7 +484,7 @@ def test_data_are_arguments_not_constants():
     solver = cr.NewtonCG()
     tools = solver.prepare(problem)
     state = driver._start_jit(problem, tools, None, 1e-10, solver)
-    text = driver._advance_jit.lower(problem, tools, state, 9, solver).as_text()
+    text = driver._advance_jit.lower(problem, tools, state, 9, 9, solver).as_text()
     assert 'dense<"0x' not in text  # large literals are printed as hex blobs
     assert len(text) < 200_000
 

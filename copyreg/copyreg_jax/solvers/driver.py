@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax import objective
 from copyreg_jax.errors import InputError, PrecisionError
@@ -28,6 +28,8 @@ __all__ = ["Progress", "Solver", "solve"]
 DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 _SMALLEST_RTOL_IN_EPS = 16
 _AIM = 0.5
+_CHUNK = 100
+"""Most steps of one call of the compiled loop."""
 SMALL_COLUMNS = 32
 """Columns up to which a batch is better off with exact Hessians."""
 _START_SHIFTS = (0, -1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
@@ -39,6 +41,14 @@ class Progress(NamedTuple):
     step: int
     value: float
     gradient_norm: float
+
+
+class Trace(NamedTuple):
+    """Values and gradient norms of up to `_CHUNK` steps."""
+
+    num_steps: Int[Array, ""]
+    value: Float[Array, " chunk"]
+    norm: Float[Array, " chunk"]
 
 
 Callback: TypeAlias = Callable[[Progress], bool | None]
@@ -148,7 +158,11 @@ def _solve_on_host(
 ) -> Solution:
     tools = solver.prepare(problem)
     state = _start_jit(problem, tools, x0, rtol, solver)
-    trace = [(np.asarray(state.value)[None], np.asarray(jnp.linalg.norm(state.gradient))[None])]
+    norm = np.linalg.norm(np.asarray(state.gradient))
+    trace = [(np.asarray(state.value)[None], np.asarray([norm], problem.dtype))]
+    # Without anybody to look at the steps there is no need to come back after each.
+    watched = callback is not None or checkpoint is not None
+    limit = solver.steps_per_call if watched else _CHUNK
     file = None
     if checkpoint is not None:
         file = Checkpoint(checkpoint, problem, solver, rtol, x0)
@@ -160,12 +174,12 @@ def _solve_on_host(
                 state = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
     try:
         while int(state.status) == Status.RUNNING:
-            new, (ran, value, norm) = _advance_jit(problem, tools, state, max_steps, solver)
-            ran = np.asarray(ran)
-            trace.append((np.asarray(value)[ran], np.asarray(norm)[ran]))
+            new, steps = _advance_jit(problem, tools, state, limit, max_steps, solver)
+            ran = int(steps.num_steps)
+            trace.append((np.asarray(steps.value)[:ran], np.asarray(steps.norm)[:ran]))
             state = new
-            now = Progress(int(state.num_steps), float(trace[-1][0][-1]), float(trace[-1][1][-1]))
-            stop = callback is not None and callback(now)
+            value, norm = (column[-1].item() for column in trace[-1])
+            stop = callback is not None and callback(Progress(int(state.num_steps), value, norm))
             if stop and int(state.status) == Status.RUNNING:
                 state = state._replace(status=jnp.asarray(Status.INTERRUPTED, jnp.int32))
             if file is not None:
@@ -282,18 +296,25 @@ def _step(
 
 
 def _advance(
-    problem: SoftmaxRegression, tools: Any, state: State, max_steps: int, solver: Solver
-) -> tuple[State, tuple[Array, Array, Array]]:
-    """Up to ``solver.steps_per_call`` steps, and per step: did it run, value, gradient norm."""
+    problem: SoftmaxRegression, tools: Any, state: State, limit: int, max_steps: int, solver: Solver
+) -> tuple[State, Trace]:
+    """Up to ``limit`` steps, at most `_CHUNK`; value and gradient norm after each."""
+    blank = jnp.zeros(_CHUNK, state.value.dtype)
 
-    def one(state: State, _: None) -> tuple[State, tuple[Array, Array, Array]]:
-        ran = state.status == Status.RUNNING
-        state = jax.lax.cond(
-            ran, lambda s: _step(problem, tools, s, max_steps, solver), lambda s: s, state
+    def body(carry: tuple[State, Trace]) -> tuple[State, Trace]:
+        state, trace = carry
+        state = _step(problem, tools, state, max_steps, solver)
+        norm = jnp.linalg.norm(state.gradient)
+        place = trace.num_steps
+        return state, Trace(
+            place + 1, trace.value.at[place].set(state.value), trace.norm.at[place].set(norm)
         )
-        return state, (ran, state.value, jnp.linalg.norm(state.gradient))
 
-    return jax.lax.scan(one, state, length=solver.steps_per_call)
+    def going(carry: tuple[State, Trace]) -> Bool[Array, ""]:
+        state, trace = carry
+        return (state.status == Status.RUNNING) & (trace.num_steps < limit)
+
+    return jax.lax.while_loop(going, body, (state, Trace(jnp.zeros((), jnp.int32), blank, blank)))
 
 
 _start_jit = jax.jit(_start, static_argnames="solver")

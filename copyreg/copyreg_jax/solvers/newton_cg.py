@@ -117,8 +117,8 @@ class NewtonCG:
     steps_per_call: ClassVar[int] = 1
 
     def prepare(self, problem: SoftmaxRegression) -> Tools:
-        A, weights = problem.A, _weights(problem.w, problem.b, problem.metric)
-        radius = jnp.sqrt(jnp.sum(weights))
+        A = problem.A
+        weights, radius = _weights(problem.w, problem.b, problem.metric)
         if isinstance(A, SparseMatrix) or problem.d > _MAX_GRAM_COLUMNS:
             return Tools(_diagonal_basis(A, weights), None, radius)
         basis, quality = _cholesky_basis(A, weights)
@@ -209,10 +209,15 @@ def _norm(gradient: Point, basis: Basis) -> Scalar:
     return jnp.linalg.norm(_pulled(gradient, basis))
 
 
-def _weights(w: Vector, b: Vector, metric: Metric) -> Vector:
-    """Diagonal D of the preconditioner: w^2, and what the loss has at equal f, for w = 0."""
+@functools.partial(jax.jit, static_argnums=2)
+def _weights(w: Vector, b: Vector, metric: Metric) -> tuple[Vector, Scalar]:
+    """Diagonal D of the preconditioner, and the root of its trace.
+
+    D is w^2, and what the loss has at equal f, for w = 0.
+    """
     share = 1 / w.size if metric == "squared" else jnp.sum(b)
-    return w**2 + share / w.size
+    weights = w**2 + share / w.size
+    return weights, jnp.sqrt(jnp.sum(weights))
 
 
 @jax.jit

@@ -1,0 +1,152 @@
+"""Runs that were stopped, killed or resumed end at the same bits."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import copyreg_jax as cr
+from copyreg_jax.solvers import checkpoint
+from tests.registry import SOLVERS, random_problem
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "run.npz"
+
+
+def problem():
+    return random_problem(8, 60, 5, w=0.02, gamma=0.01)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_resumed_run_is_the_same_run(file, name):
+    solver = SOLVERS[name]
+    whole = cr.solve(problem(), solver, max_steps=60)
+    per_call = solver.steps_per_call
+    first = cr.solve(problem(), solver, max_steps=min(per_call, 3), checkpoint=file)
+    assert first.num_steps <= 3
+    resumed = cr.solve(problem(), solver, max_steps=60, checkpoint=file)
+    assert resumed.status is whole.status
+    np.testing.assert_array_equal(resumed.x, whole.x)
+    np.testing.assert_array_equal(resumed.history.value, whole.history.value)
+    np.testing.assert_array_equal(resumed.history.gradient_norm, whole.history.gradient_norm)
+    assert resumed.num_values == whole.num_values
+    again = cr.solve(problem(), solver, max_steps=60, checkpoint=file)  # nothing left to do
+    np.testing.assert_array_equal(again.x, whole.x)
+    assert again.num_steps == whole.num_steps
+
+
+def test_interrupt_from_a_callback_or_the_keyboard_is_kept(file):
+    solver = SOLVERS["adam"]
+    whole = cr.solve(problem(), solver, max_steps=100)
+
+    def press(progress):
+        if progress.step >= 30:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        cr.solve(problem(), solver, max_steps=100, callback=press, checkpoint=file)
+    stopped = cr.solve(
+        problem(), solver, max_steps=100, callback=lambda p: p.step >= 60, checkpoint=file
+    )
+    assert stopped.status is cr.Status.INTERRUPTED
+    assert stopped.num_steps == 60
+    resumed = cr.solve(problem(), solver, max_steps=100, checkpoint=file)
+    np.testing.assert_array_equal(resumed.x, whole.x)
+    assert len(resumed.history.value) == 101
+
+
+def test_written_only_now_and_then(file, monkeypatch):
+    writes = []
+    save = checkpoint.Checkpoint.save
+    monkeypatch.setattr(
+        checkpoint.Checkpoint, "save", lambda self, *a: (writes.append(1), save(self, *a))
+    )
+    cr.solve(problem(), SOLVERS["adam"], max_steps=200, checkpoint=file)
+    assert len(writes) == 1
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "_SHARE", 0)
+    file.unlink()
+    cr.solve(problem(), SOLVERS["adam"], max_steps=200, checkpoint=file)
+    assert len(writes) == 1 + 20 + 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda f: cr.solve(problem(), cr.TrustRegionNewton(), checkpoint=f),
+        lambda f: cr.solve(problem().replace(gamma=0.02), checkpoint=f),
+        lambda f: cr.solve(problem(), rtol=1e-9, checkpoint=f),
+        lambda f: cr.solve(problem(), x0=np.ones(5), checkpoint=f),
+        lambda f: cr.solve(random_problem(9, 60, 5, w=0.02, gamma=0.01), checkpoint=f),
+    ],
+)
+def test_checkpoint_of_another_run_is_refused(file, other):
+    cr.solve(problem(), max_steps=2, checkpoint=file)
+    before = file.read_bytes()
+    with pytest.raises(cr.InputError, match="is the checkpoint of another run"):
+        other(file)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY"])
+def test_damaged_checkpoint_is_refused_and_kept(file, content):
+    file.write_bytes(content)
+    with pytest.raises(cr.InputError, match="is no checkpoint"):
+        cr.solve(problem(), checkpoint=file)
+    assert file.read_bytes() == content
+    cr.solve(problem(), max_steps=2, checkpoint=file.with_name("good.npz"))
+    whole = file.with_name("good.npz").read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(cr.InputError, match="is no checkpoint"):
+        cr.solve(problem(), checkpoint=file)
+
+
+def test_checkpoint_is_refused_under_jit(file):
+    import jax
+
+    with pytest.raises(cr.InputError, match="checkpoint can't be written under jit"):
+        jax.jit(lambda p: cr.solve(p, checkpoint=file).x)(problem())
+
+
+def test_where_it_cannot_be_written(tmp_path):
+    with pytest.raises(cr.InputError, match="can't write"):
+        cr.solve(problem(), max_steps=2, checkpoint=tmp_path / "no" / "folder.npz")
+
+
+RUN = """
+import sys, time
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+import copyreg_jax as cr
+from copyreg_jax.solvers import checkpoint
+from tests.registry import random_problem
+checkpoint._SECONDS = checkpoint._SHARE = 0
+problem = random_problem(8, 60, 5, w=0.02, gamma=0.01)
+slow = lambda progress: time.sleep(0.02)
+solver, file = cr.AcceleratedGradient(), sys.argv[1]
+solution = cr.solve(problem, solver, max_steps=3000, callback=slow, checkpoint=file)
+np.save(sys.argv[2], np.asarray(solution.x))
+"""
+
+
+def test_killed_at_random_moments(file, tmp_path):
+    whole = cr.solve(problem(), cr.AcceleratedGradient(), max_steps=3000)
+    rng = np.random.default_rng(0)
+    out, kills = tmp_path / "x.npy", 0
+    while not out.exists():
+        run = subprocess.Popen([sys.executable, "-c", RUN, str(file), str(out)])
+        while not file.exists() and run.poll() is None:
+            time.sleep(0.02)
+        if kills < 3:
+            time.sleep(rng.uniform(0, 0.3))
+            run.send_signal(signal.SIGKILL)
+            kills += 1
+        assert run.wait(timeout=120) in (0, -signal.SIGKILL)
+    assert kills == 3
+    np.testing.assert_array_equal(np.load(out), whole.x)

@@ -1,0 +1,253 @@
+"""The parts of NewtonCG: coordinates, inner solver, search in the plane, escape from saddles."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+
+import copyreg_jax as cr
+from copyreg_jax import curvature
+from copyreg_jax.solvers import newton_cg
+from tests.registry import METRICS, READINGS, draws, random_problem
+
+
+def spectrum(n, d, condition, seed=0):
+    """A with singular values from 1 to 1/condition, and columns of every size."""
+    rng = np.random.default_rng(seed)
+    U, _ = np.linalg.qr(rng.normal(size=(n, d)))
+    V, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    return (U * np.geomspace(1, 1 / condition, d)) @ V.T
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
+@given(data=st.data())
+def test_operator_is_the_hessian(data, metric, reading):
+    draw = data.draw(draws(metric=metric))
+    problem = draw.problem(reading, metric)
+    at = curvature.curvature(problem.logits(draw.x), *problem.terms)
+    H = np.asarray(problem.hessian(draw.x))
+    if not np.isfinite(H).all():
+        return
+    v = np.random.default_rng(0).normal(size=len(draw.x))
+    slope = curvature.value_and_gradient(problem.logits(draw.x), *problem.terms)[1]
+    gradient, operator = curvature.linearize(problem.A, at, slope)
+    # Both round sums of n products of |weights|, squares of rows and of the mean rows.
+    rows = np.abs(draw.A).sum(axis=1).max()
+    weights = np.abs(operator.weights).sum() * rows**2 + np.sum(np.asarray(operator.slope) ** 2)
+    eps = 8 * (draw.A.shape[0] + draw.A.shape[1] + 8) * 2.0**-52
+    found = curvature.apply(problem.A, operator, v)
+    assert np.abs(found - H @ v).max() <= eps * float(weights) * np.abs(v).sum()
+    np.testing.assert_allclose(gradient, problem.gradient(draw.x), rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("condition", [1e1, 1e4, 1e7, 1e10])
+def test_orthogonal_basis(condition):
+    A, weights = spectrum(300, 12, condition), np.linspace(0.5, 2.0, 300)
+    basis = np.asarray(newton_cg._orthogonal_basis(jnp.asarray(A), jnp.asarray(weights)))
+    values = np.linalg.svd(np.sqrt(weights)[:, None] * A @ basis, compute_uv=False)
+    # The second Gram matrix has entries near one, known to n eps: its eigenvalues are too, unless
+    # the first left a condition number above 1e8.
+    assert values.min() > 0.99
+    assert values.max() < 1.01
+
+
+def test_orthogonal_basis_of_dependent_columns():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(60, 4))
+    A = np.concatenate([A, A[:, :2] @ [[1.0], [3.0]], np.zeros((60, 1))], axis=1)
+    basis = np.asarray(newton_cg._orthogonal_basis(jnp.asarray(A), jnp.ones(60)))
+    values = np.linalg.svd(A @ basis, compute_uv=False)
+    np.testing.assert_allclose(values[:4], 1, atol=1e-12)
+    assert values[4:].max() < 1e-12
+    assert np.abs(basis).max() < 10  # nothing is blown up along the null space
+
+
+@pytest.mark.parametrize(("condition", "good"), [(1e1, True), (1e2, True), (1e5, False)])
+def test_float32_is_used_only_where_it_resolves(condition, good):
+    A = spectrum(400, 10, condition)
+    _, quality = newton_cg._cholesky_basis(jnp.asarray(A), jnp.ones(400))
+    gram = (A / np.linalg.norm(A, axis=0)).T @ (A / np.linalg.norm(A, axis=0))
+    least = np.linalg.eigvalsh(gram)[0]
+    # A bound from below of the least eigenvalue, which float32 knows to about d eps.
+    assert not float(quality) > least + 10 * 2.0**-20
+    assert (float(quality) >= newton_cg._SINGLE_QUALITY) == good
+
+
+def test_float32_that_overflows_is_noticed():
+    A = random_problem(0, 50, 3).A * 1e30
+    _, quality = newton_cg._cholesky_basis(A, jnp.ones(50))
+    assert not float(quality) >= newton_cg._SINGLE_QUALITY
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e4, 1e6, 1e9])
+@pytest.mark.parametrize("mixed", [True, False])
+def test_condition_of_A_does_not_matter(condition, mixed):
+    rng = np.random.default_rng(1)
+    A = spectrum(500, 16, condition) * 500**0.5
+    problem = cr.CopyrightRegression(A, rng.dirichlet(np.full(500, 0.1)), 50, gamma=0.01)
+    solution = cr.solve(problem, cr.NewtonCG(mixed=mixed), rtol=1e-8)
+    assert solution.status is cr.Status.CONVERGED
+    assert solution.num_steps <= 15
+    assert solution.num_hvps <= 60
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(["inside", "boundary", "indefinite"]),
+    host=st.booleans(),
+)
+def test_steihaug(seed, kind, host):
+    rng = np.random.default_rng(seed)
+    Q, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    lam = rng.uniform(0.5, 3.0, 6)
+    if kind == "indefinite":
+        lam[0] = -1.0
+    H, g = jnp.asarray(Q * lam @ Q.T), rng.normal(size=6)
+    newton = np.linalg.solve(H, -g)
+    radius = {"inside": 2.0, "boundary": 0.5, "indefinite": 2.0}[kind] * np.linalg.norm(newton)
+    s, num_hvps, out = newton_cg._steihaug(
+        lambda v: H @ v, jnp.asarray(g), jnp.asarray(radius), jnp.asarray(1e-12), host
+    )
+    assert num_hvps <= 8
+    decrease = -(g @ s + 0.5 * s @ H @ s)
+    assert decrease >= 0.5 * np.linalg.norm(g) * min(radius, np.linalg.norm(g) / lam.max()) * 0.99
+    assert np.linalg.norm(s) <= radius * (1 + 1e-9)
+    if kind == "inside":
+        assert not out
+        np.testing.assert_allclose(s, newton, rtol=1e-8, atol=1e-10)
+    else:
+        assert out
+        np.testing.assert_allclose(np.linalg.norm(s), radius, rtol=1e-9)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
+@given(data=st.data(), length=st.sampled_from([1e-6, 1e-2, 1.0, 30.0]))
+def test_search_of_the_plane(data, length, metric, reading):
+    """The point returned is in the plane, is lower, and has a smaller gradient within it."""
+    draw = data.draw(draws(metric=metric))
+    problem = draw.problem(reading, metric)
+    u = problem.logits(draw.x)
+    value, slope = curvature.value_and_gradient(u, *problem.terms)
+    if not (np.isfinite(value) and np.isfinite(slope).all()):
+        return
+    p = -problem.gradient(draw.x)
+    z = problem.A @ p
+    z = length * z / jnp.maximum(jnp.linalg.norm(z), 1e-300)
+    slopes = jnp.stack([slope @ u, slope @ z])
+    found = newton_cg._search_plane(u, z, slope, slopes, value, problem.terms)
+    np.testing.assert_array_equal(found.u, found.c[0] * u + found.c[1] * z) if found.moved else None
+    assert float(found.value) <= float(value) + float(found.noise)
+    assert int(found.trials) <= newton_cg._MAX_TRIALS
+    if not found.moved:
+        assert found.c.tolist() == [1.0, 0.0]
+        return
+    again, slope_u = curvature.value_and_gradient(found.u, *problem.terms)
+    assert float(again) == float(found.value)
+    np.testing.assert_array_equal(slope_u, found.slope_u)
+
+
+def test_search_of_the_plane_finds_its_minimum():
+    """Against SciPy in the same plane, from a step that is far too long and one far too short."""
+    import scipy.optimize
+
+    problem = random_problem(3, 60, 6, w=0.3, gamma=0.05)
+    x = np.full(6, 0.2)
+    u = problem.logits(x)
+    value, slope = curvature.value_and_gradient(u, *problem.terms)
+    p = -np.asarray(problem.gradient(x))
+    for factor in (1e-3, 1.0, 1e2):
+        z = problem.A @ (factor * p)
+        slopes = jnp.stack([slope @ u, slope @ z])
+        found = newton_cg._search_plane(u, z, slope, slopes, value, problem.terms)
+        best = scipy.optimize.minimize(
+            lambda c, p=factor * p: float(problem.value(c[0] * x + c[1] * p)), found.c, tol=1e-12
+        )
+        # Its gradient has fallen to a quarter: so has, about fourfold as much, what is left.
+        assert float(found.value) - best.fun <= 0.15 * (float(value) - best.fun)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
+@given(data=st.data())
+def test_convexity_at_a_point_is_never_claimed_wrongly(data, metric, reading):
+    draw = data.draw(draws(metric=metric))
+    problem = draw.problem(reading, metric)
+    u = problem.logits(draw.x)
+    at = curvature.curvature(u, *problem.terms)
+    _, operator = curvature.linearize(problem.A, at, u)
+    if not np.isfinite(operator.weights).all():
+        return
+    if newton_cg._is_convex_at(operator, u):
+        H = np.asarray(jax.vmap(lambda z: curvature.hvp(at, z))(jnp.eye(problem.n)))
+        size = np.abs(H).max() * problem.n
+        assert np.linalg.eigvalsh(H)[0] >= -4 * problem.n * 2.0**-52 * size
+
+
+def test_convexity_is_seen_where_w_is_large():
+    problem = random_problem(0, 40, 3, w=2.0)
+    solution = cr.solve(problem)
+    u = problem.logits(solution.x)
+    at = curvature.curvature(u, *problem.terms)
+    _, operator = curvature.linearize(problem.A, at, u)
+    assert newton_cg._is_convex_at(operator, u)
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_lanczos_finds_an_outlier(host):
+    rng = np.random.default_rng(0)
+    Q, _ = np.linalg.qr(rng.normal(size=(50, 50)))
+    lam = np.concatenate([[-0.5], rng.uniform(0.9, 1.1, 49)])
+    H = jnp.asarray(Q * lam @ Q.T)
+    lowest, direction = newton_cg._lanczos(lambda v: H @ v, jnp.eye(50), host)
+    assert float(lowest) == pytest.approx(-0.5, abs=1e-6)
+    assert abs(direction @ Q[:, 0]) > 0.999
+
+
+def test_saddle_of_a_large_problem_is_left():
+    """Started on the symmetric subspace, where gradients stay: two equal protected rows."""
+    A = np.concatenate([np.eye(6), 0.1 * np.random.default_rng(0).normal(size=(30, 6))])
+    A[6:, 1] = A[6:, 0]
+    problem = cr.CopyrightRegression(A, np.full(36, 1 / 36), 2, gamma=0.1, w=0.3)
+    x0 = np.array([1.0, 1.0, 0, 0, 0, 0])
+    plain = cr.solve(problem, cr.GradientDescent(), x0, rtol=1e-9)
+    assert np.linalg.eigvalsh(problem.hessian(plain.x))[0] < -1e-3
+    solution = cr.solve(problem, cr.NewtonCG(), plain.x)
+    assert solution.status is cr.Status.CONVERGED
+    assert np.linalg.eigvalsh(problem.hessian(solution.x))[0] > 0
+    assert solution.value < plain.value
+
+
+def test_large_problems_use_float32_inside_and_are_exact_outside():
+    problem = random_problem(5, 9000, 128, w=0.5, gamma=1e-3)
+    assert problem.n * problem.d >= newton_cg._SINGLE_ENTRIES
+    solver = cr.NewtonCG()
+    assert solver.prepare(problem).single.dtype == np.float32
+    assert cr.NewtonCG(mixed=False).prepare(problem).single is None
+    mixed, full = cr.solve(problem, solver), cr.solve(problem, cr.NewtonCG(mixed=False))
+    assert mixed.status is full.status is cr.Status.CONVERGED
+    np.testing.assert_allclose(mixed.x, full.x, atol=1e-9)
+
+
+def test_float32_that_leads_nowhere_is_left():
+    """Rows with a large common offset: float32 products cancel, float64 ones do not."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(9000, 128))
+    A[:, 0] += 3e4
+    problem = cr.CopyrightRegression(A, rng.dirichlet(np.full(9000, 0.1)), 900, gamma=1e-3, w=0.1)
+    assert cr.solve(problem, rtol=1e-8).status is cr.Status.CONVERGED
+
+
+def test_wide_sparse_problem():
+    rng = np.random.default_rng(0)
+    A = scipy.sparse.random_array((200, 5000), density=0.02, format="csr", rng=rng)
+    problem = cr.CopyrightRegression(A, rng.dirichlet(np.ones(200)), 20, gamma=1e-3, w=0.1)
+    solution = cr.solve(problem)
+    assert solution.status is cr.Status.CONVERGED
+    assert np.linalg.norm(problem.gradient(solution.x)) <= 2e-10 * (
+        1 + solution.history.gradient_norm[0]
+    )
