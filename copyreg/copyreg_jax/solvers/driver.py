@@ -172,11 +172,15 @@ def _solve_on_host(
             limited = Status(int(state.status)) in (Status.MAX_STEPS, Status.INTERRUPTED)
             if limited and int(state.num_steps) < max_steps:
                 state = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
+    if int(state.status) == Status.CONVERGED:
+        state = solver.confirm(problem, tools, state)
     try:
         while int(state.status) == Status.RUNNING:
             new, steps = _advance_jit(problem, tools, state, limit, max_steps, solver)
             ran = int(steps.num_steps)
             trace.append((np.asarray(steps.value)[:ran], np.asarray(steps.norm)[:ran]))
+            if int(new.status) == Status.CONVERGED:
+                new = solver.confirm(problem, tools, new)
             state = new
             value, norm = (column[-1].item() for column in trace[-1])
             stop = callback is not None and callback(Progress(int(state.num_steps), value, norm))
@@ -331,8 +335,8 @@ def _solve_traced(
     state = _start(fixed, tools, jax.lax.stop_gradient(x0), rtol, solver)
     state = jax.lax.while_loop(
         lambda s: s.status == Status.RUNNING,
-        lambda s: _step(fixed, tools, s, max_steps, solver),
-        state,
+        lambda s: solver.confirm(fixed, tools, _step(fixed, tools, s, max_steps, solver)),
+        solver.confirm(fixed, tools, state),
     )
     norm = jnp.linalg.norm(state.gradient)
     converged = (state.status == Status.STALLED) & (norm <= state.tolerance / _AIM)

@@ -7,13 +7,13 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
 from copyreg_jax import curvature
 from copyreg_jax.matrices import weighted_gram_norm
 from copyreg_jax.objective import Scalar
 from copyreg_jax.problem import Point, SoftmaxRegression
-from copyreg_jax.solvers.state import State, small_gradient, stalled_if
+from copyreg_jax.solvers.state import FirstOrder, State, stalled_if
 
 
 class Norms(NamedTuple):
@@ -24,7 +24,7 @@ class Norms(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientDescent:
+class GradientDescent(FirstOrder):
     """Gradient descent with step ``1 / M``, M a bound of the Hessian on the sublevel set.
 
     On ``{L <= L(x_k)}`` the Hessian is at most ``M = upper_bound(L(x_k)) ||A||^2 + ||W A||^2``
@@ -68,9 +68,6 @@ class GradientDescent:
             counts=state.counts.add(values=1, gradients=1),
         )
 
-    def done(self, state: State) -> Bool[Array, ""]:
-        return small_gradient(state)
-
 
 class Momentum(NamedTuple):
     """The estimate of the curvature, the last gradient step, and Nesterov's t."""
@@ -81,7 +78,7 @@ class Momentum(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class AcceleratedGradient:
+class AcceleratedGradient(FirstOrder):
     """Nesterov's accelerated gradient method with adaptive restart; L falls at every step.
 
     From y a gradient step of length ``1 / E`` leads to x, and momentum from there to the next y.
@@ -167,9 +164,6 @@ class AcceleratedGradient:
             counts=state.counts.add(values=1 + trials + ~kept, gradients=1 + ~kept),
             memory=Momentum(E, x, jnp.where(kept, t_next, 1)),
         )
-
-    def done(self, state: State) -> Bool[Array, ""]:
-        return small_gradient(state)
 
 
 def _norms(problem: SoftmaxRegression) -> Norms:

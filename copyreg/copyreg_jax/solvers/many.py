@@ -168,7 +168,11 @@ def _start(
     solver: Solver,
 ) -> State:  # fmt: skip
     axis = None if starts is None else 0
-    run = functools.partial(driver._start, rtol=rtol, solver=solver)
+
+    def run(problem: Any, tools: Any, x0: Any) -> State:
+        state = driver._start(problem, tools, x0, rtol, solver)
+        return solver.confirm(problem, tools, state)
+
     in_axes = (_unflatten_axes(problem, axes), tools_axis, axis)
     return jax.vmap(run, in_axes, axis_size=size)(problem, tools, starts)
 
@@ -181,6 +185,7 @@ def _advance(
     def one(problem: Any, tools: Any, state: State) -> State:
         running = state.status == Status.RUNNING
         new = driver._step(problem, tools, state, max_steps, solver)
+        new = solver.confirm(problem, tools, new)
         return jax.tree_util.tree_map(lambda a, b: jnp.where(running, a, b), new, state)
 
     step = jax.vmap(one, (_unflatten_axes(problem, axes), tools_axis, 0))

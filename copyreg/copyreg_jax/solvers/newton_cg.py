@@ -16,6 +16,7 @@ from copyreg_jax.curvature import Operator
 from copyreg_jax.matrices import Matrix, SparseMatrix, gram, on_host, squared_column_norms
 from copyreg_jax.objective import Mask, Metric, Reading, Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression, is_concrete
+from copyreg_jax.solution import Status
 from copyreg_jax.solvers.flow import cond, while_loop
 from copyreg_jax.solvers.state import State, small_gradient, stalled_if
 from copyreg_jax.solvers.trust_region import subproblem
@@ -141,7 +142,7 @@ class NewtonCG:
             double=jnp.asarray(tools.single is None),
             escape=jnp.zeros_like(state.x),
         )
-        return _look_for_saddle(problem, tools, state._replace(gradient=gradient, memory=memory))
+        return state._replace(gradient=gradient, memory=memory)
 
     def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         memory = state.memory
@@ -180,7 +181,7 @@ class NewtonCG:
             double=memory.double | stuck,
             escape=jnp.zeros_like(memory.escape),
         )
-        state = state._replace(
+        return state._replace(
             x=chosen(found.c[0] * state.x + found.c[1] * p, state.x),
             value=jnp.where(moved, found.value, state.value),
             gradient=chosen(gradient, state.gradient),
@@ -188,11 +189,28 @@ class NewtonCG:
             counts=state.counts.add(values=found.trials, gradients=1, hvps=num_hvps),
             memory=new,
         )
-        return _look_for_saddle(problem, tools, state)
 
     def done(self, state: State) -> Bool[Array, ""]:
-        """Small gradient, and no negative curvature was found there: not a saddle point."""
-        return small_gradient(state) & ~jnp.any(state.memory.escape != 0)
+        return small_gradient(state)
+
+    def confirm(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+        """RUNNING again, with a direction to leave along, where x is a saddle point."""
+        operator, u = state.memory.operator, state.memory.u
+        wanted = (state.status == Status.CONVERGED) & ~_is_convex_at(operator, u)
+        concrete = is_concrete(wanted)
+        if concrete and not bool(wanted):
+            return state
+        look = _escape if on_host(problem.A) else _escape_jit
+        escape = cond(
+            concrete,
+            wanted,
+            lambda: look(problem, tools, operator, state.gradient),
+            lambda: jnp.zeros_like(state.x),
+        )
+        status = jnp.where(jnp.any(escape != 0), Status.RUNNING, state.status)
+        return state._replace(
+            status=status.astype(jnp.int32), memory=state.memory._replace(escape=escape)
+        )
 
 
 def _times(basis: Basis, s: Array) -> Point:
@@ -388,7 +406,8 @@ def _search_plane_jit(
     steepest = jnp.linalg.norm(slopes / size)
     noise = eps * (16 * jnp.abs(value) + jnp.sum(jnp.abs(slope_u)) * jnp.max(jnp.abs(u)))
     here = jnp.asarray([1, 0], u.dtype)
-    blank = curvature.curvature(u, *terms, reading, metric)
+    shape = jax.eval_shape(lambda: curvature.curvature(u, *terms, reading, metric))
+    blank = jax.tree_util.tree_map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
     best = _Found(
         here, value, slopes, jnp.zeros((2, 2), u.dtype), u, slope_u, blank,
         jnp.zeros((), bool), noise, jnp.zeros((), jnp.int32),
@@ -431,29 +450,6 @@ def _search_plane_jit(
     return jax.lax.while_loop(going, body, start)[0]
 
 
-def _look_for_saddle(problem: SoftmaxRegression, tools: Tools, state: State) -> State:
-    """At a small gradient, set ``escape`` to a direction of negative curvature, if there is one."""
-    operator = state.memory.operator
-    host = on_host(problem.A)
-
-    def search() -> Array:
-        A, dtype = problem.A, state.x.dtype
-        if tools.single is not None:
-            A, dtype = tools.single, jnp.dtype(jnp.float32)
-        B, H = jax.tree_util.tree_map(lambda a: a.astype(dtype), (tools.basis, operator))
-        lowest, direction = _lanczos(
-            lambda v: _pulled(curvature.apply(A, H, _times(B, v)), B), B, host
-        )
-        tolerance = 100 * jnp.finfo(dtype).eps ** 0.5
-        # Downhill, where the gradient is not zero.
-        sign = jnp.where(jnp.dot(_pulled(state.gradient.astype(dtype), B), direction) > 0, -1, 1)
-        return jnp.where(lowest < -tolerance, sign * direction, 0).astype(state.x.dtype)
-
-    wanted = small_gradient(state) & ~_is_convex_at(operator, state.memory.u)
-    escape = cond(host, wanted, search, lambda: jnp.zeros_like(state.memory.escape))
-    return state._replace(memory=state.memory._replace(escape=escape))
-
-
 @jax.jit
 def _is_convex_at(operator: Operator, u: Vector) -> Bool[Array, ""]:
     """Whether a cheap bound shows the Hessian at this point to be positive semidefinite.
@@ -466,6 +462,23 @@ def _is_convex_at(operator: Operator, u: Vector) -> Bool[Array, ""]:
         f = f * jnp.linalg.norm(jax.nn.softmax(u))
     bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f**2 * jnp.sum(negative, axis=1))
     return bound <= jnp.min(operator.weights[-1])
+
+
+def _escape(problem: SoftmaxRegression, tools: Tools, operator: Operator, gradient: Point) -> Point:
+    """Unit direction of negative curvature in the new coordinates, downhill; zero for none."""
+    A, dtype = problem.A, gradient.dtype
+    if tools.single is not None:
+        A, dtype = tools.single, jnp.dtype(jnp.float32)
+    B, H, g = jax.tree_util.tree_map(lambda a: a.astype(dtype), (tools.basis, operator, gradient))
+    lowest, direction = _lanczos(
+        lambda v: _pulled(curvature.apply(A, H, _times(B, v)), B), B, on_host(A)
+    )
+    leave = lowest < -100 * jnp.finfo(dtype).eps ** 0.5
+    downhill = jnp.where(jnp.dot(_pulled(g, B), direction) > 0, -direction, direction)
+    return jnp.where(leave, downhill, 0).astype(gradient.dtype)
+
+
+_escape_jit = jax.jit(_escape)
 
 
 def _lanczos(apply: Any, basis: Basis, host: bool) -> tuple[Scalar, Array]:

@@ -7,15 +7,14 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.problem import SoftmaxRegression
-from copyreg_jax.solvers.state import State, small_gradient, stalled_if
+from copyreg_jax.solvers.state import FirstOrder, State, stalled_if
 
 
 @dataclasses.dataclass(frozen=True)
-class Optax:
+class Optax(FirstOrder):
     """Run an optax ``GradientTransformation``: Adam, ``optax.lbfgs()`` with its line search, ...
 
     Parameters
@@ -80,6 +79,3 @@ class Optax:
             counts=state.counts.add(values=1 + trials, gradients=1 + trials),
             memory=memory,
         )
-
-    def done(self, state: State) -> Bool[Array, ""]:
-        return small_gradient(state)

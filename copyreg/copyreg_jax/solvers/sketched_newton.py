@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from copyreg_jax import curvature, objective
 from copyreg_jax.curvature import Curvature
@@ -22,7 +22,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import Matrix, column_maxima, column_norms, count_sketch, take_rows
 from copyreg_jax.objective import Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression
-from copyreg_jax.solvers.state import State, small_gradient, stalled_if
+from copyreg_jax.solvers.state import FirstOrder, State, stalled_if
 
 _ROWS_FACTOR = 6
 """Rows per d / accuracy^2: what practice needs."""
@@ -52,7 +52,7 @@ class Tools(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class SketchedNewton:
+class SketchedNewton(FirstOrder):
     """Newton's method whose Hessian is estimated from rows sampled by their leverage scores.
 
     In the logits the Hessian is diagonal plus low rank. The low-rank terms are taken exactly, the
@@ -205,9 +205,6 @@ class SketchedNewton:
             counts=state.counts.add(values=2 + halvings, gradients=1, hessians=1),
             memory=blind,
         )
-
-    def done(self, state: State) -> Bool[Array, ""]:
-        return small_gradient(state)
 
 
 @functools.partial(jax.jit, static_argnames="solver")

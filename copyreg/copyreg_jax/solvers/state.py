@@ -88,6 +88,23 @@ class Solver(Protocol):
         """Whether the iterate is a solution: at least ``|gradient| <= tolerance``."""
         ...
 
+    def confirm(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
+        """The state, RUNNING again if a closer look shows it to be no minimizer after all.
+
+        The driver asks this of states that are `done`; it may cost as much as a step.
+        """
+        ...
+
+
+class FirstOrder:
+    """What methods have in common that know nothing but the gradient."""
+
+    def done(self, state: State) -> Bool[Array, ""]:
+        return small_gradient(state)
+
+    def confirm(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
+        return state
+
 
 def small_gradient(state: State) -> Bool[Array, ""]:
     """The stopping rule of first-order methods."""

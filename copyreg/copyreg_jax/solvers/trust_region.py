@@ -132,6 +132,9 @@ class TrustRegionNewton:
         lam = state.memory.model.eigenvalues
         return small_gradient(state) & (lam[0] >= -_floor(lam))
 
+    def confirm(self, problem: SoftmaxRegression, tools: Array, state: State) -> State:
+        return state
+
 
 def _model(problem: SoftmaxRegression, x: Point, scale: Array) -> Model:
     """Eigenvalues, ascending, and eigenvectors of D^-1 (hessian) D^-1; rounding error of L.

@@ -1,0 +1,74 @@
+"""The command ``copyreg bench``."""
+
+import functools
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from copyreg_jax.bench import peers, problems, run
+from copyreg_jax.bench.problems import Instance
+from copyreg_jax.cli import app as cli
+from copyreg_jax.errors import InputError
+
+TINY = Instance("tiny", functools.partial(problems.dense, 40, 3), quick=True, convex=True)
+
+
+def missing():
+    raise ModuleNotFoundError("needs the package data: pip install it", name="data")
+
+
+@pytest.fixture
+def tiny_bench(monkeypatch):
+    """The command on a tiny instance and one that can't be made, with three methods."""
+    chosen = {"copyreg", "scipy trust-ncg", "optax L-BFGS"}
+    methods = [method for method in (*peers.OWN, *peers.PEERS) if method.name in chosen]
+    measure = run.measure
+    suite = [TINY, Instance("gone", missing, quick=True, convex=True)]
+    monkeypatch.setattr(problems, "SUITE", tuple(suite))
+    monkeypatch.setattr(run, "measure", lambda *a, **k: measure(*a, methods, **k))
+    monkeypatch.setattr(run, "QUICK", run.Settings(limit=5.0, repeats=2, curves=("tiny",)))
+
+
+def test_bench(tiny_bench, tmp_path):
+    pytest.importorskip("matplotlib")
+    done = CliRunner().invoke(cli.app, ["bench", "--device", "cpu", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "tiny: 40 x 3" in done.output
+    assert "gone: skipped, needs the package data: pip install it" in done.output
+    assert "geometric mean of the ratios" in done.output
+    rows = run.read_table(tmp_path / "results.csv", run.Row)
+    assert [(row.instance, row.method) for row in rows] == [
+        ("tiny", "copyreg"),
+        ("tiny", "scipy trust-ncg"),
+        ("tiny", "optax L-BFGS"),
+        ("gone", ""),
+    ]
+    assert all(row.status == run.REACHED for row in rows[:3])
+    assert {point.method for point in run.read_table(tmp_path / "curves.csv", run.Point)} == {
+        row.method for row in rows[:3]
+    }
+    described = json.loads((tmp_path / "machine.json").read_text())
+    assert described["jax"]
+    assert described["device"]
+    assert (tmp_path / "profile.svg").exists()
+    assert (tmp_path / "curve-tiny.svg").exists()
+
+
+def test_bench_without_matplotlib(tiny_bench, tmp_path, monkeypatch):
+    from copyreg_jax.bench import plot
+
+    def absent(*_):
+        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+
+    monkeypatch.setattr(plot, "write_figures", absent)
+    done = CliRunner().invoke(cli.app, ["bench", "--only", "gone", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == ["curves.csv", "machine.json", "results.csv"]
+
+
+def test_bench_refuses_what_is_not_there(tiny_bench):
+    done = CliRunner().invoke(cli.app, ["bench", "--only", "nothing"])
+    assert isinstance(done.exception, InputError)
+    assert "there is no instance 'nothing'; choose from tiny, gone" in str(done.exception)
