@@ -139,16 +139,31 @@ def test_search_of_the_plane(data, length, metric, reading):
     z = problem.A @ p
     z = length * z / jnp.maximum(jnp.linalg.norm(z), 1e-300)
     slopes = jnp.stack([slope @ u, slope @ z])
-    found = newton_cg._search_plane(u, z, slope, slopes, value, problem.terms)
-    np.testing.assert_array_equal(found.u, found.c[0] * u + found.c[1] * z) if found.moved else None
-    assert float(found.value) <= float(value) + float(found.noise)
+    found, noise = newton_cg._search_plane(jnp.stack([u, z]), slope, slopes, value, problem.terms)
+    assert float(found.value) <= float(value) + float(noise)
     assert int(found.trials) <= newton_cg._MAX_TRIALS
     if not found.moved:
         assert found.c.tolist() == [1.0, 0.0]
         return
-    again, slope_u = curvature.value_and_gradient(found.u, *problem.terms)
-    assert float(again) == float(found.value)
-    np.testing.assert_array_equal(slope_u, found.slope_u)
+    at_c = found.c[0] * u + found.c[1] * z
+    again, slope_u = curvature.value_and_gradient(at_c, *problem.terms)
+    np.testing.assert_allclose(again, found.value, rtol=1e-12)
+    size = np.linalg.norm(slope_u) * np.linalg.norm(jnp.stack([u, z]), axis=1)
+    np.testing.assert_allclose(found.slopes, [slope_u @ u, slope_u @ z], atol=1e-13 * size.max())
+
+
+@given(seed=st.integers(0, 2**32 - 1), convex=st.booleans())
+def test_planar_step(seed, convex):
+    rng = np.random.default_rng(seed)
+    Q, _ = np.linalg.qr(rng.normal(size=(2, 2)))
+    lam = 10.0 ** rng.uniform(-3, 3, 2) * (1 if convex else np.array([-1, 1]))
+    H, q, radius = Q * lam @ Q.T, rng.normal(size=2), 10.0 ** rng.uniform(-2, 4)
+    s, decrease = newton_cg._planar_step(jnp.asarray(H), jnp.asarray(q), radius)
+    full = -Q @ ((Q.T @ q) / np.abs(lam))
+    shorter = min(1, radius / np.linalg.norm(full))
+    np.testing.assert_allclose(s, shorter * full, rtol=1e-7, atol=1e-12)
+    assert decrease > 0
+    np.testing.assert_allclose(decrease, -(q @ s + 0.5 * s @ H @ s), rtol=1e-6)
 
 
 def test_search_of_the_plane_finds_its_minimum():
@@ -163,7 +178,8 @@ def test_search_of_the_plane_finds_its_minimum():
     for factor in (1e-3, 1.0, 1e2):
         z = problem.A @ (factor * p)
         slopes = jnp.stack([slope @ u, slope @ z])
-        found = newton_cg._search_plane(u, z, slope, slopes, value, problem.terms)
+        Z = jnp.stack([u, z])
+        found, _ = newton_cg._search_plane(Z, slope, slopes, value, problem.terms)
         best = scipy.optimize.minimize(
             lambda c, p=factor * p: float(problem.value(c[0] * x + c[1] * p)), found.c, tol=1e-12
         )

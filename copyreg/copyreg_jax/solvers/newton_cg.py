@@ -19,7 +19,6 @@ from copyreg_jax.problem import Point, SoftmaxRegression, is_concrete
 from copyreg_jax.solution import Status
 from copyreg_jax.solvers.flow import cond, while_loop
 from copyreg_jax.solvers.state import State, small_gradient, stalled_if
-from copyreg_jax.solvers.trust_region import subproblem
 
 Arrays: TypeAlias = tuple[Vector, Mask, Scalar, Vector]
 """The arrays among the ``terms`` of a problem: what may vary without compiling anew."""
@@ -153,9 +152,12 @@ class NewtonCG:
         z = problem.A @ p
         # The columns of the plane are x and p; c holds the coordinates of a point there.
         slopes = jnp.stack([jnp.dot(state.gradient, state.x), jnp.dot(state.gradient, p)])
-        found = _search_plane(memory.u, z, memory.slope_u, slopes, state.value, problem.terms)
+        Z = jnp.stack([memory.u, z])
+        found, noise = _search_plane(Z, memory.slope_u, slopes, state.value, problem.terms)
         moved = found.moved
-        gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
+        u = found.c[0] * memory.u + found.c[1] * z
+        value, slope_u, at = _evaluate(u, problem.terms)
+        gradient, operator = curvature.linearize(problem.A, at, slope_u)
 
         length = jnp.linalg.norm(s) * jnp.abs(found.c[1])
         radius = jnp.where(
@@ -165,7 +167,7 @@ class NewtonCG:
         )
         # Below the rounding error of L only the gradient shows progress.
         flatter = _norm(gradient, tools.basis) < 0.9 * _norm(state.gradient, tools.basis)
-        seen = state.value - found.value > found.noise
+        seen = state.value - value > noise
         blind = jnp.where(seen | flatter, 0, memory.blind + 1)
         stuck = ~moved | (blind >= _MAX_BLIND)
 
@@ -173,8 +175,8 @@ class NewtonCG:
             return jax.tree_util.tree_map(lambda a, b: jnp.where(moved, a, b), new, old)
 
         new = memory._replace(
-            u=chosen(found.u, memory.u),
-            slope_u=chosen(found.slope_u, memory.slope_u),
+            u=chosen(u, memory.u),
+            slope_u=chosen(slope_u, memory.slope_u),
             operator=chosen(operator, memory.operator),
             radius=jnp.where(moved, radius, 0.25 * memory.radius),
             blind=jnp.where(stuck, 0, blind),
@@ -183,10 +185,10 @@ class NewtonCG:
         )
         return state._replace(
             x=chosen(found.c[0] * state.x + found.c[1] * p, state.x),
-            value=jnp.where(moved, found.value, state.value),
+            value=jnp.where(moved, value, state.value),
             gradient=chosen(gradient, state.gradient),
             status=stalled_if(stuck & memory.double),
-            counts=state.counts.add(values=found.trials, gradients=1, hvps=num_hvps),
+            counts=state.counts.add(values=found.trials + 1, gradients=1, hvps=num_hvps),
             memory=new,
         )
 
@@ -363,91 +365,95 @@ def _steihaug(
 
 
 class _Found(NamedTuple):
-    """The best point of the plane so far."""
+    """The best point of the plane so far, and how it was found."""
 
     c: Float[Array, " 2"]
     value: Scalar
     slopes: Float[Array, " 2"]
     H: Float[Array, "2 2"]
-    u: Vector
-    slope_u: Vector
-    at: curvature.Curvature
     moved: Bool[Array, ""]
-    noise: Scalar
     trials: Int[Array, ""]
 
 
 def _search_plane(
-    u: Vector, z: Vector, slope_u: Vector, slopes: Array, value: Scalar, terms: Any
-) -> _Found:
-    return _search_plane_jit(u, z, slope_u, slopes, value, terms[:4], *terms[4:])
-
-
-@functools.partial(jax.jit, static_argnums=(6, 7))
-def _search_plane_jit(
-    u: Vector,
-    z: Vector,
-    slope_u: Vector,
-    slopes: Array,
-    value: Scalar,
-    terms: Arrays,
-    reading: Reading,
-    metric: Metric,
-) -> _Found:
-    """Lower L over ``c[0] u + c[1] z`` from (1, 0), starting with a try of (1, 1).
+    Z: Float[Array, "2 n"], slope_u: Vector, slopes: Array, value: Scalar, terms: Any
+) -> tuple[_Found, Scalar]:
+    """Lower L over the logits ``c @ Z`` from c = (1, 0), starting with a try of (1, 1).
 
     A trust-region Newton method in the plane, stopped when its gradient has fallen to a quarter.
-    Until the first success there is no model, and tries are cut to a quarter.
+    Until the first success there is no model, and tries are cut to a quarter. Also returns the
+    rounding error of L.
     """
-    eps = jnp.finfo(u.dtype).eps
-    Z = jnp.stack([u, z])
+    return _search_plane_jit(Z, slope_u, slopes, value, terms[:4], *terms[4:])
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def _search_plane_jit(
+    Z: Array, slope_u: Vector, slopes: Array, value: Scalar, terms: Arrays, reading: Reading,
+    metric: Metric,
+) -> tuple[_Found, Scalar]:  # fmt: skip
+    dtype = Z.dtype
     size = jnp.linalg.norm(Z, axis=1)
     size = jnp.where(size > 0, size, 1)
     steepest = jnp.linalg.norm(slopes / size)
-    noise = eps * (16 * jnp.abs(value) + jnp.sum(jnp.abs(slope_u)) * jnp.max(jnp.abs(u)))
-    here = jnp.asarray([1, 0], u.dtype)
-    shape = jax.eval_shape(lambda: curvature.curvature(u, *terms, reading, metric))
-    blank = jax.tree_util.tree_map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
-    best = _Found(
-        here, value, slopes, jnp.zeros((2, 2), u.dtype), u, slope_u, blank,
-        jnp.zeros((), bool), noise, jnp.zeros((), jnp.int32),
-    )  # fmt: skip
+    spread = jnp.sum(jnp.abs(slope_u)) * jnp.max(jnp.abs(Z[0]))
+    noise = jnp.finfo(dtype).eps * (16 * jnp.abs(value) + spread)
 
     def body(carry: Any) -> Any:
         best, trial, radius, predicted, _ = carry
-        at_u = trial @ Z
-        value, slope_u = curvature.value_and_gradient(at_u, *terms, reading, metric)
-        at = curvature.curvature(at_u, *terms, reading, metric)
-        slopes = Z @ slope_u
-        H = jax.vmap(lambda z: curvature.hvp(at, z))(Z) @ Z.T
-        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(H)) & jnp.all(jnp.isfinite(slopes))
+        u = trial[0] * Z[0] + trial[1] * Z[1]
+        value, slope_u = curvature.value_and_gradient(u, *terms, reading, metric)
+        at = curvature.curvature(u, *terms, reading, metric)
+        slopes = jnp.sum(Z * slope_u[None], axis=1)
+        HZ = jax.vmap(lambda z: curvature.hvp(at, z))(Z)
+        H = jnp.sum(Z[:, None] * HZ[None], axis=2)
+        finite = jnp.isfinite(value + jnp.sum(slopes) + jnp.sum(H))
         fall = best.value - value
         flat = jnp.linalg.norm(slopes / size) <= 0.5 * jnp.linalg.norm(best.slopes / size)
         accepted = finite & ((fall > 1e-4 * predicted) | ((fall >= -noise) & flat))
-        tried = _Found(trial, value, slopes, H, at_u, slope_u, at, accepted, noise, best.trials + 1)
+        length = jnp.linalg.norm((trial - best.c) * size)
+        longer = jnp.where(fall > 0.75 * predicted, jnp.maximum(radius, 2 * length), radius)
+        radius = jnp.where(accepted, longer, 0.25 * length)
+        tried = _Found(trial, value, slopes, H, accepted, best.trials + 1)
         kept = best._replace(trials=best.trials + 1)
+        cut = best.c + 0.25 * (trial - best.c)
         best = jax.tree_util.tree_map(lambda a, b: jnp.where(accepted, a, b), tried, kept)
         best = best._replace(moved=accepted | kept.moved)
-        length = jnp.linalg.norm((trial - kept.c) * size)
-        radius = jnp.where(
-            accepted, jnp.where(fall > 0.75 * predicted, jnp.maximum(radius, 2 * length), radius),
-            0.25 * length,
-        )  # fmt: skip
-        lam, Q = jnp.linalg.eigh(best.H / size[None] / size[:, None])
-        s, decrease = subproblem(lam, (best.slopes / size) @ Q, radius)
-        cut = best.c + 0.25 * (trial - best.c)
-        trial = jnp.where(best.moved, best.c + (Q @ s) / size, cut)
+        s, decrease = _planar_step(best.H / size[None] / size[:, None], best.slopes / size, radius)
+        trial = jnp.where(best.moved, best.c + s / size, cut)
         predicted = jnp.where(best.moved, decrease, 0)
         settled = jnp.linalg.norm(best.slopes / size) <= 0.25 * steepest
-        invisible = best.moved & (decrease <= noise)
-        return best, trial, radius, predicted, (best.moved & settled) | invisible
+        return best, trial, radius, predicted, best.moved & (settled | (decrease <= noise))
 
     def going(carry: Any) -> Any:
         best, *_, ready = carry
         return ~ready & (best.trials < _MAX_TRIALS)
 
-    start = (best, jnp.ones(2, u.dtype), 2 * size[1], jnp.zeros_like(value), jnp.zeros((), bool))
-    return jax.lax.while_loop(going, body, start)[0]
+    here, no = jnp.asarray([1, 0], dtype), jnp.zeros((), bool)
+    best = _Found(here, value, slopes, jnp.zeros((2, 2), dtype), no, jnp.zeros((), jnp.int32))
+    start = (best, jnp.ones(2, dtype), 2 * size[1], jnp.zeros_like(value), no)
+    return jax.lax.while_loop(going, body, start)[0], noise
+
+
+def _planar_step(
+    H: Float[Array, "2 2"], q: Float[Array, " 2"], radius: Scalar
+) -> tuple[Float[Array, " 2"], Scalar]:
+    """Newton step with the absolute value of H, cut to the radius, and the decrease it promises."""
+    mean, half = 0.5 * (H[0, 0] + H[1, 1]), 0.5 * (H[0, 0] - H[1, 1])
+    off = 0.5 * (H[0, 1] + H[1, 0])
+    apart = jnp.sqrt(half**2 + off**2)
+    # A rotation diagonalizes H; where the eigenvalues meet, any does.
+    angle = 0.5 * jnp.arctan2(off, half)
+    Q = jnp.stack([jnp.cos(angle), -jnp.sin(angle), jnp.sin(angle), jnp.cos(angle)]).reshape(2, 2)
+    lam = jnp.stack([mean + apart, mean - apart])
+    tiny = jnp.finfo(H.dtype).tiny
+    floor = 8 * jnp.finfo(H.dtype).eps * jnp.max(jnp.abs(lam)) + tiny
+    pulled = jnp.sum(q[:, None] * Q, axis=0)
+    s = -pulled / jnp.maximum(jnp.abs(lam), floor)
+    length = jnp.linalg.norm(s)
+    s = s * jnp.minimum(1, radius / jnp.maximum(length, tiny))
+    decrease = -(jnp.sum(pulled * s) + 0.5 * jnp.sum(lam * s**2))
+    return jnp.sum(Q * s[None], axis=1), decrease
 
 
 @jax.jit
