@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from copyreg_jax.instances import example_instance as example_instance
     from copyreg_jax.instances import load_instance as load_instance
     from copyreg_jax.instances import save_instance as save_instance
+    from copyreg_jax.matrices import RowBlocks as RowBlocks
     from copyreg_jax.problem import CopyrightRegression as CopyrightRegression
     from copyreg_jax.problem import SoftmaxRegression as SoftmaxRegression
     from copyreg_jax.solution import History as History
@@ -48,6 +49,7 @@ _ROOMS = {
     "certify.check": ("CheckResult", "check"),
     "errors": ("InputError", "NotCoerciveWarning", "NotConvergedError", "PrecisionError"),
     "instances": ("example_instance", "load_instance", "save_instance"),
+    "matrices": ("RowBlocks",),
     "problem": ("CopyrightRegression", "SoftmaxRegression"),
     "solution": ("History", "Solution", "Status"),
     "solvers": (

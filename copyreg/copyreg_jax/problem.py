@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any, Self
 
 import jax
@@ -15,12 +16,23 @@ from jaxtyping import Array, Float
 
 from copyreg_jax import curvature, objective
 from copyreg_jax.errors import InputError, NotCoerciveWarning, PrecisionError
-from copyreg_jax.matrices import Matrix, SparseMatrix, to_host
+from copyreg_jax.matrices import (
+    Matrix,
+    RowBlocks,
+    SparseMatrix,
+    first_not_finite,
+    host_rows,
+    on_host,
+    to_host,
+)
 from copyreg_jax.objective import METRICS, READINGS, Mask, Metric, Reading, Scalar, Vector
 
 ENABLE_X64 = 'jax.config.update("jax_enable_x64", True)'
 
 Point = Float[Array, " d"]
+
+# Compiled also where the product with A is not.
+_value_and_gradient = jax.jit(curvature.value_and_gradient, static_argnums=(5, 6))
 
 
 @jax.tree_util.register_pytree_node_class
@@ -31,10 +43,10 @@ class SoftmaxRegression:
 
     Parameters
     ----------
-    A : (n, d) array, sparse matrix of SciPy or of JAX (BCOO, BCSR)
-        One row per output of the softmax. float32 or float64; its dtype, promoted with those of
-        the other arrays, is the dtype of everything. Numbers, integers and lists have no say in
-        that: they take A's dtype, or JAX's default float.
+    A : (n, d) array, sparse matrix of SciPy or of JAX (BCOO, BCSR), or RowBlocks
+        One row per output of the softmax; `RowBlocks` stay in their files. float32 or float64; its
+        dtype, promoted with those of the other arrays, is the dtype of everything. Numbers,
+        integers and lists have no say in that: they take A's dtype, or JAX's default float.
     b : (n,) array
         Target; a probability vector in most uses, but any finite vector is allowed.
     w : float or (n,) array, default 1.0
@@ -78,7 +90,7 @@ class SoftmaxRegression:
         self.A: Matrix = A.astype(dtype)
         self.b: Vector = b.astype(dtype)
         self.w: Vector = jnp.broadcast_to(w.astype(dtype), (n,))
-        _check_finite("A", self.A)
+        _check_matrix_finite(self.A)
         _check_finite("b", self.b)
         _check_finite("w", self.w)
         if metric == "cross-entropy":
@@ -166,7 +178,7 @@ class SoftmaxRegression:
 
     def value_and_gradient(self, x: ArrayLike) -> tuple[Scalar, Point]:
         """L and its (d,) gradient, from one product with A and one with its transpose."""
-        value, gradient = curvature.value_and_gradient(self.logits(x), *self.terms)
+        value, gradient = _value_and_gradient(self.logits(x), *self.terms)
         return value, gradient @ self.A
 
     def gradient(self, x: ArrayLike) -> Point:
@@ -210,7 +222,7 @@ class CopyrightRegression(SoftmaxRegression):
 
     Parameters
     ----------
-    A : (n, d) array, sparse matrix of SciPy or of JAX (BCOO, BCSR)
+    A : (n, d) array, sparse matrix of SciPy or of JAX (BCOO, BCSR), or RowBlocks
         As in `SoftmaxRegression`.
     b : (n,) array
         Target.
@@ -398,6 +410,15 @@ def _matrix(A: Any) -> Matrix:
     matrix: Matrix
     if isinstance(A, SparseMatrix):
         matrix = A
+    elif isinstance(A, RowBlocks):
+        if A.dtype == np.float64 and jnp.result_type(float) != np.float64:
+            raise PrecisionError(
+                f"A is float64 on disk, but JAX's 64-bit mode is off and would round it; "
+                f"put {ENABLE_X64} before the first use of JAX, or store float32"
+            )
+        matrix = A
+    elif isinstance(A, str | Path):
+        raise InputError(f"A is a path; give RowBlocks({str(A)!r}), which reads it block by block")
     elif isinstance(A, JAXSparse):
         matrix = _sparse(_host_coo(A))
     elif scipy.sparse.issparse(A):
@@ -496,21 +517,21 @@ def _mask(protected: ArrayLike, n: int) -> Mask:
     return jnp.asarray(mask)
 
 
-def _check_finite(name: str, array: Any) -> None:
-    if not is_concrete(array):
+def _check_matrix_finite(A: Matrix) -> None:
+    bad = first_not_finite(A) if is_concrete(A) else None
+    if bad is not None:
+        value, row, column = bad
+        raise InputError(
+            f"A is {value} at row {row}, column {column}; replace or remove that entry"
+        )
+
+
+def _check_finite(name: str, array: Vector) -> None:
+    if not is_concrete(array) or is_finite(array):
         return
-    if all(map(is_finite, jax.tree_util.tree_leaves(array))):
-        return
-    host: Any = to_host(array)
-    if scipy.sparse.issparse(host):
-        host = host.tocoo()
-        first = np.flatnonzero(~np.isfinite(host.data))[0]
-        bad, place = host.data[first], (host.row[first], host.col[first])
-    else:
-        place = tuple(np.argwhere(~np.isfinite(host))[0])
-        bad = host[place]
-    where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place, strict=False))
-    raise InputError(f"{name} is {bad} at {where}; replace or remove that entry")
+    host = np.asarray(array)
+    row = np.flatnonzero(~np.isfinite(host))[0]
+    raise InputError(f"{name} is {host[row]} at row {row}; replace or remove that entry")
 
 
 def _check_not_negative(b: Vector) -> None:
@@ -558,6 +579,14 @@ def check_start(x0: Point) -> None:
         raise InputError(f"x0 is {np.asarray(x0)[i]} at entry {i}; give a finite starting point")
 
 
+def _rank(rows: Any) -> int:
+    if rows.shape[0] == 0:
+        return 0
+    gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T
+    gram = gram.toarray() if scipy.sparse.issparse(gram) else gram
+    return int(np.linalg.matrix_rank(gram, hermitian=True))
+
+
 def _warn_if_not_coercive(A: Matrix, w: Vector) -> None:
     """Warn when ``W A v = 0`` but ``A v != 0`` for some v: only then may minimizers escape."""
     if not (is_concrete(A) and is_concrete(w)):
@@ -565,16 +594,15 @@ def _warn_if_not_coercive(A: Matrix, w: Vector) -> None:
     zero = np.asarray(w) == 0
     if not zero.any():
         return
-    host = to_host(A)
-
-    def rank(rows: Any) -> int:
-        if rows.shape[0] == 0:
-            return 0
-        gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T
-        gram = gram.toarray() if scipy.sparse.issparse(gram) else gram
-        return int(np.linalg.matrix_rank(gram, hermitian=True))
-
-    free = rank(host) - rank(host[~zero])
+    if on_host(A):
+        every = bound = np.zeros((A.shape[1], A.shape[1]))
+        for rows, host in host_rows(A):
+            every = every + _gram_on_host(host)
+            bound = bound + _gram_on_host(host[~zero[rows]])
+        ranks = [int(np.linalg.matrix_rank(G, hermitian=True)) for G in (every, bound)]
+        free = ranks[0] - ranks[1]
+    else:
+        free = _rank(to_host(A)) - _rank(to_host(A)[~zero])
     if free > 0:
         warnings.warn(
             f"w is zero on {int(zero.sum())} rows, which leaves {free} direction(s) of x without "
@@ -583,3 +611,8 @@ def _warn_if_not_coercive(A: Matrix, w: Vector) -> None:
             NotCoerciveWarning,
             stacklevel=4,
         )
+
+
+def _gram_on_host(rows: Any) -> np.ndarray:
+    gram = rows.T @ rows
+    return gram.toarray() if scipy.sparse.issparse(gram) else gram

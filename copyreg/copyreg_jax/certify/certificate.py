@@ -37,6 +37,7 @@ from copyreg_jax.certify.arithmetic import (
 from copyreg_jax.certify.check import Global, Interval, LevelSet, Local, Paper, Point
 from copyreg_jax.certify.data import (
     MAX_DENSE_COLUMNS,
+    InFile,
     Instance,
     VoidError,
     make_instance,
@@ -44,7 +45,7 @@ from copyreg_jax.certify.data import (
 )
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
-from copyreg_jax.matrices import to_host
+from copyreg_jax.matrices import RowBlocks, to_host
 from copyreg_jax.problem import CopyrightRegression, SoftmaxRegression
 
 _LARGE = 1 << 20
@@ -483,7 +484,8 @@ def _exact_point(x: ArrayLike, d: int) -> np.ndarray:
 
 def to_instance(problem: CopyrightRegression) -> Instance:
     """The problem's data on the host, as the checker sees them."""
-    A: Any = to_host(problem.A)
+    place = problem.A.place if isinstance(problem.A, RowBlocks) else None
+    A: Any = to_host(problem.A) if place is None else InFile(*place)
     if scipy.sparse.issparse(A):
         A = (A.data, A.indices, A.indptr, np.array(A.shape, np.int64))
     return make_instance(

@@ -640,7 +640,8 @@ def _write_solution(
         history_gradient_norm=history.gradient_norm,
     )
     (out / "certificate.json").unlink(missing_ok=True)  # an older one would be about another x
-    cr.save_instance(out / "instance.npz", problem)
+    if not isinstance(problem.A, cr.RowBlocks):  # what is on disk stays where it is
+        cr.save_instance(out / "instance.npz", problem)
     write_whole(out / "solution.npz", arrays.getvalue())
     _write_json(out / "summary.json", summary)
 

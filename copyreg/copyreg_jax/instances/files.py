@@ -11,10 +11,10 @@ import numpy as np
 import scipy.sparse
 from jax.typing import ArrayLike
 
-from copyreg_jax.certify.data import VoidError, make_csr, make_instance, read_arrays
+from copyreg_jax.certify.data import InFile, VoidError, make_csr, make_instance, read_arrays
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
-from copyreg_jax.matrices import to_host
+from copyreg_jax.matrices import RowBlocks, to_host
 from copyreg_jax.problem import CopyrightRegression
 
 
@@ -78,7 +78,11 @@ def save_instance(
     write_whole(path, lambda file: np.savez(file, **arrays))
 
 
-def load_instance(path: str | Path) -> CopyrightRegression:
+STREAMED_BYTES = 1 << 32
+"""Size of a dense A from which it stays in its file, unless the caller says otherwise."""
+
+
+def load_instance(path: str | Path, *, stream: bool | None = None) -> CopyrightRegression:
     """Read an instance file.
 
     Parameters
@@ -86,6 +90,9 @@ def load_instance(path: str | Path) -> CopyrightRegression:
     path : path
         An .npz with ``A`` (n, d), or ``A_data A_indices A_indptr A_shape``; ``b`` (n,),
         ``protected`` (n,) bool, ``w`` (n,), ``gamma`` (), and optionally ``reading``.
+    stream : bool, optional
+        Whether a dense A stays in its file and is read block by block, as `RowBlocks`. If not
+        given: from 4 GiB. It never does below 16 MiB, compressed, or in Fortran order.
 
     Returns
     -------
@@ -105,7 +112,13 @@ def load_instance(path: str | Path) -> CopyrightRegression:
     ...
     copyreg_jax.errors.InputError: can't read no-such-file.npz: No such file or directory
     """
-    return _problem(_read(path), str(path))
+    arrays = _read(path, streamed=stream is not False)
+    A = arrays["A"]
+    if isinstance(A, InFile):
+        mapped = np.memmap(A.path, A.dtype, "r", A.offset, A.shape)
+        whole = stream is None and mapped.nbytes < STREAMED_BYTES
+        arrays["A"] = np.array(mapped) if whole else RowBlocks(mapped)
+    return _problem(arrays, str(path), A)
 
 
 def example_instance() -> CopyrightRegression:
@@ -130,15 +143,15 @@ def example_instance() -> CopyrightRegression:
     return _problem(arrays, "the embedded example")
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def _read(path: str | Path, *, streamed: bool = False) -> dict[str, Any]:
     try:
-        return read_arrays(path, streamed=False)
+        return read_arrays(path, streamed=streamed)
     except VoidError as error:
         raise InputError(str(error)) from None
 
 
-def _problem(arrays: dict[str, Any], path: str) -> CopyrightRegression:
-    """The problem, if the checker would read the same from that file."""
+def _problem(arrays: dict[str, Any], path: str, held: Any = None) -> CopyrightRegression:
+    """The problem, if the checker would read the same from that file, where it finds ``held``."""
     A = arrays["A"]
     try:
         if isinstance(A, tuple):
@@ -147,7 +160,7 @@ def _problem(arrays: dict[str, Any], path: str) -> CopyrightRegression:
         if arrays["protected"].dtype != bool:
             raise InputError(f"protected has dtype {arrays['protected'].dtype}; store a bool mask")
         problem = CopyrightRegression(A=A, **{k: v for k, v in arrays.items() if k != "A"})
-        make_instance(**arrays)
+        make_instance(**(arrays if held is None else arrays | {"A": held}))
     except (InputError, VoidError) as error:
         kind = type(error) if isinstance(error, InputError) else InputError
         raise kind(f"{path}: {error}") from None

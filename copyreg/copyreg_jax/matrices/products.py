@@ -5,8 +5,8 @@ Each function is written here for a dense A; the module of another kind of matri
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import singledispatch
+from collections.abc import Callable, Iterator
+from functools import partial, singledispatch
 from typing import Any, Protocol, TypeAlias
 
 import jax
@@ -77,12 +77,14 @@ def weighted_product(
 
 
 @singledispatch
+@partial(jax.jit, static_argnums=3)
 def gram(
     A: Any, root: Float[Array, " n"], basis: Float[Array, "d d"] | None, dtype: Any
 ) -> Float[Array, "d d"]:
     """``B^T B`` for ``B = diag(root) A basis`` in the arithmetic of ``dtype``; O(n d^2).
 
-    Dense A only. Row block by row block, so that the copy in ``dtype`` stays in the cache.
+    Row block by row block, so that the copy in ``dtype`` stays in the cache. Not for
+    `SparseMatrix`.
     """
 
     def block(rows: Array, root: Array) -> Array:
@@ -165,11 +167,13 @@ def column_norms(A: Any) -> Float[Array, " d"]:
 
 
 @singledispatch
+@jax.jit
 def squared_column_norms(A: Any, weights: Float[Array, " n"]) -> Float[Array, " d"]:
     """Diagonal of ``A^T diag(weights) A``; one read of A."""
     return weights @ (A * A)
 
 
+@singledispatch
 def weighted_gram_norm(A: Matrix, weights: Float[Array, " n"]) -> Float[Array, ""]:
     """Largest eigenvalue of ``A^T diag(weights) A``, weights >= 0.
 
@@ -257,3 +261,37 @@ def _gram_error(host: Any, weights: np.ndarray) -> float:
 def to_host(A: Any) -> HostMatrix:
     """The same matrix in float64, as NumPy array or SciPy CSR array; float32 promotes exactly."""
     return np.asarray(A, dtype=np.float64)
+
+
+@singledispatch
+def host_rows(A: Any) -> Iterator[tuple[slice, HostMatrix]]:
+    """The rows of `to_host`, block by block where a copy of the whole would be large."""
+    host: Any = np.asarray(A) if isinstance(A, jax.Array | np.ndarray) else to_host(A)
+    n, d = host.shape
+    step = n if host.dtype == np.float64 else max(1, _CHUNK // d)
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        yield rows, host[rows].astype(np.float64, copy=False)
+
+
+@singledispatch
+def first_not_finite(A: Any) -> tuple[float, int, int] | None:
+    """The first entry that is not finite, with its row and column; None if there is none.
+
+    Works in the midst of a ``jax.jit``, on an A that is concrete.
+    """
+    with jax.ensure_compile_time_eval():
+        leaves = jax.tree_util.tree_leaves(A)
+        if all(bool(jnp.isfinite(leaf).all()) for leaf in leaves):
+            return None
+    return locate_not_finite(to_host(A))
+
+
+def locate_not_finite(host: HostMatrix) -> tuple[float, int, int]:
+    """The first entry of a matrix on the host that is not finite, with its row and column."""
+    if isinstance(host, scipy.sparse.csr_array):
+        entries: Any = host.tocoo()
+        first = np.flatnonzero(~np.isfinite(entries.data))[0]
+        return entries.data[first], int(entries.row[first]), int(entries.col[first])
+    row, column = np.argwhere(~np.isfinite(host))[0]
+    return host[row, column], int(row), int(column)

@@ -381,6 +381,7 @@ def _column_norms(A: SparseMatrix) -> Float[Array, " d"]:
 
 
 @products.squared_column_norms.register(SparseMatrix)
+@jax.jit
 def _squared_column_norms(A: SparseMatrix, weights: Float[Array, " n"]) -> Float[Array, " d"]:
     columns = A.columns
     terms = columns.data**2 * _gather(weights, columns.columns)

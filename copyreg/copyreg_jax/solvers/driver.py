@@ -15,10 +15,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax import objective
 from copyreg_jax.errors import InputError, PrecisionError
+from copyreg_jax.matrices import on_host
+from copyreg_jax.objective import Metric, Reading
 from copyreg_jax.problem import ENABLE_X64, Point, SoftmaxRegression, check_start, is_concrete
 from copyreg_jax.solution import History, Solution, Status
 from copyreg_jax.solvers.checkpoint import Checkpoint
-from copyreg_jax.solvers.newton_cg import NewtonCG
+from copyreg_jax.solvers.flow import select
+from copyreg_jax.solvers.newton_cg import Arrays, NewtonCG
 from copyreg_jax.solvers.recheck import evaluate
 from copyreg_jax.solvers.state import Counts, Solver, State
 from copyreg_jax.solvers.trust_region import TrustRegionNewton
@@ -104,6 +107,9 @@ def solve(
 
     Notes
     -----
+    An A on disk is read by the host, and only what is done between two readings is compiled; the
+    callback then is called after every step.
+
     Outside of transformations the loop runs on the host around one compiled program, and the result
     is evaluated again on the host with NumPy. Inside ``jax.jit`` and ``jax.vmap`` this is a pure
     function: one ``while_loop``, statuses as arrays, nothing is raised for values. Problems of the
@@ -157,7 +163,9 @@ def _solve_on_host(
     checkpoint: str | Path | None,
 ) -> Solution:
     tools = solver.prepare(problem)
-    state = _start_jit(problem, tools, x0, rtol, solver)
+    host = on_host(problem.A)
+    begin, advance = (_start, _advance_on_host) if host else (_start_jit, _advance_jit)
+    state = begin(problem, tools, x0, rtol, solver)
     norm = np.linalg.norm(np.asarray(state.gradient))
     trace = [(np.asarray(state.value)[None], np.asarray([norm], problem.dtype))]
     # Without anybody to look at the steps there is no need to come back after each.
@@ -176,7 +184,7 @@ def _solve_on_host(
         state = solver.confirm(problem, tools, state)
     try:
         while int(state.status) == Status.RUNNING:
-            new, steps = _advance_jit(problem, tools, state, limit, max_steps, solver)
+            new, steps = advance(problem, tools, state, limit, max_steps, solver)
             ran = int(steps.num_steps)
             trace.append((np.asarray(steps.value)[:ran], np.asarray(steps.norm)[:ran]))
             if int(new.status) == Status.CONVERGED:
@@ -245,9 +253,16 @@ def default_start(problem: SoftmaxRegression) -> Point:
     u = problem.A @ direction
     reach = jnp.max(jnp.abs(u))
     lengths = jnp.asarray(_START_SHIFTS, problem.dtype) / jnp.where(reach > 0, reach, 1)
-    values = jax.vmap(lambda length: objective.value(length * u, *problem.terms))(lengths)
-    best = jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))
-    return lengths[best] * direction
+    return _lowest(u, lengths, problem.terms[:4], problem.reading, problem.metric) * direction
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _lowest(u: Array, lengths: Array, terms: Arrays, reading: Reading, metric: Metric) -> Array:
+    """The length for which L is lowest at the logits ``length * u``; one after the other."""
+    values = jax.lax.map(
+        lambda length: objective.value(length * u, *terms, reading, metric), lengths
+    )
+    return lengths[jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))]
 
 
 def _start(
@@ -295,7 +310,7 @@ def _step(
             ),
         ),
     )
-    kept = jax.tree_util.tree_map(lambda a, b: jnp.where(finite, a, b), new, state)
+    kept = select(on_host(problem.A), finite, new, state)
     return kept._replace(status=status.astype(jnp.int32), num_steps=num_steps, counts=new.counts)
 
 
@@ -319,6 +334,15 @@ def _advance(
         return (state.status == Status.RUNNING) & (trace.num_steps < limit)
 
     return jax.lax.while_loop(going, body, (state, Trace(jnp.zeros((), jnp.int32), blank, blank)))
+
+
+def _advance_on_host(
+    problem: SoftmaxRegression, tools: Any, state: State, limit: int, max_steps: int, solver: Solver
+) -> tuple[State, Trace]:
+    """One step, not compiled as a whole: it reads A on the way."""
+    state = _step(problem, tools, state, max_steps, solver)
+    norm = jnp.linalg.norm(state.gradient)
+    return state, Trace(jnp.ones((), jnp.int32), state.value[None], norm[None])
 
 
 _start_jit = jax.jit(_start, static_argnames="solver")

@@ -13,11 +13,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax import curvature
 from copyreg_jax.curvature import Operator
-from copyreg_jax.matrices import Matrix, SparseMatrix, gram, on_host, squared_column_norms
+from copyreg_jax.matrices import (
+    Matrix,
+    RowBlocks,
+    SparseMatrix,
+    gram,
+    on_host,
+    squared_column_norms,
+)
 from copyreg_jax.objective import Mask, Metric, Reading, Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression, is_concrete
 from copyreg_jax.solution import Status
-from copyreg_jax.solvers.flow import cond, while_loop
+from copyreg_jax.solvers.flow import cond, select, while_loop
 from copyreg_jax.solvers.state import State, small_gradient, stalled_if
 
 Arrays: TypeAlias = tuple[Vector, Mask, Scalar, Vector]
@@ -119,8 +126,10 @@ class NewtonCG:
     def prepare(self, problem: SoftmaxRegression) -> Tools:
         A = problem.A
         weights, radius = _weights(problem.w, problem.b, problem.metric)
-        if isinstance(A, SparseMatrix) or problem.d > _MAX_GRAM_COLUMNS:
-            return Tools(_diagonal_basis(A, weights), None, radius)
+        sparse = isinstance(A, SparseMatrix) or (isinstance(A, RowBlocks) and A.sparse)
+        if sparse or problem.d > _MAX_GRAM_COLUMNS:
+            squares = squared_column_norms(A, weights)
+            return Tools(_inverse_root(squares), None, radius)
         basis, quality = _cholesky_basis(A, weights)
         if self.mixed and is_concrete(quality) and float(quality) >= _SINGLE_QUALITY:
             copied = problem.dtype == np.float64 and problem.n * problem.d >= _SINGLE_ENTRIES
@@ -144,7 +153,7 @@ class NewtonCG:
         return state._replace(gradient=gradient, memory=memory)
 
     def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
-        memory = state.memory
+        memory, host = state.memory, on_host(problem.A)
         s, num_hvps, at_boundary = _inner_solve(problem, tools, state)
         leaving = jnp.any(memory.escape != 0)
         s = jnp.where(leaving, memory.radius * memory.escape, s)
@@ -156,6 +165,7 @@ class NewtonCG:
         found, noise = _search_plane(Z, memory.slope_u, slopes, state.value, problem.terms)
         moved = found.moved
         u = found.c[0] * memory.u + found.c[1] * z
+        del Z, z
         value, slope_u, at = _evaluate(u, problem.terms)
         gradient, operator = curvature.linearize(problem.A, at, slope_u)
 
@@ -172,7 +182,7 @@ class NewtonCG:
         stuck = ~moved | (blind >= _MAX_BLIND)
 
         def chosen(new: Any, old: Any) -> Any:
-            return jax.tree_util.tree_map(lambda a, b: jnp.where(moved, a, b), new, old)
+            return select(host, moved, new, old)
 
         new = memory._replace(
             u=chosen(u, memory.u),
@@ -241,26 +251,27 @@ def _weights(w: Vector, b: Vector, metric: Metric) -> tuple[Vector, Scalar]:
 
 
 @jax.jit
-def _diagonal_basis(A: Matrix, weights: Vector) -> Float[Array, " d"]:
-    squares = squared_column_norms(A, weights)
+def _inverse_root(squares: Float[Array, " d"]) -> Float[Array, " d"]:
     return jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
 
 
-@jax.jit
 def _cholesky_basis(A: Matrix, weights: Vector) -> tuple[Float[Array, "d d"], Scalar]:
     """Inverse Cholesky factor of the float32 Gram matrix, and a bound of its least eigenvalue.
 
     The bound, for columns of unit length, is from below, and NaN if the factorization failed.
     """
-    G = gram(A, jnp.sqrt(weights), None, jnp.float32)
+    return _inverse_factor(gram(A, jnp.sqrt(weights), None, jnp.float32), A.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _inverse_factor(G: Array, dtype: Any) -> tuple[Float[Array, "d d"], Scalar]:
     scale = jax.lax.rsqrt(jnp.diag(G))
     L = jnp.linalg.cholesky(G * scale[None] * scale[:, None])
     inverse = jax.scipy.linalg.solve_triangular(L, jnp.eye(len(L), dtype=G.dtype), lower=True)
-    basis = (scale[:, None] * inverse.T).astype(A.dtype)
+    basis = (scale[:, None] * inverse.T).astype(dtype)
     return basis, 1 / jnp.sum(inverse**2)
 
 
-@jax.jit
 def _orthogonal_basis(A: Matrix, weights: Vector) -> Float[Array, "d d"]:
     """As above in the dtype of A, for columns however dependent; zero columns for the null space.
 
@@ -268,23 +279,36 @@ def _orthogonal_basis(A: Matrix, weights: Vector) -> Float[Array, "d d"]:
     columns nearly orthogonal; a second one, of the Gram matrix of the result, sees the small
     singular values that the first could not, and drops what then is still null.
     """
-    d, dtype = A.shape[1], A.dtype
-    root = jnp.sqrt(weights)
-    floor = 4 * d * jnp.finfo(dtype).eps
-    G = gram(A, root, None, dtype)
+    dtype, root = A.dtype, jnp.sqrt(weights)
+    basis, dependent = _first_orthogonal(gram(A, root, None, dtype))
+
+    def refine() -> Float[Array, "d d"]:
+        return _second_orthogonal(gram(A, root, basis, dtype), basis)
+
+    return cond(on_host(A), dependent, refine, lambda: basis)
+
+
+def _floor(G: Array) -> Any:
+    """What rounding leaves of the eigenvalues of a matrix of norm one."""
+    return 4 * len(G) * jnp.finfo(G.dtype).eps
+
+
+@jax.jit
+def _first_orthogonal(G: Array) -> tuple[Float[Array, "d d"], Bool[Array, ""]]:
     diagonal = jnp.diag(G)
     scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
     lam, Q = jnp.linalg.eigh(G * scale[None] * scale[:, None])
     top = jnp.maximum(lam[-1], 1)
-    basis = scale[:, None] * Q * jax.lax.rsqrt(jnp.maximum(lam, floor * top))[None]
+    basis = scale[:, None] * Q * jax.lax.rsqrt(jnp.maximum(lam, _floor(G) * top))[None]
+    return basis, lam[0] < _REFINE_BELOW * top
 
-    def refine() -> Float[Array, "d d"]:
-        again, turn = jnp.linalg.eigh(gram(A, root, basis, dtype))
-        kept = again > floor * jnp.maximum(again[-1], 1)
-        length = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, again, 1)), 0)
-        return basis @ turn * length[None]
 
-    return jax.lax.cond(lam[0] < _REFINE_BELOW * top, refine, lambda: basis)
+@jax.jit
+def _second_orthogonal(G: Array, basis: Array) -> Float[Array, "d d"]:
+    lam, turn = jnp.linalg.eigh(G)
+    kept = lam > _floor(G) * jnp.maximum(lam[-1], 1)
+    length = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, lam, 1)), 0)
+    return basis @ turn * length[None]
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -340,21 +364,10 @@ def _steihaug(
     """
 
     def body(carry: Any) -> Any:
-        s, r, p, rr, k, _ = carry
-        Hp = apply(p)
-        curved, pp, sp = jnp.dot(p, Hp), jnp.dot(p, p), jnp.dot(s, p)
-        alpha = rr / curved
-        room = jnp.maximum(radius**2 - jnp.dot(s, s), 0)
-        to_boundary = room / (sp + jnp.sqrt(sp**2 + pp * room))
-        out = (curved <= 0) | (alpha >= to_boundary)
-        step = jnp.where(out, to_boundary, alpha)
-        s, r = s + step * p, r - step * Hp
-        new = jnp.dot(r, r)
-        return s, r, r + (new / rr) * p, new, k + 1, out
+        return _cg_step(carry, apply(carry[2]), radius)
 
     def going(carry: Any) -> Any:
-        _, _, _, rr, k, out = carry
-        return ~out & (rr > target) & (k < _MAX_CG)
+        return _cg_going(carry, target)
 
     first = jnp.dot(gradient, gradient)
     target = forcing**2 * first
@@ -362,6 +375,26 @@ def _steihaug(
     carry = (*start, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
     s, _, _, _, k, out = while_loop(host, going, body, carry)
     return s, k, out
+
+
+@jax.jit
+def _cg_going(carry: Any, target: Scalar) -> Bool[Array, ""]:
+    _, _, _, rr, k, out = carry
+    return ~out & (rr > target) & (k < _MAX_CG)
+
+
+@jax.jit
+def _cg_step(carry: Any, Hp: Array, radius: Scalar) -> Any:
+    s, r, p, rr, k, _ = carry
+    curved, pp, sp = jnp.dot(p, Hp), jnp.dot(p, p), jnp.dot(s, p)
+    alpha = rr / curved
+    room = jnp.maximum(radius**2 - jnp.dot(s, s), 0)
+    to_boundary = room / (sp + jnp.sqrt(sp**2 + pp * room))
+    out = (curved <= 0) | (alpha >= to_boundary)
+    step = jnp.where(out, to_boundary, alpha)
+    s, r = s + step * p, r - step * Hp
+    new = jnp.dot(r, r)
+    return s, r, r + (new / rr) * p, new, k + 1, out
 
 
 class _Found(NamedTuple):

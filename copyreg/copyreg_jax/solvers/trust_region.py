@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax import curvature
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import column_maxima, column_norms
+from copyreg_jax.matrices import column_maxima, column_norms, on_host
 from copyreg_jax.objective import Scalar
 from copyreg_jax.problem import Point, SoftmaxRegression
 from copyreg_jax.solvers.state import State, small_gradient, stalled_if
@@ -78,6 +78,8 @@ class TrustRegionNewton:
 
     def prepare(self, problem: SoftmaxRegression) -> Float[Array, " d"]:
         """The scaling D."""
+        if on_host(problem.A):
+            raise InputError("A is on disk, and TrustRegionNewton forms Hessians; use NewtonCG")
         norms = column_norms(problem.A) / problem.n**0.5
         return jnp.where(norms > 0, norms, 1)
 

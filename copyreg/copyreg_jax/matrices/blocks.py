@@ -1,0 +1,489 @@
+"""A matrix that stays on disk: its products go over blocks of its rows, one after the other.
+
+A block is read by a thread while the one before it is multiplied, by the device if A is dense and
+by SciPy if it is sparse. So a product costs one reading of the files, or the arithmetic if that is
+slower, and the memory of two blocks.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import copy
+import functools
+import itertools
+import mmap
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array
+
+from copyreg_jax.errors import InputError
+from copyreg_jax.matrices import products
+from copyreg_jax.matrices.products import HostMatrix
+
+Source: TypeAlias = str | Path | np.ndarray
+
+_MAX_HOST_BYTES = 1 << 30
+"""Size in float64 up to which a matrix on disk may be brought into memory as a whole."""
+_PIECE_ROWS = 2048
+_ALIGNMENT = 64
+"""Where a block has to start for JAX to use it on CPU without a copy."""
+
+
+@jax.tree_util.register_static
+class RowBlocks:
+    """An (n, d) matrix in files, for A larger than memory.
+
+    Pass it as A to a problem; `NewtonCG` then solves it, as do the first-order solvers, in memory
+    of O(n + d^2) and a few blocks. Entries take the problem's dtype when they are multiplied:
+    float32 files serve a float64 problem without a second copy.
+
+    Parameters
+    ----------
+    source : path, array, or sequence of those
+        A .npy file, an ``np.memmap`` or another array of shape (n, d); or a sequence of them, whose
+        rows follow each other. Or, for a sparse A, one or more .npz files of
+        ``scipy.sparse.save_npz`` in CSR form: each of those is a block. float32 or float64.
+        Fortran order is read too, but slowly.
+    block_bytes : int, default 2**26
+        Size of a block of a dense A; two or three are in memory at a time.
+
+    Raises
+    ------
+    InputError
+        A file is missing, truncated or of another kind; shards that differ in their columns; a
+        product inside of ``jax.jit``, ``jax.grad`` or ``jax.vmap``, which can't read files.
+
+    Notes
+    -----
+    ``A @ v`` and ``u @ A``, for one vector or several, read each block once, as do
+    `copyreg_jax.curvature.apply` (a Hessian-vector product), a Gram matrix and the check for
+    entries that are not finite, which a problem makes when it is constructed. A Hessian or another
+    n x d matrix is never formed. As a pytree it has no leaves. The files must not change meanwhile.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import copyreg_jax as cr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for i, rows in enumerate([[[1.0, 0.0]], [[0.0, 1.0], [1.0, 1.0]]]):
+    ...         np.save(f"{folder}/{i}.npy", np.array(rows, np.float32))
+    ...     A = cr.RowBlocks([f"{folder}/0.npy", f"{folder}/1.npy"])
+    ...     problem = cr.CopyrightRegression(A, [0.6, 0.3, 0.1], protected=1)
+    ...     A, cr.solve(problem).status.name
+    (RowBlocks(shape=(3, 2), dtype=float32, blocks=1), 'CONVERGED')
+    """
+
+    on_host: ClassVar[bool] = True
+    ndim: ClassVar[int] = 2
+    # NumPy's operators and array functions leave products to this class.
+    __array_ufunc__ = None
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+    sparse: bool
+    """Whether the blocks are sparse."""
+
+    def __init__(self, source: Source | Sequence[Source], *, block_bytes: int = 1 << 26) -> None:
+        if not isinstance(block_bytes, int) or block_bytes < 1:
+            raise InputError(f"block_bytes is {block_bytes!r}; give a number of bytes >= 1")
+        sources = [source] if isinstance(source, str | Path | np.ndarray) else list(source)
+        if not sources:
+            raise InputError("a matrix on disk needs at least one file")
+        kinds = {_is_sparse(part) for part in sources}
+        if len(kinds) > 1:
+            raise InputError("give either dense shards (.npy) or sparse ones (.npz), not both")
+        self.sparse = kinds.pop()
+        kind: Any = _Sparse if self.sparse else _Dense
+        self._parts = [kind(part) for part in sources]
+        columns = {part.shape[1]: part.name for part in self._parts}
+        if len(columns) > 1:
+            (d, one), (other_d, other) = list(columns.items())[:2]
+            raise InputError(f"{one} has {d} columns, {other} has {other_d}; shards share them")
+        (d,) = columns
+        heights = [part.shape[0] for part in self._parts]
+        self._starts = [0, *np.cumsum(heights).tolist()]
+        self.shape = n, _ = self._starts[-1], d
+        self._stored = np.result_type(*(part.dtype for part in self._parts))
+        self.dtype = self._stored
+        if self.sparse:
+            edges = self._starts
+        else:
+            step = max(1, block_bytes // (d * self._stored.itemsize))
+            step = max(step - step % _PIECE_ROWS, min(step, _PIECE_ROWS))
+            edges = [*range(0, n, step), n]
+        self._blocks = [slice(i, j) for i, j in itertools.pairwise(edges)]
+
+    @property
+    def T(self) -> Any:
+        """`InputError`: the transpose of a matrix on disk is not formed; use ``u @ A``."""
+        raise InputError("A is on disk and has no transpose; use u @ A")
+
+    @property
+    def place(self) -> tuple[str, int, np.dtype, tuple[int, int]] | None:
+        """File, offset, dtype and shape, if that is all of A, dense and in C order."""
+        file = None if self.sparse or len(self._parts) > 1 else self._parts[0].file
+        if file is None:
+            return None
+        return str(file), self._parts[0].array.offset, self._stored, self.shape
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks that a product reads."""
+        return len(self._blocks)
+
+    def astype(self, dtype: Any) -> Self:
+        """The same files, with products in another dtype; reads nothing."""
+        other = copy.copy(self)
+        other.dtype = np.dtype(dtype)
+        return other
+
+    def read(self, number: int) -> HostMatrix:
+        """One block as it is stored, from its files."""
+        rows = self._blocks[number]
+        if self.sparse:
+            return self._parts[number].read()
+        block = _aligned((rows.stop - rows.start, self.shape[1]), self._stored)
+        for part, first in zip(self._parts, self._starts, strict=False):
+            start = max(rows.start, first)
+            stop = min(rows.stop, first + part.shape[0])
+            if start < stop:
+                into = block[start - rows.start : stop - rows.start]
+                part.read(start - first, stop - first, into)
+        return block
+
+    def blocks(self) -> Iterator[tuple[int, Any]]:
+        """Each block with the number of its first row; the next one is being read meanwhile."""
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.read, 0)
+            for number, rows in enumerate(self._blocks):
+                block = coming.result()
+                if number + 1 < len(self._blocks):
+                    coming = pool.submit(self.read, number + 1)
+                yield rows.start, block
+
+    def total(self, work: Callable[[Any, int], Any]) -> Any:
+        """Sum over the blocks of ``work(block, first row)``, a pytree of arrays."""
+        total: Any = None
+        for start, block in self.blocks():
+            term = work(block, start)
+            total = term if total is None else jax.tree_util.tree_map(jnp.add, total, term)
+            jax.block_until_ready(total)  # or blocks would pile up
+        return total
+
+    def operand(self, array: Any, axis: int, size: int) -> Array:
+        """What A is multiplied with, in the wider dtype of the two."""
+        if isinstance(array, jax.core.Tracer):
+            raise InputError(
+                "A is on disk, and its products can't be traced: call problem.gradient, "
+                "problem.hvp and copyreg_jax.solve outside of jax.jit, jax.grad and jax.vmap"
+            )
+        array = jnp.asarray(array)
+        if array.ndim not in (1, 2) or array.shape[axis] != size:
+            raise InputError(f"A has shape {self.shape} and can't be multiplied with {array.shape}")
+        return array.astype(jnp.promote_types(array.dtype, self.dtype))
+
+    def __matmul__(self, other: Any) -> Array:
+        v = self.operand(other, 0, self.shape[1])
+        product = _sparse_product if self.sparse else _product
+        return jnp.concatenate(
+            [jax.block_until_ready(product(block, v)) for _, block in self.blocks()]
+        )
+
+    def __rmatmul__(self, other: Any) -> Array:
+        u = self.operand(other, -1, self.shape[0])
+        transposed = _sparse_transposed if self.sparse else _transposed
+        return self.total(lambda block, start: transposed(block, u, start))
+
+    def __repr__(self) -> str:
+        name, blocks = type(self).__name__, self.num_blocks
+        return f"{name}(shape={self.shape}, dtype={self.dtype}, blocks={blocks})"
+
+
+def _is_sparse(source: Any) -> bool:
+    if not isinstance(source, str | Path | np.ndarray):
+        raise InputError(f"{source!r:.60} is no path and no array; give .npy or .npz files")
+    return not isinstance(source, np.ndarray) and Path(source).suffix == ".npz"
+
+
+def _checked(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if len(shape) != 2 or 0 in shape:
+        raise InputError(f"{name} has shape {shape}; give (n, d) with n >= 1 and d >= 1")
+    if dtype.newbyteorder("=") not in (np.float32, np.float64):
+        raise InputError(f"{name} has dtype {dtype}; store float32 or float64")
+
+
+class _Dense:
+    """Rows in one .npy file, or in an array that may be mapped from one."""
+
+    array: Any
+
+    def __init__(self, source: Source) -> None:
+        if isinstance(source, np.ndarray):
+            self.name, self.array = "A", source
+        else:
+            self.name = str(source)
+            try:
+                self.array = np.load(source, mmap_mode="r", allow_pickle=False)
+            except OSError as error:
+                reason = error.strerror or error
+                raise InputError(f"can't read {source}: {reason}") from None
+            except (ValueError, EOFError) as error:
+                raise InputError(f"{source} is truncated or not a .npy file: {error}") from None
+        self.shape, self.dtype = self.array.shape, self.array.dtype.newbyteorder("=")
+        _checked(self.name, self.shape, self.dtype)
+        # A whole file in C order is read without the faults of a mapping, into its block.
+        mapped = isinstance(getattr(self.array, "base", None), mmap.mmap)
+        direct = mapped and self.array.flags.c_contiguous and self.array.dtype == self.dtype
+        self.file = self.array.filename if direct else None
+
+    def read(self, start: int, stop: int, into: np.ndarray) -> None:
+        """Rows ``start:stop``."""
+        if self.file is None or into.dtype != self.dtype:
+            into[...] = self.array[start:stop]
+            return
+        offset = self.array.offset + start * self.shape[1] * self.dtype.itemsize
+        view = into.data.cast("B")
+        with Path(self.file).open("rb", buffering=0) as stream:
+            stream.seek(offset)
+            while view:
+                count = stream.readinto(view)
+                if not count:
+                    raise InputError(f"{self.file} is truncated; it was longer when it was opened")
+                view = view[count:]
+
+
+class _Sparse:
+    """Rows in one file of ``scipy.sparse.save_npz``."""
+
+    def __init__(self, source: Any) -> None:
+        self.name = str(source)
+        try:
+            with np.load(source, allow_pickle=False) as held:
+                form, shape = held["format"].item(), held["shape"]
+            with zipfile.ZipFile(source) as archive, archive.open("data.npy") as stream:
+                major, _ = np.lib.format.read_magic(stream)
+                header = (
+                    np.lib.format.read_array_header_1_0
+                    if major == 1
+                    else np.lib.format.read_array_header_2_0
+                )
+                dtype = header(stream)[2]
+        except OSError as error:
+            raise InputError(f"can't read {source}: {error.strerror or error}") from None
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{source} is no file of scipy.sparse.save_npz: {error}") from None
+        if form not in (b"csr", "csr"):
+            raise InputError(f"{source} is in {form} form; save it as CSR")
+        self.shape = tuple(int(size) for size in shape)
+        self.dtype = dtype.newbyteorder("=")
+        _checked(self.name, self.shape, self.dtype)
+
+    def read(self) -> Any:
+        """All rows."""
+        try:
+            csr = scipy.sparse.csr_array(scipy.sparse.load_npz(self.name))
+            csr.check_format(full_check=True)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self.name} is damaged: {error}") from None
+        return csr
+
+
+def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    size = shape[0] * shape[1] * dtype.itemsize
+    held = np.empty(size + _ALIGNMENT, np.uint8)
+    first = -held.ctypes.data % _ALIGNMENT
+    return held[first : first + size].view(dtype).reshape(shape)
+
+
+def _cut(array: Array, start: Any, rows: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(array, start, rows, axis=-1)
+
+
+def _pieces(block: Array, dtype: Any) -> tuple[int, Callable[[Any], Array], Array]:
+    """How many whole pieces a block has, the function that gives one, and the rest of its rows.
+
+    A piece is converted in cache: on CPU five to ten times faster than the block as a whole.
+    """
+    whole = len(block) // _PIECE_ROWS
+
+    def piece(i: Any) -> Array:
+        return jax.lax.dynamic_slice_in_dim(block, i * _PIECE_ROWS, _PIECE_ROWS).astype(dtype)
+
+    return whole, piece, block[whole * _PIECE_ROWS :].astype(dtype)
+
+
+@jax.jit
+def _product(block: Array, v: Array) -> Array:
+    whole, piece, rest = _pieces(block, v.dtype)
+    if not whole:
+        return rest @ v
+    products = jax.lax.map(lambda i: piece(i) @ v, jnp.arange(whole))
+    return jnp.concatenate([products.reshape(-1, *v.shape[1:]), rest @ v])
+
+
+def _sum(block: Array, dtype: Any, start: Any, work: Callable[[Array, Any], Any]) -> Any:
+    """Sum over the pieces of ``work(piece, first row)``."""
+    whole, piece, rest = _pieces(block, dtype)
+
+    def add(i: Any, total: Any) -> Any:
+        return jax.tree_util.tree_map(jnp.add, total, work(piece(i), start + i * _PIECE_ROWS))
+
+    total = work(rest, start + whole * _PIECE_ROWS)
+    return jax.lax.fori_loop(0, whole, add, total) if whole else total
+
+
+@jax.jit
+def _transposed(block: Array, u: Array, start: Any) -> Array:
+    return _sum(block, u.dtype, start, lambda rows, i: _cut(u, i, len(rows)) @ rows)
+
+
+@jax.jit
+def _weighted(block: Array, v: Array, weights: Array, shifts: Array, start: Any) -> Any:
+    def work(rows: Array, i: Any) -> Any:
+        return products.weighted_product(rows, v, _cut(weights, i, len(rows)), shifts)
+
+    return _sum(block, v.dtype, start, work)
+
+
+@jax.jit
+def _squares(block: Array, weights: Array, start: Any) -> Array:
+    def work(rows: Array, i: Any) -> Array:
+        return products.squared_column_norms(rows, _cut(weights, i, len(rows)))
+
+    return _sum(block, weights.dtype, start, work)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _gram(block: Array, root: Array, basis: Array | None, start: Any, dtype: Any) -> Array:
+    return products.gram(block, _cut(root, start, len(block)), basis, dtype)
+
+
+@jax.jit
+def _all_finite(block: Array) -> Array:
+    return jnp.isfinite(block).all(axis=0).all()
+
+
+# SciPy's products of sparse blocks: XLA has no fast ones on CPU, see matrices/sparse.py.
+
+
+def _sparse_product(block: Any, v: Array) -> Array:
+    return jnp.asarray(block.astype(v.dtype) @ np.asarray(v))
+
+
+def _sparse_transposed(block: Any, u: Array, start: int) -> Array:
+    part = np.asarray(u)[..., start : start + block.shape[0]]
+    return jnp.asarray(part @ block.astype(u.dtype))
+
+
+def _sparse_weighted(block: Any, v: Array, weights: Array, shifts: Array, start: int) -> Any:
+    block = block.astype(v.dtype)
+    part = np.asarray(weights)[:, start : start + block.shape[0]]
+    terms = part * ((block @ np.asarray(v))[None] - np.asarray(shifts)[:, None])
+    return jnp.asarray(terms.sum(axis=0) @ block), jnp.asarray(terms.sum(axis=1))
+
+
+def _sparse_gram(block: Any, root: Array, basis: Array | None, start: int, dtype: Any) -> Array:
+    part = np.asarray(root)[start : start + block.shape[0]]
+    scaled = scipy.sparse.diags_array(part) @ block
+    scaled = scaled if basis is None else scaled @ np.asarray(basis)
+    scaled = scaled.astype(dtype)
+    square = scaled.T @ scaled
+    return jnp.asarray(square.toarray() if scipy.sparse.issparse(square) else square)
+
+
+def _sparse_squares(block: Any, weights: Array, start: int) -> Array:
+    part = np.asarray(weights)[start : start + block.shape[0]]
+    block = block.astype(weights.dtype)
+    return jnp.asarray(part @ block.multiply(block).tocsr())
+
+
+def _on_disk(what: str) -> InputError:
+    return InputError(f"A is on disk, and {what} would need all of it in memory; use NewtonCG")
+
+
+@products.congruence.register(RowBlocks)
+def _congruence(A: RowBlocks, apply: Callable[[Array], Array]) -> Array:
+    raise _on_disk("a Hessian")
+
+
+@products.weighted_product.register(RowBlocks)
+def _weighted_product(A: RowBlocks, v: Array, weights: Array, shifts: Array) -> Any:
+    v = A.operand(v, 0, A.shape[1])
+    weighted = _sparse_weighted if A.sparse else _weighted
+    return A.total(lambda block, start: weighted(block, v, weights, shifts, start))
+
+
+@products.gram.register(RowBlocks)
+def _gram_of_all(A: RowBlocks, root: Array, basis: Array | None, dtype: Any) -> Array:
+    squared = _sparse_gram if A.sparse else _gram
+    # Without a basis nothing is to gain from more digits than those of the result.
+    root = root.astype(dtype) if basis is None else root
+    dtype = jnp.dtype(dtype)
+    return A.total(lambda block, start: squared(block, root, basis, start, dtype))
+
+
+@products.squared_column_norms.register(RowBlocks)
+def _squared_column_norms(A: RowBlocks, weights: Array) -> Array:
+    squares = _sparse_squares if A.sparse else _squares
+    return A.total(lambda block, start: squares(block, weights.astype(A.dtype), start))
+
+
+@products.weighted_gram_norm.register(RowBlocks)
+def _weighted_gram_norm(A: RowBlocks, weights: Array) -> Array:
+    gram = products.gram(A, jnp.sqrt(weights), None, A.dtype)
+    return jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0)
+
+
+@products.column_maxima.register(RowBlocks)
+def _column_maxima(A: RowBlocks) -> Array:
+    largest = np.zeros(A.shape[1])
+    for _, block in A.blocks():
+        found = abs(block).max(axis=0)
+        largest = np.maximum(largest, found.toarray() if A.sparse else found)
+    return jnp.asarray(largest.astype(A.dtype))
+
+
+@products.column_norms.register(RowBlocks)
+def _column_norms(A: RowBlocks) -> Array:
+    largest = np.asarray(products.column_maxima(A), np.float64)
+    scale = np.where(largest == 0, 1, largest)
+    squares = np.zeros(A.shape[1])
+    rows: Any
+    for _, rows in products.host_rows(A):
+        scaled = rows.multiply(1 / scale).tocsr() if A.sparse else rows / scale
+        squares += (scaled**2).sum(axis=0)
+    return jnp.asarray((scale * np.sqrt(squares)).astype(A.dtype))
+
+
+@products.host_rows.register(RowBlocks)
+def _host_rows(A: RowBlocks) -> Iterator[tuple[slice, HostMatrix]]:
+    for start, block in A.blocks():
+        yield slice(start, start + block.shape[0]), block.astype(np.float64)
+
+
+@products.first_not_finite.register(RowBlocks)
+def _first_not_finite(A: RowBlocks) -> tuple[float, int, int] | None:
+    for start, block in A.blocks():
+        numbers = block.data if A.sparse else block
+        if not bool(_all_finite(numbers)):
+            value, row, column = products.locate_not_finite(block)
+            return value, start + row, column
+    return None
+
+
+@products.to_host.register(RowBlocks)
+def _to_host(A: RowBlocks) -> HostMatrix:
+    n, d = A.shape
+    if n * d * 8 > _MAX_HOST_BYTES:
+        raise _on_disk("this")
+    stack = scipy.sparse.vstack if A.sparse else np.vstack
+    whole: Any = stack([rows for _, rows in products.host_rows(A)])
+    return scipy.sparse.csr_array(whole) if A.sparse else whole
