@@ -194,12 +194,23 @@ class Operator(NamedTuple):
 
 def linearize(A: Matrix, at: Curvature, gradient: Vector) -> tuple[Float[Array, " d"], Operator]:
     """``gradient @ A`` and the Hessian operator, by one product of a few rows with A."""
-    n = at.s.shape[1]
-    root = jnp.sqrt(at.kappa) * at.g  # kappa alone may be beyond float32
-    products = jnp.concatenate([gradient[None], root[None], at.f]) @ A
-    weights = jnp.concatenate([at.s, jnp.broadcast_to(at.w2, (1, n))])
+    products = _rows(at, gradient) @ A
     centers = jnp.concatenate([products[2:], jnp.zeros_like(products[:1])])
-    return products[0], Operator(weights, centers, products[1])
+    return products[0], Operator(_weights(at), centers, products[1])
+
+
+# Compiled also where the product with A is not: no more vectors of n numbers than these.
+
+
+@jax.jit
+def _rows(at: Curvature, gradient: Vector) -> Float[Array, "m n"]:
+    root = jnp.sqrt(at.kappa) * at.g  # kappa alone may be beyond float32
+    return jnp.concatenate([gradient[None], root[None], at.f])
+
+
+@jax.jit
+def _weights(at: Curvature) -> Float[Array, "m n"]:
+    return jnp.concatenate([at.s, jnp.broadcast_to(at.w2, (1, at.s.shape[1]))])
 
 
 def apply(A: Matrix, operator: Operator, v: Float[Array, " d"]) -> Float[Array, " d"]:

@@ -329,36 +329,35 @@ def _product(block: Array, v: Array) -> Array:
     return jnp.concatenate([products.reshape(-1, *v.shape[1:]), rest @ v])
 
 
-def _sum(block: Array, dtype: Any, start: Any, work: Callable[[Array, Any], Any]) -> Any:
-    """Sum over the pieces of ``work(piece, first row)``."""
-    whole, piece, rest = _pieces(block, dtype)
+def _sum(block: Array, vectors: Array, start: Any, work: Callable[[Array, Array], Any]) -> Any:
+    """Sum over the pieces of ``work(piece, its part of the vectors)``."""
+    whole, piece, rest = _pieces(block, vectors.dtype)
+    own = _cut(vectors, start, len(block))  # the loop must not carry vectors of n numbers
 
     def add(i: Any, total: Any) -> Any:
-        return jax.tree_util.tree_map(jnp.add, total, work(piece(i), start + i * _PIECE_ROWS))
+        term = work(piece(i), _cut(own, i * _PIECE_ROWS, _PIECE_ROWS))
+        return jax.tree_util.tree_map(jnp.add, total, term)
 
-    total = work(rest, start + whole * _PIECE_ROWS)
+    total = work(rest, own[..., whole * _PIECE_ROWS :])
     return jax.lax.fori_loop(0, whole, add, total) if whole else total
 
 
 @jax.jit
 def _transposed(block: Array, u: Array, start: Any) -> Array:
-    return _sum(block, u.dtype, start, lambda rows, i: _cut(u, i, len(rows)) @ rows)
+    return _sum(block, u, start, lambda rows, part: part @ rows)
 
 
 @jax.jit
 def _weighted(block: Array, v: Array, weights: Array, shifts: Array, start: Any) -> Any:
-    def work(rows: Array, i: Any) -> Any:
-        return products.weighted_product(rows, v, _cut(weights, i, len(rows)), shifts)
+    def work(rows: Array, part: Array) -> Any:
+        return products.weighted_product(rows, v, part, shifts)
 
-    return _sum(block, v.dtype, start, work)
+    return _sum(block, weights, start, work)
 
 
 @jax.jit
 def _squares(block: Array, weights: Array, start: Any) -> Array:
-    def work(rows: Array, i: Any) -> Array:
-        return products.squared_column_norms(rows, _cut(weights, i, len(rows)))
-
-    return _sum(block, weights.dtype, start, work)
+    return _sum(block, weights, start, products.squared_column_norms)
 
 
 @functools.partial(jax.jit, static_argnums=4)
@@ -416,7 +415,7 @@ def _congruence(A: RowBlocks, apply: Callable[[Array], Array]) -> Array:
 
 @products.weighted_product.register(RowBlocks)
 def _weighted_product(A: RowBlocks, v: Array, weights: Array, shifts: Array) -> Any:
-    v = A.operand(v, 0, A.shape[1])
+    v, weights = A.operand(v, 0, A.shape[1]), weights.astype(A.dtype)
     weighted = _sparse_weighted if A.sparse else _weighted
     return A.total(lambda block, start: weighted(block, v, weights, shifts, start))
 

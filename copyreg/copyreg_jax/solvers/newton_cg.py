@@ -438,8 +438,7 @@ def _search_plane_jit(
         value, slope_u = curvature.value_and_gradient(u, *terms, reading, metric)
         at = curvature.curvature(u, *terms, reading, metric)
         slopes = jnp.sum(Z * slope_u[None], axis=1)
-        HZ = jax.vmap(lambda z: curvature.hvp(at, z))(Z)
-        H = jnp.sum(Z[:, None] * HZ[None], axis=2)
+        H = jax.lax.map(lambda z: jnp.sum(Z * curvature.hvp(at, z)[None], axis=1), Z)
         finite = jnp.isfinite(value + jnp.sum(slopes) + jnp.sum(H))
         fall = best.value - value
         flat = jnp.linalg.norm(slopes / size) <= 0.5 * jnp.linalg.norm(best.slopes / size)
