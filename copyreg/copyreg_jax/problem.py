@@ -334,6 +334,8 @@ class CopyrightRegression(SoftmaxRegression):
         )
 
     def __repr__(self) -> str:
+        if len(self.b.shape) > 1 or len(self._gamma.shape) > 0:
+            return f"CopyrightRegression(batch, reading={self.reading!r}{self._metric_shown})"
         if not (is_concrete(self._gamma) and is_concrete(self._protected)):
             shape, end = f"n={self.n}, d={self.d}", "traced"
         else:

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 import copyreg_jax as cr
 from copyreg_jax import curvature
 from copyreg_jax.solvers import newton_cg
-from tests.registry import METRICS, READINGS, draws, random_problem
+from tests.registry import METRICS, READINGS, random_problem
+
+
+@st.composite
+def drawn(draw, metric, reading):
+    """A problem of one shape, as every new shape is compiled anew, and a point of it."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    w, gamma = 10.0 ** draw(st.floats(-3, 1)), 10.0 ** draw(st.floats(-4, 1))
+    problem = random_problem(seed, 12, 3, reading=reading, metric=metric, w=w, gamma=gamma)
+    return problem, 10.0 ** draw(st.floats(-2, 1)) * np.random.default_rng(seed).normal(size=3)
 
 
 def spectrum(n, d, condition, seed=0):
@@ -26,23 +35,20 @@ def spectrum(n, d, condition, seed=0):
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=st.data())
 def test_operator_is_the_hessian(data, metric, reading):
-    draw = data.draw(draws(metric=metric))
-    problem = draw.problem(reading, metric)
-    at = curvature.curvature(problem.logits(draw.x), *problem.terms)
-    H = np.asarray(problem.hessian(draw.x))
-    if not np.isfinite(H).all():
-        return
-    v = np.random.default_rng(0).normal(size=len(draw.x))
-    slope = curvature.value_and_gradient(problem.logits(draw.x), *problem.terms)[1]
+    problem, x = data.draw(drawn(metric, reading))
+    at = curvature.curvature(problem.logits(x), *problem.terms)
+    H = np.asarray(problem.hessian(x))
+    v = np.random.default_rng(0).normal(size=len(x))
+    slope = curvature.value_and_gradient(problem.logits(x), *problem.terms)[1]
     gradient, operator = curvature.linearize(problem.A, at, slope)
     # Both round sums of n products of |weights|, squares of rows and of the mean rows.
-    rows = np.abs(draw.A).sum(axis=1).max()
+    rows = np.abs(problem.A).sum(axis=1).max()
     weights = np.abs(operator.weights).sum() * rows**2 + np.sum(np.asarray(operator.slope) ** 2)
-    eps = 8 * (draw.A.shape[0] + draw.A.shape[1] + 8) * 2.0**-52
+    eps = 8 * (problem.n + problem.d + 8) * 2.0**-52
     found = curvature.apply(problem.A, operator, v)
     assert np.abs(found - H @ v).max() <= eps * float(weights) * np.abs(v).sum()
-    size = np.abs(slope) @ np.abs(draw.A)
-    assert (np.abs(gradient - problem.gradient(draw.x)) <= eps * size).all()
+    size = np.abs(slope) @ np.abs(problem.A)
+    assert (np.abs(gradient - problem.gradient(x)) <= eps * size).all()
 
 
 @pytest.mark.parametrize("condition", [1e1, 1e4, 1e7, 1e10])
@@ -130,13 +136,10 @@ def test_steihaug(seed, kind, host):
 @given(data=st.data(), length=st.sampled_from([1e-6, 1e-2, 1.0, 30.0]))
 def test_search_of_the_plane(data, length, metric, reading):
     """The point returned is in the plane, is lower, and has a smaller gradient within it."""
-    draw = data.draw(draws(metric=metric))
-    problem = draw.problem(reading, metric)
-    u = problem.logits(draw.x)
+    problem, x = data.draw(drawn(metric, reading))
+    u = problem.logits(x)
     value, slope = curvature.value_and_gradient(u, *problem.terms)
-    if not (np.isfinite(value) and np.isfinite(slope).all()):
-        return
-    p = -problem.gradient(draw.x)
+    p = -problem.gradient(x)
     z = problem.A @ p
     z = length * z / jnp.maximum(jnp.linalg.norm(z), 1e-300)
     slopes = jnp.stack([slope @ u, slope @ z])
@@ -148,7 +151,7 @@ def test_search_of_the_plane(data, length, metric, reading):
         return
     at_c = found.c[0] * u + found.c[1] * z
     again, slope_u = curvature.value_and_gradient(at_c, *problem.terms)
-    np.testing.assert_allclose(again, found.value, rtol=1e-12)
+    assert abs(again - found.value) <= 2 * noise  # as compiled here and there
     size = np.linalg.norm(slope_u) * np.linalg.norm(jnp.stack([u, z]), axis=1)
     np.testing.assert_allclose(found.slopes, [slope_u @ u, slope_u @ z], atol=1e-13 * size.max())
 
@@ -192,13 +195,10 @@ def test_search_of_the_plane_finds_its_minimum():
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=st.data())
 def test_convexity_at_a_point_is_never_claimed_wrongly(data, metric, reading):
-    draw = data.draw(draws(metric=metric))
-    problem = draw.problem(reading, metric)
-    u = problem.logits(draw.x)
+    problem, x = data.draw(drawn(metric, reading))
+    u = problem.logits(x)
     at = curvature.curvature(u, *problem.terms)
     _, operator = curvature.linearize(problem.A, at, u)
-    if not np.isfinite(operator.weights).all():
-        return
     if newton_cg._is_convex_at(operator, u):
         H = np.asarray(jax.vmap(lambda z: curvature.hvp(at, z))(jnp.eye(problem.n)))
         size = np.abs(H).max() * problem.n
@@ -206,7 +206,7 @@ def test_convexity_at_a_point_is_never_claimed_wrongly(data, metric, reading):
 
 
 def test_convexity_is_seen_where_w_is_large():
-    problem = random_problem(0, 40, 3, w=2.0)
+    problem = random_problem(0, 40, 3, w=2.0, gamma=1e-6)
     solution = cr.solve(problem)
     u = problem.logits(solution.x)
     at = curvature.curvature(u, *problem.terms)
