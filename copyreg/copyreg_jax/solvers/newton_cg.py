@@ -285,7 +285,8 @@ def _orthogonal_basis(A: Matrix, weights: Vector) -> Float[Array, "d d"]:
     def refine() -> Float[Array, "d d"]:
         return _second_orthogonal(gram(A, root, basis, dtype), basis)
 
-    return cond(on_host(A), dependent, refine, lambda: basis)
+    # Outside of a trace a branch of Python: a compiled one would be compiled at every call.
+    return cond(is_concrete(dependent), dependent, refine, lambda: basis)
 
 
 def _floor(G: Array) -> Any:

@@ -1,0 +1,127 @@
+"""Derivatives against the products with A that they are made of, and the first solve of a process.
+
+    python benchmarks/derivatives.py [--out FILE]
+
+Dense 30,000 x 384 and 20,000 x 128, float64. Ratios of medians of interleaved runs: value and
+gradient, and a Hessian-vector product, against ``A @ v`` then ``u @ A``; the Hessian against one
+weighted Gram matrix ``(A^T diag(w)) A`` and against jax.hessian of L. The first solve, compilation
+included, is that of a process of its own, 2000 x 64, beyond ``import jax``; the median of three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import copyreg_jax as cr
+from copyreg_jax import curvature, objective
+
+FIRST = """
+import time
+import jax
+begin = time.perf_counter()
+jax.config.update("jax_enable_x64", True)
+import numpy as np, copyreg_jax as cr
+rng = np.random.default_rng(0)
+A, b = rng.standard_normal((2000, 64)), rng.dirichlet(np.full(2000, 0.1))
+cr.solve(cr.CopyrightRegression(A, b, 200, 0.01, 1.0)).raise_for_status()
+print(time.perf_counter() - begin)
+"""
+
+
+def medians(ways: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]], repeats: int) -> Any:
+    """Median milliseconds of each function, compiled, run in turn."""
+    compiled = {name: (jax.jit(f), arguments) for name, (f, arguments) in ways.items()}
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for f, arguments in compiled.values():
+        jax.block_until_ready(f(*arguments))
+    for _ in range(repeats):
+        for name, (f, arguments) in compiled.items():
+            begin = time.perf_counter()
+            jax.block_until_ready(f(*arguments))
+            taken[name].append(1e3 * (time.perf_counter() - begin))
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def ratios(n: int, d: int, repeats: int) -> dict[str, Any]:
+    """All of them for one size."""
+    rng = np.random.default_rng(0)
+    A, b = rng.standard_normal((n, d)), rng.dirichlet(np.full(n, 0.1))
+    problem = cr.CopyrightRegression(A, b, n // 10, 0.01, 1.0)
+    x = jnp.asarray(rng.standard_normal(d) / d**0.5)
+    u = problem.logits(x)
+    slope = curvature.value_and_gradient(u, *problem.terms)[1]
+    at = curvature.curvature(u, *problem.terms)
+    _, operator = curvature.linearize(problem.A, at, slope)
+    both = medians(
+        {
+            "products": (lambda A, v, u: ((A @ v).sum(), u @ A), (problem.A, x, u)),
+            "value and gradient": (lambda p, x: p.value_and_gradient(x), (problem, x)),
+            "hvp": (curvature.apply, (problem.A, operator, x)),
+        },
+        10 * repeats,
+    )
+    second = medians(
+        {
+            "gram": (lambda A, w: (A * w[:, None]).T @ A, (problem.A, problem.w)),
+            "hessian": (lambda p, x: p.hessian(x), (problem, x)),
+            "jax.hessian": (
+                jax.hessian(lambda x, p: objective.value(p.A @ x, *p.terms)),
+                (x, problem),
+            ),
+        },
+        repeats,
+    )
+    return {
+        "size": [n, d],
+        "milliseconds": both | second,
+        "value and gradient / products": both["value and gradient"] / both["products"],
+        "hvp / products": both["hvp"] / both["products"],
+        "hessian / gram": second["hessian"] / second["gram"],
+        "jax.hessian / hessian": second["jax.hessian"] / second["hessian"],
+    }
+
+
+def first_solve() -> float:
+    """Seconds of the first solve beyond ``import jax``."""
+    runs = [
+        subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=True)
+        for _ in range(3)
+    ]
+    return statistics.median(float(run.stdout) for run in runs)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    results = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
+        "first solve, seconds": first_solve(),
+        "ratios": [ratios(n, d, options.repeats) for n, d in ((30_000, 384), (20_000, 128))],
+    }
+    text = json.dumps(results, indent=1)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
