@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from copyreg_jax.instances import load_instance as load_instance
     from copyreg_jax.instances import save_instance as save_instance
     from copyreg_jax.matrices import RowBlocks as RowBlocks
+    from copyreg_jax.matrices import ShardedRows as ShardedRows
     from copyreg_jax.problem import CopyrightRegression as CopyrightRegression
     from copyreg_jax.problem import SoftmaxRegression as SoftmaxRegression
+    from copyreg_jax.problem import shard as shard
     from copyreg_jax.solution import History as History
     from copyreg_jax.solution import Solution as Solution
     from copyreg_jax.solution import Status as Status
@@ -49,8 +51,8 @@ _ROOMS = {
     "certify.check": ("CheckResult", "check"),
     "errors": ("InputError", "NotCoerciveWarning", "NotConvergedError", "PrecisionError"),
     "instances": ("example_instance", "load_instance", "save_instance"),
-    "matrices": ("RowBlocks",),
-    "problem": ("CopyrightRegression", "SoftmaxRegression"),
+    "matrices": ("RowBlocks", "ShardedRows"),
+    "problem": ("CopyrightRegression", "SoftmaxRegression", "shard"),
     "solution": ("History", "Solution", "Status"),
     "solvers": (
         "AcceleratedGradient",

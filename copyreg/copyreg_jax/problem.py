@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +21,24 @@ from copyreg_jax.errors import InputError, NotCoerciveWarning, PrecisionError
 from copyreg_jax.matrices import (
     Matrix,
     RowBlocks,
+    ShardedRows,
     SparseMatrix,
+    absent_rows,
+    fetch,
     first_not_finite,
     host_rows,
+    is_here,
     on_host,
+    place,
     to_host,
+    without_rows,
 )
 from copyreg_jax.objective import METRICS, READINGS, Mask, Metric, Reading, Scalar, Vector
 
 ENABLE_X64 = 'jax.config.update("jax_enable_x64", True)'
 
 Point = Float[Array, " d"]
+Problem = TypeVar("Problem", bound="SoftmaxRegression")
 
 # Compiled also where the product with A is not.
 _value_and_gradient = jax.jit(curvature.value_and_gradient, static_argnums=(5, 6))
@@ -43,10 +52,11 @@ class SoftmaxRegression:
 
     Parameters
     ----------
-    A : (n, d) array, sparse matrix of SciPy or of JAX (BCOO, BCSR), or RowBlocks
-        One row per output of the softmax; `RowBlocks` stay in their files. float32 or float64; its
-        dtype, promoted with those of the other arrays, is the dtype of everything. Numbers,
-        integers and lists have no say in that: they take A's dtype, or JAX's default float.
+    A : (n, d) array, sparse matrix of SciPy or of JAX (BCOO, BCSR), RowBlocks, or ShardedRows
+        One row per output of the softmax; `RowBlocks` stay in their files, `ShardedRows` on their
+        devices. float32 or float64; its dtype, promoted with those of the other arrays, is the
+        dtype of everything. Numbers, integers and lists have no say in that: they take A's dtype,
+        or JAX's default float.
     b : (n,) array
         Target; a probability vector in most uses, but any finite vector is allowed.
     w : float or (n,) array, default 1.0
@@ -79,6 +89,10 @@ class SoftmaxRegression:
     def __init__(
         self, A: Any, b: ArrayLike, w: ArrayLike = 1.0, metric: Metric = "squared"
     ) -> None:
+        self._read(A, b, w, metric)
+        self._place()
+
+    def _read(self, A: Any, b: ArrayLike, w: ArrayLike, metric: Metric) -> None:
         if metric not in METRICS:
             raise InputError(f"metric is {metric!r}; choose one of {', '.join(METRICS)}")
         self._metric: Metric = metric
@@ -97,11 +111,14 @@ class SoftmaxRegression:
             _check_not_negative(self.b)
         _warn_if_not_coercive(self.A, self.w)
 
+    def _place(self) -> None:
+        self.b, self.w = place(self.A, self.b), place(self.A, self.w)
+
     # The joint reading with nothing protected *is* softmax regression.
     @property
     def protected(self) -> Mask:
         """(n,) boolean mask of the protected rows; all False here."""
-        return jnp.zeros(self.n, bool)
+        return jnp.zeros(self.b.shape, bool)
 
     @property
     def gamma(self) -> Scalar:
@@ -131,7 +148,7 @@ class SoftmaxRegression:
     @property
     def n1(self) -> int:
         """Number of protected rows (needs concrete values)."""
-        return int(np.count_nonzero(np.asarray(self.protected)))
+        return int(np.count_nonzero(np.asarray(fetch(self.A, self.protected))))
 
     @property
     def dtype(self) -> np.dtype:
@@ -145,7 +162,7 @@ class SoftmaxRegression:
 
     def logits(self, x: ArrayLike) -> Vector:
         """``u = A x`` for x of shape (d,)."""
-        return self.A @ self.point(x)
+        return without_rows(self.A @ self.point(x), absent_rows(self.A))
 
     def point(self, x: ArrayLike, name: str = "x") -> Point:
         """Return x as a (d,) array of this problem's dtype; `InputError` for a wrong shape."""
@@ -267,7 +284,7 @@ class CopyrightRegression(SoftmaxRegression):
         reading: Reading = "joint",
         metric: Metric = "squared",
     ) -> None:
-        super().__init__(A, b, w, metric)
+        self._read(A, b, w, metric)
         if reading not in READINGS:
             raise InputError(f"reading is {reading!r}; choose one of {', '.join(READINGS)}")
         self._protected = _mask(protected, self.n)
@@ -284,6 +301,12 @@ class CopyrightRegression(SoftmaxRegression):
             raise InputError(f"gamma is {float(gamma)}; give a finite number >= 0")
         if metric == "cross-entropy":
             _check_protected_loss(self)
+        self._place()
+
+    def _place(self) -> None:
+        super()._place()
+        self._protected = place(self.A, self._protected)
+        self._gamma = place(self.A, self._gamma)
 
     @property
     def protected(self) -> Mask:
@@ -325,10 +348,10 @@ class CopyrightRegression(SoftmaxRegression):
         """The same data with another gamma, w, reading or metric."""
         return CopyrightRegression(
             self.A,
-            self.b,
-            self.protected,
+            fetch(self.A, self.b),
+            fetch(self.A, self.protected),
             self.gamma if gamma is None else gamma,
-            self.w if w is None else w,
+            fetch(self.A, self.w) if w is None else w,
             self.reading if reading is None else reading,
             self.metric if metric is None else metric,
         )
@@ -339,7 +362,9 @@ class CopyrightRegression(SoftmaxRegression):
         if not (is_concrete(self._gamma) and is_concrete(self._protected)):
             shape, end = f"n={self.n}, d={self.d}", "traced"
         else:
-            shape = f"n={self.n}, d={self.d}, n1={self.n1}, gamma={self.gamma:.6g}"
+            # Of rows in other processes n1 is known to all together only.
+            n1 = f", n1={self.n1}" if is_here(self.A) else ""
+            shape = f"n={self.n}, d={self.d}{n1}, gamma={float(self.gamma):.6g}"
             end = f"dtype={self.dtype}"
         return f"CopyrightRegression({shape}, reading={self.reading!r}{self._metric_shown}, {end})"
 
@@ -353,6 +378,49 @@ class CopyrightRegression(SoftmaxRegression):
         self.A, self.b, self.w, self._protected, self._gamma = children
         self._reading, self._metric = aux
         return self
+
+
+def shard(problem: Problem, devices: Sequence[Any] | None = None) -> Problem:
+    """The same problem with the rows of A, and what goes with them, cut over devices.
+
+    For a problem in hand, with a dense A. If A is larger than one device, or each process shall
+    read its own rows, make the problem of a `ShardedRows` instead.
+
+    Parameters
+    ----------
+    problem : SoftmaxRegression or CopyrightRegression
+        The same in all processes.
+    devices : sequence of devices, optional
+        All devices of all processes if not given.
+
+    Raises
+    ------
+    InputError
+        A problem that is none, or whose A is not dense.
+
+    Notes
+    -----
+    Vectors of n entries are filled up with zeros to a multiple of the number of devices, see
+    `ShardedRows`. docs/how-to/many-devices.md says what is exchanged and what is not supported.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.shard(cr.SoftmaxRegression([[1.0], [0.0]], [0.7, 0.3], w=0.1))
+    >>> problem.A
+    ShardedRows(shape=(2, 1), dtype=float32, devices=1)
+    >>> cr.solve(problem).status.name
+    'CONVERGED'
+    """
+    if not isinstance(problem, SoftmaxRegression):
+        raise InputError(
+            f"problem is a {type(problem).__name__}; give a CopyrightRegression, or hand "
+            "ShardedRows(A) to one"
+        )
+    sharded = copy.copy(problem)
+    sharded.A = ShardedRows(problem.A, devices)
+    sharded._place()
+    return sharded
 
 
 def is_concrete(array: Any) -> bool:
@@ -410,7 +478,7 @@ def _round(name: str, host: np.ndarray, dtype: Any) -> np.ndarray:
 
 def _matrix(A: Any) -> Matrix:
     matrix: Matrix
-    if isinstance(A, SparseMatrix):
+    if isinstance(A, SparseMatrix | ShardedRows):
         matrix = A
     elif isinstance(A, RowBlocks):
         if A.dtype == np.float64 and jnp.result_type(float) != np.float64:
@@ -591,7 +659,7 @@ def _rank(rows: Any) -> int:
 
 def _warn_if_not_coercive(A: Matrix, w: Vector) -> None:
     """Warn when ``W A v = 0`` but ``A v != 0`` for some v: only then may minimizers escape."""
-    if not (is_concrete(A) and is_concrete(w)):
+    if not (is_concrete(A) and is_concrete(w) and is_here(A)):
         return
     zero = np.asarray(w) == 0
     if not zero.any():

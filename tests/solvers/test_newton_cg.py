@@ -143,7 +143,9 @@ def test_search_of_the_plane(data, length, metric, reading):
     z = problem.A @ p
     z = length * z / jnp.maximum(jnp.linalg.norm(z), 1e-300)
     slopes = jnp.stack([slope @ u, slope @ z])
-    found, noise = newton_cg._search_plane(jnp.stack([u, z]), slope, slopes, value, problem.terms)
+    found, noise = newton_cg._search_plane(
+        jnp.stack([u, z]), slope, slopes, value, None, problem.terms
+    )
     assert float(found.value) <= float(value) + float(noise)
     assert int(found.trials) <= newton_cg._MAX_TRIALS
     if not found.moved:
@@ -183,7 +185,7 @@ def test_search_of_the_plane_finds_its_minimum():
         z = problem.A @ (factor * p)
         slopes = jnp.stack([slope @ u, slope @ z])
         Z = jnp.stack([u, z])
-        found, _ = newton_cg._search_plane(Z, slope, slopes, value, problem.terms)
+        found, _ = newton_cg._search_plane(Z, slope, slopes, value, None, problem.terms)
         best = scipy.optimize.minimize(
             lambda c, p=factor * p: float(problem.value(c[0] * x + c[1] * p)), found.c, tol=1e-12
         )
@@ -199,7 +201,7 @@ def test_convexity_at_a_point_is_never_claimed_wrongly(data, metric, reading):
     u = problem.logits(x)
     at = curvature.curvature(u, *problem.terms)
     _, operator = curvature.linearize(problem.A, at, u)
-    if newton_cg._is_convex_at(operator, u):
+    if newton_cg._is_convex_at(operator, u, None):
         H = np.asarray(jax.vmap(lambda z: curvature.hvp(at, z))(jnp.eye(problem.n)))
         size = np.abs(H).max() * problem.n
         assert np.linalg.eigvalsh(H)[0] >= -4 * problem.n * 2.0**-52 * size
@@ -211,7 +213,7 @@ def test_convexity_is_seen_where_w_is_large():
     u = problem.logits(solution.x)
     at = curvature.curvature(u, *problem.terms)
     _, operator = curvature.linearize(problem.A, at, u)
-    assert newton_cg._is_convex_at(operator, u)
+    assert newton_cg._is_convex_at(operator, u, None)
 
 
 @pytest.mark.parametrize("host", [False, True])

@@ -45,7 +45,7 @@ from copyreg_jax.certify.data import (
 )
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
-from copyreg_jax.matrices import RowBlocks, to_host
+from copyreg_jax.matrices import RowBlocks, fetch, to_host
 from copyreg_jax.problem import CopyrightRegression, SoftmaxRegression
 
 _LARGE = 1 << 20
@@ -490,9 +490,9 @@ def to_instance(problem: CopyrightRegression) -> Instance:
         A = (A.data, A.indices, A.indptr, np.array(A.shape, np.int64))
     return make_instance(
         A,
-        np.asarray(problem.b),
-        np.asarray(problem.protected),
-        np.asarray(problem.w),
+        np.asarray(fetch(problem.A, problem.b)),
+        np.asarray(fetch(problem.A, problem.protected)),
+        np.asarray(fetch(problem.A, problem.w)),
         np.asarray(problem.gamma),
         problem.reading,
         problem.metric,

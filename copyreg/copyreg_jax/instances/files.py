@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from copyreg_jax.certify.data import InFile, VoidError, make_csr, make_instance, read_arrays
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
-from copyreg_jax.matrices import RowBlocks, to_host
+from copyreg_jax.matrices import RowBlocks, fetch, to_host
 from copyreg_jax.problem import CopyrightRegression
 
 
@@ -67,9 +67,9 @@ def save_instance(
     if x is not None:
         arrays["x"] = np.asarray(problem.point(x))
     arrays |= {
-        "b": np.asarray(problem.b),
-        "protected": np.asarray(problem.protected),
-        "w": np.asarray(problem.w),
+        "b": np.asarray(fetch(problem.A, problem.b)),
+        "protected": np.asarray(fetch(problem.A, problem.protected)),
+        "w": np.asarray(fetch(problem.A, problem.w)),
         "gamma": np.asarray(problem.gamma),
         "reading": np.array(problem.reading),
         "metric": np.array(problem.metric),

@@ -1,49 +1,63 @@
 """What ``A`` may be, and the few products that the rest of the package asks of it.
 
-A matrix is a dense ``jax.Array``, a `SparseMatrix`, or `RowBlocks` in files. Solvers know little of
-it but the interface `Matrix` and the functions of this module.
+A matrix is a dense ``jax.Array``, a `SparseMatrix`, `RowBlocks` in files, or `ShardedRows` on many
+devices. Solvers know little of it but the interface `Matrix` and the functions of this module.
 """
 
 from copyreg_jax.matrices.blocks import RowBlocks
 from copyreg_jax.matrices.products import (
     Matrix,
+    absent_rows,
     column_maxima,
     column_norms,
     congruence,
     count_sketch,
     extreme_singular_values,
     farthest_row,
+    fetch,
     first_not_finite,
     gram,
     host_rows,
+    is_here,
+    join,
     on_host,
+    place,
     smallest_gram_eigenvalue,
     squared_column_norms,
     take_rows,
     to_host,
     weighted_gram_norm,
     weighted_product,
+    without_rows,
 )
+from copyreg_jax.matrices.sharded import ShardedRows
 from copyreg_jax.matrices.sparse import SparseMatrix
 
 __all__ = [
     "Matrix",
     "RowBlocks",
+    "ShardedRows",
     "SparseMatrix",
+    "absent_rows",
     "column_maxima",
     "column_norms",
     "congruence",
     "count_sketch",
     "extreme_singular_values",
     "farthest_row",
+    "fetch",
     "first_not_finite",
     "gram",
     "host_rows",
+    "is_here",
+    "join",
     "on_host",
+    "place",
     "smallest_gram_eigenvalue",
     "squared_column_norms",
     "take_rows",
     "to_host",
     "weighted_gram_norm",
     "weighted_product",
+    "without_rows",
 ]

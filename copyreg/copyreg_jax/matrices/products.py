@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 HostMatrix: TypeAlias = np.ndarray | scipy.sparse.csr_array
 
@@ -295,3 +295,41 @@ def locate_not_finite(host: HostMatrix) -> tuple[float, int, int]:
         return entries.data[first], int(entries.row[first]), int(entries.col[first])
     row, column = np.argwhere(~np.isfinite(host))[0]
     return host[row, column], int(row), int(column)
+
+
+@singledispatch
+def join(A: Any, parts: list[np.ndarray]) -> np.ndarray:
+    """What was computed from the blocks of `host_rows`, of all processes, one after the other."""
+    return np.concatenate(parts)
+
+
+@singledispatch
+def is_here(A: Any) -> bool:
+    """Whether all of A can be read in this process."""
+    return True
+
+
+@singledispatch
+def place(A: Any, array: Any) -> Array:
+    """A vector of n entries, or a number, where products with A want it."""
+    return array
+
+
+@singledispatch
+def fetch(A: Any, vector: Any) -> Any:
+    """The vector of n entries that `place` was given. Sharded over processes, all have to ask."""
+    return vector
+
+
+@singledispatch
+def absent_rows(A: Any) -> Bool[Array, " N"] | None:
+    """Mask of the rows of zeros that only fill up A, of which products have N > n; else None."""
+    return None
+
+
+def without_rows(u: Array, absent: Bool[Array, " N"] | None) -> Array:
+    """Logits whose softmax is exactly zero on the absent rows.
+
+    Finite, because an absent row has the weight w = 0. Not linear: to be put on last.
+    """
+    return u if absent is None else jnp.where(absent, 0.25 * jnp.finfo(u.dtype).min, u)

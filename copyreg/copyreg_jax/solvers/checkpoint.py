@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from copyreg_jax.errors import InputError
@@ -75,7 +74,11 @@ class Checkpoint:
                 f"{self.path} is the checkpoint of another run: its problem, solver, rtol, x0 or "
                 "the version of JAX differ; delete it, or name another file"
             )
-        state = [jnp.asarray(a, dtype=b.dtype) for a, b in zip(found, leaves, strict=True)]
+        # Where this run has them: the same program on other shards would give other bits.
+        state = [
+            jax.device_put(a.astype(b.dtype), b.sharding)
+            for a, b in zip(found, leaves, strict=True)
+        ]
         return jax.tree_util.tree_unflatten(tree, state), values, norms
 
     def save_if_due(self, state: State, trace: Trace) -> None:

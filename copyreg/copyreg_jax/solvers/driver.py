@@ -15,8 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax import objective
 from copyreg_jax.errors import InputError, PrecisionError
-from copyreg_jax.matrices import on_host
-from copyreg_jax.objective import Metric, Reading
+from copyreg_jax.matrices import absent_rows, is_here, on_host, without_rows
+from copyreg_jax.objective import Mask, Metric, Reading
 from copyreg_jax.problem import ENABLE_X64, Point, SoftmaxRegression, check_start, is_concrete
 from copyreg_jax.solution import History, Solution, Status
 from copyreg_jax.solvers.checkpoint import Checkpoint
@@ -101,7 +101,8 @@ def solve(
     ------
     InputError
         A solver or problem that is none; x0 of the wrong shape or not finite; rtol or max_steps not
-        positive; a callback or checkpoint while traced; a checkpoint of another run.
+        positive; a callback or checkpoint while traced; a checkpoint of another run, or with A
+        sharded over processes.
     PrecisionError
         rtol below what the dtype can reach.
 
@@ -150,6 +151,10 @@ def solve(
             raise InputError("checkpoint can't be written under jit or vmap; leave it out there")
         return _solve_traced(problem, start, rtol, max_steps, solver)
 
+    if checkpoint is not None and not is_here(problem.A):
+        raise InputError(
+            "A is sharded over processes, where no checkpoint is written; leave it out"
+        )
     return _solve_on_host(problem, start, rtol, max_steps, solver, callback, checkpoint)
 
 
@@ -248,20 +253,25 @@ def default_start(problem: SoftmaxRegression) -> Point:
 
     Zero often sits on the barrier ell_1 = 0 (equal targets, say), and L has a basin on either side.
     """
-    share = jnp.mean(problem.protected.astype(problem.dtype))
+    share = jnp.sum(problem.protected.astype(problem.dtype)) / problem.n
     direction = (problem.protected - share) @ problem.A
     u = problem.A @ direction
     reach = jnp.max(jnp.abs(u))
     lengths = jnp.asarray(_START_SHIFTS, problem.dtype) / jnp.where(reach > 0, reach, 1)
-    return _lowest(u, lengths, problem.terms[:4], problem.reading, problem.metric) * direction
+    terms, absent = problem.terms, absent_rows(problem.A)
+    return _lowest(u, lengths, absent, terms[:4], *terms[4:]) * direction
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _lowest(u: Array, lengths: Array, terms: Arrays, reading: Reading, metric: Metric) -> Array:
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _lowest(
+    u: Array, lengths: Array, absent: Mask | None, terms: Arrays, reading: Reading, metric: Metric
+) -> Array:
     """The length for which L is lowest at the logits ``length * u``; one after the other."""
-    values = jax.lax.map(
-        lambda length: objective.value(length * u, *terms, reading, metric), lengths
-    )
+
+    def value(length: Array) -> Array:
+        return objective.value(without_rows(length * u, absent), *terms, reading, metric)
+
+    values = jax.lax.map(value, lengths)
     return lengths[jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))]
 
 
@@ -371,7 +381,7 @@ def _solve_traced(
 def solution_on_device(problem: SoftmaxRegression, state: State) -> Solution:
     """The solution as arrays, with the derivatives of the minimizer."""
     state = state._replace(x=_minimizer(problem, state.x))
-    u = problem.A @ state.x
+    u = problem.logits(state.x)
     b, protected, gamma, w, reading, metric = problem.terms
     return _solution(
         state,

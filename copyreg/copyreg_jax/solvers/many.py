@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import column_norms, on_host
+from copyreg_jax.matrices import ShardedRows, column_norms, on_host
 from copyreg_jax.problem import CopyrightRegression, SoftmaxRegression, check_start, is_concrete
 from copyreg_jax.solution import Solution, Status
 from copyreg_jax.solvers import driver
@@ -71,7 +71,7 @@ def solve_many(
     ------
     InputError
         No problem; problems that differ in more than the values of their arrays; sparse A that
-        differ; a matrix on disk; x0 of another shape.
+        differ; a matrix on disk or sharded; x0 of another shape.
     PrecisionError
         As in `solve`.
 
@@ -251,7 +251,7 @@ def _stack(problems: list[SoftmaxRegression]) -> tuple[SoftmaxRegression, _Axes,
     for i, problem in enumerate(problems):
         if not isinstance(problem, SoftmaxRegression):
             raise InputError(f"problems[{i}] is a {type(problem).__name__}; give problems")
-        _check_in_memory(problem)
+        _check_on_one_device(problem)
     flat: list[tuple[list[Any], Any]] = [
         jax.tree_util.tree_flatten(problem) for problem in problems
     ]
@@ -277,7 +277,7 @@ def _stack(problems: list[SoftmaxRegression]) -> tuple[SoftmaxRegression, _Axes,
 
 def _axes(batch: SoftmaxRegression) -> tuple[_Axes, int]:
     """Axes and size of a batched problem."""
-    _check_in_memory(batch)
+    _check_on_one_device(batch)
     dims = {"A": 2, "b": 1, "w": 1, "_protected": 1, "_gamma": 0}
     arrays = {name: getattr(batch, name) for name in dims if hasattr(batch, name)}
     extra = {name: array.ndim - dims[name] for name, array in arrays.items()}
@@ -300,9 +300,11 @@ def _named(batch: Any, axes: tuple[int | None, ...]) -> _Axes:
     return _Axes(None if of_A == {None} else 0, by_id[id(batch.w)], _Tree(axes))
 
 
-def _check_in_memory(problem: SoftmaxRegression) -> None:
+def _check_on_one_device(problem: SoftmaxRegression) -> None:
     if on_host(problem.A):
         raise InputError("A is on disk; solve such problems one by one, with copyreg_jax.solve")
+    if isinstance(problem.A, ShardedRows):
+        raise InputError("A is sharded; solve such problems one by one, with copyreg_jax.solve")
 
 
 def _lane(batch: SoftmaxRegression, axes: _Axes, i: int) -> SoftmaxRegression:
@@ -450,7 +452,7 @@ def multi_start(
     """
     if not (isinstance(num_starts, int) and num_starts >= 1) or isinstance(num_starts, bool):
         raise InputError(f"num_starts is {num_starts!r}; give an integer >= 1")
-    _check_in_memory(problem)
+    _check_on_one_device(problem)
     rng = np.random.default_rng(seed)
     norms = np.asarray(column_norms(problem.A)) / problem.n**0.5
     starts = rng.standard_normal((num_starts, problem.d)) / np.where(norms > 0, norms, 1)

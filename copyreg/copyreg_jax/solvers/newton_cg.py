@@ -17,9 +17,11 @@ from copyreg_jax.matrices import (
     Matrix,
     RowBlocks,
     SparseMatrix,
+    absent_rows,
     gram,
     on_host,
     squared_column_norms,
+    without_rows,
 )
 from copyreg_jax.objective import Mask, Metric, Reading, Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression, is_concrete
@@ -125,7 +127,7 @@ class NewtonCG:
 
     def prepare(self, problem: SoftmaxRegression) -> Tools:
         A = problem.A
-        weights, radius = _weights(problem.w, problem.b, problem.metric)
+        weights, radius = _weights(problem.w, problem.b, problem.n, problem.metric)
         sparse = isinstance(A, SparseMatrix) or (isinstance(A, RowBlocks) and A.sparse)
         if sparse or problem.d > _MAX_GRAM_COLUMNS:
             squares = squared_column_norms(A, weights)
@@ -138,7 +140,7 @@ class NewtonCG:
 
     def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         u = problem.A @ state.x
-        _, slope_u, at = _evaluate(u, problem.terms)
+        _, slope_u, at = _evaluate(without_rows(u, absent_rows(problem.A)), problem.terms)
         gradient, operator = curvature.linearize(problem.A, at, slope_u)
         memory = Memory(
             u=u,
@@ -162,11 +164,12 @@ class NewtonCG:
         # The columns of the plane are x and p; c holds the coordinates of a point there.
         slopes = jnp.stack([jnp.dot(state.gradient, state.x), jnp.dot(state.gradient, p)])
         Z = jnp.stack([memory.u, z])
-        found, noise = _search_plane(Z, memory.slope_u, slopes, state.value, problem.terms)
+        absent = absent_rows(problem.A)
+        found, noise = _search_plane(Z, memory.slope_u, slopes, state.value, absent, problem.terms)
         moved = found.moved
         u = found.c[0] * memory.u + found.c[1] * z
         del Z, z
-        value, slope_u, at = _evaluate(u, problem.terms)
+        value, slope_u, at = _evaluate(without_rows(u, absent), problem.terms)
         gradient, operator = curvature.linearize(problem.A, at, slope_u)
 
         length = jnp.linalg.norm(s) * jnp.abs(found.c[1])
@@ -208,7 +211,8 @@ class NewtonCG:
     def confirm(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         """RUNNING again, with a direction to leave along, where x is a saddle point."""
         operator, u = state.memory.operator, state.memory.u
-        wanted = (state.status == Status.CONVERGED) & ~_is_convex_at(operator, u)
+        convex = _is_convex_at(operator, u, absent_rows(problem.A))
+        wanted = (state.status == Status.CONVERGED) & ~convex
         concrete = is_concrete(wanted)
         if concrete and not bool(wanted):
             return state
@@ -239,14 +243,14 @@ def _norm(gradient: Point, basis: Basis) -> Scalar:
     return jnp.linalg.norm(_pulled(gradient, basis))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _weights(w: Vector, b: Vector, metric: Metric) -> tuple[Vector, Scalar]:
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _weights(w: Vector, b: Vector, n: int, metric: Metric) -> tuple[Vector, Scalar]:
     """Diagonal D of the preconditioner, and the root of its trace.
 
     D is w^2, and what the loss has at equal f, for w = 0.
     """
-    share = 1 / w.size if metric == "squared" else jnp.sum(b)
-    weights = w**2 + share / w.size
+    share = 1 / n if metric == "squared" else jnp.sum(b)
+    weights = w**2 + share / n
     return weights, jnp.sqrt(jnp.sum(weights))
 
 
@@ -410,7 +414,12 @@ class _Found(NamedTuple):
 
 
 def _search_plane(
-    Z: Float[Array, "2 n"], slope_u: Vector, slopes: Array, value: Scalar, terms: Any
+    Z: Float[Array, "2 n"],
+    slope_u: Vector,
+    slopes: Array,
+    value: Scalar,
+    absent: Mask | None,
+    terms: Any,
 ) -> tuple[_Found, Scalar]:
     """Lower L over the logits ``c @ Z`` from c = (1, 0), starting with a try of (1, 1).
 
@@ -418,13 +427,13 @@ def _search_plane(
     Until the first success there is no model, and tries are cut to a quarter. Also returns the
     rounding error of L.
     """
-    return _search_plane_jit(Z, slope_u, slopes, value, terms[:4], *terms[4:])
+    return _search_plane_jit(Z, slope_u, slopes, value, absent, terms[:4], *terms[4:])
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6))
+@functools.partial(jax.jit, static_argnums=(6, 7))
 def _search_plane_jit(
-    Z: Array, slope_u: Vector, slopes: Array, value: Scalar, terms: Arrays, reading: Reading,
-    metric: Metric,
+    Z: Array, slope_u: Vector, slopes: Array, value: Scalar, absent: Mask | None, terms: Arrays,
+    reading: Reading, metric: Metric,
 ) -> tuple[_Found, Scalar]:  # fmt: skip
     dtype = Z.dtype
     size = jnp.linalg.norm(Z, axis=1)
@@ -435,7 +444,7 @@ def _search_plane_jit(
 
     def body(carry: Any) -> Any:
         best, trial, radius, predicted, _ = carry
-        u = trial[0] * Z[0] + trial[1] * Z[1]
+        u = without_rows(trial[0] * Z[0] + trial[1] * Z[1], absent)
         value, slope_u = curvature.value_and_gradient(u, *terms, reading, metric)
         at = curvature.curvature(u, *terms, reading, metric)
         slopes = jnp.sum(Z * slope_u[None], axis=1)
@@ -490,7 +499,7 @@ def _planar_step(
 
 
 @jax.jit
-def _is_convex_at(operator: Operator, u: Vector) -> Bool[Array, ""]:
+def _is_convex_at(operator: Operator, u: Vector, absent: Mask | None) -> Bool[Array, ""]:
     """Whether a cheap bound shows the Hessian at this point to be positive semidefinite.
 
     ``sum_i s_i q_i^2 >= -sum_i s_i^- (2 z_i^2 + 2 <f, z>^2)`` and ``<f, z>^2 <= |f|^2 |z|^2``.
@@ -498,9 +507,10 @@ def _is_convex_at(operator: Operator, u: Vector) -> Bool[Array, ""]:
     negative = jnp.maximum(-operator.weights[:-1], 0)
     f = jnp.ones(len(negative), u.dtype)  # |f| <= 1, also for the block's own softmax
     if len(negative) == 1:
-        f = f * jnp.linalg.norm(jax.nn.softmax(u))
+        f = f * jnp.linalg.norm(jax.nn.softmax(without_rows(u, absent)))
     bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f**2 * jnp.sum(negative, axis=1))
-    return bound <= jnp.min(operator.weights[-1])
+    w2 = operator.weights[-1]
+    return bound <= jnp.min(w2 if absent is None else jnp.where(absent, jnp.inf, w2))
 
 
 def _escape(problem: SoftmaxRegression, tools: Tools, operator: Operator, gradient: Point) -> Point:

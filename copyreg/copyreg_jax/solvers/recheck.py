@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from copyreg_jax.matrices import host_rows
+from copyreg_jax.matrices import fetch, host_rows, join
 from copyreg_jax.problem import SoftmaxRegression
 
 
@@ -50,11 +50,13 @@ def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
     """Evaluate ``problem`` at x. The caller must have waited for all work on the device."""
     # Two passes over A: there is no second copy of a float32 A, and none of one on disk.
     A, x = problem.A, np.asarray(x, np.float64)
-    b, w = np.asarray(problem.b, np.float64), np.asarray(problem.w, np.float64)
-    mask, gamma = np.asarray(problem.protected), float(problem.gamma)
+    b, w = (np.asarray(fetch(A, vector), np.float64) for vector in (problem.b, problem.w))
+    mask, gamma = np.asarray(fetch(A, problem.protected)), float(problem.gamma)
     everything, metric = np.ones_like(mask), problem.metric
     with np.errstate(all="ignore"):  # what is not finite is reported as such
-        u = np.concatenate([part @ x for _, part in host_rows(A)])
+        u = join(A, [part @ x for _, part in host_rows(A)])
+        absent = len(u) - problem.n
+        u = u[: problem.n]
         ell, pull, f = _loss(u, b, everything, everything, metric)
         own = everything if problem.reading == "joint" else mask
         ell_1, pull_1, _ = _loss(u, b, own, mask, metric)
@@ -68,7 +70,8 @@ def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
         if gamma > 0:
             value += np.divide(gamma, ell_1)
             gradient_u = gradient_u - np.divide(gamma, h * ell_1**2) * pull_1
-        gradient = sum(gradient_u[rows] @ part for rows, part in host_rows(A))
-        gradient_norm = np.linalg.norm(gradient)
+        gradient_u = np.pad(gradient_u, (0, absent))
+        parts = [(gradient_u[rows] @ part)[None] for rows, part in host_rows(A)]
+        gradient_norm = np.linalg.norm(join(A, parts).sum(axis=0))
     numbers = (value, gradient_norm, ell, ell_1, ell_2, f[mask].sum(), b[mask].sum())
     return Evaluation._make(float(number) for number in numbers)

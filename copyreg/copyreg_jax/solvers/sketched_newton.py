@@ -19,7 +19,14 @@ from jaxtyping import Array, Float, Int
 from copyreg_jax import curvature, objective
 from copyreg_jax.curvature import Curvature
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import Matrix, column_maxima, column_norms, count_sketch, take_rows
+from copyreg_jax.matrices import (
+    Matrix,
+    ShardedRows,
+    column_maxima,
+    column_norms,
+    count_sketch,
+    take_rows,
+)
 from copyreg_jax.objective import Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression
 from copyreg_jax.solvers.state import FirstOrder, State, stalled_if
@@ -150,6 +157,8 @@ class SketchedNewton(FirstOrder):
         return jax.random.split(jax.random.key(self.seed))
 
     def prepare(self, problem: SoftmaxRegression) -> Tools:
+        if isinstance(problem.A, ShardedRows):
+            raise InputError("A is sharded, and SketchedNewton draws rows of all; use NewtonCG")
         norms = column_norms(problem.A) / problem.n**0.5
         scale = jnp.where(norms > 0, norms, 1)
         return Tools(self._factor(problem), scale, column_maxima(problem.A))
