@@ -6,6 +6,7 @@ import sys
 import time
 
 import numpy as np
+import optax
 import pytest
 
 import copyreg_jax as cr
@@ -123,30 +124,32 @@ RUN = """
 import sys, time
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
-import copyreg_jax as cr
+import copyreg_jax as cr, optax
 from copyreg_jax.solvers import checkpoint
 from tests.registry import random_problem
 checkpoint._SECONDS = checkpoint._SHARE = 0
 problem = random_problem(8, 60, 5, w=0.02, gamma=0.01)
+solver, file = cr.Optax(optax.adam(1e-3)), sys.argv[1]
 slow = lambda progress: time.sleep(0.02)
-solver, file = cr.AcceleratedGradient(), sys.argv[1]
-solution = cr.solve(problem, solver, max_steps=3000, callback=slow, checkpoint=file)
+solution = cr.solve(problem, solver, max_steps=1000, callback=slow, checkpoint=file)
 np.save(sys.argv[2], np.asarray(solution.x))
 """
 
 
 def test_killed_at_random_moments(file, tmp_path):
-    whole = cr.solve(problem(), cr.AcceleratedGradient(), max_steps=3000)
+    whole = cr.solve(problem(), cr.Optax(optax.adam(1e-3)), max_steps=1000)
     rng = np.random.default_rng(0)
     out, kills = tmp_path / "x.npy", 0
     while not out.exists():
+        written = file.stat().st_mtime_ns if file.exists() else None
         run = subprocess.Popen([sys.executable, "-c", RUN, str(file), str(out)])
-        while not file.exists() and run.poll() is None:
-            time.sleep(0.02)
-        if kills < 3:
-            time.sleep(rng.uniform(0, 0.3))
-            run.send_signal(signal.SIGKILL)
-            kills += 1
+        while run.poll() is None and kills < 3:
+            time.sleep(0.01)
+            if file.exists() and file.stat().st_mtime_ns != written:  # it is on its way
+                time.sleep(rng.uniform(0, 0.3))
+                run.send_signal(signal.SIGKILL)
+                kills += 1
+                break
         assert run.wait(timeout=120) in (0, -signal.SIGKILL)
     assert kills == 3
     np.testing.assert_array_equal(np.load(out), whole.x)

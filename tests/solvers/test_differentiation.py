@@ -76,7 +76,7 @@ def test_dependent_columns_take_the_least_change():
     A = np.random.default_rng(0).normal(size=(20, 2))
     A = np.concatenate([A, A[:, :1]], axis=1)
     p = cr.CopyrightRegression(A, np.random.default_rng(1).dirichlet(np.ones(20)), 5, w=0.5)
-    slope = jax.jacobian(lambda gamma: minimizer(p, gamma=gamma))(0.1)
+    slope = np.asarray(jax.jacobian(lambda gamma: minimizer(p, gamma=gamma))(0.1))
     assert np.isfinite(slope).all()
     assert slope[0] == pytest.approx(slope[2], rel=1e-8)
     logits = (A @ (minimizer(p, gamma=0.1 + H) - minimizer(p, gamma=0.1 - H))) / (2 * H)

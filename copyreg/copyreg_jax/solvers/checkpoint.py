@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 import zipfile
 from pathlib import Path
@@ -62,7 +63,7 @@ class Checkpoint:
             return None
         leaves, tree = jax.tree_util.tree_flatten(like)
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 run, values, norms = file["run"].tobytes(), file["values"], file["norms"]
                 found = [file[f"state_{i}"] for i in range(len(leaves))]
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -103,7 +104,9 @@ class Checkpoint:
 
 def _fingerprint(problem: SoftmaxRegression, solver: Solver, rtol: float, x0: Any) -> bytes:
     leaves, tree = jax.tree_util.tree_flatten((problem, x0))
-    digest = hashlib.sha256(repr((jax.__version__, solver, rtol, str(tree))).encode())
+    # Functions, as those of optax, have their names only: an address would differ in a new process.
+    run = re.sub(r" at 0x[0-9a-f]+", "", repr((jax.__version__, solver, rtol, str(tree))))
+    digest = hashlib.sha256(run.encode())
     for leaf in leaves:
         array = np.ascontiguousarray(np.asarray(leaf))
         digest.update(repr((array.shape, array.dtype.str)).encode())

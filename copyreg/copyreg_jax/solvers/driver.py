@@ -92,6 +92,8 @@ def solve(
     checkpoint : path, optional
         File that the run is written to every ten seconds or so, at an interrupt and at its end. If
         it is there already, the run goes on from it, to the same x bit for bit on the same machine.
+        Another problem, solver or rtol is refused; of an optax transformation only the name is
+        known.
 
     Returns
     -------
