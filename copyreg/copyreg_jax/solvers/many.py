@@ -481,4 +481,7 @@ def multi_start(
     solutions = [
         driver.solve(problem, solver, batch.x[i], rtol=rtol, max_steps=max_steps) for i in distinct
     ]
+    # Polished, and evaluated anew, equal values may have changed their order.
+    order = np.argsort([solution.value for solution in solutions], kind="stable")
+    solutions, hits = [solutions[i] for i in order], [hits[i] for i in order]
     return Minima(solutions[0], solutions, hits, num_starts - done.size)
