@@ -261,7 +261,7 @@ def test_success_is_judged_on_the_host():
     ("arguments", "message"),
     [
         ({"solver": optax.adam(0.1)}, r"wrap an optax transformation as Optax"),
-        ({"solver": cr.TrustRegionNewton}, r"give an instance such as TrustRegionNewton\(\)"),
+        ({"solver": cr.TrustRegionNewton}, r"give an instance such as NewtonCG\(\)"),
         ({"x0": np.zeros(3)}, r"x0 has shape \(3,\); A has 4 columns"),
         ({"x0": [0.0, np.nan, 0.0, 0.0]}, "x0 is nan at entry 1"),
         ({"rtol": 0.0}, "rtol is 0.0; give a finite number > 0"),

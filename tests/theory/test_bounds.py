@@ -246,7 +246,7 @@ def test_newton_region_where_nothing_is_proved():
 
 def test_newton_region_on_the_example():
     problem = cr.example_instance()
-    region = bounds.newton_region(problem, cr.solve(problem).x)
+    region = bounds.newton_region(problem, cr.solve(problem, rtol=1e-12).x)
     assert region.radius > 1e-7
     assert region.printed_log_radius < -43_000
 

@@ -336,8 +336,8 @@ def _inner_solve(
     memory, host = state.memory, on_host(problem.A)
     norm = jnp.linalg.norm(state.gradient)
     forcing = jnp.minimum(_MAX_FORCING, jnp.sqrt(norm / memory.first_norm))
-    # No need to go below the tolerance of the whole.
-    forcing = jnp.clip(0.3 * state.tolerance / norm, forcing, _MAX_FORCING)
+    # No need to go far below the tolerance of the whole.
+    forcing = jnp.clip(0.01 * state.tolerance / norm, forcing, _MAX_FORCING)
 
     def in_dtype(A: Any, dtype: Any) -> Any:
         operator, basis = jax.tree_util.tree_map(
