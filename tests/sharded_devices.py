@@ -93,8 +93,9 @@ def evaluations() -> dict[str, Any]:
         "squared column norms": difference(
             matrices.squared_column_norms(S, weights), np.asarray(weights)[:n] @ A**2
         ),
-        "congruence": difference(
-            matrices.congruence(S, lambda z: weights * z), A.T @ (np.asarray(weights)[:n, None] * A)
+        "weighted gram": difference(
+            matrices.weighted_gram(S, jnp.where(cut.b > 0, weights, 0)[None], jnp.ones((1, d))),
+            (A - 1).T @ (np.asarray(weights)[:n, None] * (A - 1)),
         ),
         "value": difference(cut.value(x), plain.value(x)),
         "gradient": difference(cut.gradient(x), plain.gradient(x)),

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from copyreg_jax import objective
-from copyreg_jax.matrices import Matrix, congruence, weighted_product
+from copyreg_jax.matrices import Matrix, weighted_gram, weighted_product
 from copyreg_jax.objective import FACTOR, Mask, Metric, Reading, Scalar, Vector
 
 MAX_SECOND_DERIVATIVE = 2 / 27**0.5
@@ -164,14 +164,30 @@ def hvp(at: Curvature, z: Vector) -> Vector:
     return softmax_part + at.w2 * z + at.kappa * at.g * jnp.sum(at.g * z)
 
 
+def restrict(at: Curvature, Z: Float[Array, "m n"]) -> Float[Array, "m m"]:
+    """``Z hess_u L Z^T``, for the logits of a few directions. Cost O(m n)."""
+    root = jnp.sqrt(at.kappa) * (Z @ at.g)
+    H = (Z * at.w2) @ Z.T + root[:, None] * root[None]
+    for f, s in zip(at.f, at.s, strict=True):
+        centered = Z - (Z @ f)[:, None]
+        H += (centered * s) @ centered.T
+    return H
+
+
 def hessian(A: Matrix, at: Curvature) -> Float[Array, "d d"]:
-    """``hess_x L = A^T hess_u A``, symmetric. Cost O(n d^2) time, one more n x d array.
+    """``hess_x L = A^T hess_u A``, symmetric: one weighted Gram matrix, O(n d^2), per softmax.
 
     The rows are centered before they are squared, so a common offset of the rows or a softmax
     close to one-hot costs no accuracy by cancellation.
     """
-    H = congruence(A, lambda z: hvp(at, z))
-    return 0.5 * (H + H.T)
+    w2 = jnp.broadcast_to(at.w2, at.g.shape)
+    rows = jnp.concatenate([w2[None], at.g[None], at.f]) @ A
+    drift, slope, centers = rows[0], rows[1], rows[2:]
+    half = 0.5 * weighted_gram(A, at.s.at[0].add(w2), centers)
+    # The part of w^2 has no center: what it loses by being centered with the first is put back.
+    half += jnp.outer(drift - 0.5 * jnp.sum(w2) * centers[0], centers[0])
+    half += jnp.outer(0.5 * at.kappa * slope, slope)
+    return half + half.T
 
 
 class Operator(NamedTuple):

@@ -24,6 +24,7 @@ from copyreg_jax.matrices import (
     ShardedRows,
     SparseMatrix,
     absent_rows,
+    all_finite,
     fetch,
     first_not_finite,
     host_rows,
@@ -429,10 +430,9 @@ def is_concrete(array: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
-def is_finite(array: Array) -> bool:
-    """Whether all entries of a concrete array are finite, also in the midst of a ``jax.jit``."""
-    with jax.ensure_compile_time_eval():
-        return bool(jnp.isfinite(array).all())
+def is_traced() -> bool:
+    """Whether this is the midst of a ``jax.jit``, where also what is made anew is traced."""
+    return not is_concrete(jax.lax.neg(np.float32(0)))
 
 
 def _array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = True) -> Array:
@@ -597,7 +597,7 @@ def _check_matrix_finite(A: Matrix) -> None:
 
 
 def _check_finite(name: str, array: Vector) -> None:
-    if not is_concrete(array) or is_finite(array):
+    if not is_concrete(array) or all_finite(array):
         return
     host = np.asarray(array)
     row = np.flatnonzero(~np.isfinite(host))[0]
@@ -644,7 +644,7 @@ def check_squared(problem: SoftmaxRegression, what: str) -> None:
 
 def check_start(x0: Point) -> None:
     """`InputError` for a starting point that is not finite."""
-    if is_concrete(x0) and not is_finite(x0):
+    if is_concrete(x0) and not all_finite(x0):
         i = int(np.flatnonzero(~np.isfinite(np.asarray(x0)))[0])
         raise InputError(f"x0 is {np.asarray(x0)[i]} at entry {i}; give a finite starting point")
 

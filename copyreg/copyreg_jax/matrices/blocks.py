@@ -408,8 +408,8 @@ def _on_disk(what: str) -> InputError:
     return InputError(f"A is on disk, and {what} would need all of it in memory; use NewtonCG")
 
 
-@products.congruence.register(RowBlocks)
-def _congruence(A: RowBlocks, apply: Callable[[Array], Array]) -> Array:
+@products.weighted_gram.register(RowBlocks)
+def _weighted_gram(A: RowBlocks, weights: Array, centers: Array) -> Array:
     raise _on_disk("a Hessian")
 
 

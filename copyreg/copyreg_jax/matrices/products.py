@@ -30,7 +30,7 @@ class Matrix(Protocol):
     or (k, n) (five times faster than ``A.T @ u`` on CPU), are linear in what A is multiplied with:
     differentiable in it, and batched over it by ``jax.vmap``.
 
-    A new kind of matrix has these members and registers `congruence`, `column_maxima`,
+    A new kind of matrix has these members and registers `weighted_gram`, `column_maxima`,
     `column_norms` and `to_host`; the other functions are made of those.
     """
 
@@ -51,15 +51,6 @@ class Matrix(Protocol):
     def __matmul__(self, other: Any, /) -> Array: ...
 
     def __rmatmul__(self, other: Any, /) -> Array: ...
-
-
-@singledispatch
-def congruence(A: Any, apply: Callable[[Array], Array]) -> Float[Array, "d d"]:
-    """``A^T S A`` for a linear map S of R^n that is given by its action ``apply`` on one vector.
-
-    Cost O(n d^2) dense; sparse A is made dense 64 columns at a time.
-    """
-    return A.T @ jax.vmap(apply, in_axes=1, out_axes=1)(A)
 
 
 def on_host(A: Any) -> bool:
@@ -92,18 +83,44 @@ def gram(
         scaled = (rows * root[:, None]).astype(dtype)
         return scaled.T @ scaled
 
+    return _sum_of_blocks(block, A, root, dtype)
+
+
+@singledispatch
+def weighted_gram(
+    A: Any, weights: Float[Array, "m n"], centers: Float[Array, "m d"]
+) -> Float[Array, "d d"]:
+    """``sum_j sum_i weights_ji (a_i - center_j)(a_i - center_j)^T`` for the rows ``a_i``.
+
+    Row block by row block, like `gram`; O(m n d^2).
+    """
+
+    def block(rows: Array, weights: Array) -> Array:
+        total = jnp.zeros((), A.dtype)
+        for weight, center in zip(weights.T, centers, strict=True):
+            centered = rows - center[None]
+            total = total + (centered * weight[:, None]).T @ centered
+        return total
+
+    return _sum_of_blocks(block, A, weights.T, A.dtype)
+
+
+def _sum_of_blocks(
+    block: Callable[[Array, Array], Array], A: Array, others: Array, dtype: Any
+) -> Float[Array, "d d"]:
+    """Sum of ``block(rows, their part of the others)`` over blocks that stay in the cache."""
     n, d = A.shape
     whole, rest = divmod(n, _GRAM_ROWS)
 
     def add(i: Array, total: Array) -> Array:
         start = i * _GRAM_ROWS
         cut = jax.lax.dynamic_slice_in_dim
-        return total + block(cut(A, start, _GRAM_ROWS), cut(root, start, _GRAM_ROWS))
+        return total + block(cut(A, start, _GRAM_ROWS), cut(others, start, _GRAM_ROWS))
 
     total = jnp.zeros((d, d), dtype)
     if whole:
         total = jax.lax.fori_loop(0, whole, add, total)
-    return total + block(A[n - rest :], root[n - rest :]) if rest else total
+    return total + block(A[n - rest :], others[n - rest :]) if rest else total
 
 
 @singledispatch
@@ -181,10 +198,10 @@ def weighted_gram_norm(A: Matrix, weights: Float[Array, " n"]) -> Float[Array, "
     """
     n, d = A.shape
     if d > n:  # that of D^(1/2) A A^T D^(1/2)
-        root = jnp.sqrt(weights)
-        gram = root[:, None] * congruence(A.T, lambda z: z) * root[None]
+        root, ones = jnp.sqrt(weights), jnp.ones((1, d), A.dtype)
+        gram = root[:, None] * weighted_gram(A.T, ones, jnp.zeros((1, n), A.dtype)) * root[None]
     else:
-        gram = congruence(A, lambda z: weights * z)
+        gram = weighted_gram(A, weights[None], jnp.zeros((1, d), A.dtype))
     return jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0)
 
 
@@ -280,11 +297,20 @@ def first_not_finite(A: Any) -> tuple[float, int, int] | None:
 
     Works in the midst of a ``jax.jit``, on an A that is concrete.
     """
-    with jax.ensure_compile_time_eval():
-        leaves = jax.tree_util.tree_leaves(A)
-        if all(bool(jnp.isfinite(leaf).all()) for leaf in leaves):
-            return None
+    if all(all_finite(leaf) for leaf in jax.tree_util.tree_leaves(A)):
+        return None
     return locate_not_finite(to_host(A))
+
+
+def all_finite(array: Array) -> bool:
+    """Whether all entries of a concrete array are finite, also in the midst of a ``jax.jit``."""
+    on_cpu = all(device.platform == "cpu" for device in array.devices())
+    if on_cpu and array.is_fully_addressable:  # no program to compile
+        host = np.asarray(array).reshape(-1)
+        parts = (host[i : i + _CHUNK] for i in range(0, len(host), _CHUNK))
+        return all(bool(np.isfinite(part).all()) for part in parts)
+    with jax.ensure_compile_time_eval():
+        return bool(jnp.isfinite(array).all())
 
 
 def locate_not_finite(host: HostMatrix) -> tuple[float, int, int]:

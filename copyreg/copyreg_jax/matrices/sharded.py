@@ -194,12 +194,11 @@ def _gram(A: ShardedRows, root: Array, basis: Array | None, dtype: Any) -> Float
     return A._local(local, (_CUT, _CUT, _ALL), _ALL, check_vma=False)(A.data, root, basis)
 
 
-@products.congruence.register(ShardedRows)
-def _congruence(A: ShardedRows, apply: Callable[[Array], Array]) -> Float[Array, "d d"]:
-    columns = jax.vmap(apply, in_axes=1, out_axes=1)(A.data)  # sums over rows are exchanged
-    return A._local(_summed(lambda rows, columns: rows.T @ columns), (_CUT, _CUT), _ALL)(
-        A.data, columns
-    )
+@products.weighted_gram.register(ShardedRows)
+def _weighted_gram(A: ShardedRows, weights: Array, centers: Array) -> Float[Array, "d d"]:
+    inputs = _CUT, PartitionSpec(None, _ROWS), _ALL
+    local = _summed(products.weighted_gram)
+    return A._local(local, inputs, _ALL, check_vma=False)(A.data, weights, centers)  # see _gram
 
 
 @products.column_maxima.register(ShardedRows)

@@ -9,7 +9,6 @@ transpose is stored the same way. Against SciPy: benchmarks/matrices.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -320,18 +319,20 @@ for platform, on_cpu in ((None, False), ("cpu", True)):
     mlir.register_lowering(product_p, lowering, platform=platform)
 
 
-@products.congruence.register(SparseMatrix)
-def _congruence(A: SparseMatrix, apply: Callable[[Array], Array]) -> Float[Array, "d d"]:
-    columnwise = jax.vmap(apply, in_axes=1, out_axes=1)
+@products.weighted_gram.register(SparseMatrix)
+def _weighted_gram(
+    A: SparseMatrix, weights: Float[Array, "m n"], centers: Float[Array, "m d"]
+) -> Float[Array, "d d"]:
+    """A is made dense a few columns at a time."""
     d = A.shape[1]
-    num_blocks = -(-d // _BLOCK)
 
-    def rows(block: Array) -> Array:
-        column = block * _BLOCK + jnp.arange(_BLOCK)
-        unit = (jnp.arange(d)[:, None] == column[None]).astype(A.dtype)
-        return columnwise(A @ unit).T @ A  # rows of A^T S^T A
+    def row(column: Array) -> Array:
+        unit = (jnp.arange(d) == column).astype(A.dtype)
+        out, sums = products.weighted_product(A, unit, weights, centers @ unit)
+        return out - sums @ centers
 
-    return jax.lax.map(rows, jnp.arange(num_blocks)).reshape(-1, d)[:d].T
+    columns = jnp.arange(-(-d // _BLOCK) * _BLOCK).reshape(-1, _BLOCK)
+    return jax.lax.map(jax.vmap(row), columns).reshape(-1, d)[:d]
 
 
 @products.take_rows.register(SparseMatrix)

@@ -17,10 +17,16 @@ from copyreg_jax import objective
 from copyreg_jax.errors import InputError, PrecisionError
 from copyreg_jax.matrices import absent_rows, is_here, on_host, without_rows
 from copyreg_jax.objective import Mask, Metric, Reading
-from copyreg_jax.problem import ENABLE_X64, Point, SoftmaxRegression, check_start, is_concrete
+from copyreg_jax.problem import (
+    ENABLE_X64,
+    Point,
+    SoftmaxRegression,
+    check_start,
+    is_concrete,
+    is_traced,
+)
 from copyreg_jax.solution import History, Solution, Status
 from copyreg_jax.solvers.checkpoint import Checkpoint
-from copyreg_jax.solvers.flow import select
 from copyreg_jax.solvers.newton_cg import Arrays, NewtonCG
 from copyreg_jax.solvers.recheck import evaluate
 from copyreg_jax.solvers.state import Counts, Solver, State
@@ -31,8 +37,11 @@ __all__ = ["Progress", "Solver", "solve"]
 DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 _SMALLEST_RTOL_IN_EPS = 16
 _AIM = 0.5
-_CHUNK = 100
-"""Most steps of one call of the compiled loop."""
+_CHUNK = 1000
+"""Most steps of one call of the compiled loop; large problems are interruptible more often."""
+_LARGE_CHUNK = 100
+_SMALL_ENTRIES = 1 << 20
+"""Entries of A up to which a run is one program: several calls would take as long as the work."""
 SMALL_COLUMNS = 32
 """Columns up to which a batch is better off with exact Hessians."""
 _START_SHIFTS = (0, -1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
@@ -47,11 +56,11 @@ class Progress(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Values and gradient norms of up to `_CHUNK` steps."""
+    """Values and gradient norms of the last states, ``length`` of them."""
 
-    num_steps: Int[Array, ""]
-    value: Float[Array, " chunk"]
-    norm: Float[Array, " chunk"]
+    length: Int[Array, ""]
+    value: Float[Array, " most"]
+    norm: Float[Array, " most"]
 
 
 Callback: TypeAlias = Callable[[Progress], bool | None]
@@ -145,8 +154,7 @@ def solve(
     if start is not None:
         check_start(start)
 
-    # A constant made inside of a trace is traced, even if all of the problem is concrete.
-    if not is_concrete((problem, start, rtol, jnp.zeros(()) + 0)):
+    if is_traced() or not is_concrete((problem, start, rtol)):
         if callback is not None:
             raise InputError("callback can't be called under jit or vmap; leave it out there")
         if checkpoint is not None:
@@ -169,15 +177,20 @@ def _solve_on_host(
     callback: Callback | None,
     checkpoint: str | Path | None,
 ) -> Solution:
-    tools = solver.prepare(problem)
     host = on_host(problem.A)
-    begin, advance = (_start, _advance_on_host) if host else (_start_jit, _advance_jit)
-    state = begin(problem, tools, x0, rtol, solver)
-    norm = np.linalg.norm(np.asarray(state.gradient))
-    trace = [(np.asarray(state.value)[None], np.asarray([norm], problem.dtype))]
     # Without anybody to look at the steps there is no need to come back after each.
     watched = callback is not None or checkpoint is not None
-    limit = solver.steps_per_call if watched else _CHUNK
+    small = not host and problem.n * problem.d <= _SMALL_ENTRIES
+    limit = solver.steps_per_call if watched else _CHUNK if small else _LARGE_CHUNK
+    advance = _advance_on_host if host else _advance_jit
+    tools = solver.prepare(problem)
+    if small and not watched:
+        state, steps = _run_jit(problem, tools, x0, rtol, limit, max_steps, solver)
+    else:
+        begin = _start if host else _start_jit
+        state = begin(problem, tools, x0, rtol, solver)
+        steps = _one(state)
+    trace = [_arrays(steps)]
     file = None
     if checkpoint is not None:
         file = Checkpoint(checkpoint, problem, solver, rtol, x0)
@@ -187,16 +200,12 @@ def _solve_on_host(
             limited = Status(int(state.status)) in (Status.MAX_STEPS, Status.INTERRUPTED)
             if limited and int(state.num_steps) < max_steps:
                 state = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
-    if int(state.status) == Status.CONVERGED:
-        state = solver.confirm(problem, tools, state)
+    tools, state = _examined(problem, tools, state, solver)
     try:
         while int(state.status) == Status.RUNNING:
             new, steps = advance(problem, tools, state, limit, max_steps, solver)
-            ran = int(steps.num_steps)
-            trace.append((np.asarray(steps.value)[:ran], np.asarray(steps.norm)[:ran]))
-            if int(new.status) == Status.CONVERGED:
-                new = solver.confirm(problem, tools, new)
-            state = new
+            trace.append(_arrays(steps))
+            tools, state = _examined(problem, tools, new, solver)
             value, norm = (column[-1].item() for column in trace[-1])
             stop = callback is not None and callback(Progress(int(state.num_steps), value, norm))
             if stop and int(state.status) == Status.RUNNING:
@@ -211,12 +220,27 @@ def _solve_on_host(
     return _solution_on_host(problem, state, History(values, norms))
 
 
+def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """The values and norms."""
+    length = int(trace.length)
+    return np.asarray(trace.value)[:length], np.asarray(trace.norm)[:length]
+
+
+def _examined(
+    problem: SoftmaxRegression, tools: Any, state: State, solver: Solver
+) -> tuple[Any, State]:
+    """The solver's own second thoughts about where it has come to."""
+    if int(state.status) == Status.CONVERGED:
+        state = solver.confirm(problem, tools, state)
+    return solver.refine(tools, state)
+
+
 def check_settings(
     problem: SoftmaxRegression, solver: Solver | None, rtol: float | None, max_steps: int | None
 ) -> tuple[Solver, float, int]:
     """The settings with their defaults filled in; `InputError` for impossible ones."""
     if solver is None:
-        traced = not is_concrete((problem, jnp.zeros(()) + 0))
+        traced = is_traced() or not is_concrete(problem)
         small = problem.A.shape[-1] <= SMALL_COLUMNS
         solver = TrustRegionNewton() if traced and small else NewtonCG()
     if isinstance(solver, type) or not hasattr(solver, "step"):
@@ -322,8 +346,14 @@ def _step(
             ),
         ),
     )
-    kept = select(on_host(problem.A), finite, new, state)
-    return kept._replace(status=status.astype(jnp.int32), num_steps=num_steps, counts=new.counts)
+    # The solution is the last finite point; the rest of the state has no more use.
+    return new._replace(
+        x=jnp.where(finite, new.x, state.x),
+        value=jnp.where(finite, new.value, state.value),
+        gradient=jnp.where(finite, new.gradient, state.gradient),
+        status=status.astype(jnp.int32),
+        num_steps=num_steps,
+    )
 
 
 def _advance(
@@ -331,21 +361,46 @@ def _advance(
 ) -> tuple[State, Trace]:
     """Up to ``limit`` steps, at most `_CHUNK`; value and gradient norm after each."""
     blank = jnp.zeros(_CHUNK, state.value.dtype)
+    return _loop(
+        problem, tools, state, Trace(jnp.zeros((), jnp.int32), blank, blank), limit, max_steps,
+        solver,
+    )  # fmt: skip
 
+
+def _run(
+    problem: SoftmaxRegression, tools: Any, x0: Point | None, rtol: float, limit: int,
+    max_steps: int, solver: Solver,
+) -> tuple[State, Trace]:  # fmt: skip
+    """Start and up to ``limit`` steps."""
+    state = _start(problem, tools, x0, rtol, solver)
+    first = _one(state)
+    value, norm = (jnp.pad(column, (0, _CHUNK)) for column in first[1:])
+    trace = Trace(first.length, value, norm)
+    return _loop(problem, tools, state, trace, limit + 1, max_steps, solver)
+
+
+def _one(state: State) -> Trace:
+    norm = jnp.linalg.norm(state.gradient)
+    return Trace(jnp.ones((), jnp.int32), state.value[None], norm[None])
+
+
+def _loop(
+    problem: SoftmaxRegression, tools: Any, state: State, trace: Trace, limit: int, max_steps: int,
+    solver: Solver,
+) -> tuple[State, Trace]:  # fmt: skip
     def body(carry: tuple[State, Trace]) -> tuple[State, Trace]:
-        state, trace = carry
+        state, (place, value, norm) = carry
         state = _step(problem, tools, state, max_steps, solver)
-        norm = jnp.linalg.norm(state.gradient)
-        place = trace.num_steps
+        _, new_value, new_norm = _one(state)
         return state, Trace(
-            place + 1, trace.value.at[place].set(state.value), trace.norm.at[place].set(norm)
+            place + 1, value.at[place].set(new_value[0]), norm.at[place].set(new_norm[0])
         )
 
     def going(carry: tuple[State, Trace]) -> Bool[Array, ""]:
         state, trace = carry
-        return (state.status == Status.RUNNING) & (trace.num_steps < limit)
+        return (state.status == Status.RUNNING) & (trace.length < limit)
 
-    return jax.lax.while_loop(going, body, (state, Trace(jnp.zeros((), jnp.int32), blank, blank)))
+    return jax.lax.while_loop(going, body, (state, trace))
 
 
 def _advance_on_host(
@@ -353,12 +408,12 @@ def _advance_on_host(
 ) -> tuple[State, Trace]:
     """One step, not compiled as a whole: it reads A on the way."""
     state = _step(problem, tools, state, max_steps, solver)
-    norm = jnp.linalg.norm(state.gradient)
-    return state, Trace(jnp.ones((), jnp.int32), state.value[None], norm[None])
+    return state, _one(state)
 
 
 _start_jit = jax.jit(_start, static_argnames="solver")
 _advance_jit = jax.jit(_advance, static_argnames="solver")
+_run_jit = jax.jit(_run, static_argnames="solver")
 
 
 @functools.partial(jax.jit, static_argnames="solver")

@@ -13,7 +13,7 @@ from copyreg_jax import curvature
 from copyreg_jax.matrices import weighted_gram_norm
 from copyreg_jax.objective import Scalar
 from copyreg_jax.problem import Point, SoftmaxRegression
-from copyreg_jax.solvers.state import FirstOrder, State, stalled_if
+from copyreg_jax.solvers.state import Method, State, stalled_if
 
 
 class Norms(NamedTuple):
@@ -24,7 +24,7 @@ class Norms(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientDescent(FirstOrder):
+class GradientDescent(Method):
     """Gradient descent with step ``1 / M``, M a bound of the Hessian on the sublevel set.
 
     On ``{L <= L(x_k)}`` the Hessian is at most ``M = upper_bound(L(x_k)) ||A||^2 + ||W A||^2``
@@ -78,7 +78,7 @@ class Momentum(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class AcceleratedGradient(FirstOrder):
+class AcceleratedGradient(Method):
     """Nesterov's accelerated gradient method with adaptive restart; L falls at every step.
 
     From y a gradient step of length ``1 / E`` leads to x, and momentum from there to the next y.

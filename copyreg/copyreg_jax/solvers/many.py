@@ -14,7 +14,13 @@ from jaxtyping import Array
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import ShardedRows, column_norms, on_host
-from copyreg_jax.problem import CopyrightRegression, SoftmaxRegression, check_start, is_concrete
+from copyreg_jax.problem import (
+    CopyrightRegression,
+    SoftmaxRegression,
+    check_start,
+    is_concrete,
+    is_traced,
+)
 from copyreg_jax.solution import Solution, Status
 from copyreg_jax.solvers import driver
 from copyreg_jax.solvers.state import Solver, State
@@ -87,7 +93,7 @@ def solve_many(
         batch, axes, size = problems, *_axes(problems)
     else:
         batch, axes, size = _stack(list(problems))
-    if not is_concrete((batch, x0, jnp.zeros(()) + 0)):
+    if is_traced() or not is_concrete((batch, x0)):
         raise InputError("solve_many runs on the host; under jit, use jax.vmap(copyreg_jax.solve)")
     one = _lane(batch, axes, 0)
     if solver is None and one.d <= driver.SMALL_COLUMNS:
@@ -98,7 +104,10 @@ def solve_many(
     shared = axes.A is None and axes.w is None
     tools = solver.prepare(one) if shared else _prepare(batch, axes, solver)
     lanes = _Lanes(batch, axes, tools, None if shared else 0, solver)
-    return _run(lanes, lanes.start(starts, size, rtol), size, max_steps, callback)
+    states = _run(lanes, lanes.start(starts, size, rtol), size, max_steps, callback)
+    tools, states = solver.refine(tools, states)
+    states = _run(lanes._replace(tools=tools), states, size, max_steps, callback)
+    return _finish(batch, states, axes.tree.axes)
 
 
 class _Axes(NamedTuple):
@@ -206,9 +215,9 @@ def _prepare(batch: SoftmaxRegression, axes: _Axes, solver: Solver) -> Any:
 
 def _run(
     lanes: _Lanes, states: State, size: int, max_steps: int, callback: Progress | None
-) -> Solution:
+) -> State:
     """Advance in chunks; whenever half of the lanes are done, only the others go on."""
-    everything, final = lanes, states
+    final = states
     place = np.arange(size)  # lane i of `states` is problem place[i]; repeats are padding
     while True:
         running = np.asarray(states.status) == Status.RUNNING
@@ -233,7 +242,7 @@ def _run(
             states = jax.tree_util.tree_map(pick, states)
             place = place[kept]
         states = lanes.advance(states, max_steps)
-    return _finish(everything.problem, _put(final, place, states), everything.axes.tree.axes)
+    return _put(final, place, states)
 
 
 def _put(final: State, place: np.ndarray, states: State) -> State:

@@ -27,7 +27,7 @@ from copyreg_jax.objective import Mask, Metric, Reading, Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression, is_concrete
 from copyreg_jax.solution import Status
 from copyreg_jax.solvers.flow import cond, select, while_loop
-from copyreg_jax.solvers.state import State, small_gradient, stalled_if
+from copyreg_jax.solvers.state import Method, State, stalled_if
 
 Arrays: TypeAlias = tuple[Vector, Mask, Scalar, Vector]
 """The arrays among the ``terms`` of a problem: what may vary without compiling anew."""
@@ -59,7 +59,7 @@ class Tools(NamedTuple):
         B with ``B^T (A^T D A) B = I`` but for rounding, D = w^2 + a small constant; or, for sparse
         A and for very many columns, the diagonal matrix that gives it a unit diagonal.
     single : matrix or None
-        A in float32, for the inner products.
+        A in float32 for the inner products, as long as they are good enough.
     radius : () array
         Length in the new coordinates of a root-mean-square change of the logits by one.
     """
@@ -78,12 +78,13 @@ class Memory(NamedTuple):
     radius: Scalar
     first_norm: Scalar
     blind: Int[Array, ""]
+    convex: Bool[Array, ""]
     double: Bool[Array, ""]
     escape: Point
 
 
 @dataclasses.dataclass(frozen=True)
-class NewtonCG:
+class NewtonCG(Method):
     """Newton's method for large problems: no Hessian is formed.
 
     A step minimizes the quadratic model by conjugate gradients in a trust region (Steihaug), in
@@ -126,21 +127,22 @@ class NewtonCG:
     steps_per_call: ClassVar[int] = 1
 
     def prepare(self, problem: SoftmaxRegression) -> Tools:
-        A = problem.A
-        weights, radius = _weights(problem.w, problem.b, problem.n, problem.metric)
+        A, given = problem.A, (problem.w, problem.b, problem.n, problem.metric)
         sparse = isinstance(A, SparseMatrix) or (isinstance(A, RowBlocks) and A.sparse)
         if sparse or problem.d > _MAX_GRAM_COLUMNS:
-            squares = squared_column_norms(A, weights)
-            return Tools(_inverse_root(squares), None, radius)
-        basis, quality = _cholesky_basis(A, weights)
-        if self.mixed and is_concrete(quality) and float(quality) >= _SINGLE_QUALITY:
-            copied = problem.dtype == np.float64 and problem.n * problem.d >= _SINGLE_ENTRIES
-            return Tools(basis, A.astype(jnp.float32) if copied else None, radius)
-        return Tools(_orthogonal_basis(A, weights), None, radius)
+            root, radius = _root_weights(*given)
+            return Tools(_inverse_root(squared_column_norms(A, root**2)), None, radius)
+        if self.mixed and is_concrete(problem):
+            basis, radius, good = (_cholesky if on_host(A) else _cholesky_jit)(A, *given)
+            if bool(good):
+                copied = problem.dtype == np.float64 and problem.n * problem.d >= _SINGLE_ENTRIES
+                return Tools(basis, A.astype(jnp.float32) if copied else None, radius)
+        root, radius = _root_weights(*given)
+        return Tools(_orthogonal_basis(A, root), None, radius)
 
     def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
-        u = problem.A @ state.x
-        _, slope_u, at = _evaluate(without_rows(u, absent_rows(problem.A)), problem.terms)
+        u, absent = problem.A @ state.x, absent_rows(problem.A)
+        _, slope_u, at = _evaluate(without_rows(u, absent), problem.terms)
         gradient, operator = curvature.linearize(problem.A, at, slope_u)
         memory = Memory(
             u=u,
@@ -149,7 +151,8 @@ class NewtonCG:
             radius=tools.radius,
             first_norm=jnp.linalg.norm(gradient),
             blind=jnp.zeros((), jnp.int32),
-            double=jnp.asarray(tools.single is None),
+            convex=_is_convex_at(at, absent),
+            double=jnp.zeros((), bool),
             escape=jnp.zeros_like(state.x),
         )
         return state._replace(gradient=gradient, memory=memory)
@@ -159,6 +162,7 @@ class NewtonCG:
         s, num_hvps, at_boundary = _inner_solve(problem, tools, state)
         leaving = jnp.any(memory.escape != 0)
         s = jnp.where(leaving, memory.radius * memory.escape, s)
+        s = jnp.where(jnp.all(jnp.isfinite(s)), s, 0)
         p = _times(tools.basis, s)
         z = problem.A @ p
         # The columns of the plane are x and p; c holds the coordinates of a point there.
@@ -166,11 +170,10 @@ class NewtonCG:
         Z = jnp.stack([memory.u, z])
         absent = absent_rows(problem.A)
         found, noise = _search_plane(Z, memory.slope_u, slopes, state.value, absent, problem.terms)
-        moved = found.moved
+        moved, value = found.moved, found.value
         u = found.c[0] * memory.u + found.c[1] * z
         del Z, z
-        value, slope_u, at = _evaluate(without_rows(u, absent), problem.terms)
-        gradient, operator = curvature.linearize(problem.A, at, slope_u)
+        gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
 
         length = jnp.linalg.norm(s) * jnp.abs(found.c[1])
         radius = jnp.where(
@@ -189,44 +192,42 @@ class NewtonCG:
 
         new = memory._replace(
             u=chosen(u, memory.u),
-            slope_u=chosen(slope_u, memory.slope_u),
+            slope_u=chosen(found.slope_u, memory.slope_u),
             operator=chosen(operator, memory.operator),
             radius=jnp.where(moved, radius, 0.25 * memory.radius),
             blind=jnp.where(stuck, 0, blind),
-            double=memory.double | stuck,
+            convex=chosen(_is_convex_at(found.at, absent), memory.convex),
             escape=jnp.zeros_like(memory.escape),
         )
         return state._replace(
             x=chosen(found.c[0] * state.x + found.c[1] * p, state.x),
-            value=jnp.where(moved, value, state.value),
+            value=value,
             gradient=chosen(gradient, state.gradient),
-            status=stalled_if(stuck & memory.double),
-            counts=state.counts.add(values=found.trials + 1, gradients=1, hvps=num_hvps),
+            status=stalled_if(stuck),
+            counts=state.counts.add(values=found.trials, gradients=1, hvps=num_hvps),
             memory=new,
         )
 
-    def done(self, state: State) -> Bool[Array, ""]:
-        return small_gradient(state)
+    def refine(self, tools: Tools, state: State) -> tuple[Tools, State]:
+        """Without float32 from where a state has stalled with it."""
+        if tools.single is None:
+            return tools, state
+        stalled = state.status == Status.STALLED
+        double = state.memory.double | stalled
+        if not bool(jnp.any(double)):
+            return tools, state
+        status = jnp.where(stalled, Status.RUNNING, state.status).astype(jnp.int32)
+        memory = state.memory._replace(double=double)
+        return tools._replace(single=None), state._replace(status=status, memory=memory)
 
     def confirm(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         """RUNNING again, with a direction to leave along, where x is a saddle point."""
-        operator, u = state.memory.operator, state.memory.u
-        convex = _is_convex_at(operator, u, absent_rows(problem.A))
-        wanted = (state.status == Status.CONVERGED) & ~convex
-        concrete = is_concrete(wanted)
-        if concrete and not bool(wanted):
+        if not is_concrete(state):
+            wanted = (state.status == Status.CONVERGED) & ~state.memory.convex
+            return jax.lax.cond(wanted, lambda: _look_around(problem, tools, state), lambda: state)
+        if int(state.status) != Status.CONVERGED or bool(state.memory.convex):
             return state
-        look = _escape if on_host(problem.A) else _escape_jit
-        escape = cond(
-            concrete,
-            wanted,
-            lambda: look(problem, tools, operator, state.gradient),
-            lambda: jnp.zeros_like(state.x),
-        )
-        status = jnp.where(jnp.any(escape != 0), Status.RUNNING, state.status)
-        return state._replace(
-            status=status.astype(jnp.int32), memory=state.memory._replace(escape=escape)
-        )
+        return (_look_around if on_host(problem.A) else _look_around_jit)(problem, tools, state)
 
 
 def _times(basis: Basis, s: Array) -> Point:
@@ -244,14 +245,14 @@ def _norm(gradient: Point, basis: Basis) -> Scalar:
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _weights(w: Vector, b: Vector, n: int, metric: Metric) -> tuple[Vector, Scalar]:
-    """Diagonal D of the preconditioner, and the root of its trace.
+def _root_weights(w: Vector, b: Vector, n: int, metric: Metric) -> tuple[Vector, Scalar]:
+    """Root of the diagonal D of the preconditioner, and of its trace.
 
     D is w^2, and what the loss has at equal f, for w = 0.
     """
     share = 1 / n if metric == "squared" else jnp.sum(b)
     weights = w**2 + share / n
-    return weights, jnp.sqrt(jnp.sum(weights))
+    return jnp.sqrt(weights), jnp.sqrt(jnp.sum(weights))
 
 
 @jax.jit
@@ -259,31 +260,36 @@ def _inverse_root(squares: Float[Array, " d"]) -> Float[Array, " d"]:
     return jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
 
 
-def _cholesky_basis(A: Matrix, weights: Vector) -> tuple[Float[Array, "d d"], Scalar]:
-    """Inverse Cholesky factor of the float32 Gram matrix, and a bound of its least eigenvalue.
+def _cholesky(
+    A: Matrix, w: Vector, b: Vector, n: int, metric: Metric
+) -> tuple[Float[Array, "d d"], Scalar, Bool[Array, ""]]:
+    """Basis from the Cholesky factor of the float32 Gram matrix, radius, and whether that will do.
 
-    The bound, for columns of unit length, is from below, and NaN if the factorization failed.
+    It will by a lower bound of the least eigenvalue for columns of unit length, which is NaN if the
+    factorization failed.
     """
-    return _inverse_factor(gram(A, jnp.sqrt(weights), None, jnp.float32), A.dtype)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _inverse_factor(G: Array, dtype: Any) -> tuple[Float[Array, "d d"], Scalar]:
+    root, radius = _root_weights(w, b, n, metric)
+    G = gram(A, root, None, jnp.float32)
     scale = jax.lax.rsqrt(jnp.diag(G))
     L = jnp.linalg.cholesky(G * scale[None] * scale[:, None])
     inverse = jax.scipy.linalg.solve_triangular(L, jnp.eye(len(L), dtype=G.dtype), lower=True)
-    basis = (scale[:, None] * inverse.T).astype(dtype)
-    return basis, 1 / jnp.sum(inverse**2)
+    basis = (scale[:, None] * inverse.T).astype(A.dtype)
+    return basis, radius, jnp.sum(inverse**2) <= 1 / _SINGLE_QUALITY
 
 
-def _orthogonal_basis(A: Matrix, weights: Vector) -> Float[Array, "d d"]:
-    """As above in the dtype of A, for columns however dependent; zero columns for the null space.
+_cholesky_jit = jax.jit(_cholesky, static_argnums=(3, 4))
+
+
+def _orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:
+    """The same from eigenvectors, in the dtype of A, for columns however dependent.
+
+    Columns of the result are zero for the null space.
 
     A first eigendecomposition, its eigenvalues lifted to what rounding leaves of them, makes the
     columns nearly orthogonal; a second one, of the Gram matrix of the result, sees the small
     singular values that the first could not, and drops what then is still null.
     """
-    dtype, root = A.dtype, jnp.sqrt(weights)
+    dtype = A.dtype
     basis, dependent = _first_orthogonal(gram(A, root, None, dtype))
 
     def refine() -> Float[Array, "d d"]:
@@ -332,32 +338,32 @@ def _evaluate(u: Vector, terms: Any) -> tuple[Scalar, Vector, curvature.Curvatur
 def _inner_solve(
     problem: SoftmaxRegression, tools: Tools, state: State
 ) -> tuple[Point, Int[Array, ""], Bool[Array, ""]]:
-    """CG in the new coordinates, in float32 while that is good enough."""
-    memory, host = state.memory, on_host(problem.A)
+    """CG in the new coordinates, in float32 if there is such an A."""
+    memory = state.memory
     norm = jnp.linalg.norm(state.gradient)
     forcing = jnp.minimum(_MAX_FORCING, jnp.sqrt(norm / memory.first_norm))
     # No need to go far below the tolerance of the whole.
     forcing = jnp.clip(0.01 * state.tolerance / norm, forcing, _MAX_FORCING)
 
-    def in_dtype(A: Any, dtype: Any) -> Any:
-        operator, basis = jax.tree_util.tree_map(
-            lambda a: a.astype(dtype), (memory.operator, tools.basis)
-        )
-        s, num_hvps, at_boundary = _steihaug(
-            lambda v: _pulled(curvature.apply(A, operator, _times(basis, v)), basis),
-            _pulled(state.gradient.astype(dtype), basis),
-            memory.radius.astype(dtype),
-            jnp.maximum(forcing.astype(dtype), jnp.finfo(dtype).eps ** 0.5),
-            host,
-        )
-        return s.astype(state.x.dtype), num_hvps, at_boundary
+    A, dtype = _inner(problem, tools)
+    operator, basis = jax.tree_util.tree_map(
+        lambda a: a.astype(dtype), (memory.operator, tools.basis)
+    )
+    s, num_hvps, at_boundary = _steihaug(
+        lambda v: _pulled(curvature.apply(A, operator, _times(basis, v)), basis),
+        _pulled(state.gradient.astype(dtype), basis),
+        memory.radius.astype(dtype),
+        jnp.maximum(forcing.astype(dtype), jnp.finfo(dtype).eps ** 0.5),
+        on_host(A),
+    )
+    return s.astype(state.x.dtype), num_hvps, at_boundary
 
-    def full() -> Any:
-        return in_dtype(problem.A, state.x.dtype)
 
+def _inner(problem: SoftmaxRegression, tools: Tools) -> tuple[Any, Any]:
+    """A for the inner products, and their dtype."""
     if tools.single is None:
-        return full()
-    return cond(host, memory.double, full, lambda: in_dtype(tools.single, jnp.float32))
+        return problem.A, problem.dtype
+    return tools.single, jnp.dtype(jnp.float32)
 
 
 def _steihaug(
@@ -403,10 +409,15 @@ def _cg_step(carry: Any, Hp: Array, radius: Scalar) -> Any:
 
 
 class _Found(NamedTuple):
-    """The best point of the plane so far, and how it was found."""
+    """The best point of the plane so far, and how it was found.
+
+    ``slope_u`` and ``at``, the derivatives by the logits, are there once it has ``moved``.
+    """
 
     c: Float[Array, " 2"]
     value: Scalar
+    slope_u: Vector
+    at: curvature.Curvature
     slopes: Float[Array, " 2"]
     H: Float[Array, "2 2"]
     moved: Bool[Array, ""]
@@ -442,13 +453,14 @@ def _search_plane_jit(
     spread = jnp.sum(jnp.abs(slope_u)) * jnp.max(jnp.abs(Z[0]))
     noise = jnp.finfo(dtype).eps * (16 * jnp.abs(value) + spread)
 
+    def evaluate(c: Array) -> tuple[Scalar, Vector, curvature.Curvature]:
+        u = without_rows(c[0] * Z[0] + c[1] * Z[1], absent)
+        return _evaluate_jit(u, terms, reading, metric)
+
     def body(carry: Any) -> Any:
         best, trial, radius, predicted, _ = carry
-        u = without_rows(trial[0] * Z[0] + trial[1] * Z[1], absent)
-        value, slope_u = curvature.value_and_gradient(u, *terms, reading, metric)
-        at = curvature.curvature(u, *terms, reading, metric)
-        slopes = jnp.sum(Z * slope_u[None], axis=1)
-        H = jax.lax.map(lambda z: jnp.sum(Z * curvature.hvp(at, z)[None], axis=1), Z)
+        value, slope_u, at = evaluate(trial)
+        slopes, H = Z @ slope_u, curvature.restrict(at, Z)
         finite = jnp.isfinite(value + jnp.sum(slopes) + jnp.sum(H))
         fall = best.value - value
         flat = jnp.linalg.norm(slopes / size) <= 0.5 * jnp.linalg.norm(best.slopes / size)
@@ -456,7 +468,7 @@ def _search_plane_jit(
         length = jnp.linalg.norm((trial - best.c) * size)
         longer = jnp.where(fall > 0.75 * predicted, jnp.maximum(radius, 2 * length), radius)
         radius = jnp.where(accepted, longer, 0.25 * length)
-        tried = _Found(trial, value, slopes, H, accepted, best.trials + 1)
+        tried = _Found(trial, value, slope_u, at, slopes, H, accepted, best.trials + 1)
         kept = best._replace(trials=best.trials + 1)
         cut = best.c + 0.25 * (trial - best.c)
         best = jax.tree_util.tree_map(lambda a, b: jnp.where(accepted, a, b), tried, kept)
@@ -472,7 +484,11 @@ def _search_plane_jit(
         return ~ready & (best.trials < _MAX_TRIALS)
 
     here, no = jnp.asarray([1, 0], dtype), jnp.zeros((), bool)
-    best = _Found(here, value, slopes, jnp.zeros((2, 2), dtype), no, jnp.zeros((), jnp.int32))
+    slope_u, at = jax.tree_util.tree_map(
+        lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(evaluate, here)[1:]
+    )
+    H, trials = jnp.zeros((2, 2), dtype), jnp.zeros((), jnp.int32)
+    best = _Found(here, value, slope_u, at, slopes, H, no, trials)
     start = (best, jnp.ones(2, dtype), 2 * size[1], jnp.zeros_like(value), no)
     return jax.lax.while_loop(going, body, start)[0], noise
 
@@ -499,35 +515,37 @@ def _planar_step(
 
 
 @jax.jit
-def _is_convex_at(operator: Operator, u: Vector, absent: Mask | None) -> Bool[Array, ""]:
+def _is_convex_at(at: curvature.Curvature, absent: Mask | None) -> Bool[Array, ""]:
     """Whether a cheap bound shows the Hessian at this point to be positive semidefinite.
 
     ``sum_i s_i q_i^2 >= -sum_i s_i^- (2 z_i^2 + 2 <f, z>^2)`` and ``<f, z>^2 <= |f|^2 |z|^2``.
     """
-    negative = jnp.maximum(-operator.weights[:-1], 0)
-    f = jnp.ones(len(negative), u.dtype)  # |f| <= 1, also for the block's own softmax
-    if len(negative) == 1:
-        f = f * jnp.linalg.norm(jax.nn.softmax(without_rows(u, absent)))
-    bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f**2 * jnp.sum(negative, axis=1))
-    w2 = operator.weights[-1]
-    return bound <= jnp.min(w2 if absent is None else jnp.where(absent, jnp.inf, w2))
+    negative = jnp.maximum(-at.s, 0)
+    f2 = jnp.sum(at.f**2, axis=1)
+    bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f2 * jnp.sum(negative, axis=1))
+    return bound <= jnp.min(at.w2 if absent is None else jnp.where(absent, jnp.inf, at.w2))
 
 
-def _escape(problem: SoftmaxRegression, tools: Tools, operator: Operator, gradient: Point) -> Point:
-    """Unit direction of negative curvature in the new coordinates, downhill; zero for none."""
-    A, dtype = problem.A, gradient.dtype
-    if tools.single is not None:
-        A, dtype = tools.single, jnp.dtype(jnp.float32)
-    B, H, g = jax.tree_util.tree_map(lambda a: a.astype(dtype), (tools.basis, operator, gradient))
+def _look_around(problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+    """The state, RUNNING and with a way to leave by, if it is a saddle point.
+
+    The way is a direction of negative curvature, downhill, of unit length in the new coordinates.
+    """
+    A, dtype = _inner(problem, tools)
+    B, H, g = jax.tree_util.tree_map(
+        lambda a: a.astype(dtype), (tools.basis, state.memory.operator, state.gradient)
+    )
     lowest, direction = _lanczos(
         lambda v: _pulled(curvature.apply(A, H, _times(B, v)), B), B, on_host(A)
     )
     leave = lowest < -100 * jnp.finfo(dtype).eps ** 0.5
     downhill = jnp.where(jnp.dot(_pulled(g, B), direction) > 0, -direction, direction)
-    return jnp.where(leave, downhill, 0).astype(gradient.dtype)
+    status = jnp.where(leave, Status.RUNNING, state.status).astype(jnp.int32)
+    escape = jnp.where(leave, downhill, 0).astype(state.x.dtype)
+    return state._replace(status=status, memory=state.memory._replace(escape=escape))
 
 
-_escape_jit = jax.jit(_escape)
+_look_around_jit = jax.jit(_look_around)
 
 
 def _lanczos(apply: Any, basis: Basis, host: bool) -> tuple[Scalar, Array]:

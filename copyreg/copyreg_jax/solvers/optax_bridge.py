@@ -10,11 +10,11 @@ import optax
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.problem import SoftmaxRegression
-from copyreg_jax.solvers.state import FirstOrder, State, stalled_if
+from copyreg_jax.solvers.state import Method, State, stalled_if
 
 
 @dataclasses.dataclass(frozen=True)
-class Optax(FirstOrder):
+class Optax(Method):
     """Run an optax ``GradientTransformation``: Adam, ``optax.lbfgs()`` with its line search, ...
 
     Parameters

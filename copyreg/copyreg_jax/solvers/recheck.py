@@ -6,12 +6,14 @@ float32. This shares no code with the closed forms that the solvers use.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from copyreg_jax.matrices import fetch, host_rows, join
 from copyreg_jax.problem import SoftmaxRegression
+
+_SMALL_ENTRIES = 1 << 19
 
 
 class Evaluation(NamedTuple):
@@ -26,24 +28,39 @@ class Evaluation(NamedTuple):
     target_mass: float
 
 
-def _loss(
-    u: np.ndarray, b: np.ndarray, rows: np.ndarray, counted: np.ndarray, metric: str
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Loss of a softmax over the ``rows``, summed over the rows ``counted`` among them.
-
-    Also the gradient of its share in L, a half or all of it, and the softmax.
-    """
+def _softmax(u: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Softmax over the rows, zero elsewhere, and minus its logarithm."""
     shifted = u[rows] - u[rows].max()
-    total = np.exp(shifted).sum()
+    powers = np.exp(shifted)
+    total = powers.sum()
     f, surprise = np.zeros_like(u), np.zeros_like(u)
-    f[rows] = np.exp(shifted) / total
-    surprise[rows] = np.log(total) - shifted
+    f[rows], surprise[rows] = powers / total, np.log(total) - shifted
+    return f, surprise
+
+
+def _loss(
+    f: np.ndarray, surprise: np.ndarray, b: np.ndarray, counted: np.ndarray, metric: str
+) -> tuple[float, np.ndarray]:
+    """Loss of a softmax, summed over the rows ``counted``.
+
+    Also the gradient of its share in L, a half or all of it.
+    """
     if metric == "squared":
         c = np.where(counted, f - b, 0)
-        return np.dot(c, c), f * c - f * np.dot(f, c), f
+        return np.dot(c, c), f * c - f * np.dot(f, c)
     target = np.where(counted, b, 0)
     asked = target > 0  # nothing is 0 * inf
-    return np.dot(target[asked], surprise[asked]), target.sum() * f - target, f
+    return np.dot(target[asked], surprise[asked]), target.sum() * f - target
+
+
+def _product(indices: str, left: Any, right: Any) -> np.ndarray:
+    """``left @ right``; small ones without BLAS, whose threads keep cores busy for a while then."""
+    matrix = left if left.ndim == 2 else right
+    if isinstance(matrix, np.ndarray) and matrix.size <= _SMALL_ENTRIES:
+        small: np.ndarray = np.einsum(indices, left, right)
+        return small
+    product: np.ndarray = left @ right
+    return product
 
 
 def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
@@ -54,15 +71,16 @@ def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
     mask, gamma = np.asarray(fetch(A, problem.protected)), float(problem.gamma)
     everything, metric = np.ones_like(mask), problem.metric
     with np.errstate(all="ignore"):  # what is not finite is reported as such
-        u = join(A, [part @ x for _, part in host_rows(A)])
+        u = join(A, [_product("ij,j->i", part, x) for _, part in host_rows(A)])
         absent = len(u) - problem.n
         u = u[: problem.n]
-        ell, pull, f = _loss(u, b, everything, everything, metric)
-        own = everything if problem.reading == "joint" else mask
-        ell_1, pull_1, _ = _loss(u, b, own, mask, metric)
+        whole = _softmax(u, everything)
+        ell, pull = _loss(*whole, b, everything, metric)
         if problem.reading == "joint":
-            ell_2, _, _ = _loss(u, b, everything, ~mask, metric)
+            ell_1, pull_1 = _loss(*whole, b, mask, metric)
+            ell_2, _ = _loss(*whole, b, ~mask, metric)
         else:
+            ell_1, pull_1 = _loss(*_softmax(u, mask), b, mask, metric)
             ell_2 = ell - ell_1
         h = 0.5 if metric == "squared" else 1.0
         value = h * ell + 0.5 * np.dot(w * u, w * u)
@@ -71,7 +89,8 @@ def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
             value += np.divide(gamma, ell_1)
             gradient_u = gradient_u - np.divide(gamma, h * ell_1**2) * pull_1
         gradient_u = np.pad(gradient_u, (0, absent))
-        parts = [(gradient_u[rows] @ part)[None] for rows, part in host_rows(A)]
+        parts = [_product("i,ij->j", gradient_u[rows], part)[None] for rows, part in host_rows(A)]
         gradient_norm = np.linalg.norm(join(A, parts).sum(axis=0))
+        f, _ = whole
     numbers = (value, gradient_norm, ell, ell_1, ell_2, f[mask].sum(), b[mask].sum())
     return Evaluation._make(float(number) for number in numbers)

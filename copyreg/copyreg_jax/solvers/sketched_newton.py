@@ -29,7 +29,7 @@ from copyreg_jax.matrices import (
 )
 from copyreg_jax.objective import Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression
-from copyreg_jax.solvers.state import FirstOrder, State, stalled_if
+from copyreg_jax.solvers.state import Method, State, stalled_if
 
 _ROWS_FACTOR = 6
 """Rows per d / accuracy^2: what practice needs."""
@@ -59,7 +59,7 @@ class Tools(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class SketchedNewton(FirstOrder):
+class SketchedNewton(Method):
     """Newton's method whose Hessian is estimated from rows sampled by their leverage scores.
 
     In the logits the Hessian is diagonal plus low rank. The low-rank terms are taken exactly, the

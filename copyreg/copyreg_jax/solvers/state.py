@@ -95,20 +95,25 @@ class Solver(Protocol):
         """
         ...
 
+    def refine(self, tools: Any, state: State) -> tuple[Any, State]:
+        """Tools to go on with, and the state RUNNING again if it had stalled for want of them.
 
-class FirstOrder:
-    """What methods have in common that know nothing but the gradient."""
+        Asked on the host, after a stall and when a run is resumed.
+        """
+        ...
+
+
+class Method:
+    """What most solvers have in common: they stop where the gradient is small."""
 
     def done(self, state: State) -> Bool[Array, ""]:
-        return small_gradient(state)
+        return jnp.linalg.norm(state.gradient) <= state.tolerance
 
     def confirm(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
         return state
 
-
-def small_gradient(state: State) -> Bool[Array, ""]:
-    """The stopping rule of first-order methods."""
-    return jnp.linalg.norm(state.gradient) <= state.tolerance
+    def refine(self, tools: Any, state: State) -> tuple[Any, State]:
+        return tools, state
 
 
 def stalled_if(condition: Bool[Array, ""]) -> Int[Array, ""]:

@@ -14,7 +14,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import column_maxima, column_norms, on_host
 from copyreg_jax.objective import Scalar
 from copyreg_jax.problem import Point, SoftmaxRegression
-from copyreg_jax.solvers.state import State, small_gradient, stalled_if
+from copyreg_jax.solvers.state import Method, State, stalled_if
 
 _MAX_BLIND = 4
 """Steps, each a quarter as long as the one before, that may fail to show a decrease in a row."""
@@ -37,7 +37,7 @@ class Memory(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrustRegionNewton:
+class TrustRegionNewton(Method):
     """Newton's method in a trust region whose subproblem is solved exactly.
 
     Each step minimizes the quadratic model over ``||D p|| <= radius``, D = column norms of A over
@@ -132,10 +132,7 @@ class TrustRegionNewton:
     def done(self, state: State) -> Bool[Array, ""]:
         """Small gradient and no negative curvature beyond rounding: not a saddle point."""
         lam = state.memory.model.eigenvalues
-        return small_gradient(state) & (lam[0] >= -_floor(lam))
-
-    def confirm(self, problem: SoftmaxRegression, tools: Array, state: State) -> State:
-        return state
+        return super().done(state) & (lam[0] >= -_floor(lam))
 
 
 def _model(problem: SoftmaxRegression, x: Point, scale: Array) -> Model:
