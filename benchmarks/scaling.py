@@ -55,8 +55,8 @@ def measure(num_devices: int, n: int, d: int) -> dict[str, Any]:
     problem = cr.CopyrightRegression(A, rng.dirichlet(np.full(n, 0.3)), n // 4, gamma=0.1, w=0.05)
     solver = cr.NewtonCG()
     tools = solver.prepare(problem)
-    weights, _ = newton_cg._weights(problem.w, problem.b, problem.n, problem.metric)
-    lower = jax.jit(newton_cg._cholesky_basis).lower(A, weights)
+    given = problem.w, problem.b, problem.n, problem.metric
+    lower = newton_cg._cholesky_jit.lower(A, *given)
     gram = exchanged(lower.compile().as_text())
     state = driver._start_jit(problem, tools, None, 1e-10, solver)
     step = exchanged(
@@ -64,14 +64,7 @@ def measure(num_devices: int, n: int, d: int) -> dict[str, Any]:
     )
     size = {"gram": sum(b for _, b, _ in gram), "step": 0, "product": 0, "trial": 0}
     for part in ("step", "product", "trial"):
-        # A trial takes two products of its own, one after the other: a loop in the loop.
-        sizes = [
-            b * (2 if part == "trial" and origin.count("/while/body") > 2 else 1)
-            for _, b, origin in step
-            if part_of(origin) == part
-        ]
-        # Conjugate gradients in float32 and in float64: one of them runs.
-        size[part] = max(sizes, default=0) if part == "product" else sum(sizes)
+        size[part] = sum(b for _, b, origin in step if part_of(origin) == part)
     solution = cr.solve(problem, solver).raise_for_status()
     run = {name: int(getattr(solution, f"num_{name}")) for name in ("steps", "hvps", "values")}
     trials = run["values"] - run["steps"]

@@ -167,10 +167,11 @@ def hvp(at: Curvature, z: Vector) -> Vector:
 def restrict(at: Curvature, Z: Float[Array, "m n"]) -> Float[Array, "m m"]:
     """``Z hess_u L Z^T``, for the logits of a few directions. Cost O(m n)."""
     root = jnp.sqrt(at.kappa) * (Z @ at.g)
-    H = (Z * at.w2) @ Z.T + root[:, None] * root[None]
+    w2 = jnp.broadcast_to(at.w2, at.g.shape)
+    H = (Z * w2[None]) @ Z.T + root[:, None] * root[None]
     for f, s in zip(at.f, at.s, strict=True):
         centered = Z - (Z @ f)[:, None]
-        H += (centered * s) @ centered.T
+        H += (centered * s[None]) @ centered.T
     return H
 
 

@@ -238,13 +238,18 @@ class Own:
     package: ClassVar[str] = "copyreg-jax"
 
     def prepare(self, task: Task) -> tuple[float, Run]:
-        def few() -> None:
-            solve(task.problem, self.solver, task.x0, rtol=task.rtol, max_steps=1)
+        # Our default needs no guard, and is faster without one.
+        watched = self.solver is not None
+        cold, warm = (_seconds(lambda: self._compile(task, watched))[0] for _ in range(2))
+        return max(cold - warm, 0.0), lambda trace: self._run(task, trace, watched)
 
-        cold, warm = (_seconds(few)[0] for _ in range(2))
-        return max(cold - warm, 0.0), lambda trace: self._run(task, trace)
+    def _compile(self, task: Task, watched: bool) -> None:
+        callback = (lambda now: False) if watched else None
+        solve(task.problem, self.solver, task.x0, rtol=task.rtol, max_steps=1, callback=callback)
 
-    def _run(self, task: Task, trace: Trace | None) -> Outcome:
+    def _run(self, task: Task, trace: Trace | None, watched: bool) -> Outcome:
+        if trace is not None and not watched:
+            self._compile(task, True)
         begin = time.perf_counter()
 
         def callback(now: Progress) -> bool:
@@ -253,8 +258,7 @@ class Own:
                 trace.append((seconds, now.gradient_norm))
             return seconds > task.limit
 
-        # Our default needs no guard, and is faster without one.
-        guard = None if self.solver is None and trace is None else callback
+        guard = callback if watched or trace is not None else None
         s = solve(task.problem, self.solver, task.x0, rtol=task.rtol, callback=guard)
         if s.status is Status.INTERRUPTED:
             raise OutOfTimeError(np.asarray(s.x))

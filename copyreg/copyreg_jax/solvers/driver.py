@@ -230,7 +230,7 @@ def _examined(
     problem: SoftmaxRegression, tools: Any, state: State, solver: Solver
 ) -> tuple[Any, State]:
     """The solver's own second thoughts about where it has come to."""
-    if int(state.status) == Status.CONVERGED:
+    if int(state.status) == Status.CONVERGED and bool(solver.doubtful(state)):
         state = solver.confirm(problem, tools, state)
     return solver.refine(tools, state)
 
@@ -424,11 +424,23 @@ def _solve_traced(
     fixed = jax.lax.stop_gradient(problem)  # the loop itself is not differentiated
     tools = solver.prepare(fixed)
     state = _start(fixed, tools, jax.lax.stop_gradient(x0), rtol, solver)
-    state = jax.lax.while_loop(
-        lambda s: s.status == Status.RUNNING,
-        lambda s: solver.confirm(fixed, tools, _step(fixed, tools, s, max_steps, solver)),
-        solver.confirm(fixed, tools, state),
-    )
+
+    def running(state: State) -> Bool[Array, ""]:
+        return state.status == Status.RUNNING
+
+    def attempt(carry: tuple[State, Any]) -> tuple[State, Any]:
+        state = jax.lax.while_loop(
+            running, lambda state: _step(fixed, tools, state, max_steps, solver), carry[0]
+        )
+        # After the loop, not in it: under vmap both branches are run.
+        state = jax.lax.cond(
+            (state.status == Status.CONVERGED) & solver.doubtful(state),
+            lambda: solver.confirm(fixed, tools, state),
+            lambda: state,
+        )
+        return state, running(state)
+
+    state, _ = jax.lax.while_loop(lambda carry: carry[1], attempt, (state, jnp.ones((), bool)))
     norm = jnp.linalg.norm(state.gradient)
     converged = (state.status == Status.STALLED) & (norm <= state.tolerance / _AIM)
     status = jnp.where(converged, Status.CONVERGED, state.status).astype(jnp.int32)

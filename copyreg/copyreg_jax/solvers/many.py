@@ -26,9 +26,11 @@ from copyreg_jax.solvers import driver
 from copyreg_jax.solvers.state import Solver, State
 from copyreg_jax.solvers.trust_region import TrustRegionNewton
 
-_STEPS_PER_CHUNK = 4
+_STEPS_PER_CHUNK = 2
 """Steps between two looks at which lanes are done."""
 _SMALLEST_BATCH = 8
+_GROUP_LOGITS = 1 << 19
+"""Logits of the problems that are solved side by side: more would not stay in the cache."""
 _SAME_X = 1e-5
 """Minimizers whose logits differ by less, relative to their size, are one."""
 
@@ -46,8 +48,8 @@ def solve_many(
 ) -> Solution:
     """Minimize many problems of the same shapes, in one compiled batch.
 
-    Arrays that all problems share, one A with many b, gamma or protected sets, are kept once: make
-    those with ``problem.replace`` or from the same JAX array A. Products with a shared A are
+    What all problems share, one A with many b, gamma or protected sets, is kept once: make those
+    with ``problem.replace`` or from the same JAX array A. Products with a shared A are
     products with a matrix of all points, several times faster than one by one. Problems that are
     done leave the batch.
 
@@ -89,12 +91,13 @@ def solve_many(
     >>> batch.x.shape, bool((batch.status == cr.Status.CONVERGED).all())
     ((3, 1), True)
     """
+    problems = problems if isinstance(problems, SoftmaxRegression) else list(problems)
+    if is_traced() or not is_concrete((problems, x0)):
+        raise InputError("solve_many runs on the host; under jit, use jax.vmap(copyreg_jax.solve)")
     if isinstance(problems, SoftmaxRegression):
         batch, axes, size = problems, *_axes(problems)
     else:
-        batch, axes, size = _stack(list(problems))
-    if is_traced() or not is_concrete((batch, x0)):
-        raise InputError("solve_many runs on the host; under jit, use jax.vmap(copyreg_jax.solve)")
+        batch, axes, size = _stack(problems)
     one = _lane(batch, axes, 0)
     if solver is None and one.d <= driver.SMALL_COLUMNS:
         solver = TrustRegionNewton()
@@ -102,12 +105,47 @@ def solve_many(
     starts = None if x0 is None else _starts(one, x0, size)
     # Tools depend on A and w alone; shared, they are made once and with concrete values.
     shared = axes.A is None and axes.w is None
-    tools = solver.prepare(one) if shared else _prepare(batch, axes, solver)
+    tools = solver.prepare(one) if shared else _prepare(batch, axes.tree.axes, solver)
     lanes = _Lanes(batch, axes, tools, None if shared else 0, solver)
-    states = _run(lanes, lanes.start(starts, size, rtol), size, max_steps, callback)
-    tools, states = solver.refine(tools, states)
-    states = _run(lanes._replace(tools=tools), states, size, max_steps, callback)
-    return _finish(batch, states, axes.tree.axes)
+
+    done, stopped = 0, False
+
+    def stop(of_group: int) -> bool:
+        nonlocal stopped
+        if callback is not None and not stopped:
+            stopped = bool(callback(min(done + of_group, size), size))
+        return stopped
+
+    groups = -(-size // max(_SMALLEST_BATCH, _GROUP_LOGITS // one.n))
+    length = -(-size // groups)
+    parts = []
+    for done in range(0, size, length):
+        index = np.minimum(np.arange(done, done + length), size - 1)
+        group = lanes if groups == 1 else lanes.take(index)
+        own = starts if starts is None or groups == 1 else starts[index]
+        part = _solve_group(group, group.start(own, length, rtol), max_steps, stop)
+        parts.append(_pick(part, slice(0, size - done)))
+    return jax.tree_util.tree_map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def _solve_group(
+    lanes: _Lanes, states: State, max_steps: int, stop: Callable[[int], bool]
+) -> Solution:
+    """Minimize, take a second look at what may be saddle points, and go on until all is done."""
+    settled = np.zeros(len(states.status), bool)
+    while True:
+        states = _run(lanes, states, max_steps, stop)
+        tools, states = lanes.solver.refine(lanes.tools, states)
+        lanes = lanes._replace(tools=tools)
+        converged = np.asarray(states.status) == Status.CONVERGED
+        doubtful = np.asarray(_doubtful(states, lanes.solver)) & converged & ~settled
+        if doubtful.any():
+            index = _padded(np.flatnonzero(doubtful), len(settled))
+            states = _put(states, index, lanes.take(index).confirm(_pick(states, index)))
+        status = np.asarray(states.status)
+        settled = status == Status.CONVERGED
+        if not (status == Status.RUNNING).any():
+            return _finish(lanes.problem, states, lanes.axes.tree.axes)
 
 
 class _Axes(NamedTuple):
@@ -139,14 +177,27 @@ class _Lanes(NamedTuple):
             self.solver,
         )  # fmt: skip
 
-    def take(self, index: Array) -> _Lanes:
+    def confirm(self, states: State) -> State:
+        return _confirm(
+            self.problem, self.tools, states, self.axes.tree.axes, self.tools_axis, self.solver
+        )
+
+    def take(self, index: np.ndarray) -> _Lanes:
         """Some of the lanes."""
-        pick = functools.partial(jnp.take, indices=index, axis=0)
-        problem = self.axes.tree.map(pick, self.problem)
-        tools = self.tools
-        if self.tools_axis is not None:
-            tools = jax.tree_util.tree_map(pick, tools)
+        problem = self.axes.tree.map(lambda leaf: leaf[index], self.problem)
+        tools = self.tools if self.tools_axis is None else _pick(self.tools, index)
         return self._replace(problem=problem, tools=tools)
+
+
+def _pick(tree: Any, index: np.ndarray | slice) -> Any:
+    return jax.tree_util.tree_map(lambda leaf: leaf[index], tree)
+
+
+def _padded(index: np.ndarray, size: int) -> np.ndarray:
+    """The index, filled up by repeats to a halving of the size: few programs are compiled."""
+    while size // 2 >= max(len(index), _SMALLEST_BATCH):
+        size = -(-size // 2)
+    return np.concatenate([index, np.full(max(0, size - len(index)), index[-1])])
 
 
 @jax.tree_util.register_static
@@ -179,8 +230,7 @@ def _start(
     axis = None if starts is None else 0
 
     def run(problem: Any, tools: Any, x0: Any) -> State:
-        state = driver._start(problem, tools, x0, rtol, solver)
-        return solver.confirm(problem, tools, state)
+        return driver._start(problem, tools, x0, rtol, solver)
 
     in_axes = (_unflatten_axes(problem, axes), tools_axis, axis)
     return jax.vmap(run, in_axes, axis_size=size)(problem, tools, starts)
@@ -194,7 +244,6 @@ def _advance(
     def one(problem: Any, tools: Any, state: State) -> State:
         running = state.status == Status.RUNNING
         new = driver._step(problem, tools, state, max_steps, solver)
-        new = solver.confirm(problem, tools, new)
         return jax.tree_util.tree_map(lambda a, b: jnp.where(running, a, b), new, state)
 
     step = jax.vmap(one, (_unflatten_axes(problem, axes), tools_axis, 0))
@@ -203,44 +252,46 @@ def _advance(
     )
 
 
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _confirm(
+    problem: Any, tools: Any, states: State, axes: Any, tools_axis: Any, solver: Solver
+) -> State:
+    in_axes = (_unflatten_axes(problem, axes), tools_axis, 0)
+    return jax.vmap(solver.confirm, in_axes)(problem, tools, states)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _doubtful(states: State, solver: Solver) -> Array:
+    return jax.vmap(solver.doubtful)(states)
+
+
 @functools.partial(jax.jit, static_argnums=(2,))
 def _finish(problem: Any, states: State, axes: Any) -> Solution:
     return jax.vmap(driver.solution_on_device, (_unflatten_axes(problem, axes), 0))(problem, states)
 
 
-def _prepare(batch: SoftmaxRegression, axes: _Axes, solver: Solver) -> Any:
-    in_axes = (_unflatten_axes(batch, axes.tree.axes),)
-    return jax.jit(jax.vmap(solver.prepare, in_axes))(batch)
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _prepare(batch: Any, axes: Any, solver: Solver) -> Any:
+    return jax.vmap(solver.prepare, (_unflatten_axes(batch, axes),))(batch)
 
 
-def _run(
-    lanes: _Lanes, states: State, size: int, max_steps: int, callback: Progress | None
-) -> State:
+def _run(lanes: _Lanes, states: State, max_steps: int, stop: Callable[[int], bool]) -> State:
     """Advance in chunks; whenever half of the lanes are done, only the others go on."""
-    final = states
+    final, size = states, len(states.status)
     place = np.arange(size)  # lane i of `states` is problem place[i]; repeats are padding
     while True:
         running = np.asarray(states.status) == Status.RUNNING
         if not running.any():
             break
         left = np.unique(place[running])
-        if callback is not None and callback(size - len(left), size):
+        if stop(size - len(left)):
             stopped = jnp.where(running, Status.INTERRUPTED, states.status)
             states = states._replace(status=stopped.astype(jnp.int32))
             break
         if 2 * len(left) <= len(place) and len(place) > _SMALLEST_BATCH:
             final = _put(final, place, states)
-            kept = np.flatnonzero(running)
-            # Sizes are halvings of the first, so that few programs are compiled.
-            target = len(place)
-            while target // 2 >= max(len(kept), _SMALLEST_BATCH):
-                target = -(-target // 2)
-            kept = np.concatenate([kept, np.full(max(0, target - len(kept)), kept[-1])])
-            index = jnp.asarray(kept)
-            lanes = lanes.take(index)
-            pick = functools.partial(jnp.take, indices=index, axis=0)
-            states = jax.tree_util.tree_map(pick, states)
-            place = place[kept]
+            kept = _padded(np.flatnonzero(running), len(place))
+            lanes, states, place = lanes.take(kept), _pick(states, kept), place[kept]
         states = lanes.advance(states, max_steps)
     return _put(final, place, states)
 
@@ -254,7 +305,7 @@ def _put(final: State, place: np.ndarray, states: State) -> State:
 
 
 def _stack(problems: list[SoftmaxRegression]) -> tuple[SoftmaxRegression, _Axes, int]:
-    """One batched problem; arrays that are the same object everywhere stay as they are."""
+    """One batched problem; what all have in common is kept once."""
     if not problems:
         raise InputError("problems is empty; give at least one")
     for i, problem in enumerate(problems):
@@ -274,7 +325,7 @@ def _stack(problems: list[SoftmaxRegression]) -> tuple[SoftmaxRegression, _Axes,
                 f"problems[{i}] is {problems[i]!r}, problems[0] {problems[0]!r}; they must agree "
                 "in type, shapes, dtype, reading and metric, and in the pattern of a sparse A"
             )
-    shared = [all(others[j] is leaf for others, _ in flat) for j, leaf in enumerate(leaves)]
+    shared = [all(_same(others[j], leaf) for others, _ in flat) for j, leaf in enumerate(leaves)]
     stacked = [
         leaf if shared[j] else jnp.stack([others[j] for others, _ in flat])
         for j, leaf in enumerate(leaves)
@@ -282,6 +333,11 @@ def _stack(problems: list[SoftmaxRegression]) -> tuple[SoftmaxRegression, _Axes,
     batch = jax.tree_util.tree_unflatten(tree, stacked)
     axes = tuple(None if s else 0 for s in shared)
     return batch, _named(batch, axes), len(problems)
+
+
+def _same(one: Array, other: Array) -> bool:
+    """Whether two arrays are one, or equal vectors; all of A is not compared."""
+    return one is other or (one.ndim < 2 and np.array_equal(np.asarray(one), np.asarray(other)))
 
 
 def _axes(batch: SoftmaxRegression) -> tuple[_Axes, int]:

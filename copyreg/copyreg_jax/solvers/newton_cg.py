@@ -220,14 +220,13 @@ class NewtonCG(Method):
         memory = state.memory._replace(double=double)
         return tools._replace(single=None), state._replace(status=status, memory=memory)
 
+    def doubtful(self, state: State) -> Bool[Array, ""]:
+        return ~state.memory.convex
+
     def confirm(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         """RUNNING again, with a direction to leave along, where x is a saddle point."""
-        if not is_concrete(state):
-            wanted = (state.status == Status.CONVERGED) & ~state.memory.convex
-            return jax.lax.cond(wanted, lambda: _look_around(problem, tools, state), lambda: state)
-        if int(state.status) != Status.CONVERGED or bool(state.memory.convex):
-            return state
-        return (_look_around if on_host(problem.A) else _look_around_jit)(problem, tools, state)
+        host = on_host(problem.A)
+        return (_look_around if host else _look_around_jit)(problem, tools, state)
 
 
 def _times(basis: Basis, s: Array) -> Point:

@@ -88,10 +88,14 @@ class Solver(Protocol):
         """Whether the iterate is a solution: at least ``|gradient| <= tolerance``."""
         ...
 
+    def doubtful(self, state: State) -> Bool[Array, ""]:
+        """Whether a solution may be none, so that the driver has to ask `confirm`."""
+        ...
+
     def confirm(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
         """The state, RUNNING again if a closer look shows it to be no minimizer after all.
 
-        The driver asks this of states that are `done`; it may cost as much as a step.
+        It may cost as much as a step.
         """
         ...
 
@@ -108,6 +112,9 @@ class Method:
 
     def done(self, state: State) -> Bool[Array, ""]:
         return jnp.linalg.norm(state.gradient) <= state.tolerance
+
+    def doubtful(self, state: State) -> Bool[Array, ""]:
+        return jnp.zeros((), bool)
 
     def confirm(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
         return state

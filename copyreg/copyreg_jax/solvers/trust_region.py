@@ -1,9 +1,9 @@
-"""Trust-region Newton method with the exact Hessian: the default."""
+"""Trust-region Newton method with the exact Hessian."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,23 @@ from jaxtyping import Array, Bool, Float, Int
 from copyreg_jax import curvature
 from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import column_maxima, column_norms, on_host
-from copyreg_jax.objective import Scalar
+from copyreg_jax.objective import Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression
 from copyreg_jax.solvers.state import Method, State, stalled_if
 
 _MAX_BLIND = 4
 """Steps, each a quarter as long as the one before, that may fail to show a decrease in a row."""
+
+
+_MISS_IN_EPS = 1e6
+"""Relative error, in eps, that the length of a step to the boundary may have."""
+
+
+class Tools(NamedTuple):
+    """The scaling D, and the largest absolute entry of each column of A."""
+
+    scale: Float[Array, " d"]
+    maxima: Float[Array, " d"]
 
 
 class Model(NamedTuple):
@@ -76,32 +87,34 @@ class TrustRegionNewton(Method):
         if not (isinstance(radius, int | float) and 0 < radius < float("inf")):
             raise InputError(f"initial_radius is {radius!r}; give a finite number > 0")
 
-    def prepare(self, problem: SoftmaxRegression) -> Float[Array, " d"]:
-        """The scaling D."""
+    def prepare(self, problem: SoftmaxRegression) -> Tools:
         if on_host(problem.A):
             raise InputError("A is on disk, and TrustRegionNewton forms Hessians; use NewtonCG")
         norms = column_norms(problem.A) / problem.n**0.5
-        return jnp.where(norms > 0, norms, 1)
+        return Tools(jnp.where(norms > 0, norms, 1), column_maxima(problem.A))
 
-    def init(self, problem: SoftmaxRegression, tools: Array, state: State) -> State:
-        scale = tools
+    def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         radius = jnp.asarray(self.initial_radius, state.x.dtype)
-        model = _model(problem, state.x, scale)
+        u = problem.logits(state.x)
+        value, slope = curvature.value_and_gradient(u, *problem.terms)
+        model = _model(problem, tools, state.x, u, value, slope)
         return state._replace(
             value=_seen(state.value, model),
             memory=Memory(model, radius, jnp.zeros((), jnp.int32)),
             counts=state.counts.add(hessians=1),
         )
 
-    def step(self, problem: SoftmaxRegression, tools: Array, state: State) -> State:
-        scale = tools
+    def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+        scale = tools.scale
         (lam, Q, noise), radius, blind = state.memory
         eps = jnp.finfo(state.x.dtype).eps
         q = (state.gradient / scale) @ Q
         s, predicted = subproblem(lam, q, radius)
         length = jnp.linalg.norm(s)
         x = state.x + (Q @ s) / scale
-        value, gradient = problem.value_and_gradient(x)
+        u = problem.logits(x)
+        value, slope = curvature.value_and_gradient(u, *problem.terms)
+        gradient = slope @ problem.A
 
         # Below the rounding error of L a decrease may not be seen; there the gradient decides too.
         unseen = predicted <= noise
@@ -118,7 +131,9 @@ class TrustRegionNewton(Method):
         blind = jnp.where(accepted | ~unseen, 0, blind + 1)
 
         old = state.memory.model
-        model = jax.lax.cond(accepted, lambda: _model(problem, x, scale), lambda: old)
+        model = jax.lax.cond(
+            accepted, lambda: _model(problem, tools, x, u, value, slope), lambda: old
+        )
         counts = state.counts.add(values=1, gradients=1, hessians=accepted)
         return state._replace(
             x=jnp.where(accepted, x, state.x),
@@ -135,16 +150,18 @@ class TrustRegionNewton(Method):
         return super().done(state) & (lam[0] >= -_floor(lam))
 
 
-def _model(problem: SoftmaxRegression, x: Point, scale: Array) -> Model:
+def _model(
+    problem: SoftmaxRegression, tools: Tools, x: Point, u: Vector, value: Scalar, slope: Vector
+) -> Model:
     """Eigenvalues, ascending, and eigenvectors of D^-1 (hessian) D^-1; rounding error of L.
 
     L is a sum of positive terms, known to some eps |L| for given logits u. The logits are sums of
     products a_ij x_j, and their rounding moves L by about eps sum_i |dL/du_i| sum_j |a_ij x_j|: far
     more than eps |L| where the rows of A share a large offset.
     """
-    lam, Q = jnp.linalg.eigh(problem.hessian(x) / scale[None] / scale[:, None])
-    value, slope = curvature.value_and_gradient(problem.logits(x), *problem.terms)
-    logit = jnp.sum(column_maxima(problem.A) * jnp.abs(x))
+    H = curvature.hessian(problem.A, curvature.curvature(u, *problem.terms))
+    lam, Q = jnp.linalg.eigh(H / tools.scale[None] / tools.scale[:, None])
+    logit = jnp.sum(tools.maxima * jnp.abs(x))
     eps = jnp.finfo(x.dtype).eps
     return Model(lam, Q, eps * (16 * value + jnp.sum(jnp.abs(slope)) * logit))
 
@@ -172,19 +189,26 @@ def subproblem(lam: Array, q: Array, radius: Scalar) -> tuple[Array, Scalar]:
     newton = -q / (lam + least)
     slack = radius**2 - jnp.sum(newton**2)
 
-    def refine(_: int, bracket: tuple[Scalar, Scalar, Scalar]) -> tuple[Scalar, Scalar, Scalar]:
-        low, high, shift = bracket
+    def refine(bracket: Any) -> Any:
+        low, high, _, shift, _, k = bracket
         curved = lam + shift
         length = jnp.linalg.norm(q / curved)
         low, high = jnp.where(length > radius, shift, low), jnp.where(length > radius, high, shift)
         slope = jnp.sum(q**2 / curved**3)
         proposal = shift + (length / radius - 1) * length**2 / slope
         inside = (proposal > low) & (proposal < high)
-        return low, high, jnp.where(inside, proposal, 0.5 * (low + high))
+        proposal = jnp.where(inside, proposal, 0.5 * (low + high))
+        return low, high, shift, proposal, jnp.abs(length / radius - 1), k + 1
 
+    def going(bracket: Any) -> Bool[Array, ""]:
+        *_, miss, k = bracket
+        return (slack < 0) & ~(miss <= close) & (k < 40)
+
+    close = _MISS_IN_EPS * jnp.finfo(lam.dtype).eps
     most = jnp.maximum(least, jnp.linalg.norm(q) / radius - lam[0])
-    _, high, _ = jax.lax.fori_loop(0, 40, refine, (least, most, 0.5 * (least + most)))
-    boundary = -q / (lam + high)
+    start = (least, most, most, 0.5 * (least + most), jnp.inf * radius, jnp.zeros((), jnp.int32))
+    _, high, tried, _, miss, _ = jax.lax.while_loop(going, refine, start)
+    boundary = -q / (lam + jnp.where(miss <= close, tried, high))
 
     # Hard case: room is left although the Hessian is indefinite, so go on along the eigenvector
     # of the most negative curvature, downhill, until the boundary.
