@@ -94,6 +94,18 @@ def test_relative_to_the_derivative_itself_on_generic_instances(seed, metric, re
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
+def test_restriction_is_the_hessian_along_the_directions(name):
+    problem = PROBLEMS[name]()
+    at = curvature.curvature(problem.logits(np.ones(problem.d)), *problem.terms)
+    Z = jnp.asarray(np.random.default_rng(0).normal(size=(3, problem.n)))
+    H = jnp.stack([curvature.hvp(at, z) for z in Z])
+    # Both round sums of n products; where s cancels, relative to the sizes of its terms.
+    size = float(jnp.abs(at.s).sum() + jnp.abs(at.w2).sum() + at.kappa * (at.g @ at.g))
+    eps = 8 * problem.n * 2.0**-52 * size * float(jnp.max(jnp.abs(Z))) ** 2
+    np.testing.assert_allclose(curvature.restrict(at, Z), Z @ H.T, rtol=0, atol=eps)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
 def test_hessian_is_symmetric_and_is_what_hvp_multiplies_by(name):
     problem = PROBLEMS[name]()
     rng = np.random.default_rng(0)

@@ -74,6 +74,17 @@ CURVATURE_BUGS = {
     "block: protection added": ("metric)[0] - slope * g", "metric)[0] + slope * g"),
     "block: curvature added": ("(f_1, -slope * s_1)", "(f_1, slope * s_1)"),
     "rank-one term lost": ("+ at.kappa * at.g * jnp.sum(at.g * z)", ""),
+    "rank-one term of the Hessian lost": ("    half += jnp.outer(0.5 * at.kappa * slope, slope)\n", ""),
+    "rank-one term halved": ("jnp.outer(0.5 * at.kappa * slope", "jnp.outer(0.25 * at.kappa * slope"),
+    "weights of the wrong softmax": ("at.s.at[0].add(w2)", "at.s.at[-1].add(w2)"),
+    "center of w not taken back": ("    half += jnp.outer(drift - 0.5 * jnp.sum(w2) * centers[0], centers[0])\n", ""),
+    "center of w taken back twice": ("0.5 * jnp.sum(w2) * centers[0]", "jnp.sum(w2) * centers[0]"),
+    "restriction not centered": ("centered = Z - (Z @ f)[:, None]", "centered = Z"),
+    "restriction without w": ("H = (Z * w2[None]) @ Z.T + root", "H = root"),
+    "restriction without gamma": (" + root[:, None] * root[None]", ""),
+    "slope of the operator": ("centers = jnp.concatenate([products[2:]", "centers = jnp.concatenate([products[1:-1]"),
+    "operator not centered": ("out - sums @ operator.centers", "out"),
+    "operator without gamma": (" + operator.slope * jnp.dot(operator.slope, v)", ""),
 }  # fmt: skip
 
 
@@ -94,8 +105,15 @@ def disagreement(module) -> float:
     worst = 0.0
     for problem, u, *right in derivatives():
         gradient = module.value_and_gradient(u, *problem.terms)[1] @ problem.A
-        H = module.hessian(problem.A, module.curvature(u, *problem.terms))
-        for mine, theirs in zip((gradient, H), right, strict=True):
+        A, at = problem.A, module.curvature(u, *problem.terms)
+        _, operator = module.linearize(A, at, u)
+        forms = (
+            module.hessian(A, at),
+            module.restrict(at, A.T),
+            jnp.stack([module.hvp(at, column) @ A for column in A.T]),
+            jnp.stack([module.apply(A, operator, v) for v in jnp.eye(problem.d)]),
+        )
+        for mine, theirs in ((gradient, right[0]), *((H, right[1]) for H in forms)):
             worst = max(worst, float(np.abs(mine - theirs).max() / np.abs(theirs).max()))
     return worst
 
@@ -521,7 +539,7 @@ def sparse_disagreement(module) -> float:
 def _sparse_disagreement(module, host) -> float:
     A, rng = module.SparseMatrix.from_scipy(host), np.random.default_rng(1)
     n, d = host.shape
-    v, V, u = rng.normal(size=d), rng.normal(size=(d, 3)), rng.normal(size=n)
+    v, V, u = rng.normal(size=d), rng.normal(size=(d, 6)), rng.normal(size=n)
     many, stored = jax.tree.map(lambda leaf: leaf[None], A), module._to_host(A)
     pairs = (
         (A @ v, host @ v),

@@ -93,6 +93,51 @@ def test_progress_and_interrupt():
     assert (np.asarray(stopped.status) == cr.Status.INTERRUPTED).all()
 
 
+def test_groups(monkeypatch):
+    """As many side by side as stay in the cache, the last group filled up by repeats."""
+    batch, _ = batched(70)
+    x0 = np.random.default_rng(0).normal(size=(70, 3)) * 0.1
+    whole = cr.solve_many(batch, cr.NewtonCG(), x0)
+    seen, sizes = [], []
+    advance = many._Lanes.advance
+
+    def noting(self, states, max_steps):
+        sizes.append(len(states.status))
+        return advance(self, states, max_steps)
+
+    monkeypatch.setattr(many._Lanes, "advance", noting)
+    monkeypatch.setattr(many, "_GROUP_LOGITS", 30 * 20)
+    cut = cr.solve_many(batch, cr.NewtonCG(), x0, callback=lambda *now: seen.append(now))
+    assert max(sizes) == 24  # three groups for 70 problems
+    assert cut.x.shape == (70, 3)
+    np.testing.assert_allclose(cut.x, whole.x, atol=1e-7)
+    assert seen == sorted(seen)
+    assert set(np.asarray(seen)[:, 1]) == {70}
+
+    def stop(done, of):
+        return done >= 24
+
+    part = cr.solve_many(batch, cr.NewtonCG(), callback=stop)
+    status = np.asarray(part.status)
+    assert (status[:24] == cr.Status.CONVERGED).all()
+    assert (status[24:] == cr.Status.INTERRUPTED).all()
+
+
+def test_saddle_points_are_left_in_batches_and_under_vmap():
+    """Two equal protected rows, started on the symmetric subspace, where gradients stay."""
+    A = np.concatenate([np.eye(6), 0.1 * np.random.default_rng(0).normal(size=(30, 6))])
+    A[6:, 1] = A[6:, 0]
+    problem = cr.CopyrightRegression(A, np.full(36, 1 / 36), 2, gamma=0.1, w=0.3)
+    saddle = cr.solve(problem, cr.GradientDescent(), [1.0, 1.0, 0, 0, 0, 0], rtol=1e-9).x
+    alone = cr.solve(problem, cr.NewtonCG(), saddle)
+    starts = np.stack([np.asarray(saddle) if k % 3 else np.eye(6)[0] for k in range(20)])
+    batch = cr.solve_many([problem] * 20, cr.NewtonCG(), starts)
+    assert (np.asarray(batch.status) == cr.Status.CONVERGED).all()
+    np.testing.assert_allclose(batch.value, alone.value, rtol=1e-9)
+    mapped = jax.vmap(lambda x0: cr.solve(problem, cr.NewtonCG(), x0))(jnp.asarray(starts))
+    np.testing.assert_allclose(mapped.value, alone.value, rtol=1e-9)
+
+
 def test_statuses_of_a_batch():
     problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=0.1, w=0.3)
     starts = np.stack([np.zeros(6), np.arange(6.0)])

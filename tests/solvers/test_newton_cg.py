@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax import curvature
-from copyreg_jax.solvers import newton_cg
+from copyreg_jax.solvers import driver, newton_cg
 from tests.registry import METRICS, READINGS, random_problem
 
 
@@ -240,9 +240,9 @@ def test_saddle_of_a_large_problem_is_left():
     assert solution.value < plain.value
 
 
-def test_large_problems_use_float32_inside_and_are_exact_outside():
-    problem = random_problem(5, 9000, 128, w=0.5, gamma=1e-3)
-    assert problem.n * problem.d >= newton_cg._SINGLE_ENTRIES
+def test_float32_inside_is_exact_outside(monkeypatch):
+    monkeypatch.setattr(newton_cg, "_single_pays", lambda A: True)
+    problem = random_problem(5, 900, 28, w=0.5, gamma=1e-3)
     solver = cr.NewtonCG()
     assert solver.prepare(problem).single.dtype == np.float32
     assert cr.NewtonCG(mixed=False).prepare(problem).single is None
@@ -251,13 +251,33 @@ def test_large_problems_use_float32_inside_and_are_exact_outside():
     np.testing.assert_allclose(mixed.x, full.x, atol=1e-9)
 
 
-def test_float32_that_leads_nowhere_is_left():
+def test_float32_that_leads_nowhere_is_left(monkeypatch):
     """Rows with a large common offset: float32 products cancel, float64 ones do not."""
+    monkeypatch.setattr(newton_cg, "_single_pays", lambda A: True)
     rng = np.random.default_rng(0)
     A = rng.normal(size=(9000, 128))
     A[:, 0] += 3e4
     problem = cr.CopyrightRegression(A, rng.dirichlet(np.full(9000, 0.1)), 900, gamma=1e-3, w=0.1)
     assert cr.solve(problem, rtol=1e-8).status is cr.Status.CONVERGED
+
+
+def test_without_float32_from_a_stall_on(monkeypatch):
+    """Also in a run that is resumed: its state remembers."""
+    monkeypatch.setattr(newton_cg, "_single_pays", lambda A: True)
+    problem, solver = random_problem(0, 60, 4), cr.NewtonCG()
+    tools = solver.prepare(problem)
+    assert tools.single is not None
+    state = driver._start_jit(problem, tools, None, 1e-10, solver)
+    assert solver.refine(tools, state) == (tools, state)
+    stalled = state._replace(status=jnp.asarray(cr.Status.STALLED, jnp.int32))
+    finer, running = solver.refine(tools, stalled)
+    assert finer.single is None
+    assert running.status == cr.Status.RUNNING
+    again, same = solver.refine(tools, running)
+    assert again.single is None
+    assert same.status == cr.Status.RUNNING
+    finished = running._replace(status=jnp.asarray(cr.Status.STALLED, jnp.int32))
+    assert solver.refine(finer, finished)[1].status == cr.Status.STALLED
 
 
 def test_wide_sparse_problem():

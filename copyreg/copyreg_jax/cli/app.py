@@ -298,6 +298,10 @@ def bench(
     only: Annotated[
         list[str] | None, typer.Option(help="Instance to run; may be given several times.")
     ] = None,
+    limit: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Seconds for one run; 2, with --full 60, if not given."),
+    ] = None,
     device: Annotated[
         DeviceName | None, typer.Option(help="Where the arrays live; JAX's choice if not given.")
     ] = None,
@@ -322,6 +326,7 @@ def bench(
 
     chosen = problems.select(only, full=full)
     settings = run.FULL if full else run.QUICK
+    settings = settings if limit is None else settings._replace(limit=limit)
     place: Any = contextlib.nullcontext()
     if device is not None:
         try:

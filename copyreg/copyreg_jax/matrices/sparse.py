@@ -34,6 +34,8 @@ _LONGEST_ROW = 32
 _WINDOW = 1 << 14
 """Columns that long rows are cut at, so that what they gather from stays in cache: 128 KiB."""
 _BLOCK = 64
+_FEW = 4
+"""Vectors up to which one product with each is faster than a product with a matrix, on CPU."""
 """Columns of a sparse matrix that are made dense at once: n x 64 numbers."""
 
 
@@ -105,6 +107,7 @@ class SparseMatrix:
 
     def __init__(self, rows: Pieces, columns: Pieces, shape: tuple[int, int]) -> None:
         self.rows, self.columns, self.shape = rows, columns, shape
+        self._host: scipy.sparse.csr_array | None = None
 
     @classmethod
     def from_scipy(cls, A: Any) -> Self:
@@ -252,20 +255,22 @@ def _product(*operands: Array, tree: Any, on_cpu: bool) -> Array:
     A = jax.tree_util.tree_unflatten(tree, operands[:-1])
     V, (n, d), pieces = operands[-1], A.shape, A.rows
     width, k = len(pieces.data), V.shape[1]
-    if k == 1:
-        v = V[:, 0]
+
+    def vector(v: Array) -> Array:
         total = pieces.data[0] * _gather(v, pieces.columns[0])
         for i in range(1, width):
             total += pieces.data[i] * _gather(v, pieces.columns[i])
-        return pieces.sums(total, n)[:, None]
+        return pieces.sums(total, n)
+
+    if k <= _FEW:
+        return jnp.stack([vector(V[:, i]) for i in range(k)], axis=1)
     if not on_cpu:
         total = pieces.data[0][:, None] * _gather(V, pieces.columns[0])
         for i in range(1, width):
             total += pieces.data[i][:, None] * _gather(V, pieces.columns[i])
         return pieces.sums(total, n)
     # JAX hands BCSR to Eigen, whose inner loop runs over k: slow unless that fills registers.
-    vector = 32 // V.dtype.itemsize
-    V = jnp.pad(V, ((0, 0), (0, -k % vector)))
+    V = jnp.pad(V, ((0, 0), (0, -k % (32 // V.dtype.itemsize))))
     compressed = pieces.data.T.reshape(-1), pieces.columns.T.reshape(-1), pieces.starts * width
     runs = BCSR(
         compressed, shape=(len(pieces.starts) - 1, d), indices_sorted=True, unique_indices=True
@@ -385,12 +390,20 @@ def _column_norms(A: SparseMatrix) -> Float[Array, " d"]:
 @jax.jit
 def _squared_column_norms(A: SparseMatrix, weights: Float[Array, " n"]) -> Float[Array, " d"]:
     columns = A.columns
-    terms = columns.data**2 * _gather(weights, columns.columns)
-    return columns.sums(jnp.sum(terms, axis=0), A.shape[1])
+    total = columns.data[0] ** 2 * _gather(weights, columns.columns[0])
+    for i in range(1, len(columns.data)):
+        total += columns.data[i] ** 2 * _gather(weights, columns.columns[i])
+    return columns.sums(total, A.shape[1])
 
 
 @products.to_host.register(SparseMatrix)
 def _to_host(A: SparseMatrix) -> scipy.sparse.csr_array:
+    if A._host is None:
+        A._host = _csr(A)  # a run asks more than once
+    return A._host
+
+
+def _csr(A: SparseMatrix) -> scipy.sparse.csr_array:
     data = np.asarray(A.rows.data, dtype=np.float64)
     kept = np.arange(len(data))[:, None] < np.asarray(A.rows.filled)
     row = np.arange(data.shape[1]) if A.rows.row is None else np.asarray(A.rows.row)

@@ -39,8 +39,6 @@ _MAX_BLIND = 4
 _LANCZOS_STEPS = 8
 _MAX_GRAM_COLUMNS = 2048
 """Columns up to which a Gram matrix costs less than the products that it saves."""
-_SINGLE_ENTRIES = 1 << 20
-"""Entries of A from which a float32 copy of it pays."""
 _SINGLE_QUALITY = 1e-5
 """Least eigenvalue of a float32 Gram matrix of unit diagonal that its rounding leaves intact."""
 _REFINE_BELOW = 1e-8
@@ -100,14 +98,14 @@ class NewtonCG(Method):
     Parameters
     ----------
     mixed : bool, default True
-        Take the Gram matrix, and for large A also the inner products, in float32 where float32
+        Take the Gram matrix, and for A on disk also the inner products, in float32 where float32
         resolves them. The gradient is always that of the problem's dtype, and so is the result.
 
     Notes
     -----
     Start-up costs one Gram matrix, O(n d^2), and a factorization, O(d^3). A step costs one product
     with A, one of 3 or 4 rows with its transpose, and as many pairs of products as there are CG
-    steps (``num_hvps``). Memory: a float32 copy of A where that is used, else O(n + d^2).
+    steps (``num_hvps``). Memory: O(n + d^2).
 
     Steihaug, "The conjugate gradient method and trust regions in large scale optimization", SIAM
     J. Numer. Anal. 20 (1983); Eisenstat and Walker, "Choosing the forcing terms in an inexact
@@ -135,8 +133,8 @@ class NewtonCG(Method):
         if self.mixed and is_concrete(problem):
             basis, radius, good = (_cholesky if on_host(A) else _cholesky_jit)(A, *given)
             if bool(good):
-                copied = problem.dtype == np.float64 and problem.n * problem.d >= _SINGLE_ENTRIES
-                return Tools(basis, A.astype(jnp.float32) if copied else None, radius)
+                single = A.astype(jnp.float32) if _single_pays(A) else None
+                return Tools(basis, single, radius)
         root, radius = _root_weights(*given)
         return Tools(_orthogonal_basis(A, root), None, radius)
 
@@ -227,6 +225,14 @@ class NewtonCG(Method):
         """RUNNING again, with a direction to leave along, where x is a saddle point."""
         host = on_host(problem.A)
         return (_look_around if host else _look_around_jit)(problem, tools, state)
+
+
+def _single_pays(A: Matrix) -> bool:
+    """Whether inner products in float32 do: in memory, a copy of A costs more than it saves.
+
+    It takes as long as 6 to 20 Hessian-vector products gain by it, and most runs have fewer.
+    """
+    return on_host(A) and A.dtype == np.float64
 
 
 def _times(basis: Basis, s: Array) -> Point:

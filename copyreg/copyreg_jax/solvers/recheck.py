@@ -13,8 +13,6 @@ import numpy as np
 from copyreg_jax.matrices import fetch, host_rows, join
 from copyreg_jax.problem import SoftmaxRegression
 
-_SMALL_ENTRIES = 1 << 19
-
 
 class Evaluation(NamedTuple):
     """Everything a `Solution` states about x."""
@@ -54,12 +52,9 @@ def _loss(
 
 
 def _product(indices: str, left: Any, right: Any) -> np.ndarray:
-    """``left @ right``; small ones without BLAS, whose threads keep cores busy for a while then."""
-    matrix = left if left.ndim == 2 else right
-    if isinstance(matrix, np.ndarray) and matrix.size <= _SMALL_ENTRIES:
-        small: np.ndarray = np.einsum(indices, left, right)
-        return small
-    product: np.ndarray = left @ right
+    """``left @ right``; without BLAS, whose threads keep cores busy for a while after."""
+    dense = isinstance(left, np.ndarray) and isinstance(right, np.ndarray)
+    product: np.ndarray = np.einsum(indices, left, right) if dense else left @ right
     return product
 
 
