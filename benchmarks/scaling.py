@@ -56,7 +56,7 @@ def measure(num_devices: int, n: int, d: int) -> dict[str, Any]:
     solver = cr.NewtonCG()
     tools = solver.prepare(problem)
     given = problem.w, problem.b, problem.n, problem.metric
-    lower = newton_cg._cholesky_jit.lower(A, *given)
+    lower = newton_cg._cholesky_jit.lower(A, *given, np.dtype(np.float32))
     gram = exchanged(lower.compile().as_text())
     state = driver._start_jit(problem, tools, None, 1e-10, solver)
     step = exchanged(

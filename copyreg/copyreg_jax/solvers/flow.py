@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 
 def while_loop(
@@ -27,10 +26,3 @@ def cond(
     if not host:
         return jax.lax.cond(predicate, if_true, if_false)
     return if_true() if bool(predicate) else if_false()
-
-
-def select(host: bool, predicate: Any, new: Any, old: Any) -> Any:
-    """``new`` or ``old``, pytrees; leaf by leaf on the device, without copies on the host."""
-    if host:
-        return new if bool(predicate) else old
-    return jax.tree_util.tree_map(lambda a, b: jnp.where(predicate, a, b), new, old)

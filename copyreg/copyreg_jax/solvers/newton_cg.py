@@ -26,7 +26,7 @@ from copyreg_jax.matrices import (
 from copyreg_jax.objective import Mask, Metric, Reading, Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression, is_concrete
 from copyreg_jax.solution import Status
-from copyreg_jax.solvers.flow import cond, select, while_loop
+from copyreg_jax.solvers.flow import cond, while_loop
 from copyreg_jax.solvers.state import Method, State, stalled_if
 
 Arrays: TypeAlias = tuple[Vector, Mask, Scalar, Vector]
@@ -39,8 +39,8 @@ _MAX_BLIND = 4
 _LANCZOS_STEPS = 8
 _MAX_GRAM_COLUMNS = 2048
 """Columns up to which a Gram matrix costs less than the products that it saves."""
-_SINGLE_QUALITY = 1e-5
-"""Least eigenvalue of a float32 Gram matrix of unit diagonal that its rounding leaves intact."""
+_LEAST_EIGENVALUE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+"""That of a Gram matrix of unit diagonal from which rounding leaves it intact."""
 _REFINE_BELOW = 1e-8
 """Least eigenvalue of a Gram matrix of unit diagonal from which one orthogonalization is enough."""
 
@@ -130,11 +130,15 @@ class NewtonCG(Method):
         if sparse or problem.d > _MAX_GRAM_COLUMNS:
             root, radius = _root_weights(*given)
             return Tools(_inverse_root(squared_column_norms(A, root**2)), None, radius)
-        if self.mixed and is_concrete(problem):
-            basis, radius, good = (_cholesky if on_host(A) else _cholesky_jit)(A, *given)
+        factorize = _cholesky if on_host(A) else _cholesky_jit
+        dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
+        for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
+            if not is_concrete(problem):
+                break
+            basis, radius, good = factorize(A, *given, dtype)
             if bool(good):
-                single = A.astype(jnp.float32) if _single_pays(A) else None
-                return Tools(basis, single, radius)
+                single = dtype == np.float32 and _single_pays(A)
+                return Tools(basis, A.astype(jnp.float32) if single else None, radius)
         root, radius = _root_weights(*given)
         return Tools(_orthogonal_basis(A, root), None, radius)
 
@@ -156,7 +160,7 @@ class NewtonCG(Method):
         return state._replace(gradient=gradient, memory=memory)
 
     def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
-        memory, host = state.memory, on_host(problem.A)
+        memory = state.memory
         s, num_hvps, at_boundary = _inner_solve(problem, tools, state)
         leaving = jnp.any(memory.escape != 0)
         s = jnp.where(leaving, memory.radius * memory.escape, s)
@@ -169,7 +173,7 @@ class NewtonCG(Method):
         absent = absent_rows(problem.A)
         found, noise = _search_plane(Z, memory.slope_u, slopes, state.value, absent, problem.terms)
         moved, value = found.moved, found.value
-        u = found.c[0] * memory.u + found.c[1] * z
+        u, x = _at(found.c, memory.u, z), _at(found.c, state.x, p)
         del Z, z
         gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
 
@@ -184,23 +188,19 @@ class NewtonCG(Method):
         seen = state.value - value > noise
         blind = jnp.where(seen | flatter, 0, memory.blind + 1)
         stuck = ~moved | (blind >= _MAX_BLIND)
-
-        def chosen(new: Any, old: Any) -> Any:
-            return select(host, moved, new, old)
-
         new = memory._replace(
-            u=chosen(u, memory.u),
-            slope_u=chosen(found.slope_u, memory.slope_u),
-            operator=chosen(operator, memory.operator),
+            u=u,
+            slope_u=found.slope_u,
+            operator=operator,
             radius=jnp.where(moved, radius, 0.25 * memory.radius),
             blind=jnp.where(stuck, 0, blind),
-            convex=chosen(_is_convex_at(found.at, absent), memory.convex),
+            convex=_is_convex_at(found.at, absent),
             escape=jnp.zeros_like(memory.escape),
         )
         return state._replace(
-            x=chosen(found.c[0] * state.x + found.c[1] * p, state.x),
+            x=x,
             value=value,
-            gradient=chosen(gradient, state.gradient),
+            gradient=gradient,
             status=stalled_if(stuck),
             counts=state.counts.add(values=found.trials, gradients=1, hvps=num_hvps),
             memory=new,
@@ -266,23 +266,23 @@ def _inverse_root(squares: Float[Array, " d"]) -> Float[Array, " d"]:
 
 
 def _cholesky(
-    A: Matrix, w: Vector, b: Vector, n: int, metric: Metric
+    A: Matrix, w: Vector, b: Vector, n: int, metric: Metric, dtype: np.dtype
 ) -> tuple[Float[Array, "d d"], Scalar, Bool[Array, ""]]:
-    """Basis from the Cholesky factor of the float32 Gram matrix, radius, and whether that will do.
+    """Basis from the Cholesky factor of the Gram matrix, radius, and whether the dtype will do.
 
     It will by a lower bound of the least eigenvalue for columns of unit length, which is NaN if the
     factorization failed.
     """
     root, radius = _root_weights(w, b, n, metric)
-    G = gram(A, root, None, jnp.float32)
+    G = gram(A, root, None, dtype)
     scale = jax.lax.rsqrt(jnp.diag(G))
     L = jnp.linalg.cholesky(G * scale[None] * scale[:, None])
     inverse = jax.scipy.linalg.solve_triangular(L, jnp.eye(len(L), dtype=G.dtype), lower=True)
     basis = (scale[:, None] * inverse.T).astype(A.dtype)
-    return basis, radius, jnp.sum(inverse**2) <= 1 / _SINGLE_QUALITY
+    return basis, radius, jnp.sum(inverse**2) <= 1 / _LEAST_EIGENVALUE[dtype]
 
 
-_cholesky_jit = jax.jit(_cholesky, static_argnums=(3, 4))
+_cholesky_jit = jax.jit(_cholesky, static_argnums=(3, 4, 5))
 
 
 def _orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:
@@ -413,18 +413,28 @@ def _cg_step(carry: Any, Hp: Array, radius: Scalar) -> Any:
     return s, r, r + (new / rr) * p, new, k + 1, out
 
 
-class _Found(NamedTuple):
-    """The best point of the plane so far, and how it was found.
+def _at(c: Float[Array, " 2"], first: Array, second: Array) -> Array:
+    """``c_0 first + c_1 second``; what is infinite is not taken zero times."""
+    return c[0] * first + jnp.where(c[1] == 0, 0, c[1] * second)
 
-    ``slope_u`` and ``at``, the derivatives by the logits, are there once it has ``moved``.
-    """
+
+class _Best(NamedTuple):
+    """The best point of the plane so far."""
+
+    c: Float[Array, " 2"]
+    value: Scalar
+    slopes: Float[Array, " 2"]
+    H: Float[Array, "2 2"]
+    moved: Bool[Array, ""]
+
+
+class _Found(NamedTuple):
+    """Where a search ended: L and its derivatives by the logits; if it has moved; its trials."""
 
     c: Float[Array, " 2"]
     value: Scalar
     slope_u: Vector
     at: curvature.Curvature
-    slopes: Float[Array, " 2"]
-    H: Float[Array, "2 2"]
     moved: Bool[Array, ""]
     trials: Int[Array, ""]
 
@@ -440,8 +450,9 @@ def _search_plane(
     """Lower L over the logits ``c @ Z`` from c = (1, 0), starting with a try of (1, 1).
 
     A trust-region Newton method in the plane, stopped when its gradient has fallen to a quarter.
-    Until the first success there is no model, and tries are cut to a quarter. Also returns the
-    rounding error of L.
+    Until the first success there is no model, and tries are cut to a quarter. A last trial that was
+    no success is followed by a second one of the best point, so that vectors of the logits are kept
+    of the last trial only. Also returns the rounding error of L.
     """
     return _search_plane_jit(Z, slope_u, slopes, value, absent, terms[:4], *terms[4:])
 
@@ -459,43 +470,48 @@ def _search_plane_jit(
     noise = jnp.finfo(dtype).eps * (16 * jnp.abs(value) + spread)
 
     def evaluate(c: Array) -> tuple[Scalar, Vector, curvature.Curvature]:
-        u = without_rows(c[0] * Z[0] + c[1] * Z[1], absent)
-        return _evaluate_jit(u, terms, reading, metric)
+        return _evaluate_jit(without_rows(_at(c, Z[0], Z[1]), absent), terms, reading, metric)
 
     def body(carry: Any) -> Any:
-        best, trial, radius, predicted, _ = carry
+        best, trial, radius, predicted, ready, trials, *_ = carry
         value, slope_u, at = evaluate(trial)
         slopes, H = Z @ slope_u, curvature.restrict(at, Z)
         finite = jnp.isfinite(value + jnp.sum(slopes) + jnp.sum(H))
         fall = best.value - value
         flat = jnp.linalg.norm(slopes / size) <= 0.5 * jnp.linalg.norm(best.slopes / size)
-        accepted = finite & ((fall > 1e-4 * predicted) | ((fall >= -noise) & flat))
+        accepted = finite & ((fall > 1e-4 * predicted) | ((fall >= -noise) & flat)) & ~ready
         length = jnp.linalg.norm((trial - best.c) * size)
         longer = jnp.where(fall > 0.75 * predicted, jnp.maximum(radius, 2 * length), radius)
         radius = jnp.where(accepted, longer, 0.25 * length)
-        tried = _Found(trial, value, slope_u, at, slopes, H, accepted, best.trials + 1)
-        kept = best._replace(trials=best.trials + 1)
+        tried = _Best(trial, value, slopes, H, accepted)
         cut = best.c + 0.25 * (trial - best.c)
-        best = jax.tree_util.tree_map(lambda a, b: jnp.where(accepted, a, b), tried, kept)
-        best = best._replace(moved=accepted | kept.moved)
+        moved = accepted | best.moved
+        best = jax.tree_util.tree_map(lambda a, b: jnp.where(accepted, a, b), tried, best)
+        best = best._replace(moved=moved)
         s, decrease = _planar_step(best.H / size[None] / size[:, None], best.slopes / size, radius)
         trial = jnp.where(best.moved, best.c + s / size, cut)
         predicted = jnp.where(best.moved, decrease, 0)
         settled = jnp.linalg.norm(best.slopes / size) <= 0.25 * steepest
-        return best, trial, radius, predicted, best.moved & (settled | (decrease <= noise))
+        known = accepted | ready
+        ready |= (moved & (settled | (decrease <= noise))) | (trials + 1 >= _MAX_TRIALS)
+        trial = jnp.where(ready, best.c, trial)
+        return best, trial, radius, predicted, ready, trials + 1, known, slope_u, at
 
     def going(carry: Any) -> Any:
-        best, *_, ready = carry
-        return ~ready & (best.trials < _MAX_TRIALS)
+        ready, _, known = carry[4:7]
+        return ~(ready & known)
 
     here, no = jnp.asarray([1, 0], dtype), jnp.zeros((), bool)
     slope_u, at = jax.tree_util.tree_map(
         lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(evaluate, here)[1:]
     )
-    H, trials = jnp.zeros((2, 2), dtype), jnp.zeros((), jnp.int32)
-    best = _Found(here, value, slope_u, at, slopes, H, no, trials)
-    start = (best, jnp.ones(2, dtype), 2 * size[1], jnp.zeros_like(value), no)
-    return jax.lax.while_loop(going, body, start)[0], noise
+    best = _Best(here, value, slopes, jnp.zeros((2, 2), dtype), no)
+    trials = jnp.zeros((), jnp.int32)
+    start = (
+        best, jnp.ones(2, dtype), 2 * size[1], jnp.zeros_like(value), no, trials, no, slope_u, at
+    )  # fmt: skip
+    best, *_, trials, _, slope_u, at = jax.lax.while_loop(going, body, start)
+    return _Found(best.c, best.value, slope_u, at, best.moved, trials), noise
 
 
 def _planar_step(
