@@ -79,8 +79,8 @@ CURVATURE_BUGS = {
     "weights of the wrong softmax": ("at.s.at[0].add(w2)", "at.s.at[-1].add(w2)"),
     "center of w not taken back": ("    half += jnp.outer(drift - 0.5 * jnp.sum(w2) * centers[0], centers[0])\n", ""),
     "center of w taken back twice": ("0.5 * jnp.sum(w2) * centers[0]", "jnp.sum(w2) * centers[0]"),
-    "restriction not centered": ("centered = Z - (Z @ f)[:, None]", "centered = Z"),
-    "restriction without w": ("H = (Z * w2[None]) @ Z.T + root", "H = root"),
+    "restriction not centered": ("form(Z - (Z @ f)[:, None], s)", "form(Z, s)"),
+    "restriction without w": ("H = form(Z, jnp.broadcast_to(at.w2, at.g.shape)) + root", "H = root"),
     "restriction without gamma": (" + root[:, None] * root[None]", ""),
     "slope of the operator": ("centers = jnp.concatenate([products[2:]", "centers = jnp.concatenate([products[1:-1]"),
     "operator not centered": ("out - sums @ operator.centers", "out"),
@@ -517,6 +517,8 @@ SPARSE_BUGS = {
     "transpose forgotten": ("[A.T @ ad.inst", "[ad.inst"),
     "batch in the wrong axis": ("product.reshape(-1, size, k), 1", "product.reshape(-1, k, size), 2"),
     "tangent lost": ("product_p.bind(*A, tangent,", "product_p.bind(*A, V,"),
+    "the branch not taken": ("first = pieces.starts[0] == 0", "first = pieces.starts[0] != 0"),
+    "the first vector only": ("V[:, i])\n            if on_cpu", "V[:, 0])\n            if on_cpu"),
     "scale of another column": ("else scale[A.columns.row]", "else scale[A.columns.row - 1]"),
 }  # fmt: skip
 
@@ -544,6 +546,7 @@ def _sparse_disagreement(module, host) -> float:
     pairs = (
         (A @ v, host @ v),
         (A @ V, host @ V),
+        (A @ V[:, :3], host @ V[:, :3]),
         (u @ A, u @ host),
         (jax.vmap(lambda A: A @ v)(many)[0], host @ v),
         (jax.vmap(lambda A: A @ V)(many)[0], host @ V),

@@ -1,5 +1,7 @@
 """The parts of NewtonCG: coordinates, inner solver, search in the plane, escape from saddles."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -237,6 +239,72 @@ def test_lanczos_finds_an_outlier(host):
     lowest, direction = newton_cg._lanczos(lambda v: H @ v, jnp.eye(50), host)
     assert float(lowest) == pytest.approx(-0.5, abs=1e-6)
     assert abs(direction @ Q[:, 0]) > 0.999
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_lanczos_stops_early_only_where_the_spectrum_is_narrow(host):
+    Q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(400, 400)))
+    products = []
+
+    def steps(lam):
+        H = jnp.asarray(Q * lam @ Q.T)
+        products.clear()
+
+        def apply(v):
+            jax.debug.callback(products.append, v[0])
+            return H @ v
+
+        lowest, _ = newton_cg._lanczos(apply, jnp.eye(400), host)
+        jax.effects_barrier()
+        return len(products), float(lowest)
+
+    narrow = np.linspace(0.9, 1.1, 400)
+    count, lowest = steps(narrow)
+    assert count == 3
+    assert 0.9 - 1e-12 <= lowest <= 1
+    assert steps(np.linspace(0.01, 1.1, 400))[0] == newton_cg._LANCZOS_STEPS
+    # One negative eigenvalue of which the random start knows a four-hundredth.
+    count, lowest = steps(np.concatenate([[-0.2], narrow[1:]]))
+    assert lowest < -0.19
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("d", [1, 7, 24, 25, 64, 100])
+def test_inverse_factor(d, dtype):
+    """The inverse of the Cholesky factor that LAPACK finds."""
+    rows = np.random.default_rng(d).normal(size=(2 * d + 5, d))
+    G = (rows.T @ rows / len(rows)).astype(dtype)
+    inverse = np.asarray(newton_cg._inverse_factor(jnp.asarray(G)))
+    assert inverse.dtype == dtype
+    L = np.linalg.cholesky(G.astype(np.float64))
+    # Both are stable for rows so well conditioned: cond(G) < 40.
+    np.testing.assert_allclose(inverse @ L, np.eye(d), atol=40 * d * np.finfo(dtype).eps)
+    assert (np.triu(inverse, 1) == 0).all()
+    G[d // 2, d // 2] = -1
+    assert np.isnan(newton_cg._inverse_factor(jnp.asarray(G))).any()
+
+
+def test_no_step_of_the_default_wakes_threads_of_blas():
+    """They spin for 100 ms and take cores from all that follows; small matrices wake none."""
+    problem = random_problem(0, 300, 100, w=0.3)
+    solver = cr.NewtonCG()
+    given = problem.w, problem.b, problem.n, problem.metric
+    tools = solver.prepare(problem)
+    state = driver._start_jit(problem, tools, None, 1e-8, solver)
+    programs = [
+        newton_cg._cholesky_jit.lower(problem.A, *given, np.dtype(np.float64)),
+        driver._run_jit.lower(problem, tools, None, 1e-8, 100, 500, solver),
+        newton_cg._look_around_jit.lower(problem, tools, state),
+    ]
+    calls = [
+        line
+        for program in programs
+        for line in program.as_text().splitlines()
+        if re.search(r"custom_call @(lapack|blas)_", line)
+    ]
+    assert calls  # or it is spelled in another way now
+    sizes = [int(size) for line in calls for size in re.findall(r"(\d+)x\d+xf64", line)]
+    assert max(sizes) <= newton_cg._LAPACK_ROWS
 
 
 def test_saddle_of_a_large_problem_is_left():

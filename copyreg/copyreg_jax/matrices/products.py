@@ -63,8 +63,10 @@ def weighted_product(
     A: Any, v: Float[Array, " d"], weights: Float[Array, "m n"], shifts: Float[Array, " m"]
 ) -> tuple[Float[Array, " d"], Float[Array, " m"]]:
     """``r @ A`` for ``r = sum_j weights_j * (A v - shifts_j)``, and the sum of each term of r."""
-    terms = weights * ((A @ v)[None] - shifts[:, None])
-    return jnp.sum(terms, axis=0) @ A, jnp.sum(terms, axis=1)
+    u = A @ v
+    # Term by term: sums over so short an axis are slow.
+    terms = [weight * (u - shift) for weight, shift in zip(weights, shifts, strict=True)]
+    return sum(terms[1:], terms[0]) @ A, jnp.stack([jnp.sum(term) for term in terms])
 
 
 @singledispatch

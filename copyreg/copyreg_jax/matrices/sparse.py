@@ -248,7 +248,7 @@ def _width(lengths: np.ndarray, windows: int) -> tuple[int, bool]:
 
 
 def _gather(V: Array, columns: Array) -> Array:
-    return V.at[columns].get(mode="promise_in_bounds")
+    return V.at[columns].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def _product(*operands: Array, tree: Any, on_cpu: bool) -> Array:
@@ -257,14 +257,23 @@ def _product(*operands: Array, tree: Any, on_cpu: bool) -> Array:
     V, (n, d), pieces = operands[-1], A.shape, A.rows
     width, k = len(pieces.data), V.shape[1]
 
-    def vector(v: Array) -> Array:
+    def product(v: Array) -> Array:
         total = pieces.data[0] * _gather(v, pieces.columns[0])
         for i in range(1, width):
             total += pieces.data[i] * _gather(v, pieces.columns[i])
         return pieces.sums(total, n)
 
     if k <= _FEW:
-        return jnp.stack([vector(V[:, i]) for i in range(k)], axis=1)
+        # A branch that is always taken. Without it XLA moves parts of this loop to where v comes
+        # from or the result goes to: v is computed anew for each entry, or each gather written out.
+        first = pieces.starts[0] == 0
+        products = [
+            jax.lax.cond(first, product, lambda v: jnp.zeros(n, v.dtype), V[:, i])
+            if on_cpu
+            else product(V[:, i])
+            for i in range(k)
+        ]
+        return jnp.stack(products, axis=1)
     if not on_cpu:
         total = pieces.data[0][:, None] * _gather(V, pieces.columns[0])
         for i in range(1, width):

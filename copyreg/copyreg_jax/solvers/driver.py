@@ -180,11 +180,11 @@ def _solve_on_host(
     host = on_host(problem.A)
     # Without anybody to look at the steps there is no need to come back after each.
     watched = callback is not None or checkpoint is not None
-    small = not host and problem.n * problem.d <= _SMALL_ENTRIES
+    small = problem.n * problem.d <= _SMALL_ENTRIES
     limit = solver.steps_per_call if watched else _CHUNK if small else _LARGE_CHUNK
     advance = _advance_on_host if host else _advance_jit
     tools = solver.prepare(problem)
-    if small and not watched:
+    if not watched and not host:
         state, steps = _run_jit(problem, tools, x0, rtol, limit, max_steps, solver)
     else:
         begin = _start if host else _start_jit

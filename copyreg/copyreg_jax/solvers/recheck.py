@@ -45,10 +45,10 @@ def _loss(
     """
     if metric == "squared":
         c = np.where(counted, f - b, 0)
-        return np.dot(c, c), f * c - f * np.dot(f, c)
+        return np.sum(c * c), f * c - f * np.sum(f * c)
     target = np.where(counted, b, 0)
     asked = target > 0  # nothing is 0 * inf
-    return np.dot(target[asked], surprise[asked]), target.sum() * f - target
+    return np.sum(target[asked] * surprise[asked]), target.sum() * f - target
 
 
 def _product(indices: str, left: Any, right: Any) -> np.ndarray:
@@ -78,7 +78,7 @@ def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
             ell_1, pull_1 = _loss(*_softmax(u, mask), b, mask, metric)
             ell_2 = ell - ell_1
         h = 0.5 if metric == "squared" else 1.0
-        value = h * ell + 0.5 * np.dot(w * u, w * u)
+        value = h * ell + 0.5 * np.sum((w * u) ** 2)
         gradient_u = pull + w * w * u
         if gamma > 0:
             value += np.divide(gamma, ell_1)
