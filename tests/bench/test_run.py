@@ -142,7 +142,8 @@ def test_judge_catches_a_liar():
     assert result.status == run.MISSED
     assert result.message == "claims success: all is well"
     problem = CONVEX.make()
-    assert result.gradient_norm == np.linalg.norm(problem.gradient(run.start(problem)))
+    norm = np.linalg.norm(problem.gradient(run.start(problem)))
+    assert result.gradient_norm == pytest.approx(norm, rel=60 * 2.0**-52)  # sums of 60 terms
     assert result.repeats == 1
 
 
