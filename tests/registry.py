@@ -1,8 +1,11 @@
-"""Problems and solvers that every general test runs over, and the strategy of instances."""
+"""Problems and solvers that every general test runs over, strategies of instances, planted bugs."""
 
 from __future__ import annotations
 
 import os
+import sys
+import types
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import hypothesis
@@ -24,6 +27,7 @@ __all__ = [
     "Draw",
     "cases",
     "draws",
+    "mutant",
     "random_problem",
 ]
 
@@ -32,6 +36,19 @@ def cases(number: int) -> hypothesis.settings:
     """This many drawn cases; fifty times as many, and at random, under the profile "soak"."""
     soak = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
     return hypothesis.settings(max_examples=number * (50 if soak else 1))
+
+
+def mutant(module: types.ModuleType, old: str, new: str) -> types.ModuleType:
+    """The module with one piece of its source replaced; never put in sys.modules for others."""
+    source = Path(module.__file__).read_text()
+    assert source.count(old) == 1, f"{old!r} is there {source.count(old)} times"
+    made = types.ModuleType("mutant")
+    sys.modules["mutant"] = made  # NamedTuple looks its module up
+    try:
+        exec(compile(source.replace(old, new), module.__file__, "exec"), made.__dict__)
+    finally:
+        del sys.modules["mutant"]
+    return made
 
 
 class Draw(NamedTuple):

@@ -5,9 +5,6 @@ Those in what proves are in certify/test_planted_bugs.py.
 
 import functools
 import math
-import sys
-import types
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,20 +18,7 @@ from copyreg_jax.matrices import sparse
 from copyreg_jax.theory import bounds
 
 from .exact import transcription
-from .registry import METRICS, READINGS, Draw
-
-
-def mutant(module: types.ModuleType, old: str, new: str) -> types.ModuleType:
-    """The module with one piece of its source replaced; never put in sys.modules for others."""
-    source = Path(module.__file__).read_text()
-    assert source.count(old) == 1, f"{old!r} is there {source.count(old)} times"
-    made = types.ModuleType("mutant")
-    sys.modules["mutant"] = made  # NamedTuple looks its module up
-    try:
-        exec(compile(source.replace(old, new), module.__file__, "exec"), made.__dict__)
-    finally:
-        del sys.modules["mutant"]
-    return made
+from .registry import METRICS, READINGS, Draw, mutant
 
 
 def instances():

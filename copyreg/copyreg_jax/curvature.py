@@ -169,7 +169,7 @@ def restrict(at: Curvature, Z: Float[Array, "m n"]) -> Float[Array, "m m"]:
 
     # Not ``(X * weights) @ Y.T``: XLA on CPU is five times slower with so few rows.
     def form(X: Array, weights: Vector) -> Float[Array, "m m"]:
-        return jnp.sum(X[:, None] * X[None] * weights[None, None], axis=2)
+        return jnp.sum(X[:, None] * (X * weights[None])[None], axis=2)
 
     root = jnp.sqrt(at.kappa) * (Z @ at.g)
     H = form(Z, jnp.broadcast_to(at.w2, at.g.shape)) + root[:, None] * root[None]

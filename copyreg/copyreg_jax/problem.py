@@ -172,7 +172,7 @@ class SoftmaxRegression:
             raise InputError(
                 f"{name} has shape {array.shape}; A has {self.d} columns, so give shape ({self.d},)"
             )
-        return array.astype(self.dtype)
+        return array if array.dtype == self.dtype else array.astype(self.dtype)
 
     def f(self, x: ArrayLike) -> Vector:
         """(n,) softmax of A x (Definition 2)."""

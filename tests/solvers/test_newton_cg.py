@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import copyreg_jax as cr
 from copyreg_jax import curvature
 from copyreg_jax.solvers import driver, newton_cg
-from tests.registry import METRICS, READINGS, random_problem
+from tests.registry import METRICS, READINGS, mutant, random_problem
 
 
 @st.composite
@@ -102,6 +102,18 @@ def test_a_cholesky_factor_is_used_only_where_its_dtype_resolves(dtype, conditio
         assert values.max() < 1.01
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_zero_columns_get_no_coordinate(dtype):
+    A = np.asarray(random_problem(0, 50, 5).A) * [1, 0, 2, 3, 0]
+    basis, _, resolved = cholesky(A, dtype)
+    assert bool(resolved)
+    assert (np.abs(np.asarray(basis))[:, [1, 4]] == 0).all()
+    assert (np.abs(np.asarray(basis))[[1, 4]] == 0).all()
+    D = 1 + 1 / len(A) ** 2
+    values = np.linalg.svd(D**0.5 * A @ np.asarray(basis), compute_uv=False)
+    np.testing.assert_allclose(values, [1, 1, 1, 0, 0], atol=1e-4 if dtype == np.float32 else 1e-12)
+
+
 def test_float32_that_overflows_is_noticed():
     assert not bool(cholesky(np.asarray(random_problem(0, 50, 3).A) * 1e30, np.float32)[2])
 
@@ -147,33 +159,73 @@ def test_steihaug(seed, kind, host):
         np.testing.assert_allclose(np.linalg.norm(s), radius, rtol=1e-9)
 
 
-@pytest.mark.parametrize("reading", READINGS)
-@pytest.mark.parametrize("metric", METRICS)
-@given(data=st.data(), length=st.sampled_from([1e-6, 1e-2, 1.0, 30.0]))
-def test_search_of_the_plane(data, length, metric, reading):
-    """The point returned is in the plane, is lower, and has a smaller gradient within it."""
-    problem, x = data.draw(drawn(metric, reading))
+def fault_of_search(module, problem, x, direction):
+    """What is wrong with the result of a search from x along a direction of the logits, or None."""
     u = problem.logits(x)
     value, slope = curvature.value_and_gradient(u, *problem.terms)
-    p = -problem.gradient(x)
-    z = problem.A @ p
+    slopes = jnp.stack([slope @ u, slope @ direction])
+    Z = jnp.stack([u, direction])
+    found, noise = module._search_plane(Z, slope, slopes, value, None, problem.terms)
+    if not float(found.value) <= float(value) + float(noise):
+        return "L rises"
+    if int(found.trials) > module._MAX_TRIALS + 1:  # one more to see the best point again
+        return "too many trials"
+    if not found.moved and found.c.tolist() != [1.0, 0.0]:
+        return "elsewhere without a move"
+    there = module._at(found.c, u, direction)
+    again, slope_u = curvature.value_and_gradient(there, *problem.terms)
+    if not abs(again - found.value) <= 2 * noise:  # as compiled here and there
+        return "value of another point"
+    # The derivatives are those of the point returned, not of the last trial. Near the barrier
+    # ell_1 = 0 they are known to few digits; those of another point have other leading ones.
+    H = curvature.curvature(there, *problem.terms)
+    for mine, theirs in zip((found.slope_u, *found.at), (slope_u, *H), strict=True):
+        if not np.allclose(mine, theirs, rtol=1e-3, atol=1e-6 * np.abs(theirs).max()):
+            return "derivatives of another point"
+    return None
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
+@given(data=st.data(), length=st.sampled_from([1e-6, 1e-2, 1.0, 30.0, 1e4, -1.0, 0.0]))
+def test_search_of_the_plane(data, length, metric, reading):
+    """The point returned is in the plane and lower, its derivatives are its own."""
+    problem, x = data.draw(drawn(metric, reading))
+    z = -problem.A @ problem.gradient(x)
     z = length * z / jnp.maximum(jnp.linalg.norm(z), 1e-300)
-    slopes = jnp.stack([slope @ u, slope @ z])
-    found, noise = newton_cg._search_plane(
-        jnp.stack([u, z]), slope, slopes, value, None, problem.terms
-    )
-    assert float(found.value) <= float(value) + float(noise)
-    assert int(found.trials) <= newton_cg._MAX_TRIALS
-    if not found.moved:
-        assert found.c.tolist() == [1.0, 0.0]
-        return
-    at_c = found.c[0] * u + found.c[1] * z
-    again, slope_u = curvature.value_and_gradient(at_c, *problem.terms)
-    assert abs(again - found.value) <= 2 * noise  # as compiled here and there
-    # The derivatives returned are those of the point returned, not of the last trial.
-    H = curvature.curvature(at_c, *problem.terms)
-    for array, other in zip((found.slope_u, *found.at), (slope_u, *H), strict=True):
-        np.testing.assert_allclose(array, other, rtol=1e-9, atol=1e-13 * np.abs(other).max())
+    assert fault_of_search(newton_cg, problem, x, z) is None
+
+
+def hard_searches():
+    """Downhill, far too far, uphill, nowhere, and where nothing is finite."""
+    for seed in range(4):
+        for reading in READINGS:
+            problem = random_problem(seed, 12, 3, reading=reading, w=0.02, gamma=0.01)
+            x = 3 * np.random.default_rng(seed).normal(size=3)
+            z = -problem.A @ problem.gradient(x)
+            z = z / jnp.linalg.norm(z)
+            for factor in (1.0, 1e4, -1.0, 0.0, np.inf, np.nan):
+                yield problem, x, factor * z
+
+
+def test_search_in_hard_directions():
+    faults = [fault_of_search(newton_cg, *search) for search in hard_searches()]
+    assert faults == [None] * len(faults)
+
+
+SEARCH_BUGS = {
+    "the last trial is kept": ("return ~(ready & known)", "return ~ready"),
+    "the best point is not seen again": ("jnp.where(ready, best.c, trial)", "trial"),
+    "infinite times zero": ("jnp.where(c[1] == 0, 0, c[1] * second)", "c[1] * second"),
+    "any rise is a success": ("accepted = finite & ((fall", "accepted = finite | ((fall"),
+    "wrong value": ("return _Found(best.c, best.value,", "return _Found(best.c, 2 * best.value,"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEARCH_BUGS)
+def test_a_bug_in_the_search_is_found(name):
+    bug = mutant(newton_cg, *SEARCH_BUGS[name])
+    assert any(fault_of_search(bug, *search) for search in hard_searches())
 
 
 @given(seed=st.integers(0, 2**32 - 1), convex=st.booleans())

@@ -1,5 +1,6 @@
 """Every solver on every problem, against SciPy and against the promises of `solve`."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -475,6 +476,16 @@ def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     if solver == "newton":
         cr.solve(second, cr.TrustRegionNewton())
     assert (driver._run_jit._cache_size(), driver._advance_jit._cache_size()) == before
+
+
+def test_second_solve_on_disk_compiles_nothing(tmp_path):
+    for seed in (0, 1):
+        problem = random_problem(seed, 60, 30, w=0.3)
+        np.save(tmp_path / f"{seed}.npy", np.asarray(problem.A))
+        A = cr.RowBlocks(tmp_path / f"{seed}.npy", block_bytes=20 * 30 * 8)
+        problem = cr.CopyrightRegression(A, problem.b, 12, gamma=0.1, w=0.3)
+        with jax.log_compiles(), NoCompilation() if seed else contextlib.nullcontext():
+            cr.solve(problem).raise_for_status()
 
 
 class NoCompilation:

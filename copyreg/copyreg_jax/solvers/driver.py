@@ -41,7 +41,7 @@ _CHUNK = 1000
 """Most steps of one call of the compiled loop; large problems are interruptible more often."""
 _LARGE_CHUNK = 100
 _SMALL_ENTRIES = 1 << 20
-"""Entries of A up to which a run is one program: several calls would take as long as the work."""
+"""Entries of A up to which a thousand steps take no longer than one should wait for ctrl-C."""
 SMALL_COLUMNS = 32
 """Columns up to which a batch is better off with exact Hessians."""
 _START_SHIFTS = (0, -1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
@@ -215,7 +215,7 @@ def _solve_on_host(
     finally:
         if file is not None:
             file.save(state, trace)
-    jax.block_until_ready(state)
+    jax.block_until_ready(state.x)
     values, norms = (np.concatenate(column) for column in zip(*trace, strict=True))
     return _solution_on_host(problem, state, History(values, norms))
 

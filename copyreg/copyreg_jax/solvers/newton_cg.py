@@ -41,6 +41,8 @@ _MAX_GRAM_COLUMNS = 2048
 """Columns up to which a Gram matrix costs less than the products that it saves."""
 _LAPACK_ROWS = 24
 """Rows up to which LAPACK wakes no threads."""
+_MAX_BLOCKED_ROWS = 1024
+"""Rows up to which a factorization by blocks costs less than those threads do."""
 _LEAST_EIGENVALUE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
 """That of a Gram matrix of unit diagonal from which rounding leaves it intact."""
 _REFINE_BELOW = 1e-8
@@ -105,7 +107,8 @@ class NewtonCG(Method):
 
     Notes
     -----
-    Start-up costs one Gram matrix, O(n d^2), and a factorization, O(d^3). A step costs one product
+    Start-up costs one Gram matrix, O(n d^2), and a factorization, O(d^3); up to three more where
+    columns are nearly dependent. A step costs one product
     with A, one of 3 or 4 rows with its transpose, and as many pairs of products as there are CG
     steps (``num_hvps``). Memory: O(n + d^2).
 
@@ -277,21 +280,24 @@ def _cholesky(
     """
     root, radius = _root_weights(w, b, n, metric)
     G = gram(A, root, None, dtype)
-    scale = jax.lax.rsqrt(jnp.diag(G))
-    inverse = _inverse_factor(G * scale[None] * scale[:, None])
+    zero = jnp.diag(G) == 0  # such columns get no coordinate
+    scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
+    inverse = _inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(zero.astype(dtype)))
     basis = (scale[:, None] * inverse.T).astype(A.dtype)
     return basis, radius, jnp.sum(inverse**2) <= 1 / _LEAST_EIGENVALUE[dtype]
 
 
+@jax.jit  # also where A is on disk: the loop would be compiled at every call
 def _inverse_factor(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """``L^-1`` for the Cholesky factor L of G, block by block; NaN if there is none.
 
     Not by LAPACK as a whole: in the OpenBLAS that JAX takes from SciPy, a triangular solve of 32
     rows and more, or a factorization of some 128, wakes threads that spin for 100 ms after, and
-    takes cores from all that follows: 40 ms of a run of 100 ms on two cores.
+    takes cores from all that follows: 40 ms of a run of 100 ms on two cores. By blocks it takes two
+    to four times as long as by LAPACK, 5 ms for d = 512; for large d that is more than is gained.
     """
     d = len(G)
-    blocks = -(-d // _LAPACK_ROWS)
+    blocks = -(-d // _LAPACK_ROWS) if d <= _MAX_BLOCKED_ROWS else 1
     m = -(-d // blocks)
     rest = m * blocks - d
     index = jnp.arange(m * blocks)
@@ -601,10 +607,10 @@ _look_around_jit = jax.jit(_look_around)
 def _lanczos(apply: Any, basis: Basis, host: bool) -> tuple[Scalar, Array]:
     """Lowest Ritz value and unit vector of a few Lanczos steps from a fixed random start.
 
-    Fewer where the spectrum is so narrow that no negative eigenvalue is to be expected: k steps
+    Fewer where the spectrum seems so narrow that no negative eigenvalue is to be expected: k steps
     miss the lowest one by ``0.103 (ln(d (k-1)^2) / (k-1))^2`` of its width on average (Kuczynski
-    and Wozniakowski, SIAM J. Matrix Anal. Appl. 13 (1992), Theorem 3.1); twice that is asked for,
-    and the width is bounded by Gershgorin's discs.
+    and Wozniakowski, SIAM J. Matrix Anal. Appl. 13 (1992), for k >= 4). Twice that is asked for,
+    with the width of Gershgorin's discs of what the steps have seen: a rule of thumb.
     """
     r, dtype = len(basis), basis.dtype
     used = jnp.any(basis.reshape(-1, r) != 0, axis=0)

@@ -59,7 +59,7 @@ def _product(indices: str, left: Any, right: Any) -> np.ndarray:
 
 
 def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
-    """Evaluate ``problem`` at x. The caller must have waited for all work on the device."""
+    """Evaluate ``problem`` at x. The caller must have waited for the device: it takes the cores."""
     # Two passes over A: there is no second copy of a float32 A, and none of one on disk.
     A, x = problem.A, np.asarray(x, np.float64)
     b, w = (np.asarray(fetch(A, vector), np.float64) for vector in (problem.b, problem.w))
