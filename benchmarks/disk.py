@@ -125,6 +125,10 @@ def main() -> None:
         logs = np.log([[row["gigabytes"], row["seconds"], row["passes"]] for row in rows]).T
         report["slope"] = float(np.polyfit(logs[0], logs[1], 1)[0])
         report["slope_per_pass"] = float(np.polyfit(logs[0], logs[1] - logs[2], 1)[0])
+        per_gigabyte, fixed = np.polyfit(
+            [row["gigabytes"] for row in rows], [row["seconds"] for row in rows], 1
+        )
+        report |= {"seconds_per_gigabyte": float(per_gigabyte), "fixed_seconds": float(fixed)}
         print({name: value for name, value in report.items() if name != "rows"})
     if options.out is not None:
         about = {
