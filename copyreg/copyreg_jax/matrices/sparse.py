@@ -34,9 +34,9 @@ _LONGEST_ROW = 32
 _WINDOW = 1 << 14
 """Columns that long rows are cut at, so that what they gather from stays in cache: 128 KiB."""
 _BLOCK = 64
+"""Columns of a sparse matrix that are made dense at once: n x 64 numbers."""
 _FEW = 4
 """Vectors up to which one product with each is faster than a product with a matrix, on CPU."""
-"""Columns of a sparse matrix that are made dense at once: n x 64 numbers."""
 
 
 class Pieces(NamedTuple):
