@@ -39,7 +39,7 @@ class Instance(NamedTuple):
     make : callable
         Returns the problem in float64, or raises `ModuleNotFoundError`.
     quick : bool
-        Whether the two-minute version has it.
+        Whether the short version has it.
     convex : bool
         Whether all methods must find the same value: L is convex where they go.
     """

@@ -140,7 +140,7 @@ class Settings(NamedTuple):
     curves: tuple[str, ...]
 
 
-QUICK = Settings(limit=1.0, repeats=3, curves=("embedded",))
+QUICK = Settings(limit=2.0, repeats=3, curves=("embedded",))
 FULL = Settings(
     limit=60.0,
     repeats=7,

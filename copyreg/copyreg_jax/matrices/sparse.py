@@ -267,13 +267,13 @@ def _product(*operands: Array, tree: Any, on_cpu: bool) -> Array:
         # A branch that is always taken. Without it XLA moves parts of this loop to where v comes
         # from or the result goes to: v is computed anew for each entry, or each gather written out.
         first = pieces.starts[0] == 0
-        products = [
+        columns = [
             jax.lax.cond(first, product, lambda v: jnp.zeros(n, v.dtype), V[:, i])
             if on_cpu
             else product(V[:, i])
             for i in range(k)
         ]
-        return jnp.stack(products, axis=1)
+        return jnp.stack(columns, axis=1)
     if not on_cpu:
         total = pieces.data[0][:, None] * _gather(V, pieces.columns[0])
         for i in range(1, width):
