@@ -13,7 +13,9 @@ from copyreg_jax import curvature
 from copyreg_jax.matrices import (
     column_maxima,
     column_norms,
+    count_sketch,
     gram,
+    num_entries,
     squared_column_norms,
     to_host,
     weighted_gram,
@@ -127,6 +129,12 @@ def test_what_else_is_asked_of_a_matrix(stored):
     np.testing.assert_allclose(column_norms(A), np.linalg.norm(exact, axis=0), rtol=1e-12)
     host = to_host(A)
     assert np.array_equal(host.toarray() if scipy.sparse.issparse(host) else host, exact)
+    assert num_entries(A) == (host.nnz if scipy.sparse.issparse(host) else N * D)
+    weights, shifts = RNG.normal(size=N), RNG.integers(0, 8, -(-N // 8))
+    np.testing.assert_allclose(
+        *(count_sketch(kind, jnp.asarray(weights), jnp.asarray(shifts), 8)
+          for kind in (A, jnp.asarray(exact))), atol=1e-12,
+    )  # fmt: skip
     with pytest.raises(cr.InputError, match="NewtonCG"):
         weighted_gram(A, jnp.ones((1, N)), jnp.zeros((1, D)))
 

@@ -8,9 +8,10 @@ import time
 import numpy as np
 import optax
 import pytest
+import scipy.sparse
 
 import copyreg_jax as cr
-from copyreg_jax.solvers import checkpoint
+from copyreg_jax.solvers import checkpoint, newton_cg
 from tests.registry import SOLVERS, random_problem
 
 
@@ -39,6 +40,62 @@ def test_resumed_run_is_the_same_run(file, name):
     again = cr.solve(problem(), solver, max_steps=60, checkpoint=file)  # nothing left to do
     np.testing.assert_array_equal(again.x, whole.x)
     assert again.num_steps == whole.num_steps
+
+
+def resumed_at_each_step(problem, file, **settings):
+    """Checks that a run stopped after any step and resumed is the whole run."""
+    whole = cr.solve(problem, **settings)
+    assert whole.status is cr.Status.CONVERGED
+    for most in range(1, whole.num_steps):
+        file.unlink(missing_ok=True)
+        cr.solve(problem, max_steps=most, checkpoint=file, **settings)
+        resumed = cr.solve(problem, checkpoint=file, **settings)
+        np.testing.assert_array_equal(resumed.x, whole.x)
+        np.testing.assert_array_equal(resumed.history.value, whole.history.value)
+        assert resumed.num_hvps == whole.num_hvps
+
+
+def test_resumed_before_and_after_a_stall_with_float32(file, monkeypatch):
+    """With a float32 copy of A that is of no use, the run goes on without it."""
+    prepare, refine, left = newton_cg.NewtonCG.prepare, newton_cg.NewtonCG.refine, []
+
+    def spoilt(self, problem):
+        tools = prepare(self, problem)
+        return tools._replace(single=np.nan * problem.A.astype(np.float32))
+
+    def watched(self, problem, tools, state):
+        new = refine(self, problem, tools, state)
+        if tools.single is not None and new[0].single is None:
+            left.append(int(state.num_steps))
+        return new
+
+    monkeypatch.setattr(newton_cg.NewtonCG, "prepare", spoilt)
+    monkeypatch.setattr(newton_cg.NewtonCG, "refine", watched)
+    resumed_at_each_step(problem(), file)
+    assert len(set(left)) > 2  # once for the stall, then by what each state remembers
+
+
+def test_resumed_before_and_after_a_sketch(file, monkeypatch):
+    monkeypatch.setattr(newton_cg, "_SKETCH_COST", (0, 0))
+    monkeypatch.setattr(newton_cg, "_PATIENCE", 20)
+    made = []
+    sketched = newton_cg._sketched_basis
+    monkeypatch.setattr(
+        newton_cg, "_sketched_basis", lambda problem: made.append(1) or sketched(problem)
+    )
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 39, 500)
+    A = scipy.sparse.csr_array(np.eye(40)[first] - np.eye(40)[first + 1])
+    b = rng.dirichlet(np.ones(500))
+    problem = cr.CopyrightRegression(A, b, 50, gamma=1e-6, w=0.3)
+    resumed_at_each_step(problem, file, x0=3 * rng.normal(size=40))
+    assert len(made) > 2
+
+
+def test_a_large_run_is_the_same_in_one_program_and_step_by_step(file):
+    """Without a checkpoint, start and steps are one program; more than 2^20 entries."""
+    problem = random_problem(8, 9000, 120, w=0.02, gamma=0.01)
+    resumed_at_each_step(problem, file)
 
 
 def test_interrupt_from_a_callback_or_the_keyboard_is_kept(file):
@@ -125,7 +182,7 @@ import sys, time
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 import copyreg_jax as cr, optax
-from copyreg_jax.solvers import checkpoint
+from copyreg_jax.solvers import checkpoint, newton_cg
 from tests.registry import random_problem
 checkpoint._SECONDS = checkpoint._SHARE = 0
 problem = random_problem(8, 60, 5, w=0.02, gamma=0.01)

@@ -139,6 +139,11 @@ class RowBlocks:
         """Number of blocks that a product reads."""
         return len(self._blocks)
 
+    @property
+    def num_entries(self) -> int:
+        """Number of entries stored."""
+        return sum(part.num_entries for part in self._parts)
+
     def astype(self, dtype: Any) -> Self:
         """The same files, with products in another dtype; reads nothing."""
         other = copy.copy(self)
@@ -238,6 +243,7 @@ class _Dense:
             except (ValueError, EOFError) as error:
                 raise InputError(f"{source} is truncated or not a .npy file: {error}") from None
         self.shape, self.dtype = self.array.shape, self.array.dtype.newbyteorder("=")
+        self.num_entries = self.array.size
         _checked(self.name, self.shape, self.dtype)
         # A whole file in C order is read without the faults of a mapping, into its block.
         mapped = isinstance(getattr(self.array, "base", None), mmap.mmap)
@@ -275,7 +281,7 @@ class _Sparse:
                     if major == 1
                     else np.lib.format.read_array_header_2_0
                 )
-                dtype = header(stream)[2]
+                entries, _, dtype = header(stream)
         except OSError as error:
             raise InputError(f"can't read {source}: {error.strerror or error}") from None
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -283,6 +289,7 @@ class _Sparse:
         if form not in (b"csr", "csr"):
             raise InputError(f"{source} is in {form} form; save it as CSR")
         self.shape = tuple(int(size) for size in shape)
+        self.num_entries = int(entries[0])
         self.dtype = dtype.newbyteorder("=")
         _checked(self.name, self.shape, self.dtype)
 
@@ -433,6 +440,27 @@ def _gram_of_all(A: RowBlocks, root: Array, basis: Array | None, dtype: Any) -> 
 def _squared_column_norms(A: RowBlocks, weights: Array) -> Array:
     squares = _sparse_squares if A.sparse else _squares
     return A.total(lambda block, start: squares(block, weights.astype(A.dtype), start))
+
+
+@products.num_entries.register(RowBlocks)
+def _num_entries(A: RowBlocks) -> int:
+    return A.num_entries
+
+
+@products.count_sketch.register(RowBlocks)
+def _count_sketch(A: RowBlocks, weights: Array, shifts: Array, num_rows: int) -> Array:
+    """By SciPy, block by block."""
+    own, moved = np.asarray(weights).astype(A.dtype), np.asarray(shifts)
+
+    def work(block: Any, start: int) -> Array:
+        height = block.shape[0]
+        row = np.arange(start, start + height)
+        place = (row + moved[row // num_rows]) % num_rows, np.arange(height)
+        S = scipy.sparse.csr_array((own[row], place), shape=(num_rows, height))
+        sketch = S @ block.astype(A.dtype)
+        return jnp.asarray(sketch.toarray() if scipy.sparse.issparse(sketch) else sketch)
+
+    return A.total(work)
 
 
 @products.weighted_gram_norm.register(RowBlocks)

@@ -126,6 +126,13 @@ def _sum_of_blocks(
 
 
 @singledispatch
+def num_entries(A: Any) -> int:
+    """How many entries a product with A reads, padding included."""
+    n, d = A.shape
+    return n * d
+
+
+@singledispatch
 def take_rows(A: Any, indices: Int[Array, " k"]) -> Float[Array, "k d"]:
     """The rows named, as a dense array. Cost O(k d)."""
     return jnp.take(A, indices, axis=0, mode="clip")

@@ -350,6 +350,11 @@ def _weighted_gram(
     return jax.lax.map(jax.vmap(row), columns).reshape(-1, d)[:d]
 
 
+@products.num_entries.register(SparseMatrix)
+def _num_entries(A: SparseMatrix) -> int:
+    return A.rows.data.size
+
+
 @products.take_rows.register(SparseMatrix)
 def _take_rows(A: SparseMatrix, indices: Int[Array, " k"]) -> Float[Array, "k d"]:
     """As many rounds as the longest of these rows has pieces in a window, one of each a round."""

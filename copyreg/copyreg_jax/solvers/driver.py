@@ -200,12 +200,12 @@ def _solve_on_host(
             limited = Status(int(state.status)) in (Status.MAX_STEPS, Status.INTERRUPTED)
             if limited and int(state.num_steps) < max_steps:
                 state = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
-    tools, state = _examined(problem, tools, state, solver)
+    tools, state = _examined(problem, tools, state, max_steps, solver)
     try:
         while int(state.status) == Status.RUNNING:
             new, steps = advance(problem, tools, state, limit, max_steps, solver)
             trace.append(_arrays(steps))
-            tools, state = _examined(problem, tools, new, solver)
+            tools, state = _examined(problem, tools, new, max_steps, solver)
             value, norm = (column[-1].item() for column in trace[-1])
             stop = callback is not None and callback(Progress(int(state.num_steps), value, norm))
             if stop and int(state.status) == Status.RUNNING:
@@ -227,12 +227,15 @@ def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _examined(
-    problem: SoftmaxRegression, tools: Any, state: State, solver: Solver
+    problem: SoftmaxRegression, tools: Any, state: State, max_steps: int, solver: Solver
 ) -> tuple[Any, State]:
     """The solver's own second thoughts about where it has come to."""
     if int(state.status) == Status.CONVERGED and bool(solver.doubtful(state)):
         state = solver.confirm(problem, tools, state)
-    return solver.refine(tools, state)
+    tools, state = solver.refine(problem, tools, state)
+    if int(state.status) == Status.RUNNING and int(state.num_steps) >= max_steps:
+        state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
+    return tools, state
 
 
 def check_settings(

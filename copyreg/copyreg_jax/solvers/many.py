@@ -133,9 +133,10 @@ def _solve_group(
 ) -> Solution:
     """Minimize, take a second look at what may be saddle points, and go on until all is done."""
     settled = np.zeros(len(states.status), bool)
+    one = _lane(lanes.problem, lanes.axes, 0)
     while True:
         states = _run(lanes, states, max_steps, stop)
-        tools, states = lanes.solver.refine(lanes.tools, states)
+        tools, states = lanes.solver.refine(one, lanes.tools, states)
         lanes = lanes._replace(tools=tools)
         converged = np.asarray(states.status) == Status.CONVERGED
         doubtful = np.asarray(_doubtful(states, lanes.solver)) & converged & ~settled

@@ -16,9 +16,12 @@ from copyreg_jax.curvature import Operator
 from copyreg_jax.matrices import (
     Matrix,
     RowBlocks,
+    ShardedRows,
     SparseMatrix,
     absent_rows,
+    count_sketch,
     gram,
+    num_entries,
     on_host,
     squared_column_norms,
     without_rows,
@@ -39,6 +42,17 @@ _MAX_BLIND = 4
 _LANCZOS_STEPS = 8
 _MAX_GRAM_COLUMNS = 2048
 """Columns up to which a Gram matrix costs less than the products that it saves."""
+_MAX_SKETCH_COLUMNS = 4096
+"""Columns up to which that of a sketch does, where the diagonal alone has not been enough."""
+_SKETCHES = 2
+"""CountSketches side by side, so that two rows that meet in one are told apart by the other."""
+_BUCKETS = 2
+"""Buckets of each of them per column of A."""
+_SKETCH_COST = 1e9, 1 / 16
+"""Time of a sketch: to compile, and per d^3; in that of a Hessian-vector product per entry of A."""
+_PATIENCE = 50
+"""Hessian-vector products that a run is given in any case before a sketch is taken."""
+_NEVER = 2**31 - 1
 _LAPACK_ROWS = 24
 """Rows up to which LAPACK wakes no threads."""
 _MAX_BLOCKED_ROWS = 1024
@@ -59,16 +73,20 @@ class Tools(NamedTuple):
     ----------
     basis : (d, d) or (d,) array
         B with ``B^T (A^T D A) B = I`` but for rounding, D = w^2 + a small constant; or, for sparse
-        A and for very many columns, the diagonal matrix that gives it a unit diagonal.
+        A and for very many columns, the diagonal matrix that gives it a unit diagonal, or B of a
+        sketch of A.
     single : matrix or None
         A in float32 for the inner products, as long as they are good enough.
     radius : () array
         Length in the new coordinates of a root-mean-square change of the logits by one.
+    patience : () int32 array
+        Hessian-vector products after which a sketch of A is taken in place of the diagonal.
     """
 
     basis: Basis
     single: Matrix | None
     radius: Scalar
+    patience: Int[Array, ""]
 
 
 class Memory(NamedTuple):
@@ -82,6 +100,7 @@ class Memory(NamedTuple):
     blind: Int[Array, ""]
     convex: Bool[Array, ""]
     double: Bool[Array, ""]
+    dear: Bool[Array, ""]
     escape: Point
 
 
@@ -108,7 +127,9 @@ class NewtonCG(Method):
     Notes
     -----
     Start-up costs one Gram matrix, O(n d^2), and a factorization, O(d^3); up to three more where
-    columns are nearly dependent. A step costs one product
+    columns are nearly dependent. For sparse A and more than 2048 columns it costs one product; once
+    a run has cost as much as a sketch of A would, O(nnz(A) + d^3), that is taken, up to 4096
+    columns. A step costs one product
     with A, one of 3 or 4 rows with its transpose, and as many pairs of products as there are CG
     steps (``num_hvps``). Memory: O(n + d^2).
 
@@ -134,7 +155,8 @@ class NewtonCG(Method):
         sparse = isinstance(A, SparseMatrix) or (isinstance(A, RowBlocks) and A.sparse)
         if sparse or problem.d > _MAX_GRAM_COLUMNS:
             root, radius = _root_weights(*given)
-            return Tools(_inverse_root(squared_column_norms(A, root**2)), None, radius)
+            diagonal = _inverse_root(squared_column_norms(A, root**2))
+            return Tools(diagonal, None, radius, _steps(_patience(problem)))
         factorize = _cholesky if on_host(A) else _cholesky_jit
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
@@ -143,9 +165,10 @@ class NewtonCG(Method):
             basis, radius, good = factorize(A, *given, dtype)
             if bool(good):
                 single = dtype == np.float32 and _single_pays(A)
-                return Tools(basis, A.astype(jnp.float32) if single else None, radius)
+                copy = A.astype(jnp.float32) if single else None
+                return Tools(basis, copy, radius, _steps(_NEVER))
         root, radius = _root_weights(*given)
-        return Tools(_orthogonal_basis(A, root), None, radius)
+        return Tools(_orthogonal_basis(A, root), None, radius, _steps(_NEVER))
 
     def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         u, absent = problem.A @ state.x, absent_rows(problem.A)
@@ -160,6 +183,7 @@ class NewtonCG(Method):
             blind=jnp.zeros((), jnp.int32),
             convex=_is_convex_at(at, absent),
             double=jnp.zeros((), bool),
+            dear=jnp.zeros((), bool),
             escape=jnp.zeros_like(state.x),
         )
         return state._replace(gradient=gradient, memory=memory)
@@ -193,6 +217,7 @@ class NewtonCG(Method):
         seen = state.value - value > noise
         blind = jnp.where(seen | flatter, 0, memory.blind + 1)
         stuck = ~moved | (blind >= _MAX_BLIND)
+        dear = state.counts.hvps + num_hvps >= tools.patience
         new = memory._replace(
             u=u,
             slope_u=found.slope_u,
@@ -200,28 +225,41 @@ class NewtonCG(Method):
             radius=jnp.where(moved, radius, 0.25 * memory.radius),
             blind=jnp.where(stuck, 0, blind),
             convex=_is_convex_at(found.at, absent),
+            dear=memory.dear | dear,
             escape=jnp.zeros_like(memory.escape),
         )
         return state._replace(
             x=x,
             value=value,
             gradient=gradient,
-            status=stalled_if(stuck),
+            status=stalled_if(stuck | dear),
             counts=state.counts.add(values=found.trials, gradients=1, hvps=num_hvps),
             memory=new,
         )
 
-    def refine(self, tools: Tools, state: State) -> tuple[Tools, State]:
-        """Without float32 from where a state has stalled with it."""
-        if tools.single is None:
-            return tools, state
+    def refine(self, problem: SoftmaxRegression, tools: Tools, state: State) -> tuple[Tools, State]:
+        """With a sketch once the run has been dear; without float32 from where it has stalled."""
         stalled = state.status == Status.STALLED
-        double = state.memory.double | stalled
-        if not bool(jnp.any(double)):
-            return tools, state
-        status = jnp.where(stalled, Status.RUNNING, state.status).astype(jnp.int32)
-        memory = state.memory._replace(double=double)
-        return tools._replace(single=None), state._replace(status=status, memory=memory)
+        memory = state.memory
+        waiting = (np.asarray(tools.patience) < _NEVER).any()
+        if waiting and bool(jnp.any(memory.dear)):
+            basis = _sketched_basis(problem)
+            again = stalled
+            if basis is not None:
+                tools = tools._replace(basis=basis)
+                radius = jnp.where(stalled, tools.radius, memory.radius)
+                memory = memory._replace(radius=radius)
+            tools = tools._replace(patience=_steps(_NEVER))
+        else:
+            if tools.single is None:
+                return tools, state
+            double = memory.double | stalled
+            if not bool(jnp.any(double)):
+                return tools, state
+            tools, again = tools._replace(single=None), stalled
+            memory = memory._replace(double=double)
+        status = jnp.where(again, Status.RUNNING, state.status).astype(jnp.int32)
+        return tools, state._replace(status=status, memory=memory)
 
     def doubtful(self, state: State) -> Bool[Array, ""]:
         return ~state.memory.convex
@@ -263,6 +301,58 @@ def _root_weights(w: Vector, b: Vector, n: int, metric: Metric) -> tuple[Vector,
     share = 1 / n if metric == "squared" else jnp.sum(b)
     weights = w**2 + share / n
     return jnp.sqrt(weights), jnp.sqrt(jnp.sum(weights))
+
+
+def _steps(number: int) -> Any:
+    return np.asarray(number, np.int32)  # of NumPy: nothing to dispatch
+
+
+def _patience(problem: SoftmaxRegression) -> int:
+    """Hessian-vector products that cost as much as a sketch: a run may cost twice what is best."""
+    A, d = problem.A, problem.d
+    if d > _MAX_SKETCH_COLUMNS or isinstance(A, ShardedRows) or not is_concrete(problem):
+        return _NEVER
+    to_compile, per_cube = _SKETCH_COST
+    return max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A)))
+
+
+def _sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
+    """Basis from a sketch with 4 d rows, or from A itself if it has no more; None if that fails.
+
+    Small eigenvalues are lifted: the null space of A has coordinates that do no harm.
+    """
+    A, d = problem.A, problem.d
+    root, _ = _root_weights(problem.w, problem.b, problem.n, problem.metric)
+    buckets = max(_BUCKETS * d, 64)
+    if problem.n <= _SKETCHES * buckets and isinstance(A, SparseMatrix):
+        A = A.todense()
+    elif problem.n > _SKETCHES * buckets:
+        A, root = _sketch(A, root, buckets), jnp.ones(_SKETCHES * buckets, A.dtype)
+    basis = _lifted_basis(gram(A, root, None, A.dtype))
+    return basis if bool(jnp.all(jnp.isfinite(basis))) else None
+
+
+def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
+    """CountSketches of ``diag(root) A``, one below the other; their Gram matrix is near its."""
+    n, _ = A.shape
+    sign_key, shift_key = jax.random.split(jax.random.key(0))
+    signs = jax.random.rademacher(sign_key, (_SKETCHES, n), root.dtype) / _SKETCHES**0.5
+    shape = (_SKETCHES, -(-n // buckets))
+    shifts = jax.random.randint(shift_key, shape, 0, buckets, jnp.int32)
+    parts = [
+        count_sketch(A, sign * root, s, buckets) for sign, s in zip(signs, shifts, strict=True)
+    ]
+    return jnp.concatenate(parts)
+
+
+@jax.jit
+def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Basis from a Gram matrix whose eigenvalues, at unit diagonal, are lifted by their least."""
+    zero = jnp.diag(G) == 0
+    scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
+    lifted = zero + _LEAST_EIGENVALUE[G.dtype]
+    inverse = _inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(lifted.astype(G.dtype)))
+    return scale[:, None] * inverse.T
 
 
 @jax.jit

@@ -99,7 +99,7 @@ class Solver(Protocol):
         """
         ...
 
-    def refine(self, tools: Any, state: State) -> tuple[Any, State]:
+    def refine(self, problem: SoftmaxRegression, tools: Any, state: State) -> tuple[Any, State]:
         """Tools to go on with, and the state RUNNING again if it had stalled for want of them.
 
         Asked on the host, after a stall and when a run is resumed.
@@ -119,7 +119,7 @@ class Method:
     def confirm(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
         return state
 
-    def refine(self, tools: Any, state: State) -> tuple[Any, State]:
+    def refine(self, problem: SoftmaxRegression, tools: Any, state: State) -> tuple[Any, State]:
         return tools, state
 
 
