@@ -801,7 +801,7 @@ BUGS = {
         "paper: hypothesis inverted": ("hypothesis = at_most(losses.ell_2, paper.eps_2)", "hypothesis = at_least(losses.ell_2, paper.eps_2)"),
         "paper: tau_c not tested": ("_within(tau_c, paper.tau_c)),", "Verdict.CERTIFIED),"),
         "numbers read as they come": ("require(number.hex() == text,", "require(True,"),
-        "bytes not compared": ("require(raw == canonical(statements.document),", "require(True,"),
+        "bytes not compared": ("require(raw == canonical(document),", "require(True,"),
         "data not compared": ("if _dump(claimed) != _dump(actual):", "if False:"),
         "control removed": ('    require(sound, "the control failed', '    require(True, "the control failed'),
         "control of curvature removed": ("    if math.isfinite(trace) and proves(", "    if False and proves("),

@@ -257,20 +257,32 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def read_certificate(path: str | Path) -> Statements:
-    """Read a certificate whose bytes are as they were written; `VoidError` otherwise."""
+def read_document(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file whose bytes are as they were written; `VoidError` otherwise."""
     path = Path(path)
     try:
         require(path.is_file(), f"can't read {path}: no such file, or no regular one")
         require(path.stat().st_size <= _MAX_BYTES, f"{path} is too large to be a certificate")
         raw = path.read_bytes()
-        statements = parse(json.loads(raw))
-        require(raw == canonical(statements.document), "its bytes do not match its sha256")
+        document = json.loads(raw)
+        require(isinstance(document, dict), "it is no JSON object")
+        require(raw == canonical(document), "its bytes do not match its sha256")
     except VoidError as error:
         raise VoidError(f"{path} is not a valid certificate: {error}") from None
     except Exception as error:  # not UTF-8, not JSON, too deep, too large an integer, ...
         raise VoidError(f"{path} is not a readable certificate: {error}") from None
-    return statements
+    return document
+
+
+def read_certificate(path: str | Path) -> Statements:
+    """Read a certificate whose bytes are as they were written; `VoidError` otherwise."""
+    document = read_document(path)
+    try:
+        return parse(document)
+    except VoidError as error:
+        raise VoidError(f"{path} is not a valid certificate: {error}") from None
+    except Exception as error:
+        raise VoidError(f"{path} is not a readable certificate: {error}") from None
 
 
 class CheckResult(NamedTuple):
@@ -312,14 +324,14 @@ def check(certificate: str | Path, instance: str | Path) -> CheckResult:
             _require_same(claimed, data)
             tested = _test(said, data)
     except VoidError as error:
-        return CheckResult(Verdict.VOID, [_printable(str(error))])
+        return CheckResult(Verdict.VOID, [printable(str(error))])
     except Exception as error:  # a crash must not be mistaken for a verdict
-        return CheckResult(Verdict.VOID, [_printable(f"the checker failed: {error!r}")])
-    lines = [_printable(f"{verdict.name:9} {text}") for text, verdict in tested]
+        return CheckResult(Verdict.VOID, [printable(f"the checker failed: {error!r}")])
+    lines = [printable(f"{verdict.name:9} {text}") for text, verdict in tested]
     return CheckResult(worst(*(verdict for _, verdict in tested)), lines)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One line of ASCII: a certificate must not be able to write lines of its own."""
     return text[:1000].encode("unicode_escape").decode("ascii")
 
