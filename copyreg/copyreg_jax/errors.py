@@ -17,3 +17,7 @@ class NotConvergedError(RuntimeError):
 
 class NotCoerciveWarning(UserWarning):
     """The weights leave a direction unregularized, so a minimizer may not exist at finite x."""
+
+
+class TrainingError(RuntimeError):
+    """Training has come to a loss or gradient that is not finite."""

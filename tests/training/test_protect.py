@@ -98,7 +98,7 @@ def test_batches_that_lack_something(kind):
     protected = np.full(2, kind == "all protected")
     if kind == "no token at all":
         mask[:] = False
-    seen = Estimate(*(jnp.float32(number) for number in (30.0, 10.0, 100.0)))
+    seen = Estimate(*(jnp.float32(number) for number in (30.0, 10.0, 40.0, 400.0)))
     for estimate in (None, seen):
         loss, terms = protected_loss(nll, mask, protected, 0.5, estimate)
         gradient = jax.grad(lambda z, e=estimate: protected_loss(z, mask, protected, 0.5, e)[0])(
@@ -245,6 +245,7 @@ def test_planted_bugs_in_the_loss_are_found():
     bugs = {
         "mean of the batch": ("now.share * mean", "now.share * _mean(total_1, num_protected)"),
         "share forgotten": ("penalty / (now.share * mean)", "penalty / mean"),
+        "share of the recent": ("now.share * mean", "now.recent / now.num_tokens * mean"),
         "squared once": ("penalty / (now.share * mean)", "penalty / now.share"),
         "sign": ("weight = 1 - jnp.where", "weight = 1 + jnp.where"),
         "padding counted": ("protected = mask & jnp", "protected = jnp"),
@@ -253,7 +254,7 @@ def test_planted_bugs_in_the_loss_are_found():
     rng = np.random.default_rng(0)
     nll, mask = rng.gamma(2.0, 1.0, (ROWS, LENGTH)), rng.random((ROWS, LENGTH)) < 0.6
     protected = rng.random(ROWS) < 0.3
-    seen = Estimate(*(jnp.float32(number) for number in (30.0, 10.0, 100.0)))
+    seen = Estimate(*(jnp.float32(number) for number in (30.0, 10.0, 40.0, 400.0)))
 
     def outcome(module):
         results = []
@@ -274,7 +275,7 @@ def test_planted_bugs_in_the_loss_are_found():
 def test_raised_gamma_rises_to_the_target_and_no_further():
     target, share = 4.0, 0.2
     for loss in (0.01, 0.5, 2.0, 3.9, 4.0, 9.0):
-        seen = Estimate(jnp.float32(loss * 20), jnp.float32(20.0), jnp.float32(100.0))
+        seen = Estimate(*map(jnp.float32, (loss * 20, 20.0, 20.0, 100.0)))
         gamma = float(raised_gamma(seen, target))
         assert gamma <= gamma_for(target, share) * (1 + 1e-6)
         weight = 1 - gamma / (share * loss**2)

@@ -149,7 +149,7 @@ def solve(
         summary["certificate"] = _certificate_summary(certificate)
         if out is not None:
             certificate.save(out / "certificate.json")
-            _write_json(out / "summary.json", summary)
+            write_json(out / "summary.json", summary)
     if as_json:
         print(_as_json(summary))
     else:
@@ -348,7 +348,7 @@ def bench(
     _show_comparison(rows)
     if out is not None:
         run.write_table(out / "curves.csv", points, run.Point)
-        _write_json(out / "machine.json", described)
+        write_json(out / "machine.json", described)
         written = ["results.csv", "curves.csv", "machine.json"]
         try:
             from copyreg_jax.bench.plot import write_figures
@@ -618,7 +618,8 @@ def _as_json(summary: dict[str, Any]) -> str:
     return json.dumps(finite(summary), indent=1, allow_nan=False)
 
 
-def _write_json(path: Path, summary: dict[str, Any]) -> None:
+def write_json(path: Path, summary: dict[str, Any]) -> None:
+    """Write a summary, whole or not at all."""
     from copyreg_jax.files import write_whole
 
     write_whole(path, (_as_json(summary) + "\n").encode())
@@ -648,7 +649,7 @@ def _write_solution(
     if not isinstance(problem.A, cr.RowBlocks):  # what is on disk stays where it is
         cr.save_instance(out / "instance.npz", problem)
     write_whole(out / "solution.npz", arrays.getvalue())
-    _write_json(out / "summary.json", summary)
+    write_json(out / "summary.json", summary)
 
 
 def _show(problem: CopyrightRegression, summary: dict[str, Any], out: Path | None) -> None:

@@ -8,7 +8,7 @@ negative where ``CE_1 < sqrt(gamma / p)``. docs/theory/training.md has the rest.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,26 +22,28 @@ from copyreg_jax.problem import is_concrete
 
 
 class Estimate(NamedTuple):
-    """What has been seen of the data set: sums in which every batch fades by ``decay``.
+    """What has been seen of the data set.
 
     A pytree like the states of optax: carry it from step to step, and save it with the weights.
 
     Attributes
     ----------
-    nll : () array
-        Sum over protected tokens of their negative log-likelihoods, in nats.
+    nll, recent : () arrays
+        Sum over protected tokens of their negative log-likelihoods in nats, and the number of
+        them; both fade by ``decay`` with every batch, as the model changes.
     num_protected, num_tokens : () arrays
-        Number of protected tokens, and of all.
+        Numbers of protected tokens and of all so far, which do not fade.
     """
 
     nll: Scalar
+    recent: Scalar
     num_protected: Scalar
     num_tokens: Scalar
 
     @property
     def protected_loss(self) -> Scalar:
         """CE_1 in nats per token; NaN before the first protected token."""
-        return self.nll / self.num_protected
+        return self.nll / self.recent
 
     @property
     def share(self) -> Scalar:
@@ -74,8 +76,8 @@ class Terms(NamedTuple):
 
 def init_estimate() -> Estimate:
     """Nothing seen yet."""
-    zero = jnp.zeros((), jnp.float32)
-    return Estimate(zero, zero, zero)
+    # Three arrays, so that a step may take their memory.
+    return Estimate(*(jnp.zeros((), jnp.float32) for _ in Estimate._fields))
 
 
 def protected_loss(
@@ -85,7 +87,7 @@ def protected_loss(
     gamma: ArrayLike,
     estimate: Estimate | None = None,
     *,
-    decay: ArrayLike = 0.98,
+    decay: ArrayLike = 0.95,
 ) -> tuple[Scalar, Terms]:
     """Cross-entropy plus gamma / CE_1, for any model and any loop.
 
@@ -104,8 +106,8 @@ def protected_loss(
     estimate : Estimate, optional
         That of the steps before, from `init_estimate` or the last `Terms`. Without it the term is
         that of this batch alone: right for a batch that is the whole set, biased for a small one.
-    decay : float, default 0.98
-        How much of the past is kept from one batch to the next: 0.98 remembers some 50 of them.
+    decay : float, default 0.95
+        How much of the past is kept from one batch to the next: 0.95 remembers some twenty of them.
 
     Returns
     -------
@@ -125,8 +127,8 @@ def protected_loss(
     batch gives those of batches with few of them too much weight. So CE_1 and the share are running
     estimates, this batch included, and protected tokens are divided by their expected number,
     ``share`` times the number of tokens, not by the number that happens to be here. A batch without
-    protected tokens adds nothing to the gradient of the term. docs/theory/training.md has measurements
-    of both errors. With an empty estimate this is the plain formula, and so is its gradient.
+    protected tokens adds nothing to the gradient of the term. docs/theory/training.md has what this
+    is worth. With an empty estimate the loss is the plain formula, and so is its gradient.
 
     Examples
     --------
@@ -146,13 +148,17 @@ def protected_loss(
     nll = jnp.where(mask, nll, 0)
     num_tokens, num_protected = jnp.sum(mask), jnp.sum(protected)
     total, total_1 = jnp.sum(nll), jnp.sum(jnp.where(protected, nll, 0))
-    seen = (jax.lax.stop_gradient(total_1), num_protected, num_tokens)
+    seen = (jax.lax.stop_gradient(total_1), num_protected, num_protected, num_tokens)
+    kept: tuple[Any, ...] = (decay, decay, 1, 1)
     now = Estimate(
-        *(decay.astype(a.dtype) * a + b.astype(a.dtype) for a, b in zip(past, seen, strict=True))
+        *(
+            jnp.asarray(k * old + new, old.dtype)
+            for k, old, new in zip(kept, past, seen, strict=True)
+        )
     )
 
     # Where nothing protected has been seen there is nothing to protect; nor with gamma = 0.
-    known = (now.num_protected > 0) & (gamma > 0)
+    known = (now.recent > 0) & (gamma > 0)
     mean = jnp.where(known, now.protected_loss, 1)
     penalty = jnp.where(known, gamma / mean, 0)
     weight = 1 - jnp.where(known, penalty / (now.share * mean), 0)
@@ -195,11 +201,11 @@ def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLik
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> seen = Estimate(jnp.array(20.0), jnp.array(10.0), jnp.array(100.0))
+    >>> seen = Estimate(*map(jnp.array, (20.0, 10.0, 10.0, 100.0)))
     >>> round(float(raised_gamma(seen, 5.0)), 3), round(float(raised_gamma(seen, 2.5)), 3)
     (0.9, 0.625)
     """
-    known = estimate.num_protected > 0
+    known = estimate.recent > 0
     ahead = (1 + jnp.asarray(growth)) * jnp.where(known, estimate.protected_loss, 0)
     balance = jnp.minimum(jnp.asarray(target_loss), ahead)
     return jnp.where(known, estimate.share * balance**2, 0)

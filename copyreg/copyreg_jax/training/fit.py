@@ -1,0 +1,508 @@
+"""Training a model on rows of tokens: the loop, its checkpoints, and the losses of documents."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Int
+from numpy.typing import NDArray
+
+from copyreg_jax.errors import InputError, TrainingError
+from copyreg_jax.files import write_whole
+from copyreg_jax.training.gpt2 import token_nll
+from copyreg_jax.training.protect import Estimate, init_estimate, protected_loss, raised_gamma
+from copyreg_jax.training.text import Rows
+
+_WARMUP = 0.05
+_FINAL_RATE = 0.1
+_BETA_2 = 0.95
+_CLIP = 1.0
+_CHECKPOINTS_KEPT = 2
+_CHECKPOINT_SECONDS = 60.0
+_EVALUATED_ROWS = 64
+_STEPS_PER_CALL = 8
+_SETTINGS, _METRICS, _CHECKPOINTS = "settings.json", "metrics.jsonl", "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run consists of, beside the model it begins with and the data.
+
+    Parameters
+    ----------
+    steps : int
+        Batches in all, a multiple of ``accumulate``; the learning rate is a cosine over them.
+    gamma : float, default 0
+        Weight of the protection term, in nats squared.
+    target_loss : float, optional
+        Protected loss to aim at, in nats per token, in place of gamma: `protect.raised_gamma`.
+    batch_size : int, default 16
+        Rows of a step.
+    accumulate : int, default 1
+        Steps whose gradients make one update of the weights.
+    learning_rate : float, default 1e-3
+        The highest one.
+    weight_decay : float, default 0.1
+        Of the matrices.
+    seed : int, default 0
+        Of the order of the rows.
+    """
+
+    steps: int
+    gamma: float = 0.0
+    target_loss: float | None = None
+    batch_size: int = 16
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}", ">= 1")
+        for name in ("gamma", "weight_decay", "seed"):
+            _require(0 <= getattr(self, name) < np.inf, f"{name} is {getattr(self, name)}", ">= 0")
+        _require(0 < self.learning_rate < np.inf, f"learning_rate is {self.learning_rate}", "> 0")
+        if self.target_loss is not None:
+            _require(0 < self.target_loss < np.inf, f"target_loss is {self.target_loss}", "> 0")
+            _require(self.gamma == 0, f"target_loss and gamma = {self.gamma} are given", "one")
+        whole = self.steps % self.accumulate == 0
+        _require(whole, f"steps is {self.steps}", f"a multiple of accumulate = {self.accumulate}")
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether there is a protection term."""
+        return self.gamma > 0 or self.target_loss is not None
+
+
+class Metrics(NamedTuple):
+    """Numbers of one step; losses in nats per token, NaN where the batch has no such token.
+
+    ``tokens_per_second`` counts targets, without padding, since the first steps were done; NaN for
+    those.
+    """
+
+    step: int
+    cross_entropy: float
+    protected: float
+    unprotected: float
+    penalty: float
+    weight: float
+    gamma: float
+    running_protected: float
+    gradient_norm: float
+    tokens_per_second: float
+
+
+class _State(NamedTuple):
+    params: Any
+    memory: Any
+    estimate: Estimate
+    step: Int[Array, ""]
+
+
+class _Batch(NamedTuple):
+    tokens: Any
+    mask: Any
+    protected: Any
+
+
+Callback: TypeAlias = Callable[[Metrics], None]
+
+
+def fit(
+    model: nnx.Module,
+    rows: Rows,
+    protected: NDArray[np.bool_],
+    settings: Settings,
+    folder: str | Path,
+    *,
+    checkpoint_steps: int | None = None,
+    callback: Callback | None = None,
+) -> nnx.Module:
+    """Train a model, or go on with a run that was stopped.
+
+    Parameters
+    ----------
+    model : nnx.Module
+        Called with (batch, length) tokens it returns (batch, length, vocabulary) logits. It is not
+        changed.
+    rows : Rows
+        From `text.make_rows`: documents to be trained on only.
+    protected : (r,) bool array
+        Which rows are.
+    settings : Settings
+    folder : path
+        Of the run. settings.json, metrics.jsonl and checkpoints/ are kept there; if they are there
+        already, the run goes on from the last checkpoint, to the same weights bit for bit on the
+        same machine. It is made if its parent exists.
+    checkpoint_steps : int, optional
+        Steps between checkpoints, rounded up to eighths; about a minute if not given.
+    callback : callable, optional
+        Told the `Metrics` of every step, some steps late.
+
+    Returns
+    -------
+    nnx.Module
+        The trained model.
+
+    Raises
+    ------
+    InputError
+        No row, or none of the kind that the term needs; shapes that do not fit; a folder with a
+        run of other settings, model or data; a batch that the devices can't share.
+    TrainingError
+        A loss or gradient that is not finite: names the step and its rows. The last checkpoint is
+        from before.
+
+    Notes
+    -----
+    AdamW with a warm-up, a cosine and clipping to norm 1. Rows are drawn without repetition, epoch
+    by epoch, in an order that depends on the seed alone. Several devices share each batch.
+    """
+    _check_rows(rows, protected, settings)
+    place = _placement(settings.batch_size)
+    graph, params = nnx.split(model)
+    optimizer = _optimizer(settings)
+    advance = _compile(graph, optimizer, settings)
+    kept = _Folder(Path(folder), _describe(settings, params, rows, protected))
+    # Copies: a step takes the memory of the state before it.
+    params = jax.tree_util.tree_map(jnp.copy, params)
+    state = _State(params, optimizer.init(params), init_estimate(), jnp.zeros((), jnp.int32))
+    state = kept.restore(place(state, ()))
+    everything = _Batch(rows.tokens, rows.mask, protected)
+    clock = _Clock()
+    pending: _Part | None = None
+    saved = time.monotonic()
+    try:
+        for first in range(int(state.step), settings.steps, _STEPS_PER_CALL):
+            count = min(_STEPS_PER_CALL, settings.steps - first)
+            index = _draw(first, count, len(rows.tokens), settings)
+            batches = place(_Batch(*(array[index] for array in everything)), (None, "rows"))
+            state, numbers = advance(state, batches)
+            # While this is computed, look at what was computed before.
+            before, pending = pending, _Part(first + 1, index, numbers)
+            if before is not None:
+                kept.note(before.metrics(rows, clock), callback)
+            done = first + count
+            due = time.monotonic() - saved > _CHECKPOINT_SECONDS
+            if checkpoint_steps is not None:
+                due = done // checkpoint_steps > first // checkpoint_steps
+            if due or done == settings.steps:
+                # Before what may be spoilt is kept.
+                before, pending = pending, None
+                kept.note(before.metrics(rows, clock), callback)
+                kept.save(state)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        if pending is not None:
+            kept.note(pending.metrics(rows, clock), None)
+        kept.save(state)
+        raise
+    finally:
+        kept.close()
+    return nnx.merge(graph, state.params)
+
+
+def document_losses(
+    model: nnx.Module, rows: Rows, num_documents: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum of the negative log-likelihoods of each document, and its number of targets.
+
+    Parameters
+    ----------
+    model : nnx.Module
+    rows : Rows
+    num_documents : int
+
+    Returns
+    -------
+    nll : (num_documents,) array
+        In nats. float32 within a row, float64 over rows.
+    num_tokens : (num_documents,) array
+    """
+    graph, params = nnx.split(model)
+    sums = np.zeros(num_documents)
+    for start in range(0, len(rows.tokens), _EVALUATED_ROWS):
+        part = slice(start, start + _EVALUATED_ROWS)
+        tokens, mask = rows.tokens[part], rows.mask[part]
+        missing = _EVALUATED_ROWS - len(tokens)  # filled up: one program for all parts
+        padded = np.pad(tokens, ((0, missing), (0, 0))), np.pad(mask, ((0, missing), (0, 0)))
+        nll = np.asarray(_row_losses(graph, params, *padded), np.float64)
+        np.add.at(sums, rows.document[part], nll[: len(tokens)])
+    counts = np.bincount(rows.document, rows.mask.sum(axis=1), num_documents)
+    return sums, counts.astype(np.int64)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _row_losses(graph: Any, params: Any, tokens: Array, mask: Array) -> Array:
+    nll = token_nll(nnx.merge(graph, params)(tokens[:, :-1]), tokens[:, 1:])
+    return jnp.sum(jnp.where(mask, nll, 0), axis=1)
+
+
+def _optimizer(settings: Settings) -> optax.GradientTransformation:
+    updates = settings.steps // settings.accumulate
+    warmup = max(1, round(_WARMUP * updates))
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, settings.learning_rate, warmup, updates + 1, _FINAL_RATE * settings.learning_rate
+    )
+
+    def matrices(params: Any) -> Any:
+        return jax.tree_util.tree_map(lambda leaf: leaf.ndim >= 2, params)
+
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(_CLIP),
+        optax.adamw(rate, b2=_BETA_2, weight_decay=settings.weight_decay, mask=matrices),
+    )
+    if settings.accumulate == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, settings.accumulate).gradient_transformation()
+
+
+def _compile(graph: Any, optimizer: optax.GradientTransformation, settings: Settings) -> Any:
+    """Some steps as a program: state and batches to state and numbers of each."""
+
+    def loss(params: Any, batch: _Batch, gamma: Array, estimate: Estimate) -> Any:
+        logits = nnx.merge(graph, params)(batch.tokens[:, :-1])
+        nll = token_nll(logits, batch.tokens[:, 1:])
+        return protected_loss(nll, batch.mask, batch.protected, gamma, estimate)
+
+    def step(state: _State, batch: _Batch) -> tuple[_State, dict[str, Array]]:
+        gamma = jnp.asarray(settings.gamma, jnp.float32)
+        if settings.target_loss is not None:
+            gamma = raised_gamma(state.estimate, settings.target_loss)
+        gradient, terms = jax.grad(loss, has_aux=True)(state.params, batch, gamma, state.estimate)
+        updates, memory = optimizer.update(gradient, state.memory, state.params)
+        params = optax.apply_updates(state.params, updates)
+        numbers = {
+            "cross_entropy": terms.cross_entropy,
+            "protected": terms.protected,
+            "unprotected": terms.unprotected,
+            "penalty": terms.penalty,
+            "weight": terms.weight,
+            "gamma": gamma,
+            "running_protected": terms.estimate.protected_loss,
+            "gradient_norm": optax.tree.norm(gradient),
+        }
+        return _State(params, memory, terms.estimate, state.step + 1), numbers
+
+    # Several steps a call: XLA on CPU maps its memory anew at each, a third of the time of a step.
+    return jax.jit(lambda state, batches: jax.lax.scan(step, state, batches), donate_argnums=0)
+
+
+def _draw(first: int, count: int, num_rows: int, settings: Settings) -> NDArray[np.int64]:
+    """The rows of some steps: a stretch of the epochs, each in an order of its own."""
+    size = settings.batch_size
+    places = np.arange(first * size, (first + count) * size)
+    epochs, places = places // num_rows, places % num_rows
+    drawn = np.empty(len(places), np.int64)
+    for epoch in range(epochs[0], epochs[-1] + 1):
+        mine = epochs == epoch
+        drawn[mine] = _order(num_rows, settings.seed, epoch)[places[mine]]
+    return drawn.reshape(count, size)
+
+
+@functools.lru_cache(maxsize=2)
+def _order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(num_rows)
+
+
+def _placement(batch_size: int) -> Callable[[Any, Any], Any]:
+    """How to put a pytree on the devices: cut along the rows, or a copy on each."""
+    devices = jax.devices()
+    if batch_size % len(devices):
+        raise InputError(
+            f"batch_size is {batch_size}; give a multiple of {len(devices)}, the number of devices"
+        )
+    mesh = jax.sharding.Mesh(np.array(devices), ("rows",))
+
+    def place(tree: Any, axes: tuple[str | None, ...]) -> Any:
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        return jax.device_put(tree, sharding)
+
+    return place
+
+
+class _Clock:
+    """Tokens per second, without the compilation that the first steps wait for."""
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._tokens = 0
+
+    def __call__(self, num_tokens: int) -> float:
+        """Rate so far, when so many more tokens are done; NaN at first."""
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = now
+            return np.nan
+        self._tokens += num_tokens
+        return self._tokens / (now - self._begun)
+
+
+class _Part(NamedTuple):
+    """Steps that were dispatched, and whose numbers have not been looked at.
+
+    Attributes
+    ----------
+    first : int
+        Number of the first of them.
+    chosen : (steps, batch) array
+        Their rows.
+    numbers : dict of (steps,) arrays
+    """
+
+    first: int
+    chosen: NDArray[np.int64]
+    numbers: dict[str, Array]
+
+    def metrics(self, rows: Rows, clock: _Clock) -> list[Metrics]:
+        """The numbers, waited for; `TrainingError` if a step has gone wrong."""
+        columns = {name: np.asarray(column) for name, column in self.numbers.items()}
+        rate = clock(int(rows.mask[self.chosen.ravel()].sum()))
+        found = []
+        for k, chosen in enumerate(self.chosen):
+            step = Metrics(
+                step=self.first + k,
+                tokens_per_second=rate,
+                **{name: float(column[k]) for name, column in columns.items()},
+            )
+            for value, what in (
+                (step.cross_entropy, "loss"), (step.gradient_norm, "norm of the gradient"),
+            ):  # fmt: skip
+                if not np.isfinite(value):
+                    documents = np.unique(rows.document[chosen]).tolist()
+                    raise TrainingError(
+                        f"the {what} is {value} at step {step.step}, in a batch of rows "
+                        f"{chosen.tolist()} of documents {documents}; the last checkpoint is from "
+                        "before. A lower learning_rate or gamma may help"
+                    )
+            found.append(step)
+        return found
+
+
+class _Folder:
+    """What is kept of a run: settings, metrics of each step, checkpoints."""
+
+    def __init__(self, path: Path, run: dict[str, Any]) -> None:
+        import orbax.checkpoint as ocp
+
+        path = path.absolute()
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"can't make {path}: {error.strerror or error}") from None
+        self._settings, self._metrics = path / _SETTINGS, path / _METRICS
+        self._compare(run)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=_CHECKPOINTS_KEPT, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager(path / _CHECKPOINTS, options=options)
+        self._args = ocp.args
+        self._lines: list[str] = []
+        self._noted = 0
+
+    def _compare(self, run: dict[str, Any]) -> None:
+        """Write down what the run is, or refuse to go on with another one."""
+        if not self._settings.exists():
+            write_whole(self._settings, (json.dumps(run, indent=1) + "\n").encode())
+            return
+        try:
+            there = json.loads(self._settings.read_bytes())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self._settings} can't be read: {error}") from None
+        for name in run.keys() | there.keys():
+            if run.get(name) != there.get(name):
+                raise InputError(
+                    f"{self._settings.parent} is of another run: its {name} is "
+                    f"{there.get(name)!r:.40}, not {run.get(name)!r:.40}; name another folder"
+                )
+
+    def restore(self, state: _State) -> _State:
+        """The last checkpoint, or else the state; metrics from after it are dropped."""
+        step = self._manager.latest_step()
+        if step is not None:
+            try:
+                state = self._manager.restore(step, args=self._args.StandardRestore(state))
+            except Exception as error:  # whatever its many layers raise
+                text = str(error).splitlines()[0]
+                folder = self._settings.parent / _CHECKPOINTS / str(step)
+                raise InputError(f"{folder} can't be restored: {text:.200}; delete it") from None
+        kept = self._metrics.read_text().splitlines() if self._metrics.exists() else []
+        kept = kept[: int(state.step)]
+        self._noted = int(state.step)
+        write_whole(self._metrics, "".join(line + "\n" for line in kept).encode())
+        return state
+
+    def note(self, steps: list[Metrics], callback: Callback | None) -> None:
+        """Remember lines of metrics for the next checkpoint, and tell the callback."""
+        for metrics in steps:
+            numbers = {k: v if np.isfinite(v) else None for k, v in metrics._asdict().items()}
+            self._lines.append(json.dumps(numbers) + "\n")
+            self._noted = metrics.step
+        if callback is not None:
+            for metrics in steps:
+                callback(metrics)
+
+    def save(self, state: _State) -> None:
+        """Write a checkpoint, and the metrics up to it."""
+        if state.step.is_deleted() or int(state.step) != self._noted:
+            return  # interrupted between a step and its record
+        with self._metrics.open("a") as file:
+            file.writelines(self._lines)
+        self._lines.clear()
+        self._manager.save(int(state.step), args=self._args.StandardSave(state))
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._manager.close()
+
+
+def _describe(settings: Settings, params: Any, rows: Rows, protected: NDArray[np.bool_]) -> Any:
+    """Settings and hashes: what has to be the same for a run to go on."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(params)]
+    data = [rows.tokens, rows.mask, rows.document, protected]
+    return dataclasses.asdict(settings) | {
+        "model": _digest(leaves), "data": _digest(data), "jax": jax.__version__,
+        "floats": str(jnp.zeros(()).dtype),
+    }  # fmt: skip
+
+
+def _digest(arrays: list[NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _check_rows(rows: Rows, protected: NDArray[np.bool_], settings: Settings) -> None:
+    protected = np.asarray(protected)
+    if len(rows.tokens) == 0:
+        raise InputError("there are no rows to train on")
+    if protected.dtype != bool or protected.shape != rows.document.shape:
+        raise InputError(
+            f"protected is {protected.dtype}{protected.shape}; give a bool for each of "
+            f"{len(rows.tokens)} rows"
+        )
+    if settings.is_protected and protected.all() | ~protected.any():
+        which = "all" if protected.any() else "none"
+        raise InputError(f"{which} of the rows are protected; the term needs both kinds")
+
+
+def _require(condition: bool, found: str, wanted: str) -> None:
+    if not condition:
+        raise InputError(f"{found}; give {wanted}")

@@ -1,0 +1,362 @@
+"""A whole training run, from text to a folder: what `copyreg train` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from numpy.typing import NDArray
+
+from copyreg_jax.certify.training import DocumentLoss, TrainingCertificate, certify_training
+from copyreg_jax.errors import InputError
+from copyreg_jax.files import write_whole
+from copyreg_jax.theory.bounds import gamma_for
+from copyreg_jax.training import text
+from copyreg_jax.training.fit import Callback, Settings, document_losses, fit
+from copyreg_jax.training.gpt2 import GPT2, GPT2Config, load_gpt2, save_gpt2
+
+MODEL, DOCUMENTS, CERTIFICATE, SUMMARY = "model", "documents.json", "certificate.json", "run.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size:
+    """Of a new model and its tokenizer; about a million parameters if nothing else is said.
+
+    Parameters
+    ----------
+    vocab_size, width, num_layers, num_heads : int
+    """
+
+    vocab_size: int = 2048
+    width: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+
+
+class Prepared(NamedTuple):
+    """Text that is ready to be trained on.
+
+    Attributes
+    ----------
+    documents : list of text.Document
+    split : text.Split
+    tokenizer : tokenizers.Tokenizer
+    rows : text.Rows
+        Of all documents.
+    """
+
+    documents: list[text.Document]
+    split: text.Split
+    tokenizer: Any
+    rows: text.Rows
+
+    def trained(self, leave_out: bool) -> text.Rows:
+        """The rows to train on: what is not held out, or only what is not protected either."""
+        chosen = self.split.open if leave_out else ~self.split.held_out
+        return take_rows(self.rows, self.rows.per_row(chosen))
+
+
+class Losses(NamedTuple):
+    """Plain cross-entropies over whole sets, in nats per token; NaN where a set is empty."""
+
+    protected: float
+    unprotected: float
+    held_out: float
+
+
+class Run(NamedTuple):
+    """A finished run.
+
+    Attributes
+    ----------
+    model : GPT2
+    losses : Losses
+        The protection term is in none of them.
+    certificate : TrainingCertificate or None
+        The level-set guarantee over the training set, if there was a protection term.
+    """
+
+    model: GPT2
+    losses: Losses
+    certificate: TrainingCertificate | None
+
+
+def take_rows(rows: text.Rows, chosen: NDArray[np.bool_]) -> text.Rows:
+    """Some of the rows; documents keep their numbers."""
+    return rows._replace(
+        tokens=rows.tokens[chosen], mask=rows.mask[chosen], document=rows.document[chosen]
+    )
+
+
+def prepare(
+    documents: list[text.Document],
+    protected: NDArray[np.bool_],
+    *,
+    length: int,
+    vocab_size: int = 2048,
+    tokenizer: Any = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+) -> Prepared:
+    """Split documents, near-duplicates on one side, and cut them into rows of tokens.
+
+    Parameters
+    ----------
+    documents : list of text.Document
+    protected : (n,) bool array
+        From `text.flag`.
+    length : int
+        Targets of a row.
+    vocab_size : int
+        Of the tokenizer that is trained, on unprotected documents of the training set only.
+    tokenizer : tokenizers.Tokenizer, optional
+        Used in its place.
+    held_out : float
+        Part of the unprotected documents that is not trained on.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        As of `text.split`, `text.train_tokenizer` and `text.make_rows`.
+    """
+    texts = [document.text for document in documents]
+    parts = text.split(documents, protected, text.near_duplicates(texts), held_out, seed)
+    if tokenizer is None:
+        open_texts = [t for t, is_open in zip(texts, parts.open, strict=True) if is_open]
+        tokenizer = text.train_tokenizer(open_texts, vocab_size)
+    return Prepared(documents, parts, tokenizer, text.make_rows(tokenizer, texts, length))
+
+
+def new_model(tokenizer: Any, size: Size, length: int, *, dtype: Any = None, seed: int = 0) -> GPT2:
+    """A GPT-2 with random weights whose vocabulary is that of the tokenizer.
+
+    ``dtype`` is that of products; if not given, bfloat16 on accelerators, else float32.
+    """
+    config = GPT2Config(
+        vocab_size=tokenizer.get_vocab_size(), context=length, width=size.width,
+        num_layers=size.num_layers, num_heads=size.num_heads,
+    )  # fmt: skip
+    return GPT2(config, rngs=nnx.Rngs(seed), dtype=dtype or default_dtype())
+
+
+def default_dtype() -> Any:
+    """bfloat16 where the device multiplies it fast."""
+    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+
+
+def train(
+    prepared: Prepared,
+    model: GPT2,
+    settings: Settings,
+    folder: str | Path,
+    *,
+    leave_out: bool = False,
+    callback: Callback | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Run:
+    """Train, evaluate, and write the folder of the run.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    model : GPT2
+        To begin with; it is not changed.
+    settings : Settings
+    folder : path
+        Beside what `fit` keeps: model/ in the Hugging Face layout with its tokenizer,
+        documents.json (who was protected, who held out, hashes and losses, no text), run.json and,
+        if there is a protection term, certificate.json. A run that was stopped goes on.
+    leave_out : bool, default False
+        Not to train on the protected documents at all: the arm that others are measured against.
+    callback : callable, optional
+        Told the `Metrics` of each step.
+    progress : callable, optional
+        Told what is being done.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError, TrainingError
+        As of `fit`; a tokenizer with more tokens than the model; rows longer than its context.
+    """
+    folder = Path(folder)
+    text.check_tokenizer(prepared.tokenizer, model.config.vocab_size)
+    length = prepared.rows.mask.shape[1]
+    if length > model.config.context:
+        raise InputError(
+            f"rows have {length} targets, the model's context is {model.config.context} tokens; "
+            "give a smaller length"
+        )
+    rows, split = prepared.trained(leave_out), prepared.split
+    progress("compiling")
+    trained: Any = fit(
+        model, rows, rows.per_row(split.protected), settings, folder, callback=callback
+    )
+
+    progress("saving the model")
+    (folder / MODEL).mkdir(exist_ok=True)
+    save_gpt2(trained, folder / MODEL)
+    text.save_tokenizer(prepared.tokenizer, folder / MODEL)
+    progress("evaluating on all documents")
+    nll, counts = document_losses(trained, prepared.rows, len(prepared.documents))
+    _check_finite(nll, prepared)
+    certificate = _certify(prepared, settings, nll, counts, folder)
+    losses = Losses(
+        *(_mean(nll, counts, group) for group in (split.protected, split.open, split.held_out))
+    )
+    _write(folder / DOCUMENTS, _table(prepared, nll, counts))
+    _write(
+        folder / SUMMARY,
+        {
+            "settings": dataclasses.asdict(settings),
+            "length": length,
+            "leave_out": leave_out,
+            "model": trained.config.to_json(),
+            "losses": {k: v if np.isfinite(v) else None for k, v in losses._asdict().items()},
+            "tau": None if certificate is None else certificate.tau,
+        },
+    )
+    return Run(trained, losses, certificate)
+
+
+def load_model(folder: str | Path, dtype: Any = None) -> tuple[GPT2, Any]:
+    """The model and tokenizer of a run's folder, or of a GPT-2 folder of Hugging Face.
+
+    Raises
+    ------
+    InputError
+        As of `gpt2.load_gpt2` and `text.load_tokenizer`; a tokenizer that does not fit.
+    """
+    folder = Path(folder)
+    folder = folder / MODEL if (folder / MODEL).is_dir() else folder
+    model = load_gpt2(folder, dtype or default_dtype())
+    tokenizer = text.load_tokenizer(folder)
+    text.check_tokenizer(tokenizer, model.config.vocab_size)
+    return model, tokenizer
+
+
+class Flags(NamedTuple):
+    """The documents of a run, and what it has made of them.
+
+    Attributes
+    ----------
+    texts, names : list of str
+    protected, held_out : (n,) bool arrays
+    length : int
+        Targets of a row.
+    """
+
+    texts: list[str]
+    names: list[str]
+    protected: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+    length: int
+
+
+def load_flags(folder: str | Path, documents: list[text.Document]) -> Flags:
+    """The flags of a run, with the texts that it was given.
+
+    Parameters
+    ----------
+    folder : path
+        Of the run.
+    documents : list of text.Document
+        Read anew; a run keeps hashes of texts only.
+
+    Raises
+    ------
+    InputError
+        The folder is of no finished run, or a text is missing or has changed.
+    """
+    folder = Path(folder)
+    try:
+        table = json.loads((folder / DOCUMENTS).read_bytes())
+        length = json.loads((folder / SUMMARY).read_bytes())["length"]
+        columns = [[row[key] for row in table] for key in ("name", "protected", "held_out")]
+        hashes = [row["sha256"] for row in table]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
+    texts = {document.name: document.text for document in documents}
+    for name, digest in zip(columns[0], hashes, strict=True):
+        if name not in texts:
+            raise InputError(f"document {name!r} of {folder} is not among the texts given")
+        if hashlib.sha256(texts[name].encode()).hexdigest() != digest:
+            raise InputError(f"document {name!r} has another text than when {folder} was trained")
+    names, protected, held_out = columns
+    return Flags(
+        [texts[name] for name in names], names, np.array(protected), np.array(held_out), length
+    )
+
+
+def _check_finite(nll: NDArray[np.float64], prepared: Prepared) -> None:
+    for document, loss in zip(prepared.documents, nll, strict=True):
+        if not np.isfinite(loss):
+            raise InputError(f"the loss of document {document.name!r} is {loss}")
+
+
+def _mean(nll: NDArray[np.float64], counts: NDArray[np.int64], group: NDArray[np.bool_]) -> float:
+    return float(nll[group].sum() / counts[group].sum()) if group.any() else float("nan")
+
+
+def _certify(
+    prepared: Prepared,
+    settings: Settings,
+    nll: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    folder: Path,
+) -> TrainingCertificate | None:
+    """The guarantee for the gamma that the run has ended with."""
+    split, gamma = prepared.split, settings.gamma
+    if settings.target_loss is not None:
+        share = counts[split.protected].sum() / counts[~split.held_out].sum()
+        gamma = gamma_for(settings.target_loss, float(share))
+    if gamma == 0:
+        return None
+    table = [
+        DocumentLoss(document.name, bool(protected), int(count), float(loss))
+        for document, protected, held_out, count, loss in zip(
+            prepared.documents, split.protected, split.held_out, counts, nll, strict=True
+        )
+        if not held_out
+    ]
+    weights = (folder / MODEL / "model.safetensors").read_bytes()
+    certificate = certify_training(table, gamma, f"sha256:{hashlib.sha256(weights).hexdigest()}")
+    certificate.save(folder / CERTIFICATE)
+    return certificate
+
+
+def _table(
+    prepared: Prepared, nll: NDArray[np.float64], counts: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": document.name,
+            "source": document.source,
+            "sha256": hashlib.sha256(document.text.encode()).hexdigest(),
+            "protected": bool(protected),
+            "held_out": bool(held_out),
+            "num_tokens": int(count),
+            "num_bytes": int(size),
+            "nll": float(loss),
+        }
+        for document, protected, held_out, count, size, loss in zip(
+            prepared.documents, prepared.split.protected, prepared.split.held_out, counts,
+            prepared.rows.num_bytes, nll, strict=True,
+        )
+    ]  # fmt: skip
+
+
+def _write(path: Path, content: Any) -> None:
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

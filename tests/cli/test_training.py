@@ -1,0 +1,177 @@
+"""`copyreg train`, as a user runs it."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("flax")
+pytest.importorskip("tokenizers")
+
+import copyreg_jax as cr
+from copyreg_jax.certify.training import check_training
+from copyreg_jax.cli.app import app
+
+SMALL = [
+    "--vocab-size", "300", "--width", "16", "--layers", "1", "--heads", "2", "--length", "32",
+    "--batch-size", "8",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Forty documents of invented words, six of them secret, and an empty one."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefgh"), rng.integers(2, 6))) for _ in range(80)]
+    path = tmp_path_factory.mktemp("corpus") / "text.jsonl"
+    with path.open("w") as file:
+        for i in range(40):
+            text = " ".join(rng.choice(words, 120))
+            line = {"text": text, "id": f"d{i}", "who": "ab"[i % 2], "secret": i < 6}
+            file.write(json.dumps(line) + "\n")
+        file.write(json.dumps({"text": " ", "id": "e", "who": "a", "secret": False}) + "\n")
+    return path
+
+
+def train(*arguments, command="train"):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", "from copyreg_jax.cli import main; main()", command,
+         *map(str, arguments)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_train_go_on_and_fine_tune(corpus, tmp_path):
+    from copyreg_jax.training.fit import document_losses
+    from copyreg_jax.training.run import load_model
+    from copyreg_jax.training.text import load_documents, make_rows
+
+    command = [corpus, "--protect-column", "secret", "--name-column", "id", "--target", 5, *SMALL]
+    run = train(*command, "--out", tmp_path / "run", "--epochs", 2)
+    assert run.returncode == 0, run.stderr
+    assert "40 documents, 1 empty ones left out: 6 protected, 31 unprotected, 3 held" in run.stdout
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "certificate.json", "checkpoints", "documents.json", "metrics.jsonl", "model", "run.json",
+        "settings.json",
+    ]  # fmt: skip
+    assert check_training(tmp_path / "run" / "certificate.json").verdict is cr.Verdict.CERTIFIED
+
+    # What is stated are the plain losses of the model that was written.
+    documents = load_documents(corpus, name="id").documents
+    table = json.loads((tmp_path / "run" / "documents.json").read_text())
+    assert [row["name"] for row in table] == [document.name for document in documents]
+    model, tokenizer = load_model(tmp_path / "run")
+    rows = make_rows(tokenizer, [document.text for document in documents], 32)
+    nll, counts = document_losses(model, rows, 40)
+    np.testing.assert_allclose([row["nll"] for row in table], nll, rtol=1e-5)
+    secret = np.arange(40) < 6
+    assert [row["protected"] for row in table] == secret.tolist()
+    stated = json.loads((tmp_path / "run" / "run.json").read_text())["losses"]
+    assert stated["protected"] == pytest.approx(nll[secret].sum() / counts[secret].sum(), rel=1e-5)
+    assert f"protected    {stated['protected']:.4f}" in run.stdout
+    for file in (tmp_path / "run").rglob("*.json*"):
+        if file.name != "tokenizer.json":
+            assert documents[0].text[:20] not in file.read_text()
+
+    before = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+    again = train(*command, "--out", tmp_path / "run", "--epochs", 2)
+    assert (again.returncode, again.stdout) == (0, run.stdout)
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before
+    other = train(*command, "--out", tmp_path / "run", "--epochs", 3)
+    assert other.returncode == 2
+    assert re.fullmatch(r"copyreg: .*run is of another run: its steps is .*\n", other.stderr)
+
+    tuned = train(
+        corpus, "--protect-share", 0.2, "--name-column", "id", "--gamma", 0.5, "--length", 32,
+        "--model", tmp_path / "run", "--out", tmp_path / "tuned", "--epochs", 0.5,
+    )  # fmt: skip
+    assert tuned.returncode == 0, tuned.stderr
+    first = json.loads((tmp_path / "tuned" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["cross_entropy"] < 5.5  # a new model begins at log 300 = 5.7
+
+
+def test_audit(corpus, tmp_path):
+    pytest.importorskip("rouge_score")
+    command = [corpus, "--protect-column", "secret", "--name-column", "id", "--epochs", 2, *SMALL]
+    assert train(*command, "--out", tmp_path / "run").returncode == 0
+    without = train(*command, "--out", tmp_path / "without", "--leave-out")
+    assert without.returncode == 0, without.stderr
+    table = json.loads((tmp_path / "without" / "documents.json").read_text())
+    assert sum(row["protected"] for row in table) == 6
+    text = ["--text", corpus, "--name-column", "id", "--prefix", 8, "--suffix", 8]
+    arms = [tmp_path / "run", tmp_path / "without", tmp_path / "run" / "model"]
+    found = train(*arms, *text, "--out", tmp_path / "audit.json", command="audit")
+    assert found.returncode == 0, found.stderr
+    reports = json.loads((tmp_path / "audit.json").read_text())
+    assert list(reports) == [str(arm) for arm in arms]
+    run, other, same = reports.values()
+    assert run == same != other
+    stated = json.loads((tmp_path / "run" / "run.json").read_text())["losses"]
+    for name in ("protected", "unprotected", "held-out"):
+        loss = run["groups"][name]["cross_entropy"]
+        assert loss == pytest.approx(stated[name.replace("-", "_")], rel=1e-5)
+        assert f"{loss:.4f}" in found.stdout
+
+    changed = corpus.with_name("changed.jsonl")
+    changed.write_text(corpus.read_text().replace('"id": "d7"', '"id": "d7x"'))
+    cases = [
+        ([tmp_path / "run", *text[2:], "--text", changed], "document 'd7' of .* is not among"),
+        ([tmp_path / "run", *text[:2]], "document 'd0' of .* is not among"),
+        ([tmp_path / "none", *text], "none is not the folder of a finished run"),
+        ([tmp_path / "run" / "model", *text], "model is not the folder of a finished run"),
+        ([tmp_path / "run", *text, "--suffix", 99], "need 106 positions"),
+    ]
+    for arguments, message in cases:
+        refused = train(*arguments, command="audit")
+        assert refused.returncode == 2
+        assert re.search(message, refused.stderr), refused.stderr
+    changed.write_text(corpus.read_text().replace('"text": "', '"text": "now ', 1))
+    refused = train(tmp_path / "run", *text[2:], "--text", changed, command="audit")
+    assert "document 'd0' has another text than when" in refused.stderr
+
+
+BAD = {
+    "nothing protected": ([], "give one of column, names, source and share; 0 are given"),
+    "two ways": (["--protect-share", "0.1", "--protect-source", "a"], "2 are given"),
+    "all protected": (["--protect-column", "all"], "no column 'all'"),
+    "no such source": (["--protect-source", "c", "--source-column", "who"], "no document has"),
+    "no such column": (["--protect-share", "0.1", "--text-column", "body"], "no column 'body'"),
+    "no names": (["--protect-names", "/no/names"], "can't read /no/names"),
+    "gamma": (["--protect-share", "0.3", "--gamma", "-1"], "gamma is -1.0"),
+    "epochs": (["--protect-share", "0.3", "--epochs", "0"], "--epochs is 0.0"),
+    "both": (["--protect-share", "0.3", "--gamma", "1", "--target", "2"], "target_loss and gamma"),
+    "heads": (["--protect-share", "0.3", "--heads", "3"], "num_heads"),
+    "model": (["--protect-share", "0.3", "--model", "/no/model"], "/no/model"),
+    "batch": (["--protect-share", "0.3", "--batch-size", "0"], "batch_size is 0"),
+    "accumulate": (["--protect-share", "0.3", "--accumulate", "0"], "accumulate is 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_error_and_leaves_no_folder(name, corpus, tmp_path):
+    arguments, message = BAD[name]
+    command = ["train", str(corpus), "--out", str(tmp_path / "run"), *SMALL, *arguments]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, cr.InputError), result.output
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_of_another_model_is_refused(corpus, tmp_path):
+    from flax import nnx
+
+    from copyreg_jax.training.gpt2 import GPT2, GPT2Config, save_gpt2
+    from copyreg_jax.training.text import save_tokenizer, train_tokenizer
+
+    tmp_path.joinpath("model").mkdir()
+    config = GPT2Config(vocab_size=260, context=32, width=8, num_layers=1, num_heads=1)
+    save_gpt2(GPT2(config, rngs=nnx.Rngs(0)), tmp_path / "model")
+    save_tokenizer(train_tokenizer(["abc abd abe"] * 9, 262), tmp_path / "model")
+    command = ["train", str(corpus), "--out", str(tmp_path / "run"), "--protect-share", "0.3"]
+    result = CliRunner().invoke(app, [*command, "--model", str(tmp_path / "model")])
+    assert "the tokenizer does not match the model" in str(result.exception)

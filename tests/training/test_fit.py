@@ -1,0 +1,297 @@
+"""The training loop: right steps, exact resumption, and runs that go wrong."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("flax")
+pytest.importorskip("orbax.checkpoint")
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import copyreg_jax as cr
+from copyreg_jax.errors import TrainingError
+from copyreg_jax.training import fit as loop
+from copyreg_jax.training.fit import Settings, document_losses, fit
+from copyreg_jax.training.gpt2 import GPT2, GPT2Config, token_nll
+from copyreg_jax.training.protect import init_estimate, protected_loss
+from copyreg_jax.training.text import Rows
+
+# Orbax's own reading of its files.
+pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:orbax")
+
+CONFIG = GPT2Config(vocab_size=17, context=8, width=8, num_layers=1, num_heads=2)
+
+
+def data(num_rows=24, seed=0, length=8):
+    """Rows of three documents for every four rows, and which rows are protected."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, 17, (num_rows, length + 1), dtype=np.int32)
+    mask = np.arange(length)[None] < rng.integers(1, length + 1, num_rows)[:, None]
+    document = np.arange(num_rows, dtype=np.int32) * 3 // 4
+    return Rows(tokens, mask, document, np.full(num_rows, 9)), document % 3 == 0
+
+
+def model(seed=0):
+    return GPT2(CONFIG, rngs=nnx.Rngs(seed))
+
+
+def weights(trained):
+    return [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(nnx.split(trained)[1])]
+
+
+def assert_same(a, b):
+    for one, other in zip(weights(a), weights(b), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+SETTINGS = Settings(steps=12, gamma=0.4, batch_size=4, learning_rate=0.02)
+
+
+@pytest.mark.parametrize("change", [{}, {"gamma": 0.0}, {"accumulate": 3}, {"weight_decay": 0.0}])
+def test_a_run_is_what_a_bare_loop_makes_of_it(change, tmp_path):
+    settings = Settings(**({"steps": 12, "gamma": 0.4, "batch_size": 4} | change))
+    rows, protected = data()
+    found, metrics = model(), []
+    found = fit(found, rows, protected, settings, tmp_path / "run", callback=metrics.append)
+
+    graph, params = nnx.split(model())
+    updates = settings.steps // settings.accumulate
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, 1e-3, max(1, round(0.05 * updates)), updates + 1, 1e-4
+    )
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(
+            rate, b2=0.95, weight_decay=settings.weight_decay,
+            mask=lambda params: jax.tree_util.tree_map(lambda leaf: leaf.ndim >= 2, params),
+        ),
+    )  # fmt: skip
+    memory, estimate, gradients, seen = optimizer.init(params), init_estimate(), [], []
+
+    def loss(params, index, estimate):
+        nll = token_nll(nnx.merge(graph, params)(rows.tokens[index, :-1]), rows.tokens[index, 1:])
+        gamma = settings.gamma
+        return protected_loss(nll, rows.mask[index], protected[index], gamma, estimate)
+
+    for k in range(12):
+        epoch, place = divmod(4 * k, 24)
+        index = np.random.default_rng([0, epoch]).permutation(24)[place : place + 4]
+        gradient, terms = jax.grad(loss, has_aux=True)(params, index, estimate)
+        estimate = terms.estimate
+        seen.append(float(terms.cross_entropy))
+        gradients.append(gradient)
+        if len(gradients) == settings.accumulate:
+            mean = jax.tree_util.tree_map(lambda *g: sum(g) / len(g), *gradients)
+            step, memory = optimizer.update(mean, memory, params)
+            params, gradients = optax.apply_updates(params, step), []
+    for one, other in zip(weights(found), jax.tree_util.tree_leaves(params), strict=True):
+        # Adam divides by roots of sums of squares: a float32 rounding of 1e-7 may grow, not more
+        # than to a hundredth of a step of 1e-3.
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose([m.cross_entropy for m in metrics], seen, rtol=1e-4)
+    assert [m.step for m in metrics] == list(range(1, 13))
+
+
+def test_each_epoch_has_each_row_once():
+    settings = Settings(steps=5, batch_size=4, seed=7)
+    drawn = np.concatenate([loop._draw(k, 1, 10, settings).ravel() for k in range(5)])
+    for epoch in (drawn[:10], drawn[10:]):
+        assert sorted(epoch) == list(range(10))
+    assert not np.array_equal(drawn[:10], drawn[10:])
+    np.testing.assert_array_equal(loop._draw(1, 4, 10, settings).ravel(), drawn[4:])
+    other = Settings(steps=5, batch_size=4, seed=8)
+    assert not np.array_equal(loop._draw(0, 1, 10, other).ravel(), drawn[:4])
+
+
+def test_the_model_that_was_given_is_left_alone(tmp_path):
+    given = model()
+    fit(given, *data(), SETTINGS, tmp_path / "run")
+    assert_same(given, model())
+
+
+@pytest.mark.parametrize("change", [{}, {"gamma": 0.0, "target_loss": 4.0}, {"accumulate": 2}])
+def test_resumed_run_is_the_same_run(change, tmp_path):
+    settings = Settings(**({"steps": 42, "gamma": 0.4, "batch_size": 4} | change))
+    rows, protected = data()
+
+    def stop(metrics):
+        if metrics.step == 11:
+            raise KeyboardInterrupt
+
+    whole = fit(model(), rows, protected, settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), rows, protected, settings, tmp_path / "run", callback=stop)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 25))
+    resumed = fit(model(), rows, protected, settings, tmp_path / "run")
+    assert_same(resumed, whole)
+    again = fit(model(), rows, protected, settings, tmp_path / "run")  # nothing left to do
+    assert_same(again, whole)
+    one, other = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "run")
+    )
+    for a, b in zip(one, other, strict=True):
+        assert a | {"tokens_per_second": 0} == b | {"tokens_per_second": 0}
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.training.test_fit import *
+settings = Settings(steps=400, gamma=0.4, batch_size=4)
+fit(model(), *data(), settings, sys.argv[1], checkpoint_steps=5, callback=lambda m: print(m.step, flush=True))
+"""  # noqa: E501
+
+
+def test_killed_at_any_moment_and_resumed(tmp_path, request):
+    settings = Settings(steps=400, gamma=0.4, batch_size=4)
+    whole = fit(model(), *data(), settings, tmp_path / "whole")
+    rng, killed = np.random.default_rng(time.time_ns()), 0
+    for _ in range(3):
+        code = KILLED.format(root=str(request.config.rootpath))
+        command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "run")]
+        env = os.environ | {"JAX_ENABLE_X64": "1"}  # as here
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+            process.stdout.readline()  # the first step is done
+            time.sleep(rng.uniform(0, 0.5))
+            killed += process.poll() is None
+            process.kill()
+    assert killed  # on a fast machine a later one may find the run at its end
+    resumed = fit(model(), *data(), settings, tmp_path / "run")
+    assert_same(resumed, whole)
+
+
+def spoilt(rows, step, settings):
+    """A model that has NaN logits for a token, and rows that have it in one batch only."""
+    tokens = np.where(rows.tokens == 16, 0, rows.tokens)
+    (index,) = loop._draw(step - 1, 1, len(tokens), settings)
+    tokens[index[0], 0] = 16
+
+    class Spoilt(GPT2):
+        def __call__(self, tokens):
+            logits = super().__call__(tokens)
+            return jnp.where(jnp.any(tokens == 16), jnp.nan, logits)
+
+    return Spoilt(CONFIG, rngs=nnx.Rngs(0)), rows._replace(tokens=tokens), index
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    settings = Settings(steps=24, gamma=0.4, batch_size=1)  # one epoch
+    rows, protected = data()
+    broken, rows, index = spoilt(rows, 21, settings)
+    with pytest.raises(TrainingError) as error:
+        fit(broken, rows, protected, settings, tmp_path / "run", checkpoint_steps=8)
+    assert f"the loss is nan at step 21, in a batch of rows {index.tolist()}" in str(error.value)
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["16", "8"]
+    with pytest.raises(TrainingError, match="at step 21"):  # from step 16, the same again
+        fit(broken, rows, protected, settings, tmp_path / "run", checkpoint_steps=8)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"gamma": 0.5}, "gamma"),
+        ({"steps": 24}, "steps"),
+        ({"seed": 1}, "seed"),
+        ({"model": 1}, "model"),
+        ({"data": 1}, "data"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused_and_kept(change, name, tmp_path):
+    fit(model(), *data(), SETTINGS, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    settings = {field: getattr(SETTINGS, field) for field in SETTINGS.__dataclass_fields__}
+    new = Settings(**(settings | {k: v for k, v in change.items() if k in settings}))
+    with pytest.raises(cr.InputError, match=f"of another run: its {name} is"):
+        fit(model(change.get("model", 0)), *data(seed=change.get("data", 0)), new, tmp_path / "run")
+    after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_damaged_files_of_a_run(tmp_path):
+    fit(model(), *data(), SETTINGS, tmp_path / "run")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(cr.InputError, match=r"checkpoints/12 can't be restored.*delete it"):
+        fit(model(), *data(), SETTINGS, tmp_path / "run")
+    (tmp_path / "run" / "settings.json").write_text("{")
+    with pytest.raises(cr.InputError, match=r"settings.json can't be read"):
+        fit(model(), *data(), SETTINGS, tmp_path / "run")
+
+
+def test_bad_input(tmp_path):
+    rows, protected = data()
+    none = rows._replace(tokens=rows.tokens[:0], mask=rows.mask[:0], document=rows.document[:0])
+    cases = [
+        ((none, protected[:0]), "there are no rows"),
+        ((rows, protected.astype(int)), r"protected is int64\(24,\)"),
+        ((rows, protected[:3]), r"protected is bool\(3,\)"),
+        ((rows, np.zeros(24, bool)), "none of the rows are protected"),
+        ((rows, np.ones(24, bool)), "all of the rows are protected"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(cr.InputError, match=message):
+            fit(model(), *arguments, SETTINGS, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    fit(model(), rows, np.zeros(24, bool), Settings(steps=1), tmp_path / "plain")
+    with pytest.raises(cr.InputError, match=r"can't make .*no/run"):
+        fit(model(), rows, protected, SETTINGS, tmp_path / "no" / "run")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps is 0; give >= 1"),
+        ({"steps": 1, "gamma": -1.0}, "gamma is -1.0; give >= 0"),
+        ({"steps": 1, "gamma": np.nan}, "gamma is nan"),
+        ({"steps": 1, "learning_rate": 0.0}, "learning_rate is 0.0; give > 0"),
+        ({"steps": 1, "target_loss": 0.0}, "target_loss is 0.0; give > 0"),
+        ({"steps": 1, "target_loss": 1.0, "gamma": 1.0}, "target_loss and gamma = 1.0"),
+        ({"steps": 5, "accumulate": 2}, "steps is 5; give a multiple of accumulate = 2"),
+    ],
+)
+def test_settings_that_are_none(settings, message):
+    with pytest.raises(cr.InputError, match=message):
+        Settings(**settings)
+
+
+def test_losses_of_documents():
+    rows, _ = data(num_rows=131)  # more than two parts, and a rest
+    found, counts = document_losses(model(), rows, 131)
+    logits = np.asarray(model()(rows.tokens[:, :-1]), np.float64)
+    logits -= logits.max(axis=2, keepdims=True)
+    picked = np.take_along_axis(logits, rows.tokens[:, 1:, None], axis=2)[..., 0]
+    nll = np.where(rows.mask, np.log(np.exp(logits).sum(axis=2)) - picked, 0)
+    expected = np.zeros(131)
+    np.add.at(expected, rows.document, nll.sum(axis=1))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32, sums of 8
+    assert counts.sum() == rows.mask.sum()
+    assert counts[0] == rows.mask[rows.document == 0].sum()
+    assert (counts[rows.document.max() + 1 :] == 0).all()
+
+
+def test_calibrated_run_ends_at_its_target(tmp_path):
+    """A model that could learn all rows by heart keeps the protected ones at 3.5 nats."""
+    rows, protected = data(num_rows=16)
+    settings = Settings(
+        steps=1600, target_loss=3.5, batch_size=16, learning_rate=0.004, weight_decay=0.0
+    )
+    trained = fit(model(), rows, protected, settings, tmp_path / "run")
+    nll, counts = document_losses(trained, rows, 16)
+    of = np.zeros(16, bool)
+    of[rows.document[protected]] = True
+    assert nll[of].sum() / counts[of].sum() == pytest.approx(3.5, rel=0.1)
+    assert nll[~of].sum() / counts[~of].sum() < 1.5
