@@ -206,13 +206,15 @@ def _lines(path: Path) -> list[str]:
 
 
 def _settings(num_rows: int, epochs: float, **fields: Any) -> Settings:
-    from copyreg_jax.training.fit import Settings
+    from copyreg_jax.training.fit import STEPS_PER_CALL, Settings
 
     if not 0 < epochs < math.inf:
         raise InputError(f"--epochs is {epochs}; give a number > 0")
-    accumulate, batch_size = fields["accumulate"], fields["batch_size"]
-    updates = max(1, round(epochs * num_rows / max(1, batch_size * accumulate)))
-    return Settings(steps=updates * max(1, accumulate), **fields)
+    accumulate, batch_size = max(1, fields["accumulate"]), max(1, fields["batch_size"])
+    # Whole calls of the compiled program: a rest would be one more to compile.
+    unit = math.lcm(accumulate, STEPS_PER_CALL)
+    steps = unit * max(1, round(epochs * num_rows / (batch_size * unit)))
+    return Settings(steps=steps, **fields)
 
 
 class _Bar:

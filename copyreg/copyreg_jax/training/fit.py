@@ -32,7 +32,8 @@ _CLIP = 1.0
 _CHECKPOINTS_KEPT = 2
 _CHECKPOINT_SECONDS = 60.0
 _EVALUATED_ROWS = 64
-_STEPS_PER_CALL = 8
+STEPS_PER_CALL = 8
+"""Steps of one call of the compiled program."""
 _SETTINGS, _METRICS, _CHECKPOINTS = "settings.json", "metrics.jsonl", "checkpoints"
 
 
@@ -187,8 +188,8 @@ def fit(
     pending: _Part | None = None
     saved = time.monotonic()
     try:
-        for first in range(int(state.step), settings.steps, _STEPS_PER_CALL):
-            count = min(_STEPS_PER_CALL, settings.steps - first)
+        for first in range(int(state.step), settings.steps, STEPS_PER_CALL):
+            count = min(STEPS_PER_CALL, settings.steps - first)
             index = _draw(first, count, len(rows.tokens), settings)
             batches = place(_Batch(*(array[index] for array in everything)), (None, "rows"))
             state, numbers = advance(state, batches)

@@ -1,0 +1,108 @@
+"""Speed of training: the loop of `copyreg_jax.training.fit` beside a bare one of the same model.
+
+    python benchmarks/lm.py [--steps 40] [--repeats 5] [--out FILE]
+
+The model is that of `copyreg train`, a million parameters, on random tokens; nothing is padded. The
+bare loop is a jitted step of plain cross-entropy with optax.adamw, and no look at its numbers. Both
+are warm and interleaved; the medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from copyreg_jax.training import fit as loop
+from copyreg_jax.training.fit import Metrics, Settings
+from copyreg_jax.training.gpt2 import GPT2, GPT2Config, token_nll
+from copyreg_jax.training.run import default_dtype
+from copyreg_jax.training.text import Rows
+
+BATCH, LENGTH = 16, 128
+
+
+def bare(model: GPT2, tokens: np.ndarray, steps: int) -> float:
+    """Tokens per second of a plain loop."""
+    graph, params = nnx.split(model)
+    optimizer = optax.adamw(1e-3)
+
+    @jax.jit
+    def step(params: Any, memory: Any, batch: Any) -> Any:
+        def loss(params: Any) -> Any:
+            return jnp.mean(token_nll(nnx.merge(graph, params)(batch[:, :-1]), batch[:, 1:]))
+
+        updates, memory = optimizer.update(jax.grad(loss)(params), memory, params)
+        return optax.apply_updates(params, updates), memory
+
+    memory = optimizer.init(params)
+    params, memory = jax.block_until_ready(step(params, memory, tokens[:BATCH]))
+    begun = time.perf_counter()
+    for k in range(steps):
+        params, memory = step(params, memory, tokens[k * BATCH : (k + 1) * BATCH])
+    jax.block_until_ready(params)
+    return steps * BATCH * LENGTH / (time.perf_counter() - begun)
+
+
+def whole(model: GPT2, rows: Rows, gamma: float, steps: int) -> float:
+    """Tokens per second of `fit`, after its first steps: with metrics, and a checkpoint."""
+    seen: list[Metrics] = []
+    settings = Settings(steps=steps + loop.STEPS_PER_CALL, gamma=gamma, batch_size=BATCH)
+    protected = np.arange(len(rows.tokens)) % 10 == 0
+    with tempfile.TemporaryDirectory() as folder:
+        loop.fit(model, rows, protected, settings, Path(folder) / "run", callback=seen.append)
+    return seen[-1].tokens_per_second
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    steps = options.steps
+    config = GPT2Config(vocab_size=2048, context=LENGTH, width=128, num_layers=4, num_heads=4)
+    model = GPT2(config, rngs=nnx.Rngs(0), dtype=default_dtype())
+    rng = np.random.default_rng(0)
+    num_rows = (steps + 8) * BATCH
+    tokens = rng.integers(0, 2048, (num_rows, LENGTH + 1), dtype=np.int32)
+    mask = np.ones((num_rows, LENGTH), bool)
+    rows = Rows(tokens, mask, np.arange(num_rows, dtype=np.int32), np.ones(num_rows, np.int64))
+    ways = {
+        "bare": lambda: bare(model, tokens, steps),
+        "fit, gamma = 0": lambda: whole(model, rows, 0.0, steps),
+        "fit, gamma = 0.5": lambda: whole(model, rows, 0.5, steps),
+    }
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(options.repeats):
+        for name, way in ways.items():
+            found[name].append(way())
+    rates = {name: float(np.median(values)) for name, values in found.items()}
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}, "
+        f"jax {jax.__version__}",
+        "parameters": sum(leaf.size for leaf in jax.tree_util.tree_leaves(nnx.split(model)[1])),
+        "tokens per second": rates,
+        "ratio to bare": {name: rate / rates["bare"] for name, rate in rates.items()},
+    }
+    print(json.dumps(result, indent=1))
+    if options.out is not None:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
