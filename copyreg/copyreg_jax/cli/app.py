@@ -1,4 +1,4 @@
-"""Commands: solve, certify, check, lemmas, bench, doctor. JAX is imported where it is needed."""
+"""Commands but for those of training.py. JAX is imported where it is needed."""
 
 from __future__ import annotations
 
