@@ -295,3 +295,32 @@ def test_calibrated_run_ends_at_its_target(tmp_path):
     of[rows.document[protected]] = True
     assert nll[of].sum() / counts[of].sum() == pytest.approx(3.5, rel=0.1)
     assert nll[~of].sum() / counts[~of].sum() < 1.5
+
+
+SHARED = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.training.test_fit import *
+assert jax.device_count() == 2
+found = fit(model(), *data(), SETTINGS, sys.argv[1])
+np.savez(sys.argv[2], *weights(found))
+try:
+    fit(model(), *data(), Settings(steps=1, batch_size=3), sys.argv[1] + "-other")
+except cr.InputError as error:
+    print(error)
+"""
+
+
+def test_two_devices_share_a_batch(tmp_path, request):
+    code = SHARED.format(root=str(request.config.rootpath))
+    flags = "--xla_force_host_platform_device_count=2"
+    env = os.environ | {"JAX_ENABLE_X64": "1", "XLA_FLAGS": flags}
+    command = [sys.executable, "-W", "ignore", "-c", code, tmp_path / "run", tmp_path / "w.npz"]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert "batch_size is 3; give a multiple of 2, the number of devices" in run.stdout
+    whole = fit(model(), *data(), SETTINGS, tmp_path / "whole")
+    with np.load(tmp_path / "w.npz") as found:
+        for one, other in zip(weights(whole), found.values(), strict=True):
+            # Sums in another order; Adam divides by roots of sums of squares of gradients, so that
+            # a rounding of 1e-7 may grow to a part of a step, of 0.02 here.
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-4)
