@@ -179,7 +179,10 @@ VOID = {
     "none": (lambda d: d["documents"].pop(0), "no documents are protected"),
     "all": (lambda d: d.update(documents=d["documents"][:1]), "all documents are protected"),
     "gamma 0": (lambda d: d.update(gamma=(0.0).hex()), "gamma is 0"),
-    "no list": (lambda d: d.update(documents=7), "failed"),
+    "no list": (lambda d: d.update(documents=7), "no list"),
+    "objects": (lambda d: d.update(tau={}), "is no number"),
+    "keys": (lambda d: d.update(loss=dict.fromkeys(d["loss"], "anything")), "no interval"),
+    "entry": (lambda d: d["documents"].append({"a": 1, "b": 2, "c": 3, "d": 4}), "four things"),
     "model": (lambda d: d.update(model=7), "model is no text"),
 }
 

@@ -116,6 +116,11 @@ def test_audit(corpus, tmp_path):
         assert loss == pytest.approx(stated[name.replace("-", "_")], rel=1e-5)
         assert f"{loss:.4f}" in found.stdout
 
+    other = train(*command, "--out", tmp_path / "other", "--seed", 5, "--model", tmp_path / "run")
+    assert other.returncode == 0, other.stderr
+    mixed = train(tmp_path / "run", tmp_path / "other", *text, command="audit")
+    assert mixed.returncode == 2
+    assert "protects or holds out other documents than" in mixed.stderr
     changed = corpus.with_name("changed.jsonl")
     changed.write_text(corpus.read_text().replace('"id": "d7"', '"id": "d7x"'))
     cases = [

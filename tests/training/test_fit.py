@@ -1,5 +1,6 @@
 """The training loop: right steps, exact resumption, and runs that go wrong."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -65,9 +66,8 @@ def test_a_run_is_what_a_bare_loop_makes_of_it(change, tmp_path):
 
     graph, params = nnx.split(model())
     updates = settings.steps // settings.accumulate
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, 1e-3, max(1, round(0.05 * updates)), updates + 1, 1e-4
-    )
+    warmup = max(1, round(0.05 * updates))
+    rate = optax.warmup_cosine_decay_schedule(1e-3 / (warmup + 1), 1e-3, warmup, updates + 1, 1e-4)
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(
@@ -194,6 +194,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert f"the loss is nan at step 21, in a batch of rows {index.tolist()}" in str(error.value)
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == ["16", "8"]
+    assert "the last checkpoint is that of step 16" in str(error.value)
     with pytest.raises(TrainingError, match="at step 21"):  # from step 16, the same again
         fit(broken, rows, protected, settings, tmp_path / "run", checkpoint_steps=8)
 
@@ -205,6 +206,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ({"steps": 24}, "steps"),
         ({"seed": 1}, "seed"),
         ({"model": 1}, "model"),
+        ({"num_heads": 4}, "architecture"),
+        ({"dtype": jnp.bfloat16}, "architecture"),
         ({"data": 1}, "data"),
     ],
 )
@@ -213,10 +216,60 @@ def test_a_folder_of_another_run_is_refused_and_kept(change, name, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     settings = {field: getattr(SETTINGS, field) for field in SETTINGS.__dataclass_fields__}
     new = Settings(**(settings | {k: v for k, v in change.items() if k in settings}))
+    config = dataclasses.replace(CONFIG, num_heads=change.get("num_heads", 2))
+    rngs, dtype = nnx.Rngs(change.get("model", 0)), change.get("dtype", jnp.float32)
+    other = GPT2(config, rngs=rngs, dtype=dtype)
     with pytest.raises(cr.InputError, match=f"of another run: its {name} is"):
-        fit(model(change.get("model", 0)), *data(seed=change.get("data", 0)), new, tmp_path / "run")
+        fit(other, *data(seed=change.get("data", 0)), new, tmp_path / "run")
     after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_interrupted_while_waiting(tmp_path, monkeypatch):
+    """At the second look at numbers, wherever it comes; no line of the metrics is lost."""
+    settings, looks = Settings(steps=48, gamma=0.4, batch_size=4), []
+    metrics = loop._Part.metrics
+
+    def press(self, *arguments):
+        looks.append(self.first)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        return metrics(self, *arguments)
+
+    monkeypatch.setattr(loop._Part, "metrics", press)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), *data(), settings, tmp_path / "run")
+    resumed = fit(model(), *data(), settings, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 49))
+    assert_same(resumed, fit(model(), *data(), settings, tmp_path / "whole"))
+
+
+def test_metrics_of_a_process_that_was_killed_while_it_wrote(tmp_path):
+    settings = Settings(steps=16, gamma=0.4, batch_size=4)
+    fit(model(), *data(), settings, tmp_path / "run")
+    file = tmp_path / "run" / "metrics.jsonl"
+    before = file.read_text()
+    file.write_text(before + before.splitlines()[3] + '\n{"step": 17, "cross')
+    fit(model(), *data(), settings, tmp_path / "run")
+    assert file.read_text() == before
+
+
+def test_one_update_changes_the_weights(tmp_path):
+    settings = Settings(steps=4, accumulate=4, batch_size=4, learning_rate=0.1)
+    found = fit(model(), *data(), settings, tmp_path / "run")
+    moved = [np.abs(a - b).max() for a, b in zip(weights(found), weights(model()), strict=True)]
+    assert min(moved) > 1e-3
+
+
+def test_numbers_of_numpy_and_small_floats(tmp_path):
+    settings = Settings(steps=np.int64(8), gamma=np.float32(0.5), batch_size=np.int32(4))
+    assert settings == Settings(steps=8, gamma=0.5, batch_size=4)
+    graph, params = nnx.split(model())
+    low = nnx.merge(graph, jax.tree_util.tree_map(lambda leaf: leaf.astype(jnp.bfloat16), params))
+    fit(low, *data(), settings, tmp_path / "run")
+    with pytest.raises(cr.InputError, match="checkpoint_steps is 0"):
+        fit(model(), *data(), settings, tmp_path / "other", checkpoint_steps=0)
 
 
 def test_damaged_files_of_a_run(tmp_path):
@@ -226,6 +279,9 @@ def test_damaged_files_of_a_run(tmp_path):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(cr.InputError, match=r"checkpoints/12 can't be restored.*delete it"):
+        fit(model(), *data(), SETTINGS, tmp_path / "run")
+    (tmp_path / "run" / "settings.json").write_text("[]")
+    with pytest.raises(cr.InputError, match=r"settings.json can't be read: it is no JSON object"):
         fit(model(), *data(), SETTINGS, tmp_path / "run")
     (tmp_path / "run" / "settings.json").write_text("{")
     with pytest.raises(cr.InputError, match=r"settings.json can't be read"):
@@ -255,6 +311,9 @@ def test_bad_input(tmp_path):
     ("settings", "message"),
     [
         ({"steps": 0}, "steps is 0; give >= 1"),
+        ({"steps": 2**31}, "steps is 2147483648"),
+        ({"steps": 1.5}, "steps is 1.5; give a plain number"),
+        ({"steps": 1, "gamma": 1e39}, "gamma is 1e"),
         ({"steps": 1, "gamma": -1.0}, "gamma is -1.0; give >= 0"),
         ({"steps": 1, "gamma": np.nan}, "gamma is nan"),
         ({"steps": 1, "learning_rate": 0.0}, "learning_rate is 0.0; give > 0"),

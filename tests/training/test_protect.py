@@ -113,6 +113,17 @@ def test_batches_that_lack_something(kind):
     assert np.isnan(terms.unprotected) == (kind != "none protected")
 
 
+def test_what_is_no_number_is_not_taken_for_no_protection():
+    nll, mask, protected = np.full((2, 3), 2.0), np.ones((2, 3), bool), np.array([True, False])
+    spoilt = Estimate(*map(jnp.float32, (np.nan, 10.0, 10.0, 100.0)))
+    loss = jax.jit(lambda gamma, estimate: protected_loss(nll, mask, protected, gamma, estimate)[0])
+    assert np.isfinite(loss(0.5, init_estimate()))
+    assert np.isnan(loss(0.5, spoilt))
+    assert np.isnan(loss(raised_gamma(spoilt, 3.0), init_estimate()))
+    for gamma in (np.nan, -1.0):
+        assert np.isnan(loss(gamma, init_estimate()))
+
+
 def test_without_gamma_it_is_the_cross_entropy():
     nll, mask = np.zeros((2, 3)), np.ones((2, 3), bool)  # where gamma / CE_1 would be infinite
     loss, terms = protected_loss(nll, mask, np.array([True, False]), 0.0)

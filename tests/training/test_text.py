@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from itertools import combinations
 from pathlib import Path
@@ -553,3 +554,13 @@ def test_needs_no_jax():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"
     assert Path(module.__file__).name == "text.py"
+
+
+def test_near_duplicates_in_scripts_without_spaces_and_in_other_normal_forms():
+    rng = np.random.default_rng(0)
+    text = "".join(map(chr, rng.integers(0x4E00, 0x9000, 800)))
+    edited = "".join(c if i % 40 else "一" for i, c in enumerate(text))
+    other = "".join(map(chr, rng.integers(0x4E00, 0x9000, 800)))
+    assert near_duplicates([text, edited, other, text + "二"]).tolist() == [0, 0, 1, 0]
+    words = " ".join(f"é{i} çà" for i in range(40))
+    assert near_duplicates([words, unicodedata.normalize("NFD", words)]).tolist() == [0, 0]

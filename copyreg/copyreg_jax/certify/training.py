@@ -5,7 +5,8 @@
 The level-set theorem for means per token (docs/theory/level-set.md), computed in ball arithmetic
 from a table of the documents: their tokens and the sums of their negative log-likelihoods. Nothing
 but NumPy's and FLINT's arithmetic is trusted with that. That a model has these sums is not proved
-here: an auditor who has it computes them anew and compares (`copyreg audit`).
+here: an auditor who has the model and the texts computes them anew. The documents.json of a run has
+the same sums, with hashes of the texts.
 """
 
 from __future__ import annotations
@@ -288,14 +289,18 @@ def _parse(document: dict[str, Any]) -> TrainingCertificate:
     require(document.get("format") == FORMAT, f"it is not of the format {FORMAT}")
     require(document.keys() == fields, "it has other fields than a training certificate")
     table = []
+    require(isinstance(document["documents"], list), "its documents are no list")
     for entry in document["documents"]:
+        require(isinstance(entry, list) and len(entry) == 4, "a document is not four things")
         name, protected, num_tokens, nll = entry
         kinds = (type(name), type(protected), type(num_tokens))
         require(kinds == (str, bool, int), f"{json.dumps(entry):.60} is no document")
         table.append(DocumentLoss(name, protected, num_tokens, _number(nll)))
     intervals = {}
     for name in ("loss", "protected", "unprotected", "protected_range"):
-        low, high = document[name]
+        pair = document[name]
+        require(isinstance(pair, list) and len(pair) == 2, f"{name} is no interval")
+        low, high = pair
         intervals[name] = Interval(_number(low), _number(high))
     require(isinstance(document["model"], str), "its model is no text")
     return TrainingCertificate(

@@ -75,7 +75,7 @@ def train(
     layers: Annotated[int, typer.Option(help="Of a new model.")] = 4,
     heads: Annotated[int, typer.Option(help="Of a new model.")] = 4,
     held_out: Annotated[
-        float, typer.Option(help="Part of the unprotected documents not to train on.")
+        float, typer.Option(help="Part of the unprotected not to train on; `audit` needs some.")
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
@@ -160,6 +160,14 @@ def audit(
         corpus = text.load_documents(source, text=text_column, name=name_column)
         flags = run.load_flags(folders[0], corpus.documents)
         reports: dict[str, Any] = {}
+        for folder in folders[1:]:
+            if (folder / run.DOCUMENTS).exists():
+                other = run.load_flags(folder, corpus.documents)
+                if not flags.same_groups(other):
+                    raise InputError(
+                        f"{folder} protects or holds out other documents than {folders[0]}; train "
+                        "both with the same text, flags, held_out and seed"
+                    )
         for folder in folders:
             line.update(f"measuring {folder}")
             model, tokenizer = run.load_model(folder)
@@ -200,7 +208,8 @@ def _require_extra() -> None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        lines = path.read_text("utf-8-sig").split("\n")
+        return [line.removesuffix("\r") for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         raise InputError(f"can't read {path}: {error}") from None
 
@@ -211,9 +220,13 @@ def _settings(num_rows: int, epochs: float, **fields: Any) -> Settings:
     if not 0 < epochs < math.inf:
         raise InputError(f"--epochs is {epochs}; give a number > 0")
     accumulate, batch_size = max(1, fields["accumulate"]), max(1, fields["batch_size"])
-    # Whole calls of the compiled program: a rest would be one more to compile.
+    wanted = min(epochs * num_rows / batch_size, 2.0**31)
+    steps = accumulate * max(1, round(wanted / accumulate))
+    # Whole calls of the compiled program, unless that is far off: a rest is one more to compile.
     unit = math.lcm(accumulate, STEPS_PER_CALL)
-    steps = unit * max(1, round(epochs * num_rows / (batch_size * unit)))
+    whole = unit * round(steps / unit)
+    if abs(whole - steps) <= 0.02 * steps:
+        steps = whole
     return Settings(steps=steps, **fields)
 
 

@@ -313,7 +313,7 @@ def _patience(problem: SoftmaxRegression) -> int:
     if d > _MAX_SKETCH_COLUMNS or isinstance(A, ShardedRows) or not is_concrete(problem):
         return _NEVER
     to_compile, per_cube = _SKETCH_COST
-    return max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A)))
+    return min(_NEVER - 1, max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A))))
 
 
 def _sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,7 @@ _CHECKPOINT_SECONDS = 60.0
 _EVALUATED_ROWS = 64
 STEPS_PER_CALL = 8
 """Steps of one call of the compiled program."""
+_LARGEST = float(np.finfo(np.float32).max)
 _SETTINGS, _METRICS, _CHECKPOINTS = "settings.json", "metrics.jsonl", "checkpoints"
 
 
@@ -71,10 +73,18 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None:  # numbers of NumPy are no JSON
+                plain = int(value) if field.type == "int" else float(value)
+                _require(plain == value, f"{field.name} is {value}", "a plain number")
+                object.__setattr__(self, field.name, plain)
         for name in ("steps", "batch_size", "accumulate"):
-            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}", ">= 1")
+            value = getattr(self, name)
+            _require(1 <= value < 2**31, f"{name} is {value}", ">= 1 and below 2^31")
         for name in ("gamma", "weight_decay", "seed"):
-            _require(0 <= getattr(self, name) < np.inf, f"{name} is {getattr(self, name)}", ">= 0")
+            value = getattr(self, name)
+            _require(0 <= value < _LARGEST, f"{name} is {value}", ">= 0, in the range of float32")
         _require(0 < self.learning_rate < np.inf, f"learning_rate is {self.learning_rate}", "> 0")
         if self.target_loss is not None:
             _require(0 < self.target_loss < np.inf, f"target_loss is {self.target_loss}", "> 0")
@@ -174,42 +184,46 @@ def fit(
     by epoch, in an order that depends on the seed alone. Several devices share each batch.
     """
     _check_rows(rows, protected, settings)
+    if checkpoint_steps is not None:
+        _require(checkpoint_steps >= 1, f"checkpoint_steps is {checkpoint_steps}", ">= 1")
     place = _placement(settings.batch_size)
     graph, params = nnx.split(model)
     optimizer = _optimizer(settings)
     advance = _compile(graph, optimizer, settings)
-    kept = _Folder(Path(folder), _describe(settings, params, rows, protected))
+    kept = _Folder(Path(folder), _describe(settings, graph, params, rows, protected))
     # Copies: a step takes the memory of the state before it.
     params = jax.tree_util.tree_map(jnp.copy, params)
     state = _State(params, optimizer.init(params), init_estimate(), jnp.zeros((), jnp.int32))
     state = kept.restore(place(state, ()))
     everything = _Batch(rows.tokens, rows.mask, protected)
     clock = _Clock()
-    pending: _Part | None = None
+    pending: list[_Part] = []
     saved = time.monotonic()
+
+    def look(left: int) -> None:
+        while len(pending) > left:
+            kept.note(pending[0].metrics(rows, clock, kept.last), callback)
+            pending.pop(0)
+
     try:
         for first in range(int(state.step), settings.steps, STEPS_PER_CALL):
             count = min(STEPS_PER_CALL, settings.steps - first)
             index = _draw(first, count, len(rows.tokens), settings)
             batches = place(_Batch(*(array[index] for array in everything)), (None, "rows"))
             state, numbers = advance(state, batches)
-            # While this is computed, look at what was computed before.
-            before, pending = pending, _Part(first + 1, index, numbers)
-            if before is not None:
-                kept.note(before.metrics(rows, clock), callback)
+            pending.append(_Part(first + 1, index, numbers))
+            look(1)  # while this is computed, at what was computed before
             done = first + count
             due = time.monotonic() - saved > _CHECKPOINT_SECONDS
             if checkpoint_steps is not None:
                 due = done // checkpoint_steps > first // checkpoint_steps
             if due or done == settings.steps:
-                # Before what may be spoilt is kept.
-                before, pending = pending, None
-                kept.note(before.metrics(rows, clock), callback)
+                look(0)  # before what may be spoilt is kept
                 kept.save(state)
                 saved = time.monotonic()
     except KeyboardInterrupt:
-        if pending is not None:
-            kept.note(pending.metrics(rows, clock), None)
+        callback = None
+        look(0)
         kept.save(state)
         raise
     finally:
@@ -257,7 +271,11 @@ def _optimizer(settings: Settings) -> optax.GradientTransformation:
     updates = settings.steps // settings.accumulate
     warmup = max(1, round(_WARMUP * updates))
     rate = optax.warmup_cosine_decay_schedule(
-        0.0, settings.learning_rate, warmup, updates + 1, _FINAL_RATE * settings.learning_rate
+        settings.learning_rate / (warmup + 1),
+        settings.learning_rate,
+        warmup,
+        updates + 1,
+        _FINAL_RATE * settings.learning_rate,
     )
 
     def matrices(params: Any) -> Any:
@@ -369,10 +387,13 @@ class _Part(NamedTuple):
     chosen: NDArray[np.int64]
     numbers: dict[str, Array]
 
-    def metrics(self, rows: Rows, clock: _Clock) -> list[Metrics]:
+    def metrics(self, rows: Rows, clock: _Clock, checkpoint: int | None) -> list[Metrics]:
         """The numbers, waited for; `TrainingError` if a step has gone wrong."""
         columns = {name: np.asarray(column) for name, column in self.numbers.items()}
         rate = clock(int(rows.mask[self.chosen.ravel()].sum()))
+        last = "there is no checkpoint yet"
+        if checkpoint is not None:
+            last = f"the last checkpoint is that of step {checkpoint}"
         found = []
         for k, chosen in enumerate(self.chosen):
             step = Metrics(
@@ -387,8 +408,8 @@ class _Part(NamedTuple):
                     documents = np.unique(rows.document[chosen]).tolist()
                     raise TrainingError(
                         f"the {what} is {value} at step {step.step}, in a batch of rows "
-                        f"{chosen.tolist()} of documents {documents}; the last checkpoint is from "
-                        "before. A lower learning_rate or gamma may help"
+                        f"{chosen.tolist()} of documents {documents}; {last}. "
+                        "A lower learning_rate or gamma may help"
                     )
             found.append(step)
         return found
@@ -424,12 +445,19 @@ class _Folder:
             there = json.loads(self._settings.read_bytes())
         except (OSError, ValueError) as error:
             raise InputError(f"{self._settings} can't be read: {error}") from None
-        for name in run.keys() | there.keys():
+        if not isinstance(there, dict):
+            raise InputError(f"{self._settings} can't be read: it is no JSON object")
+        for name in sorted(run.keys() | there.keys()):
             if run.get(name) != there.get(name):
                 raise InputError(
                     f"{self._settings.parent} is of another run: its {name} is "
                     f"{there.get(name)!r:.40}, not {run.get(name)!r:.40}; name another folder"
                 )
+
+    @property
+    def last(self) -> int | None:
+        """Step of the last checkpoint."""
+        return self._manager.latest_step()
 
     def restore(self, state: _State) -> _State:
         """The last checkpoint, or else the state; metrics from after it are dropped."""
@@ -441,20 +469,28 @@ class _Folder:
                 text = str(error).splitlines()[0]
                 folder = self._settings.parent / _CHECKPOINTS / str(step)
                 raise InputError(f"{folder} can't be restored: {text:.200}; delete it") from None
-        kept = self._metrics.read_text().splitlines() if self._metrics.exists() else []
-        kept = kept[: int(state.step)]
         self._noted = int(state.step)
-        write_whole(self._metrics, "".join(line + "\n" for line in kept).encode())
+        lines = self._metrics.read_text().splitlines() if self._metrics.exists() else []
+        kept = {}
+        for line in lines:
+            try:
+                number = json.loads(line)["step"]
+            except (ValueError, KeyError, TypeError):
+                continue  # half of a line, from a process that was killed
+            if number <= self._noted:
+                kept[number] = line
+        write_whole(self._metrics, "".join(kept[k] + "\n" for k in sorted(kept)).encode())
         return state
 
     def note(self, steps: list[Metrics], callback: Callback | None) -> None:
         """Remember lines of metrics for the next checkpoint, and tell the callback."""
-        for metrics in steps:
+        new = [metrics for metrics in steps if metrics.step > self._noted]
+        for metrics in new:
             numbers = {k: v if np.isfinite(v) else None for k, v in metrics._asdict().items()}
             self._lines.append(json.dumps(numbers) + "\n")
             self._noted = metrics.step
         if callback is not None:
-            for metrics in steps:
+            for metrics in new:
                 callback(metrics)
 
     def save(self, state: _State) -> None:
@@ -472,11 +508,18 @@ class _Folder:
         self._manager.close()
 
 
-def _describe(settings: Settings, params: Any, rows: Rows, protected: NDArray[np.bool_]) -> Any:
+def _describe(
+    settings: Settings, graph: Any, params: Any, rows: Rows, protected: NDArray[np.bool_]
+) -> Any:
     """Settings and hashes: what has to be the same for a run to go on."""
     leaves = [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(params)]
     data = [rows.tokens, rows.mask, rows.document, protected]
     return dataclasses.asdict(settings) | {
+        # What a model is beside its weights: number of heads, dtype of products, ...
+        "architecture": hashlib.sha256(
+            re.sub(r" at 0x[0-9a-f]+", "", repr(graph)).encode()
+        ).hexdigest(),
+        "devices": [jax.device_count(), jax.default_backend()],
         "model": _digest(leaves), "data": _digest(data), "jax": jax.__version__,
         "floats": str(jnp.zeros(()).dtype),
     }  # fmt: skip
@@ -486,7 +529,7 @@ def _digest(arrays: list[NDArray[Any]]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(array).data)
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

