@@ -27,7 +27,8 @@ from flax import nnx
 
 from copyreg_jax.training import fit as loop
 from copyreg_jax.training.fit import Metrics, Settings
-from copyreg_jax.training.gpt2 import GPT2, GPT2Config, token_nll
+from copyreg_jax.training.gpt2 import GPT2, GPT2Config
+from copyreg_jax.training.layers import token_nll
 from copyreg_jax.training.run import default_dtype
 from copyreg_jax.training.text import Rows
 

@@ -170,12 +170,13 @@ def test_bad_input_is_one_error_and_leaves_no_folder(name, corpus, tmp_path):
 def test_a_tokenizer_of_another_model_is_refused(corpus, tmp_path):
     from flax import nnx
 
-    from copyreg_jax.training.gpt2 import GPT2, GPT2Config, save_gpt2
+    from copyreg_jax.training.gpt2 import GPT2, GPT2Config
+    from copyreg_jax.training.pretrained import save_pretrained
     from copyreg_jax.training.text import save_tokenizer, train_tokenizer
 
     tmp_path.joinpath("model").mkdir()
     config = GPT2Config(vocab_size=260, context=32, width=8, num_layers=1, num_heads=1)
-    save_gpt2(GPT2(config, rngs=nnx.Rngs(0)), tmp_path / "model")
+    save_pretrained(GPT2(config, rngs=nnx.Rngs(0)), tmp_path / "model")
     save_tokenizer(train_tokenizer(["abc abd abe"] * 9, 262), tmp_path / "model")
     command = ["train", str(corpus), "--out", str(tmp_path / "run"), "--protect-share", "0.3"]
     result = CliRunner().invoke(app, [*command, "--model", str(tmp_path / "model")])

@@ -22,7 +22,8 @@ import copyreg_jax as cr
 from copyreg_jax.errors import TrainingError
 from copyreg_jax.training import fit as loop
 from copyreg_jax.training.fit import Settings, document_losses, fit
-from copyreg_jax.training.gpt2 import GPT2, GPT2Config, token_nll
+from copyreg_jax.training.gpt2 import GPT2, GPT2Config
+from copyreg_jax.training.layers import token_nll
 from copyreg_jax.training.protect import init_estimate, protected_loss
 from copyreg_jax.training.text import Rows
 

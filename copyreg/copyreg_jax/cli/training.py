@@ -62,7 +62,7 @@ def train(
     ] = False,
     model: Annotated[
         Path | None,
-        typer.Option(help="GPT-2 folder to fine-tune, with its tokenizer; a new model if not."),
+        typer.Option(help="Folder of a GPT-2 or Llama, or .gguf, to fine-tune; or `smollm2`."),
     ] = None,
     epochs: Annotated[float, typer.Option(help="How often each row is seen.")] = 1.0,
     batch_size: Annotated[int, typer.Option(help="Rows of a step.")] = 16,
@@ -82,7 +82,7 @@ def train(
     name_column: Annotated[str | None, typer.Option(help="Column of the names.")] = None,
     source_column: Annotated[str | None, typer.Option(help="Column of the sources.")] = None,
 ) -> None:
-    """Train a GPT-2 on text of which a part is protected.
+    """Train a language model on text of which a part is protected.
 
     Needs the extra `lm`. Nothing of the text is written to the folder but the model. Exit codes: 0
     done, 1 the loss was not finite, 2 bad input, 130 interrupted (the same command goes on).
@@ -131,7 +131,7 @@ def train(
 def audit(
     folders: Annotated[
         list[Path],
-        typer.Argument(help="A run; then other runs or GPT-2 folders with the same tokenizer."),
+        typer.Argument(help="A run; then other runs or models with the same tokenizer."),
     ],
     source: Annotated[
         str, typer.Option("--text", help="The text that the run was given; runs keep none.")

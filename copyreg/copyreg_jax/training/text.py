@@ -447,6 +447,45 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     return tokenizer
 
 
+def tokenizer_of(
+    vocabulary: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+    special: Sequence[str],
+    *,
+    split_digits: bool,
+) -> Tokenizer:
+    """A byte-level BPE tokenizer from its tables.
+
+    Parameters
+    ----------
+    vocabulary : mapping from tokens to ids
+    merges : sequence of pairs of tokens
+        Those that are joined first come first.
+    special : sequence of str
+        Tokens that are no text, ``<|endoftext|>`` among them.
+    split_digits : bool
+        Whether each digit is a token by itself.
+
+    Raises
+    ------
+    InputError
+        The tables do not fit together.
+    """
+    library = _tokenizers()
+    if END_OF_TEXT not in vocabulary:
+        raise InputError(f"the tokenizer has no token {END_OF_TEXT}, which documents end with")
+    try:
+        tokenizer = _byte_level(library.models.BPE(dict(vocabulary), list(merges)))
+    except Exception as error:  # the library raises nothing more special
+        raise InputError(f"the tables are of no tokenizer: {error}") from None
+    if split_digits:
+        digits = library.pre_tokenizers.Digits(individual_digits=True)
+        steps = [digits, tokenizer.pre_tokenizer]
+        tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(steps)
+    tokenizer.add_special_tokens(list(special))
+    return tokenizer
+
+
 def check_tokenizer(tokenizer: Tokenizer, vocab_size: int) -> None:
     """Refuse a tokenizer that can give ids which a model of this vocabulary does not have.
 
