@@ -1,10 +1,11 @@
 """Speed of training: the loop of `copyreg_jax.training.fit` beside a bare one of the same model.
 
-    python benchmarks/lm.py [--steps 40] [--repeats 5] [--out FILE]
+    python benchmarks/lm.py [--steps 40] [--repeats 5] [--long 0] [--out FILE]
 
 The model is that of `copyreg train`, a million parameters, on random tokens; nothing is padded. The
 bare loop is a jitted step of plain cross-entropy with optax.adamw, and no look at its numbers. Both
-are warm and interleaved; the medians count.
+are warm and interleaved; the medians count. ``--long 10000`` also makes a run of so many steps, of
+small batches, and gives the largest memory of the process so far at each tenth of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import datetime
 import json
 import os
 import platform
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -67,11 +69,28 @@ def whole(model: GPT2, rows: Rows, gamma: float, steps: int) -> float:
     return seen[-1].tokens_per_second
 
 
+def memory(model: GPT2, rows: Rows, steps: int) -> list[float]:
+    """Largest resident memory so far in MB at each tenth of a run; equal numbers: nothing grows."""
+    found: list[float] = []
+
+    def note(metrics: Metrics) -> None:
+        if metrics.step % (steps // 10) == 0:
+            found.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+    short = rows._replace(tokens=rows.tokens[:, :33], mask=rows.mask[:, :32])
+    settings = Settings(steps=steps, gamma=0.5, batch_size=4)
+    protected = np.arange(len(rows.tokens)) % 10 == 0
+    with tempfile.TemporaryDirectory() as folder:
+        loop.fit(model, short, protected, settings, Path(folder) / "run", callback=note)
+    return found
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--long", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     steps = options.steps
@@ -100,6 +119,8 @@ def main() -> None:
         "tokens per second": rates,
         "ratio to bare": {name: rate / rates["bare"] for name, rate in rates.items()},
     }
+    if options.long:
+        result[f"MB at tenths of {options.long} steps"] = memory(model, rows, options.long)
     print(json.dumps(result, indent=1))
     if options.out is not None:
         options.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -55,8 +55,8 @@ def test_train_go_on_and_fine_tune(corpus, tmp_path):
     assert run.returncode == 0, run.stderr
     assert "40 documents, 1 empty ones left out: 6 protected, 31 unprotected, 3 held" in run.stdout
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        "certificate.json", "checkpoints", "documents.json", "metrics.jsonl", "model", "run.json",
-        "settings.json",
+        "certificate.json", "checkpoints", "curves.png", "documents.json", "metrics.jsonl",
+        "model", "run.json", "settings.json",
     ]  # fmt: skip
     assert check_training(tmp_path / "run" / "certificate.json").verdict is cr.Verdict.CERTIFIED
 

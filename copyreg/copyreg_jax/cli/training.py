@@ -28,7 +28,7 @@ _EXTRACTED = {
     "found in 100 samples, share": "discoverable",
     "log10 of samples needed, median": "median_log10_samples",
 }
-_EXTRA = ("flax", "orbax", "rouge_score", "safetensors", "tokenizers")
+_EXTRA = ("flax", "gguf", "matplotlib", "orbax", "rouge_score", "safetensors", "tokenizers")
 
 
 @app.command()

@@ -37,7 +37,8 @@ _EVALUATED_ROWS, _EVALUATED_LOGITS = 64, 2**25
 STEPS_PER_CALL = 8
 """Steps of one call of the compiled program."""
 _LARGEST = float(np.finfo(np.float32).max)
-_SETTINGS, _METRICS, _CHECKPOINTS = "settings.json", "metrics.jsonl", "checkpoints"
+METRICS = "metrics.jsonl"
+_SETTINGS, _CHECKPOINTS = "settings.json", "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -429,7 +430,7 @@ class _Folder:
             path.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"can't make {path}: {error.strerror or error}") from None
-        self._settings, self._metrics = path / _SETTINGS, path / _METRICS
+        self._settings, self._metrics = path / _SETTINGS, path / METRICS
         self._compare(run)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=_CHECKPOINTS_KEPT, enable_async_checkpointing=False

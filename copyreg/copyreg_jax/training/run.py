@@ -20,12 +20,14 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
 from copyreg_jax.theory.bounds import gamma_for
 from copyreg_jax.training import text
-from copyreg_jax.training.fit import Callback, Settings, document_losses, fit
+from copyreg_jax.training.fit import METRICS, Callback, Settings, document_losses, fit
 from copyreg_jax.training.gguf_file import SMOLLM2, find_smollm2, load_gguf
 from copyreg_jax.training.gpt2 import GPT2, GPT2Config
+from copyreg_jax.training.plots import save_plot
 from copyreg_jax.training.pretrained import LanguageModel, load_pretrained, save_pretrained
 
 MODEL, DOCUMENTS, CERTIFICATE, SUMMARY = "model", "documents.json", "certificate.json", "run.json"
+PLOT = "curves.png"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,8 +177,9 @@ def train(
     settings : Settings
     folder : path
         Beside what `fit` keeps: model/ in the Hugging Face layout with its tokenizer,
-        documents.json (who was protected, who held out, hashes and losses, no text), run.json and,
-        if there is a protection term, certificate.json. A run that was stopped goes on.
+        documents.json (who was protected, who held out, hashes and losses, no text), run.json,
+        curves.png and, if there is a protection term, certificate.json. A run that was stopped
+        goes on.
     leave_out : bool, default False
         Not to train on the protected documents at all: the arm that others are measured against.
     callback : callable, optional
@@ -208,6 +211,7 @@ def train(
     )
 
     progress("saving the model")
+    save_plot(folder / METRICS, folder / PLOT, settings.target_loss)
     (folder / MODEL).mkdir(exist_ok=True)
     save_pretrained(trained, folder / MODEL)
     text.save_tokenizer(prepared.tokenizer, folder / MODEL)
