@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 import copyreg_jax as cr
 from copyreg_jax.certify import training
 from copyreg_jax.certify.check import canonical
-from copyreg_jax.certify.training import DocumentLoss, certify_training, check_training
+from copyreg_jax.certify.training import (
+    DocumentLoss,
+    certify_training,
+    check_training,
+    load_training,
+)
 from copyreg_jax.theory.bounds import cross_entropy_level_set_tau
 from tests.registry import cases, mutant
 
@@ -105,7 +110,7 @@ def test_bounds_are_tight(drawn):
 
 
 TABLE = [
-    DocumentLoss("a", True, 100, 450.0),
+    DocumentLoss("a", True, 100, 450.0, "0a" * 32),
     DocumentLoss("b", False, 700, 1400.5),
     DocumentLoss("ü \n", False, 200, 0.0),
 ]
@@ -123,6 +128,13 @@ def test_saved_and_checked(file):
     assert found.verdict is cr.Verdict.CERTIFIED
     assert len(found.lines) == 5
     assert "CE_1 - CE_2 >= " in found.lines[-1]
+
+
+def test_a_file_says_what_was_certified(file):
+    assert load_training(file) == certify_training(TABLE, 2.5, "model 1")
+    file.write_bytes(b"{}")
+    with pytest.raises(cr.InputError, match=r"training\.json is no training certificate"):
+        load_training(file)
 
 
 def edited(file, change):
@@ -182,7 +194,12 @@ VOID = {
     "no list": (lambda d: d.update(documents=7), "no list"),
     "objects": (lambda d: d.update(tau={}), "is no number"),
     "keys": (lambda d: d.update(loss=dict.fromkeys(d["loss"], "anything")), "no interval"),
-    "entry": (lambda d: d["documents"].append({"a": 1, "b": 2, "c": 3, "d": 4}), "four things"),
+    "entry": (
+        lambda d: d["documents"].append({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}),
+        "five things",
+    ),
+    "hash": (lambda d: d["documents"][0].__setitem__(4, "0A" * 32), "which is no SHA-256"),
+    "no hash": (lambda d: d["documents"][0].__setitem__(4, None), "is no document"),
     "model": (lambda d: d.update(model=7), "model is no text"),
 }
 

@@ -13,7 +13,7 @@ pytest.importorskip("flax")
 pytest.importorskip("tokenizers")
 
 import copyreg_jax as cr
-from copyreg_jax.certify.training import check_training
+from copyreg_jax.certify.training import certify_training, check_training, load_training
 from copyreg_jax.cli.app import app
 
 SMALL = [
@@ -137,6 +137,56 @@ def test_audit(corpus, tmp_path):
     changed.write_text(corpus.read_text().replace('"text": "', '"text": "now ', 1))
     refused = train(tmp_path / "run", *text[2:], "--text", changed, command="audit")
     assert "document 'd0' has another text than when" in refused.stderr
+
+
+def test_audit_of_a_certificate(corpus, tmp_path):
+    """A table that was made up is certified as such; the model says otherwise."""
+    from copyreg_jax.training.fit import document_losses
+    from copyreg_jax.training.run import load_flags, load_model, recheck
+    from copyreg_jax.training.text import load_documents, make_rows
+
+    pytest.importorskip("rouge_score")
+    run, path = tmp_path / "run", tmp_path / "run" / "certificate.json"
+    command = [corpus, "--protect-column", "secret", "--name-column", "id", "--gamma", 2, *SMALL]
+    assert train(*command, "--out", run).returncode == 0
+    text = [run, "--text", corpus, "--name-column", "id", "--prefix", 8, "--suffix", 8]
+
+    found = train(*text, "--out", tmp_path / "audit.json", command="audit")
+    assert found.returncode == 0, found.stderr
+    assert "certificate: CERTIFIED; the losses of 37 documents were measured again" in found.stdout
+    report = json.loads((tmp_path / "audit.json").read_text())[str(run)]["certificate"]
+    assert report["difference"] < 1e-5
+    assert report["problems"] == []
+
+    flags = load_flags(run, load_documents(corpus, text="text", name="id").documents)
+    model, tokenizer = load_model(run)
+    rows = make_rows(tokenizer, flags.texts, flags.length)
+    losses = document_losses(model, rows, len(flags.texts))
+    assert recheck(run, flags, *losses).problems == []
+    honest = load_training(path)
+    first, *rest = honest.documents
+    changes = {"sha256": "0" * 64, "num_tokens": first.num_tokens + 1, "nll": 1.02 * first.nll}
+    tables = [[first._replace(**{k: v}), *rest] for k, v in changes.items()]
+    tables += [[*rest, first._replace(protected=False)], [first, *rest[:-1]]]
+    problems = [
+        "document 'd0' has sha256", "document 'd0' has num_tokens", "loss of document 'd0' is",
+        "document 'd0' has protected True", "is missing",
+    ]  # fmt: skip
+    forged = [certify_training(table, 2.0, honest.model) for table in tables]
+    forged += [certify_training(honest.documents, 2.0, "sha256:0"), honest._replace(tau=9.0)]
+    problems += ["model file is another one", "CE_1 - CE_2 >= 9"]
+    for certificate, problem in zip(forged, problems, strict=True):
+        certificate.save(path)
+        (said,) = recheck(run, flags, *losses).problems
+        assert problem in said
+    found = train(*text, command="audit")
+    assert found.returncode == 1
+    assert problems[-1] in found.stdout
+    path.write_text("{}")
+    report = recheck(run, flags, *losses)
+    assert (report.verdict, report.num_documents, len(report.problems)) == ("VOID", 0, 1)
+    path.unlink()
+    assert recheck(run, flags, *losses) is None
 
 
 BAD = {

@@ -5,8 +5,8 @@
 The level-set theorem for means per token (docs/theory/level-set.md), computed in ball arithmetic
 from a table of the documents: their tokens and the sums of their negative log-likelihoods. Nothing
 but NumPy's and FLINT's arithmetic is trusted with that. That a model has these sums is not proved
-here: an auditor who has the model and the texts computes them anew. The documents.json of a run has
-the same sums, with hashes of the texts.
+here: an auditor who has the model and the texts, which the file identifies by hashes, computes them
+anew; `copyreg audit` does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ from copyreg_jax.certify.data import VoidError, require
 FORMAT = "copyreg-training/1"
 _BITS = 128
 _MOST_TOKENS = 1 << 53
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class DocumentLoss(NamedTuple):
@@ -49,12 +51,15 @@ class DocumentLoss(NamedTuple):
         Targets that count, >= 1.
     nll : float
         Sum of their negative log-likelihoods in nats, >= 0.
+    sha256 : str
+        Of its text in UTF-8, 64 hexadecimal digits; not used, and empty if it is not known.
     """
 
     name: str
     protected: bool
     num_tokens: int
     nll: float
+    sha256: str = ""
 
 
 class TrainingCertificate(NamedTuple):
@@ -102,7 +107,9 @@ class TrainingCertificate(NamedTuple):
                 content[name] = [_text(end) for end in value]
             elif isinstance(value, float):
                 content[name] = _text(value)
-        content["documents"] = [[*document[:3], _text(document.nll)] for document in self.documents]
+        content["documents"] = [
+            [*document[:3], _text(document.nll), document.sha256] for document in self.documents
+        ]
         write_whole(path, canonical(content))
 
 
@@ -146,7 +153,7 @@ def certify_training(
     from copyreg_jax.errors import InputError
 
     table = tuple(
-        DocumentLoss(str(d.name), bool(d.protected), int(d.num_tokens), float(d.nll))
+        DocumentLoss(str(d.name), bool(d.protected), int(d.num_tokens), float(d.nll), str(d.sha256))
         for d in documents
     )
     try:
@@ -164,6 +171,22 @@ def certify_training(
     except VoidError as error:
         raise InputError(str(error)) from None
     return TrainingCertificate(table, float(gamma), model, loss, protected, unprotected, ends, tau)
+
+
+def load_training(path: str | Path) -> TrainingCertificate:
+    """What a file says, without a proof of it; `check_training` proves it.
+
+    Raises
+    ------
+    InputError
+        It is no training certificate.
+    """
+    from copyreg_jax.errors import InputError
+
+    try:
+        return _parse(read_document(path))
+    except VoidError as error:
+        raise InputError(f"{path} is no training certificate: {error}") from None
 
 
 def check_training(path: str | Path) -> CheckResult:
@@ -204,6 +227,8 @@ def _check_table(documents: tuple[DocumentLoss, ...], gamma: float) -> None:
         require(1 <= document.num_tokens < most, f"{what} has {document.num_tokens} tokens")
         sound = 0 <= document.nll < math.inf
         require(sound, f"{what} has the negative log-likelihood {document.nll}; >= 0 is needed")
+        known = not document.sha256 or _SHA256.fullmatch(document.sha256)
+        require(bool(known), f"{what} has the hash {document.sha256!r:.70}, which is no SHA-256")
     kinds = {document.protected for document in documents}
     require(len(kinds) == 2, f"{'all' if True in kinds else 'no'} documents are protected")
 
@@ -291,11 +316,11 @@ def _parse(document: dict[str, Any]) -> TrainingCertificate:
     table = []
     require(isinstance(document["documents"], list), "its documents are no list")
     for entry in document["documents"]:
-        require(isinstance(entry, list) and len(entry) == 4, "a document is not four things")
-        name, protected, num_tokens, nll = entry
-        kinds = (type(name), type(protected), type(num_tokens))
-        require(kinds == (str, bool, int), f"{json.dumps(entry):.60} is no document")
-        table.append(DocumentLoss(name, protected, num_tokens, _number(nll)))
+        require(isinstance(entry, list) and len(entry) == 5, "a document is not five things")
+        name, protected, num_tokens, nll, sha256 = entry
+        kinds = tuple(map(type, (name, protected, num_tokens, sha256)))
+        require(kinds == (str, bool, int, str), f"{json.dumps(entry):.60} is no document")
+        table.append(DocumentLoss(name, protected, num_tokens, _number(nll), sha256))
     intervals = {}
     for name in ("loss", "protected", "unprotected", "protected_range"):
         pair = document[name]

@@ -15,10 +15,11 @@ from copyreg_jax.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     from copyreg_jax.training.fit import Metrics, Settings
-    from copyreg_jax.training.run import Run
+    from copyreg_jax.training.run import Recheck, Run
     from copyreg_jax.training.text import Split
 
-EXIT_NOT_FINITE = 1
+EXIT_NOT_FINITE = EXIT_DOES_NOT_HOLD = 1
+_PROBLEMS = 10
 _EXTRACTED = {
     "suffixes found, share": "exact",
     "right tokens in a row, mean": "mean_matched",
@@ -150,7 +151,9 @@ def audit(
     """Measure what models give away: plain losses, and protected text that they go on with.
 
     The first folder is a run and says what is protected and what was held out. The protection
-    term is in no number. Needs the extra `lm`. Exit codes: 0 done, 2 bad input.
+    term is in no number. A run's certificate is checked, and compared with its model and with the
+    losses measured here. Needs the extra `lm`. Exit codes: 0 done, 1 a certificate does not hold, 2
+    bad input.
     """
     _require_extra()
     from copyreg_jax.training import audit as auditing
@@ -160,6 +163,7 @@ def audit(
         corpus = text.load_documents(source, text=text_column, name=name_column)
         flags = run.load_flags(folders[0], corpus.documents)
         reports: dict[str, Any] = {}
+        checks: dict[str, Recheck] = {}
         for folder in folders[1:]:
             if (folder / run.DOCUMENTS).exists():
                 other = run.load_flags(folder, corpus.documents)
@@ -176,11 +180,23 @@ def audit(
                 rows_length=flags.length, prefix=prefix, suffix=suffix, max_windows=windows,
                 top_k=top_k, seed=seed, names=flags.names,
             )  # fmt: skip
+            report = reports[str(folder)]
+            check = run.recheck(folder, flags, report.nll, report.num_tokens)
+            if check is not None:
+                checks[str(folder)] = check
     for row in auditing.compare(reports):
         _show_audit(row)
+        if row["arm"] in checks:
+            _show_check(checks[row["arm"]])
     if out is not None:
-        write_json(out, {name: report.as_json() for name, report in reports.items()})
+        content = {name: report.as_json() for name, report in reports.items()}
+        for name, check in checks.items():
+            plain = {k: None if v != v else v for k, v in check._asdict().items()}  # noqa: PLR0124
+            content[name]["certificate"] = plain
+        write_json(out, content)
         output.print(f"written to {out}", markup=False, soft_wrap=True)
+    if any(check.problems for check in checks.values()):
+        raise typer.Exit(EXIT_DOES_NOT_HOLD)
 
 
 def _show_audit(row: dict[str, Any]) -> None:
@@ -196,6 +212,20 @@ def _show_audit(row: dict[str, Any]) -> None:
         numbers = [row[f"{group}_{key}"] for group in ("protected", "held_out")]
         texts = ["inf" if number is None else f"{number:.4g}" for number in numbers]
         output.print(f"  {name:34}{texts[0]:>13}{'':13}{texts[1]:>13}")
+
+
+def _show_check(check: Recheck) -> None:
+    said = f"  certificate: {check.verdict}"
+    if check.num_documents:
+        said += (
+            f"; the losses of {check.num_documents} documents were measured again, the largest "
+            f"difference is {check.difference:.1e} of a loss"
+        )
+    output.print(said, markup=False, soft_wrap=True)
+    for problem in check.problems[:_PROBLEMS]:
+        output.print(f"    {problem}", markup=False, soft_wrap=True, style="red")
+    if len(check.problems) > _PROBLEMS:
+        output.print(f"    and {len(check.problems) - _PROBLEMS} more", style="red")
 
 
 def _require_extra() -> None:

@@ -198,6 +198,10 @@ class Report(NamedTuple):
     top_k : int or None
     windows : str
         Hash of the chosen windows. Reports with another one can't be compared.
+    nll : (n,) float64 array
+        Loss of each document in nats.
+    num_tokens : (n,) int64 array
+        Its targets.
     """
 
     protected: Group
@@ -211,9 +215,11 @@ class Report(NamedTuple):
     suffix: int
     top_k: int | None
     windows: str
+    nll: NDArray[np.float64]
+    num_tokens: NDArray[np.int64]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but the single windows; numbers are finite or None.
+        """Everything but single windows and documents; numbers are finite or None.
 
         Neither text nor token of a document is in it.
         """
@@ -707,6 +713,8 @@ def audit(
         suffix=suffix,
         top_k=top_k,
         windows=digest.hexdigest(),
+        nll=nll,
+        num_tokens=num_tokens,
     )
 
 

@@ -15,7 +15,13 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from copyreg_jax.certify.training import DocumentLoss, TrainingCertificate, certify_training
+from copyreg_jax.certify.training import (
+    DocumentLoss,
+    TrainingCertificate,
+    certify_training,
+    check_training,
+    load_training,
+)
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
 from copyreg_jax.theory.bounds import gamma_for
@@ -318,12 +324,112 @@ def load_flags(folder: str | Path, documents: list[text.Document]) -> Flags:
     for name, digest in zip(columns[0], hashes, strict=True):
         if name not in texts:
             raise InputError(f"document {name!r} of {folder} is not among the texts given")
-        if hashlib.sha256(texts[name].encode()).hexdigest() != digest:
+        if _hash(texts[name]) != digest:
             raise InputError(f"document {name!r} has another text than when {folder} was trained")
     names, protected, held_out = columns
     return Flags(
         [texts[name] for name in names], names, np.array(protected), np.array(held_out), length
     )
+
+
+class Recheck(NamedTuple):
+    """What became of a run's certificate when its model was measured again.
+
+    Attributes
+    ----------
+    verdict : str
+        Of the checker, on the file alone: CERTIFIED, REFUTED, UNDECIDED or VOID.
+    num_documents : int
+        Documents whose losses were compared.
+    difference : float
+        The largest relative difference of a document's loss; NaN if none was compared.
+    problems : list of str
+        What speaks against the certificate; empty if nothing does.
+    """
+
+    verdict: str
+    num_documents: int
+    difference: float
+    problems: list[str]
+
+
+def recheck(
+    folder: str | Path,
+    flags: Flags,
+    nll: NDArray[np.float64],
+    num_tokens: NDArray[np.int64],
+    *,
+    tolerance: float = 0.01,
+) -> Recheck | None:
+    """Compare a run's certificate with its model file and with losses that were measured anew.
+
+    Parameters
+    ----------
+    folder : path
+        Of the run.
+    flags : Flags
+        Of the run, with the texts: which documents the certificate has to be about.
+    nll, num_tokens : (n,) arrays
+        Losses and targets of the documents of ``flags``, as `fit.document_losses` gives them.
+    tolerance : float, default 0.01
+        Relative difference of a document's loss that is still rounding: float32 gives 1e-6, a
+        model that was measured in bfloat16 some 1e-3.
+
+    Returns
+    -------
+    Recheck or None
+        None if the run has no certificate.
+    """
+    folder = Path(folder)
+    path = folder / CERTIFICATE
+    if not path.exists():
+        return None
+    checked = check_training(path)
+    verdict, problems = checked.verdict.name, []
+    if verdict != "CERTIFIED":
+        problems = [line for line in checked.lines if not line.startswith("CERTIFIED")]
+    if verdict == "VOID":
+        return Recheck(verdict, 0, float("nan"), problems)
+    said = load_training(path)
+    if said.model != _hash_of_weights(folder):
+        problems.append("the model file is another one than the certificate names")
+    stated = {document.name: document for document in said.documents}
+    trained = {
+        name: DocumentLoss(name, bool(protected), int(count), float(loss), _hash(text))
+        for name, text, protected, held_out, count, loss in zip(
+            flags.names, flags.texts, flags.protected, flags.held_out, num_tokens, nll, strict=True
+        )
+        if not held_out
+    }
+    for name in sorted(stated.keys() ^ trained.keys()):
+        where = "is not in the training set" if name in stated else "is missing"
+        problems.append(f"document {name!r} {where}")
+    difference, compared = float("nan"), sorted(stated.keys() & trained.keys())
+    for name in compared:
+        theirs, ours = stated[name], trained[name]
+        for field in ("protected", "num_tokens", "sha256"):
+            if getattr(theirs, field) != getattr(ours, field):
+                problems.append(
+                    f"document {name!r} has {field} {getattr(ours, field)}, the certificate says "
+                    f"{getattr(theirs, field)}"
+                )
+        off = abs(theirs.nll - ours.nll) / max(ours.nll, float(np.finfo(np.float32).tiny))
+        difference = off if np.isnan(difference) else max(difference, off)
+        if not off <= tolerance:
+            problems.append(
+                f"the loss of document {name!r} is {ours.nll:.6g} nats, the certificate says "
+                f"{theirs.nll:.6g}"
+            )
+    return Recheck(verdict, len(compared), difference, problems)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hash_of_weights(folder: Path) -> str:
+    weights = (folder / MODEL / "model.safetensors").read_bytes()
+    return f"sha256:{hashlib.sha256(weights).hexdigest()}"
 
 
 def _check_finite(nll: NDArray[np.float64], prepared: Prepared) -> None:
@@ -351,14 +457,13 @@ def _certify(
     if gamma == 0:
         return None
     table = [
-        DocumentLoss(document.name, bool(protected), int(count), float(loss))
+        DocumentLoss(document.name, bool(protected), int(count), float(loss), _hash(document.text))
         for document, protected, held_out, count, loss in zip(
             prepared.documents, split.protected, split.held_out, counts, nll, strict=True
         )
         if not held_out
     ]
-    weights = (folder / MODEL / "model.safetensors").read_bytes()
-    certificate = certify_training(table, gamma, f"sha256:{hashlib.sha256(weights).hexdigest()}")
+    certificate = certify_training(table, gamma, _hash_of_weights(folder))
     certificate.save(folder / CERTIFICATE)
     return certificate
 
@@ -370,7 +475,7 @@ def _table(
         {
             "name": document.name,
             "source": document.source,
-            "sha256": hashlib.sha256(document.text.encode()).hexdigest(),
+            "sha256": _hash(document.text),
             "protected": bool(protected),
             "held_out": bool(held_out),
             "num_tokens": int(count),
