@@ -13,7 +13,7 @@ pytest.importorskip("flax")
 pytest.importorskip("tokenizers")
 
 import copyreg_jax as cr
-from copyreg_jax.certify.training import certify_training, check_training, load_training
+from copyreg_jax.certify.training import check_training, load_training
 from copyreg_jax.cli.app import app
 
 SMALL = [
@@ -116,11 +116,10 @@ def test_audit(corpus, tmp_path):
         assert loss == pytest.approx(stated[name.replace("-", "_")], rel=1e-5)
         assert f"{loss:.4f}" in found.stdout
 
-    other = train(*command, "--out", tmp_path / "other", "--seed", 5, "--model", tmp_path / "run")
-    assert other.returncode == 0, other.stderr
+    assert train(*command, "--out", tmp_path / "other", "--seed", 5).returncode == 0
     mixed = train(tmp_path / "run", tmp_path / "other", *text, command="audit")
     assert mixed.returncode == 2
-    assert "protects or holds out other documents than" in mixed.stderr
+    assert "protects or holds out other documents, unlike" in mixed.stderr
     changed = corpus.with_name("changed.jsonl")
     changed.write_text(corpus.read_text().replace('"id": "d7"', '"id": "d7x"'))
     cases = [
@@ -140,11 +139,7 @@ def test_audit(corpus, tmp_path):
 
 
 def test_audit_of_a_certificate(corpus, tmp_path):
-    """A table that was made up is certified as such; the model says otherwise."""
-    from copyreg_jax.training.fit import document_losses
-    from copyreg_jax.training.run import load_flags, load_model, recheck
-    from copyreg_jax.training.text import load_documents, make_rows
-
+    """tests/training/test_records.py has more ways to cheat."""
     pytest.importorskip("rouge_score")
     run, path = tmp_path / "run", tmp_path / "run" / "certificate.json"
     command = [corpus, "--protect-column", "secret", "--name-column", "id", "--gamma", 2, *SMALL]
@@ -154,39 +149,20 @@ def test_audit_of_a_certificate(corpus, tmp_path):
     found = train(*text, "--out", tmp_path / "audit.json", command="audit")
     assert found.returncode == 0, found.stderr
     assert "certificate: CERTIFIED; the losses of 37 documents were measured again" in found.stdout
+    assert "were not measured" not in found.stdout
     report = json.loads((tmp_path / "audit.json").read_text())[str(run)]["certificate"]
-    assert report["difference"] < 1e-5
+    assert report["difference"] < 1e-6
     assert report["problems"] == []
 
-    flags = load_flags(run, load_documents(corpus, text="text", name="id").documents)
-    model, tokenizer = load_model(run)
-    rows = make_rows(tokenizer, flags.texts, flags.length)
-    losses = document_losses(model, rows, len(flags.texts))
-    assert recheck(run, flags, *losses).problems == []
-    honest = load_training(path)
-    first, *rest = honest.documents
-    changes = {"sha256": "0" * 64, "num_tokens": first.num_tokens + 1, "nll": 1.02 * first.nll}
-    tables = [[first._replace(**{k: v}), *rest] for k, v in changes.items()]
-    tables += [[*rest, first._replace(protected=False)], [first, *rest[:-1]]]
-    problems = [
-        "document 'd0' has sha256", "document 'd0' has num_tokens", "loss of document 'd0' is",
-        "document 'd0' has protected True", "is missing",
-    ]  # fmt: skip
-    forged = [certify_training(table, 2.0, honest.model) for table in tables]
-    forged += [certify_training(honest.documents, 2.0, "sha256:0"), honest._replace(tau=9.0)]
-    problems += ["model file is another one", "CE_1 - CE_2 >= 9"]
-    for certificate, problem in zip(forged, problems, strict=True):
-        certificate.save(path)
-        (said,) = recheck(run, flags, *losses).problems
-        assert problem in said
+    load_training(path)._replace(tau=9.0).save(path)
+    table = json.loads((run / "documents.json").read_text())
+    held_out = [row["held_out"] for row in table].index(True)
+    (run / "documents.json").write_text(json.dumps(table[:held_out] + table[held_out + 1 :]))
     found = train(*text, command="audit")
     assert found.returncode == 1
-    assert problems[-1] in found.stdout
-    path.write_text("{}")
-    report = recheck(run, flags, *losses)
-    assert (report.verdict, report.num_documents, len(report.problems)) == ("VOID", 0, 1)
-    path.unlink()
-    assert recheck(run, flags, *losses) is None
+    assert "REFUTED" in found.stdout
+    assert "CE_1 - CE_2 >= 9" in found.stdout
+    assert re.search("1 documents of .* are not of .*run and were not measured", found.stdout)
 
 
 BAD = {
@@ -200,8 +176,8 @@ BAD = {
     "epochs": (["--protect-share", "0.3", "--epochs", "0"], "--epochs is 0.0"),
     "both": (["--protect-share", "0.3", "--gamma", "1", "--target", "2"], "target_loss and gamma"),
     "heads": (["--protect-share", "0.3", "--heads", "3"], "num_heads"),
-    "model": (["--protect-share", "0.3", "--model", "/no/model"], "/no/model"),
     "batch": (["--protect-share", "0.3", "--batch-size", "0"], "batch_size is 0"),
+    "sizes": (["--protect-share", "0.3", "--model", "m"], "leave vocab_size, width, num_layers"),
     "accumulate": (["--protect-share", "0.3", "--accumulate", "0"], "accumulate is 0"),
 }
 
@@ -217,7 +193,7 @@ def test_bad_input_is_one_error_and_leaves_no_folder(name, corpus, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_tokenizer_of_another_model_is_refused(corpus, tmp_path):
+def test_models_that_can_not_be_used_are_refused(corpus, tmp_path):
     from flax import nnx
 
     from copyreg_jax.training.gpt2 import GPT2, GPT2Config
@@ -229,5 +205,7 @@ def test_a_tokenizer_of_another_model_is_refused(corpus, tmp_path):
     save_pretrained(GPT2(config, rngs=nnx.Rngs(0)), tmp_path / "model")
     save_tokenizer(train_tokenizer(["abc abd abe"] * 9, 262), tmp_path / "model")
     command = ["train", str(corpus), "--out", str(tmp_path / "run"), "--protect-share", "0.3"]
+    result = CliRunner().invoke(app, [*command, "--model", "/no/model"])
+    assert "/no/model is not there or no folder" in str(result.exception)
     result = CliRunner().invoke(app, [*command, "--model", str(tmp_path / "model")])
     assert "the tokenizer does not match the model" in str(result.exception)

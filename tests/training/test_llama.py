@@ -202,8 +202,16 @@ def test_sizes_are_checked(changes, message):
         ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
         ({"attention_bias": True}, "attention_bias is True"),
         ({"head_dim": 12}, "head_dim is 12.*= 8"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rope is scaled by .*yarn"),
-        ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "rope is scaled"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters is .*yarn"),
+        ({"rope_parameters": {"rope_type": None, "type": "linear"}}, "rope_parameters is .*linear"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_scaling is .*linear"),
+        ({"rope_scaling": "linear"}, "rope_scaling is 'linear'"),
+        ({"rope_parameters": {"rope_theta": 0.5}}, "rope_theta is 0.5"),
+        ({"rope_parameters": {"rope_theta": 10**400}}, "rope_theta is 10+;"),
+        ({"rms_norm_eps": 1e-46}, "epsilon is 1e-46"),
+        ({"rms_norm_eps": float("nan")}, "epsilon is nan"),
+        ({"hidden_size": [48]}, r"width is \[48\]"),
+        ({"model_type": "bert"}, "model_type is 'bert'"),
         ({"intermediate_size": ...}, "intermediate_size is missing"),
     ],
 )
@@ -217,8 +225,9 @@ def test_configurations_of_older_versions():
     content = CONFIG.to_json()
     del content["rope_parameters"]
     assert LlamaConfig.from_json(content) == CONFIG
-    del content["num_key_value_heads"]
-    assert LlamaConfig.from_json(content) == dataclasses.replace(CONFIG, num_kv_heads=6)
+    for none in (content | {"num_key_value_heads": None}, content):
+        none.pop("num_key_value_heads", None)
+        assert LlamaConfig.from_json(none) == dataclasses.replace(CONFIG, num_kv_heads=6)
 
 
 def interleaved(weights, num_heads):
@@ -230,7 +239,11 @@ def interleaved(weights, num_heads):
 _THEIRS = {ours: name for name, ours in gguf_file._NAMES.items()}
 
 
-def write_gguf(path, model, tokenizer, *, architecture="llama", pre="smollm", drop=None, q8=False):
+def write_gguf(
+    path, model, tokenizer, *, architecture="llama", pre="smollm", drop=None, q8=False, add=None,
+    types=None, tokens=None, tensor=None,
+):  # fmt: skip
+    """As llama.cpp's converter does; the last four are for what is wrong."""
     gguf = pytest.importorskip("gguf")
     writer = gguf.GGUFWriter(path, architecture)
     c = model.config
@@ -242,11 +255,14 @@ def write_gguf(path, model, tokenizer, *, architecture="llama", pre="smollm", dr
     writer.add_feed_forward_length(c.mlp_width)
     writer.add_layer_norm_rms_eps(c.epsilon)
     writer.add_rope_freq_base(c.rope_theta)
-    tokens = sorted(tokenizer.get_vocab(), key=tokenizer.token_to_id)
+    tokens = tokens or sorted(tokenizer.get_vocab(), key=tokenizer.token_to_id)
     writer.add_tokenizer_model("gpt2")
+    for key, value in (add or {}).items():
+        kind = {bool: "bool", int: "uint32", float: "float32"}[type(value)]
+        getattr(writer, f"add_{kind}")(f"llama.{key}", value)
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
-    writer.add_token_types([3 if token == "<|endoftext|>" else 1 for token in tokens])
+    writer.add_token_types(types or [3 if token == "<|endoftext|>" else 1 for token in tokens])
     writer.add_token_merges(MERGES)
     for name, parameter in parameters(nnx.state(model)).items():
         weights = np.asarray(parameter[...])
@@ -255,6 +271,8 @@ def write_gguf(path, model, tokenizer, *, architecture="llama", pre="smollm", dr
                 weights = interleaved(weights, heads)
         *layer, plain = name.removesuffix(".weight").removeprefix("layers.").split(".", 1)
         theirs = f"blk.{layer[0]}.{_THEIRS[plain]}.weight" if layer else f"{_THEIRS[plain]}.weight"
+        if tensor and theirs == tensor[0]:
+            weights = tensor[1]
         if theirs != drop:
             kind = gguf.GGMLQuantizationType.Q8_0
             if q8 and weights.ndim == 2:
@@ -303,9 +321,26 @@ def test_a_quantized_gguf_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "qwen2"}, "is of a qwen2; give a Llama"),
-        ({"pre": "llama-bpe"}, "has a tokenizer gpt2 llama-bpe, which is not implemented"),
+        ({"architecture": "qwen2"}, "it is of a 'qwen2'; give a Llama"),
+        ({"pre": "llama-bpe"}, "its tokenizer is 'gpt2' 'llama-bpe', which is not implemented"),
         ({"drop": "blk.1.ffn_up.weight"}, r"tensor layers\.1\.mlp\.up_proj\.weight is missing"),
+        ({"add": {"rope.dimension_count": 8}}, "llama.rope.dimension_count is 8.*with 16"),
+        ({"add": {"rope.scaling.factor": 2.0}}, "llama.rope.scaling.factor is 2.0"),
+        ({"add": {"expert_count": 4}}, "llama.expert_count is 4"),
+        ({"add": {"attention.causal": False}}, "llama.attention.causal is False"),
+        ({"types": [1, 1]}, "token_type has no entry for each token"),
+        ({"tokens": ["<|endoftext|>"] + ["a"] * 261}, "has a token twice"),
+        ({"tokens": [f"t{i}" for i in range(262)]}, "has no token <|endoftext|>"),
+        ({"tokens": ["<|endoftext|>", *map(str, range(261))]}, "are of no tokenizer"),
+        (
+            {"tensor": ("blk.0.attn_q.weight", np.ones((60, 64), np.float32))},
+            r"q_proj\.weight has shape \(60, 64\)",
+        ),
+        ({"tensor": ("blk.0.attn_k.weight", np.ones(64, np.float32))}, r"k_proj\.weight has shape"),
+        (
+            {"tensor": ("blk.0.attn_v.weight", np.ones((32, 64), np.int32))},
+            r"tensor blk\.0\.attn_v\.weight can't be read",
+        ),
     ],
 )
 def test_other_gguf_files_are_refused(tmp_path, changes, message):
@@ -313,6 +348,31 @@ def test_other_gguf_files_are_refused(tmp_path, changes, message):
     with pytest.raises(InputError, match=message) as error:
         run.load_model(tmp_path / "a.gguf")
     assert "a.gguf" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_does_no_harm_in_a_gguf_file(tmp_path):
+    more = {"rope.dimension_count": 16, "attention.causal": True, "expert_count": 0}
+    write_gguf(tmp_path / "a.gguf", perturbed(SMALL), TOKENIZER, add=more)
+    assert gguf_file.load_gguf(tmp_path / "a.gguf")[0].config.width == 64
+
+
+def test_a_damaged_byte_of_a_gguf_file(tmp_path):
+    """Of its header: a file is read, or refused, and nothing else happens."""
+    path, tiny = tmp_path / "a.gguf", dataclasses.replace(SMALL, num_layers=1)
+    write_gguf(path, perturbed(tiny), TOKENIZER)
+    content, said = path.read_bytes(), []
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, 3000, 60).tolist():
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            gguf_file.load_gguf(path)
+        except InputError as error:
+            said.append(str(error))
+    assert len(said) > 10
+    assert all("a.gguf" in message for message in said)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])

@@ -540,6 +540,21 @@ def test_bad_rows(tokenizer):
         make_rows(tokenizers.Tokenizer(tokenizers.models.BPE()), ["x"], 3)
 
 
+def test_tokens_have_to_spell_the_texts():
+    """Whatever leaves characters out, or writes others, whether or not it decodes to the text."""
+    lower = train_tokenizer(["abc"] * 9, 260)
+    lower.normalizer = tokenizers.normalizers.Lowercase()
+    swapped = train_tokenizer(["abc"] * 9, 260)
+    swapped.normalizer = tokenizers.normalizers.Replace("a", "b")
+    swapped.decoder = tokenizers.decoders.Replace("b", "a")
+    few = tokenizers.Tokenizer(tokenizers.models.BPE({END_OF_TEXT: 0, "a": 1}, []))
+    few.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    for broken, good, text in ((lower, "abc", "Abc"), (swapped, "bc", "aab"), (few, "aa", "ab")):
+        assert make_rows(broken, [good], 4).num_bytes.tolist() == [len(good)]
+        with pytest.raises(InputError, match=f"the tokens of the text '{text}' do not spell it"):
+            make_rows(broken, [good, text], 4)
+
+
 @settings(max_examples=5)
 @given(st.lists(UNICODE, min_size=300, max_size=300))
 def test_batches_join(tokenizer, texts):

@@ -304,7 +304,10 @@ def _text(number: float) -> str:
 
 def _number(text: Any) -> float:
     require(isinstance(text, str) and len(text) <= 32, f"{text!r:.40} is no number")
-    number = float.fromhex(text)
+    try:
+        number = float.fromhex(text)
+    except (ValueError, OverflowError):
+        raise VoidError(f"{text!r} is no number") from None
     require(math.isfinite(number) and _text(number) == text, f"{text!r} is no finite number")
     return number
 

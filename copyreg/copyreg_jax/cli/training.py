@@ -15,7 +15,8 @@ from copyreg_jax.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     from copyreg_jax.training.fit import Metrics, Settings
-    from copyreg_jax.training.run import Recheck, Run
+    from copyreg_jax.training.records import Recheck
+    from copyreg_jax.training.run import Run
     from copyreg_jax.training.text import Split
 
 EXIT_NOT_FINITE = EXIT_DOES_NOT_HOLD = 1
@@ -71,10 +72,12 @@ def train(
     length: Annotated[int, typer.Option(help="Targets of a row.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="The highest one.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="Of the matrices.")] = 0.1,
-    vocab_size: Annotated[int, typer.Option(help="Of a new tokenizer.")] = 2048,
-    width: Annotated[int, typer.Option(help="Of a new model.")] = 128,
-    layers: Annotated[int, typer.Option(help="Of a new model.")] = 4,
-    heads: Annotated[int, typer.Option(help="Of a new model.")] = 4,
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Of a new tokenizer; 2048 if not given.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Of a new model; 128 if not given.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Of a new model; 4 if not given.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Of a new model; 4 if not given.")] = None,
     held_out: Annotated[
         float, typer.Option(help="Part of the unprotected not to train on; `audit` needs some.")
     ] = 0.1,
@@ -97,14 +100,20 @@ def train(
         ways = {"column": protect_column, "source": protect_source, "share": protect_share}
         names = None if protect_names is None else _lines(protect_names)
         protected = text.flag(corpus.documents, names=names, seed=seed, **ways)  # type: ignore[arg-type]
+        sizes = {
+            "vocab_size": vocab_size, "width": width, "num_layers": layers, "num_heads": heads,
+        }  # fmt: skip
+        given = {size: value for size, value in sizes.items() if value is not None}
+        if model is not None and given:
+            raise InputError(f"--model has sizes of its own; leave {', '.join(given)} out")
+        size = run.Size(**given)
         start, tokenizer = (None, None) if model is None else run.load_model(model)
         line.update("comparing documents, making tokens")
         prepared = run.prepare(
-            corpus.documents, protected, length=length, vocab_size=vocab_size, tokenizer=tokenizer,
-            held_out=held_out, seed=seed,
+            corpus.documents, protected, length=length, vocab_size=size.vocab_size,
+            tokenizer=tokenizer, held_out=held_out, seed=seed,
         )  # fmt: skip
         if start is None:
-            size = run.Size(vocab_size=vocab_size, width=width, num_layers=layers, num_heads=heads)
             start = run.new_model(prepared.tokenizer, size, length, seed=seed)
     rows = prepared.trained(leave_out)
     settings = _settings(
@@ -156,34 +165,41 @@ def audit(
     bad input.
     """
     _require_extra()
+    import jax.numpy as jnp
+
     from copyreg_jax.training import audit as auditing
-    from copyreg_jax.training import run, text
+    from copyreg_jax.training import records, run, text
 
     with errors.status("reading", spinner="line") as line:
         corpus = text.load_documents(source, text=text_column, name=name_column)
-        flags = run.load_flags(folders[0], corpus.documents)
+        flags = records.load_flags(folders[0], corpus.documents)
         reports: dict[str, Any] = {}
         checks: dict[str, Recheck] = {}
         for folder in folders[1:]:
-            if (folder / run.DOCUMENTS).exists():
-                other = run.load_flags(folder, corpus.documents)
-                if not flags.same_groups(other):
+            if (folder / records.DOCUMENTS).exists():
+                other = records.load_flags(folder, corpus.documents)
+                if different := flags.difference(other):
                     raise InputError(
-                        f"{folder} protects or holds out other documents than {folders[0]}; train "
-                        "both with the same text, flags, held_out and seed"
+                        f"{folder} {different}, unlike {folders[0]}; train both with the same "
+                        "text, flags, held_out, length and seed, or measure them one by one"
                     )
         for folder in folders:
             line.update(f"measuring {folder}")
-            model, tokenizer = run.load_model(folder)
+            model, tokenizer = run.load_model(folder, jnp.float32)
             reports[str(folder)] = auditing.audit(
                 model, tokenizer, flags.texts, flags.protected, flags.held_out,
                 rows_length=flags.length, prefix=prefix, suffix=suffix, max_windows=windows,
                 top_k=top_k, seed=seed, names=flags.names,
             )  # fmt: skip
             report = reports[str(folder)]
-            check = run.recheck(folder, flags, report.nll, report.num_tokens)
+            check = records.recheck(folder, flags, report.nll, report.num_tokens)
             if check is not None:
                 checks[str(folder)] = check
+    if strange := len(corpus.documents) - len(flags.texts):
+        output.print(
+            f"{strange:,} documents of {source} are not of {folders[0]} and were not measured",
+            markup=False, soft_wrap=True, style="red",
+        )  # fmt: skip
     for row in auditing.compare(reports):
         _show_audit(row)
         if row["arm"] in checks:
@@ -218,8 +234,8 @@ def _show_check(check: Recheck) -> None:
     said = f"  certificate: {check.verdict}"
     if check.num_documents:
         said += (
-            f"; the losses of {check.num_documents} documents were measured again, the largest "
-            f"difference is {check.difference:.1e} of a loss"
+            f"; the losses of {check.num_documents} documents were measured again, at most "
+            f"{check.difference:.1e} nats per token apart; they guarantee tau {check.tau:.4f}"
         )
     output.print(said, markup=False, soft_wrap=True)
     for problem in check.problems[:_PROBLEMS]:

@@ -259,7 +259,8 @@ def document_losses(
         tokens, mask = rows.tokens[part], rows.mask[part]
         missing = size - len(tokens)  # filled up: one program for all parts
         padded = np.pad(tokens, ((0, missing), (0, 0))), np.pad(mask, ((0, missing), (0, 0)))
-        nll = np.asarray(_row_losses(graph, params, *padded), np.float64)
+        with jax.default_matmul_precision("float32"):  # not TF32, where products are float32
+            nll = np.asarray(_row_losses(graph, params, *padded), np.float64)
         np.add.at(sums, rows.document[part], nll[: len(tokens)])
     counts = np.bincount(rows.document, rows.mask.sum(axis=1), num_documents)
     return sums, counts.astype(np.int64)

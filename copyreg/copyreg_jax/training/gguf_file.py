@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,45 +93,93 @@ def load_gguf(path: str | Path, dtype: Any = jnp.float32) -> tuple[Llama, Tokeni
 
     try:
         reader = gguf.GGUFReader(path)
+        content = {key: field.contents() for key, field in reader.fields.items()}
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror or error}") from None
     except Exception as error:  # the library raises what it happens to stumble over
-        raise InputError(f"{path} is truncated or no GGUF file ({error})") from None
-    content = {key: field.contents() for key, field in reader.fields.items()}
+        raise InputError(f"{path} is truncated or no GGUF file ({error!r:.200})") from None
+    try:
+        config = _config(content)
+        tokenizer = _tokenizer(content)
+        shapes = {
+            "q_proj": (config.num_heads, (config.width, config.width)),
+            "k_proj": (
+                config.num_kv_heads,
+                (config.width // config.num_heads * config.num_kv_heads, config.width),
+            ),
+        }
+        tensors = {}
+        for tensor in reader.tensors:
+            name = _renamed(tensor.name)
+            try:
+                weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            except Exception as error:  # types that the library can't undo
+                raise InputError(f"tensor {tensor.name} can't be read: {error!r:.200}") from None
+            num_heads, shape = shapes.get(name.split(".")[-2], (0, ()))
+            if weights.shape == shape:  # others are refused below
+                weights = _split_halves(weights, num_heads)
+            tensors[name] = weights
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    model: Any = build(config, tensors, str(path), dtype)
+    return model, tokenizer
 
-    def value(key: str) -> Any:
-        if key not in content:
-            raise InputError(f"{path} has no entry {key}; give a whole GGUF file of a Llama")
-        return content[key]
 
-    if value("general.architecture") != "llama":
-        raise InputError(f"{path} is of a {content['general.architecture']}; give a Llama")
-    if content.get("llama.rope.scaling.type", "none") != "none":
-        raise InputError(f"{path} scales its rotary positions, which is not implemented")
-    tokens, kind = value("tokenizer.ggml.tokens"), value("tokenizer.ggml.model")
-    split = content.get("tokenizer.ggml.pre", "default")
-    if kind != "gpt2" or split not in (*_SPLITS_DIGITS, "gpt-2"):
-        raise InputError(f"{path} has a tokenizer {kind} {split}, which is not implemented")
-    sizes = {ours: value(f"llama.{key}") for ours, key in _SIZES.items()}
+def _config(content: Mapping[str, Any]) -> LlamaConfig:
+    """The sizes, if the file asks for nothing that `Llama` does not implement."""
+    if content.get("general.architecture") != "llama":
+        raise InputError(f"it is of a {content.get('general.architecture')!r:.40}; give a Llama")
+    there = {
+        key.removeprefix("llama."): value
+        for key, value in content.items()
+        if key.startswith("llama.")
+    }
+    there = {"attention.head_count_kv": there.get("attention.head_count"), **there}
+    there = {"rope.freq_base": 10000.0, **there}
+    missing = [key for key in _SIZES.values() if key not in there]
+    if missing:
+        raise InputError(f"it has no entry llama.{missing[0]}; give a whole GGUF file of a Llama")
+    tokens = _strings(content, "tokenizer.ggml.tokens")
+    sizes = {ours: there[key] for ours, key in _SIZES.items()}
     config = LlamaConfig(vocab_size=len(tokens), **sizes)
-    tensors = {}
-    for tensor in reader.tensors:
-        name = _renamed(tensor.name)
-        weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        if name.endswith("q_proj.weight"):
-            weights = _split_halves(weights, config.num_heads)
-        elif name.endswith("k_proj.weight"):
-            weights = _split_halves(weights, config.num_kv_heads)
-        tensors[name] = weights
-    types = value("tokenizer.ggml.token_type")
-    tokenizer = tokenizer_of(
+    size = config.width // config.num_heads
+    fixed = {
+        "rope.dimension_count": size, "attention.key_length": size,
+        "attention.value_length": size, "rope.scaling.type": "none", "rope.scaling.factor": 1.0,
+        "rope.scale_linear": 1.0, "expert_count": 0, "attention.causal": True,
+    }  # fmt: skip
+    for key, value in fixed.items():
+        if there.get(key, value) != value:
+            raise InputError(
+                f"llama.{key} is {there[key]!r:.40}, which is not implemented; give a model with "
+                f"{value!r}"
+            )
+    return config
+
+
+def _tokenizer(content: Mapping[str, Any]) -> Tokenizer:
+    kind, split = (content.get(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+    if kind != "gpt2" or split not in (*_SPLITS_DIGITS, "gpt-2"):
+        raise InputError(f"its tokenizer is {kind!r:.40} {split!r:.40}, which is not implemented")
+    tokens = _strings(content, "tokenizer.ggml.tokens")
+    types = content.get("tokenizer.ggml.token_type")
+    if not isinstance(types, list) or len(types) != len(tokens):
+        raise InputError("tokenizer.ggml.token_type has no entry for each token")
+    if len(set(tokens)) < len(tokens):
+        raise InputError("tokenizer.ggml.tokens has a token twice")
+    return tokenizer_of(
         {token: number for number, token in enumerate(tokens)},
-        [tuple(merge.split(" ", 1)) for merge in value("tokenizer.ggml.merges")],
+        [tuple(merge.split(" ", 1)) for merge in _strings(content, "tokenizer.ggml.merges")],
         [token for token, kind in zip(tokens, types, strict=True) if kind != _ORDINARY],
         split_digits=split in _SPLITS_DIGITS,
     )
-    model: Any = build(config, tensors, str(path), dtype)
-    return model, tokenizer
+
+
+def _strings(content: Mapping[str, Any], key: str) -> list[Any]:
+    found = content.get(key)
+    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+        raise InputError(f"{key} is missing or no list of strings")
+    return found
 
 
 def _renamed(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,15 +18,15 @@ def check_sizes(config: Any, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} is {value!r}; give a positive integer")
+            raise InputError(f"{name} is {value!r:.40}; give a positive integer")
     check_positive("epsilon", config.epsilon)
 
 
-def check_positive(name: str, value: Any) -> None:
-    """Refuse what is no positive finite number."""
+def check_positive(name: str, value: Any, least: float = 2.0**-126) -> None:
+    """Refuse what is no number of at least ``least``, in the range of float32."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:
-        raise InputError(f"{name} is {value!r}; give a positive number")
+    if not number or not least <= value < 2.0**128:
+        raise InputError(f"{name} is {value!r:.40}; give a positive number in the range of float32")
 
 
 def read_sizes(

@@ -65,7 +65,7 @@ class LlamaConfig:
     epsilon : float
         Added to the mean squares in the norms.
     rope_theta : float
-        Longest wavelength of the rotary positions, in units of 2 pi.
+        Base of the rotary positions: entry j of a half turns by ``theta^(-j / half)`` a position.
 
     Raises
     ------
@@ -85,7 +85,7 @@ class LlamaConfig:
 
     def __post_init__(self) -> None:
         check_sizes(self, _SIZES)
-        check_positive("rope_theta", self.rope_theta)
+        check_positive("rope_theta", self.rope_theta, least=1.0)
         if self.width % (2 * self.num_heads):
             raise InputError(
                 f"width {self.width} is not divisible by 2 num_heads = {2 * self.num_heads}; each "
@@ -119,17 +119,19 @@ class LlamaConfig:
         InputError
             A size is missing, or the file describes what `Llama` does not implement.
         """
-        heads = content.get("num_attention_heads")
-        # Llama 1 has no such entry: each query has keys and values of its own.
-        content = {"num_key_value_heads": heads, **content}
+        if content.get("num_key_value_heads") is None:
+            # As in Llama 1: each query has keys and values of its own.
+            content = {**content, "num_key_value_heads": content.get("num_attention_heads")}
         sizes = read_sizes(content, _SIZES, _FIXED)
-        rope = content.get("rope_parameters") or content.get("rope_scaling") or {}
-        if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type")) not in (
-            None,
-            "default",
-        ):
-            raise InputError(f"rope is scaled by {rope!r}, which is not implemented")
-        theta = rope.get("rope_theta", content.get("rope_theta", 10000.0))
+        theta = content.get("rope_theta", 10000.0)
+        for name in ("rope_parameters", "rope_scaling"):
+            rope = content.get(name) or {}
+            kinds = (
+                [rope.get(k) for k in ("rope_type", "type")] if isinstance(rope, dict) else [rope]
+            )
+            if any(kind not in (None, "default") for kind in kinds):
+                raise InputError(f"{name} is {rope!r:.60}, which is not implemented")
+            theta = rope.get("rope_theta", theta)
         config = cls(**sizes, epsilon=content.get("rms_norm_eps", 1e-6), rope_theta=theta)
         share = config.width // config.num_heads
         if content.get("head_dim") not in (None, share):

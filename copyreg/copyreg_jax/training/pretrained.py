@@ -35,6 +35,8 @@ class _Layout(NamedTuple):
         Of the names of tensors.
     embedding : str
         The tensor that is the head too.
+    layers : str
+        What the names of tensors of a layer begin with.
     buffer : str
         Pattern of the constants that old checkpoints hold beside the parameters.
     """
@@ -43,15 +45,16 @@ class _Layout(NamedTuple):
     config: type[Any]
     prefix: str
     embedding: str
+    layers: str
     buffer: str
 
 
 _LAYOUTS = {
     "gpt2": _Layout(
-        GPT2, GPT2Config, "transformer.", "wte.weight", r"h\.\d+\.attn\.(masked_)?bias"
+        GPT2, GPT2Config, "transformer.", "wte.weight", "h", r"h\.\d+\.attn\.(masked_)?bias"
     ),
     "llama": _Layout(
-        Llama, LlamaConfig, "model.", "embed_tokens.weight",
+        Llama, LlamaConfig, "model.", "embed_tokens.weight", "layers",
         r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
     ),
 }  # fmt: skip
@@ -150,6 +153,12 @@ def build(
         A tensor is missing, has another shape or no finite floats, or is of another model.
     """
     layout = _layout(config.to_json())
+    there = {name.split(".")[1] for name in tensors if name.startswith(f"{layout.layers}.")}
+    if len(there) < config.num_layers:  # before a model of so many is made
+        raise InputError(
+            f"{where}: tensors of {len(there)} layers, but config.json says {config.num_layers}; "
+            "give files that belong together"
+        )
     # Shapes without values: no random numbers are drawn for parameters that are replaced.
     graph, state = nnx.split(nnx.eval_shape(lambda: layout.model(config, dtype=dtype)))
     named = parameters(state)
@@ -189,9 +198,10 @@ def parameters(state: Any) -> dict[str, Any]:
 
 def _layout(content: Mapping[str, Any]) -> _Layout:
     kind = content.get("model_type")
-    if kind not in _LAYOUTS:
+    if not isinstance(kind, str) or kind not in _LAYOUTS:
         raise InputError(
-            f"model_type is {kind!r}, which is not implemented; give one of {', '.join(_LAYOUTS)}"
+            f"model_type is {kind!r:.40}, which is not implemented; give one of "
+            f"{', '.join(_LAYOUTS)}"
         )
     return _LAYOUTS[kind]
 
@@ -203,7 +213,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InputError(
             f"can't read {path}: {error.strerror}; give the folder of a model"
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path} is not JSON; write or download it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} is JSON but no object; write or download it again")
@@ -238,6 +248,10 @@ def _read_tensors(folder: Path, layout: _Layout) -> tuple[dict[str, Array], Path
             raise InputError(
                 f"{folder / part} is truncated or not safetensors ({error}); write or download it "
                 "again"
+            ) from None
+        except Exception as error:  # what NumPy or JAX say to types that they do not have
+            raise InputError(
+                f"{folder / part} has tensors of a type that can't be read ({error})"
             ) from None
         for full, tensor in stored.items():
             name = full.removeprefix(layout.prefix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +14,7 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from copyreg_jax.certify.training import (
-    DocumentLoss,
-    TrainingCertificate,
-    certify_training,
-    check_training,
-    load_training,
-)
+from copyreg_jax.certify.training import DocumentLoss, TrainingCertificate, certify_training
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
 from copyreg_jax.theory.bounds import gamma_for
@@ -31,8 +24,16 @@ from copyreg_jax.training.gguf_file import SMOLLM2, find_smollm2, load_gguf
 from copyreg_jax.training.gpt2 import GPT2, GPT2Config
 from copyreg_jax.training.plots import save_plot
 from copyreg_jax.training.pretrained import LanguageModel, load_pretrained, save_pretrained
+from copyreg_jax.training.records import (
+    CERTIFICATE,
+    DOCUMENTS,
+    MODEL,
+    SUMMARY,
+    hash_text,
+    identity,
+    protected_share,
+)
 
-MODEL, DOCUMENTS, CERTIFICATE, SUMMARY = "model", "documents.json", "certificate.json", "run.json"
 PLOT = "curves.png"
 
 
@@ -88,6 +89,7 @@ class Run(NamedTuple):
     Attributes
     ----------
     model : GPT2 or Llama
+        Its products are float32, whatever they were in training.
     losses : Losses
         The protection term is in none of them.
     certificate : TrainingCertificate or None
@@ -217,14 +219,16 @@ def train(
     )
 
     progress("saving the model")
-    save_plot(folder / METRICS, folder / PLOT, settings.target_loss)
     (folder / MODEL).mkdir(exist_ok=True)
     save_pretrained(trained, folder / MODEL)
     text.save_tokenizer(prepared.tokenizer, folder / MODEL)
     progress("evaluating on all documents")
+    trained.dtype = jnp.dtype(jnp.float32)  # so that an auditor finds the same losses anywhere
     nll, counts = document_losses(trained, prepared.rows, len(prepared.documents))
     _check_finite(nll, prepared)
-    certificate = _certify(prepared, settings, nll, counts, folder)
+    certificate = _certify(prepared, settings, nll, counts, identity(folder / MODEL, length))
+    if certificate is not None:
+        certificate.save(folder / CERTIFICATE)
     losses = Losses(
         *(_mean(nll, counts, group) for group in (split.protected, split.open, split.held_out))
     )
@@ -240,6 +244,7 @@ def train(
             "tau": None if certificate is None else certificate.tau,
         },
     )
+    save_plot(folder / METRICS, folder / PLOT, settings.target_loss)
     return Run(trained, losses, certificate)
 
 
@@ -272,166 +277,6 @@ def load_model(source: str | Path, dtype: Any = None) -> tuple[LanguageModel, An
     return model, tokenizer
 
 
-class Flags(NamedTuple):
-    """The documents of a run, and what it has made of them.
-
-    Attributes
-    ----------
-    texts, names : list of str
-    protected, held_out : (n,) bool arrays
-    length : int
-        Targets of a row.
-    """
-
-    texts: list[str]
-    names: list[str]
-    protected: NDArray[np.bool_]
-    held_out: NDArray[np.bool_]
-    length: int
-
-    def same_groups(self, other: Flags) -> bool:
-        """Whether the same documents are protected, and the same held out."""
-        return self.names == other.names and bool(
-            np.array_equal(self.protected, other.protected)
-            and np.array_equal(self.held_out, other.held_out)
-        )
-
-
-def load_flags(folder: str | Path, documents: list[text.Document]) -> Flags:
-    """The flags of a run, with the texts that it was given.
-
-    Parameters
-    ----------
-    folder : path
-        Of the run.
-    documents : list of text.Document
-        Read anew; a run keeps hashes of texts only.
-
-    Raises
-    ------
-    InputError
-        The folder is of no finished run, or a text is missing or has changed.
-    """
-    folder = Path(folder)
-    try:
-        table = json.loads((folder / DOCUMENTS).read_bytes())
-        length = json.loads((folder / SUMMARY).read_bytes())["length"]
-        columns = [[row[key] for row in table] for key in ("name", "protected", "held_out")]
-        hashes = [row["sha256"] for row in table]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
-    texts = {document.name: document.text for document in documents}
-    for name, digest in zip(columns[0], hashes, strict=True):
-        if name not in texts:
-            raise InputError(f"document {name!r} of {folder} is not among the texts given")
-        if _hash(texts[name]) != digest:
-            raise InputError(f"document {name!r} has another text than when {folder} was trained")
-    names, protected, held_out = columns
-    return Flags(
-        [texts[name] for name in names], names, np.array(protected), np.array(held_out), length
-    )
-
-
-class Recheck(NamedTuple):
-    """What became of a run's certificate when its model was measured again.
-
-    Attributes
-    ----------
-    verdict : str
-        Of the checker, on the file alone: CERTIFIED, REFUTED, UNDECIDED or VOID.
-    num_documents : int
-        Documents whose losses were compared.
-    difference : float
-        The largest relative difference of a document's loss; NaN if none was compared.
-    problems : list of str
-        What speaks against the certificate; empty if nothing does.
-    """
-
-    verdict: str
-    num_documents: int
-    difference: float
-    problems: list[str]
-
-
-def recheck(
-    folder: str | Path,
-    flags: Flags,
-    nll: NDArray[np.float64],
-    num_tokens: NDArray[np.int64],
-    *,
-    tolerance: float = 0.01,
-) -> Recheck | None:
-    """Compare a run's certificate with its model file and with losses that were measured anew.
-
-    Parameters
-    ----------
-    folder : path
-        Of the run.
-    flags : Flags
-        Of the run, with the texts: which documents the certificate has to be about.
-    nll, num_tokens : (n,) arrays
-        Losses and targets of the documents of ``flags``, as `fit.document_losses` gives them.
-    tolerance : float, default 0.01
-        Relative difference of a document's loss that is still rounding: float32 gives 1e-6, a
-        model that was measured in bfloat16 some 1e-3.
-
-    Returns
-    -------
-    Recheck or None
-        None if the run has no certificate.
-    """
-    folder = Path(folder)
-    path = folder / CERTIFICATE
-    if not path.exists():
-        return None
-    checked = check_training(path)
-    verdict, problems = checked.verdict.name, []
-    if verdict != "CERTIFIED":
-        problems = [line for line in checked.lines if not line.startswith("CERTIFIED")]
-    if verdict == "VOID":
-        return Recheck(verdict, 0, float("nan"), problems)
-    said = load_training(path)
-    if said.model != _hash_of_weights(folder):
-        problems.append("the model file is another one than the certificate names")
-    stated = {document.name: document for document in said.documents}
-    trained = {
-        name: DocumentLoss(name, bool(protected), int(count), float(loss), _hash(text))
-        for name, text, protected, held_out, count, loss in zip(
-            flags.names, flags.texts, flags.protected, flags.held_out, num_tokens, nll, strict=True
-        )
-        if not held_out
-    }
-    for name in sorted(stated.keys() ^ trained.keys()):
-        where = "is not in the training set" if name in stated else "is missing"
-        problems.append(f"document {name!r} {where}")
-    difference, compared = float("nan"), sorted(stated.keys() & trained.keys())
-    for name in compared:
-        theirs, ours = stated[name], trained[name]
-        for field in ("protected", "num_tokens", "sha256"):
-            if getattr(theirs, field) != getattr(ours, field):
-                problems.append(
-                    f"document {name!r} has {field} {getattr(ours, field)}, the certificate says "
-                    f"{getattr(theirs, field)}"
-                )
-        off = abs(theirs.nll - ours.nll) / max(ours.nll, float(np.finfo(np.float32).tiny))
-        difference = off if np.isnan(difference) else max(difference, off)
-        if not off <= tolerance:
-            problems.append(
-                f"the loss of document {name!r} is {ours.nll:.6g} nats, the certificate says "
-                f"{theirs.nll:.6g}"
-            )
-    return Recheck(verdict, len(compared), difference, problems)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _hash_of_weights(folder: Path) -> str:
-    weights = (folder / MODEL / "model.safetensors").read_bytes()
-    return f"sha256:{hashlib.sha256(weights).hexdigest()}"
-
-
 def _check_finite(nll: NDArray[np.float64], prepared: Prepared) -> None:
     for document, loss in zip(prepared.documents, nll, strict=True):
         if not np.isfinite(loss):
@@ -447,25 +292,27 @@ def _certify(
     settings: Settings,
     nll: NDArray[np.float64],
     counts: NDArray[np.int64],
-    folder: Path,
+    identity: str,
 ) -> TrainingCertificate | None:
     """The guarantee for the gamma that the run has ended with."""
-    split, gamma = prepared.split, settings.gamma
+    split = prepared.split
+    gamma = settings.gamma
     if settings.target_loss is not None:
-        share = counts[split.protected].sum() / counts[~split.held_out].sum()
-        gamma = gamma_for(settings.target_loss, float(share))
+        gamma = gamma_for(
+            settings.target_loss, protected_share(split.protected, split.held_out, counts)
+        )
     if gamma == 0:
         return None
     table = [
-        DocumentLoss(document.name, bool(protected), int(count), float(loss), _hash(document.text))
+        DocumentLoss(
+            document.name, bool(protected), int(count), float(loss), hash_text(document.text)
+        )
         for document, protected, held_out, count, loss in zip(
             prepared.documents, split.protected, split.held_out, counts, nll, strict=True
         )
         if not held_out
     ]
-    certificate = certify_training(table, gamma, _hash_of_weights(folder))
-    certificate.save(folder / CERTIFICATE)
-    return certificate
+    return certify_training(table, gamma, identity)
 
 
 def _table(
@@ -475,7 +322,7 @@ def _table(
         {
             "name": document.name,
             "source": document.source,
-            "sha256": _hash(document.text),
+            "sha256": hash_text(document.text),
             "protected": bool(protected),
             "held_out": bool(held_out),
             "num_tokens": int(count),

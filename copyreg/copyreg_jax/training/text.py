@@ -477,7 +477,8 @@ def tokenizer_of(
     try:
         tokenizer = _byte_level(library.models.BPE(dict(vocabulary), list(merges)))
     except Exception as error:  # the library raises nothing more special
-        raise InputError(f"the tables are of no tokenizer: {error}") from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the tables are of no tokenizer: {reason:.200}") from None
     if split_digits:
         digits = library.pre_tokenizers.Digits(individual_digits=True)
         steps = [digits, tokenizer.pre_tokenizer]
@@ -522,7 +523,8 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
     Raises
     ------
     InputError
-        length is not positive, or the tokenizer has no end-of-text token.
+        length is not positive, the tokenizer has no end-of-text token, or its tokens do not spell a
+        text byte by byte: what it leaves out or changes would be in no loss.
 
     Examples
     --------
@@ -534,10 +536,17 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
     end = tokenizer.token_to_id(END_OF_TEXT)
     if length < 1 or end is None:
         raise InputError(f"rows need length > 0, which is {length}, and a token {END_OF_TEXT}")
-    parts = [np.zeros(0, np.int32)]
+    parts, spelling = [np.zeros(0, np.int32)], _spelling(tokenizer)
     for start in range(0, len(texts), _BATCH):
         batch = list(texts[start : start + _BATCH])
-        for encoded in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+        for text, encoded in zip(
+            batch, tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True
+        ):
+            if b"".join(spelling.get(i, b"\xff") for i in encoded.ids) != text.encode():
+                raise InputError(
+                    f"the tokens of the text {text[:40]!r} do not spell it; give a byte-level "
+                    "tokenizer that changes nothing"
+                )
             parts.append(np.array([end, *encoded.ids, end], np.int32))
     stream = np.concatenate(parts)
     sizes = np.array([len(part) for part in parts[1:]], np.int64)
@@ -813,6 +822,23 @@ def _tokenizers() -> Any:
     import tokenizers
 
     return tokenizers
+
+
+def _spelling(tokenizer: Tokenizer) -> dict[int, bytes]:
+    """The bytes that each token of a byte-level vocabulary stands for; other tokens are left out.
+
+    GPT-2 writes a byte that is a visible Latin-1 character as that, and the others, in their order,
+    as the characters from 256 on.
+    """
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in set(visible)]
+    code = {chr(byte): byte for byte in visible}
+    code |= {chr(256 + k): byte for k, byte in enumerate(hidden)}
+    table = {}
+    for token, number in tokenizer.get_vocab(with_added_tokens=True).items():
+        if all(character in code for character in token):
+            table[number] = bytes(code[character] for character in token)
+    return table
 
 
 def _byte_level(model: Any) -> Tokenizer:
