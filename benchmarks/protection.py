@@ -196,8 +196,8 @@ PANELS = (
 )
 
 
-MOST = 3.0
-"""Bits per byte beyond which a model is of no use and left out of the plot."""
+MOST = 2.9
+"""Bits per byte beyond which a model is of no use and out of the plot."""
 
 
 def plot(rows: list[dict[str, str]], path: Path) -> None:
@@ -217,13 +217,14 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
                 pairs = [(float(r["held_out_bits_per_byte"]), float(r[column])) for r in mine]
                 points.append(np.mean(pairs, axis=0))
                 if column == PANELS[2][0] and method not in UNLEARNING and knob:
-                    axis.annotate(knob, points[-1], fontsize=5, color=color)
+                    axis.annotate(knob, points[-1], fontsize=6, color=color)
             if points:
-                axis.plot(
-                    *np.array(points).T, "o-", color=color, label=method, markersize=4, lw=0.8
-                )
+                style = "x" if method in UNLEARNING else "o-"
+                axis.plot(*np.array(points).T, style, color=color, label=method, ms=5, lw=0.8)
+        axis.set_xlim(2.2, MOST)
         axis.set_xlabel("held-out text, bits per byte")
         axis.set_ylabel(label)
+    axes[2].set_ylim(-5.5, 3)
     axes[2].axhline(0, color="0.6", linewidth=0.8)
     axes[1].legend(fontsize=7)
     figure.savefig(path, dpi=110, metadata={"Software": None})
