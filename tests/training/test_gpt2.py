@@ -13,23 +13,10 @@ from copyreg_jax.training import pretrained  # noqa: E402
 from copyreg_jax.training.gpt2 import GPT2, GPT2Config  # noqa: E402
 from copyreg_jax.training.layers import token_nll  # noqa: E402
 from copyreg_jax.training.pretrained import load_pretrained, save_pretrained  # noqa: E402
+from tests.training.models import hf_logits, perturbed, some_tokens  # noqa: E402
 
 CONFIG = GPT2Config(vocab_size=101, context=40, width=36, num_layers=3, num_heads=3)
 ONE_LAYER = GPT2Config(vocab_size=101, context=40, width=36, num_layers=1, num_heads=3)
-
-
-def perturbed(config=CONFIG, seed=0, dtype=jnp.float32, scale=0.2):
-    """No bias is zero and no layer norm one, and weights are so large that each part counts."""
-    model = GPT2(config, nnx.Rngs(seed), dtype)
-    state = nnx.state(model, nnx.Param)
-    rng = np.random.default_rng(seed)
-    noise = lambda x: x + jnp.asarray(rng.normal(scale=scale, size=x.shape), jnp.float32)  # noqa: E731
-    nnx.update(model, jax.tree.map(noise, state))
-    return model
-
-
-def some_tokens(shape, seed=1, config=CONFIG):
-    return jnp.asarray(np.random.default_rng(seed).integers(0, config.vocab_size, shape))
 
 
 def parameters(model):
@@ -67,7 +54,7 @@ def reference(model, tokens):
 
 
 def test_logits_are_those_of_the_definition():
-    model, tokens = perturbed(), some_tokens((2, 23))
+    model, tokens = perturbed(CONFIG), some_tokens((2, 23))
     for row, ours in zip(np.asarray(tokens), model(tokens), strict=True):
         expected = reference(model, row)
         assert np.std(expected) > 1  # the logits differ, so the comparison says something
@@ -93,16 +80,9 @@ def hf():
     return load
 
 
-def hf_logits(model, tokens):
-    import torch
-
-    with torch.no_grad():
-        return model(torch.from_numpy(np.array(tokens))).logits.numpy()
-
-
 @pytest.mark.parametrize("length", [1, 7, 40])
 def test_logits_are_those_of_transformers_from_our_files(hf, tmp_path, length):
-    model = perturbed()
+    model = perturbed(CONFIG)
     save_pretrained(model, tmp_path)
     tokens = some_tokens((3, length))
     logits = model(tokens)
@@ -128,7 +108,7 @@ def test_logits_are_those_of_transformers_from_their_files(hf, tmp_path, epsilon
     theirs.save_pretrained(tmp_path)
     model = load_pretrained(tmp_path)
     assert model.config == GPT2Config(67, 33, 20, 2, 5, epsilon)
-    tokens = some_tokens((2, 33), config=model.config)
+    tokens = some_tokens((2, 33), vocab_size=model.config.vocab_size)
     np.testing.assert_allclose(model(tokens), hf_logits(theirs, tokens), atol=1e-4)
 
 
@@ -139,7 +119,7 @@ def mean_nll(model, tokens):
 def test_gradient_is_that_of_torch(hf, tmp_path):
     import torch
 
-    model, tokens = perturbed(), some_tokens((4, 21))
+    model, tokens = perturbed(CONFIG), some_tokens((4, 21))
     save_pretrained(model, tmp_path)
     value, gradient = nnx.jit(nnx.value_and_grad(mean_nll))(model, tokens)
     twin = hf(tmp_path)
@@ -160,7 +140,7 @@ def test_gradient_is_that_of_torch(hf, tmp_path):
 
 def test_gradient_by_differences():
     """Along random directions, in float32: the two errors are of third order and of rounding."""
-    model, tokens = perturbed(scale=0.05), some_tokens((4, 21))
+    model, tokens = perturbed(CONFIG, scale=0.05), some_tokens((4, 21))
     graph, state = nnx.split(model)
     loss = jax.jit(lambda state: mean_nll(nnx.merge(graph, state), tokens))
     gradient = jax.jit(jax.grad(loss))(state)
@@ -182,7 +162,7 @@ def test_gradient_by_differences():
 
 
 def test_a_token_changes_no_logits_before_it():
-    model, tokens = perturbed(), some_tokens((2, 12))
+    model, tokens = perturbed(CONFIG), some_tokens((2, 12))
     logits = model(tokens)
     for t in (0, 5, 11):
         changed = model(tokens.at[:, t].set((tokens[:, t] + 1) % 101))

@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,24 +21,12 @@ from copyreg_jax.training.pretrained import (  # noqa: E402
     save_pretrained,
 )
 from copyreg_jax.training.text import train_tokenizer  # noqa: E402
+from tests.training.models import hf_logits, perturbed, some_tokens  # noqa: E402
 
 CONFIG = LlamaConfig(
     vocab_size=101, context=40, width=48, num_layers=3, num_heads=6, num_kv_heads=2, mlp_width=44,
     rope_theta=500.0,
 )  # fmt: skip
-
-
-def perturbed(config=CONFIG, seed=0, dtype=jnp.float32, scale=0.2):
-    """No norm is one, and weights are so large that each part counts."""
-    model = Llama(config, nnx.Rngs(seed), dtype)
-    rng = np.random.default_rng(seed)
-    noise = lambda x: x + jnp.asarray(rng.normal(scale=scale, size=x.shape), jnp.float32)  # noqa: E731
-    nnx.update(model, jax.tree.map(noise, nnx.state(model, nnx.Param)))
-    return model
-
-
-def some_tokens(shape, seed=1, config=CONFIG):
-    return jnp.asarray(np.random.default_rng(seed).integers(0, config.vocab_size, shape))
 
 
 def reference(model, tokens):
@@ -101,17 +88,10 @@ def transformers():
     return library
 
 
-def hf_logits(model, tokens):
-    import torch
-
-    with torch.no_grad():
-        return model(torch.from_numpy(np.array(tokens))).logits.numpy()
-
-
 def test_transformers_reads_our_files(transformers, tmp_path):
     import torch
 
-    model, tokens = perturbed(), some_tokens((3, 40))
+    model, tokens = perturbed(CONFIG), some_tokens((3, 40))
     save_pretrained(model, tmp_path)
     twin, report = transformers.LlamaForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values()), report
@@ -157,12 +137,12 @@ def test_we_read_files_of_transformers(transformers, tmp_path, epsilon):
     theirs.save_pretrained(tmp_path)
     model = load_pretrained(tmp_path)
     assert model.config == LlamaConfig(67, 33, 24, 2, 4, 2, 52, epsilon, 77.0)
-    tokens = some_tokens((2, 33), config=model.config)
+    tokens = some_tokens((2, 33), vocab_size=model.config.vocab_size)
     np.testing.assert_allclose(model(tokens), hf_logits(theirs, tokens), atol=1e-4)
 
 
 def test_files_give_back_every_bit(tmp_path):
-    model = perturbed()
+    model = perturbed(CONFIG)
     save_pretrained(model, tmp_path)
     again = load_pretrained(tmp_path, jnp.bfloat16)
     assert (type(again), again.config, again.dtype) == (Llama, CONFIG, jnp.bfloat16)
@@ -173,7 +153,7 @@ def test_files_give_back_every_bit(tmp_path):
 
 def test_bfloat16_computes_near_float32():
     tokens = some_tokens((3, 30))
-    models = [perturbed(scale=0.1, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16)]
+    models = [perturbed(CONFIG, scale=0.1, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16)]
     exact, rounded = (model(tokens) for model in models)
     assert rounded.dtype == jnp.float32
     # bfloat16 rounds to 0.4 percent, some thirty times on the way.

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,22 +14,9 @@ from copyreg_jax.errors import InputError  # noqa: E402
 from copyreg_jax.training import pretrained  # noqa: E402
 from copyreg_jax.training.gpt2 import GPT2, GPT2Config  # noqa: E402
 from copyreg_jax.training.pretrained import load_pretrained, save_pretrained  # noqa: E402
+from tests.training.models import perturbed, some_tokens  # noqa: E402
 
 CONFIG = GPT2Config(vocab_size=101, context=40, width=36, num_layers=3, num_heads=3)
-
-
-def perturbed(config=CONFIG, seed=0, dtype=jnp.float32, scale=0.2):
-    """No bias is zero and no layer norm one, and weights are so large that each part counts."""
-    model = GPT2(config, nnx.Rngs(seed), dtype)
-    state = nnx.state(model, nnx.Param)
-    rng = np.random.default_rng(seed)
-    noise = lambda x: x + jnp.asarray(rng.normal(scale=scale, size=x.shape), jnp.float32)  # noqa: E731
-    nnx.update(model, jax.tree.map(noise, state))
-    return model
-
-
-def some_tokens(shape, seed=1, config=CONFIG):
-    return jnp.asarray(np.random.default_rng(seed).integers(0, config.vocab_size, shape))
 
 
 def parameters(model):
@@ -75,7 +61,7 @@ def test_what_does_no_harm_in_a_configuration():
 
 
 def test_files_give_back_every_bit(tmp_path):
-    model = perturbed()
+    model = perturbed(CONFIG)
     save_pretrained(model, tmp_path / "new" / "folder")
     again = load_pretrained(tmp_path / "new" / "folder", dtype=jnp.bfloat16)
     assert (again.config, again.dtype) == (CONFIG, jnp.bfloat16)
@@ -91,7 +77,7 @@ def test_files_give_back_every_bit(tmp_path):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
-    save_pretrained(perturbed(), folder)
+    save_pretrained(perturbed(CONFIG), folder)
     return folder, st.load_file(folder / "model.safetensors")
 
 
