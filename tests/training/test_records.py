@@ -164,6 +164,20 @@ def test_no_certificate(folder, corpus):
     assert records.recheck(folder, *measured) is None
 
 
+def test_losses_that_guarantee_nothing(folder, corpus):
+    flags, nll, num_tokens = audited(folder, corpus)
+    found = records.recheck(folder, flags, np.where(flags.protected, 0.0, nll), num_tokens)
+    assert any("measured guarantee nothing: the protected loss is 0" in p for p in found.problems)
+    assert np.isnan(found.tau)
+
+
+def test_settings_that_can_not_be_read(folder, corpus):
+    measured = audited(folder, corpus)
+    edit(folder / "run.json", lambda c: c.pop("settings"))
+    found = records.recheck(folder, *measured)
+    assert found.problems == ["gamma is 2, that of run.json is None"]
+
+
 def test_losses_of_texts_that_are_known_by_heart(folder, corpus):
     """A loss of zero may differ by what float32 makes of it."""
     flags, nll, num_tokens = audited(folder, corpus)

@@ -41,6 +41,11 @@ def read_sizes(
         From our names to those of the file.
     fixed : mapping
         What the model implements; keys that are left out mean the same.
+
+    Raises
+    ------
+    InputError
+        A size is missing, or something else is asked for.
     """
     for name, value in fixed.items():
         if content.get(name, None if name == "model_type" else value) != value:
