@@ -490,6 +490,15 @@ def _column_norms(A: RowBlocks) -> Array:
     return jnp.asarray((scale * np.sqrt(squares)).astype(A.dtype))
 
 
+@products.row_norms.register(RowBlocks)
+def _row_norms(A: RowBlocks) -> Array:
+    norms = []
+    for _, block in A.blocks():
+        squares = block.multiply(block) if A.sparse else block * block
+        norms.append(np.sqrt(np.asarray(squares.sum(axis=1)).ravel()))
+    return jnp.asarray(np.concatenate(norms).astype(A.dtype))
+
+
 @products.host_rows.register(RowBlocks)
 def _host_rows(A: RowBlocks) -> Iterator[tuple[slice, HostMatrix]]:
     for start, block in A.blocks():

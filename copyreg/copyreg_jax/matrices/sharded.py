@@ -222,6 +222,12 @@ def _squared_column_norms(A: ShardedRows, weights: Array) -> Float[Array, " d"]:
     return A._local(_summed(products.squared_column_norms), (_CUT, _CUT), _ALL)(A.data, weights)
 
 
+@products.row_norms.register(ShardedRows)
+@jax.jit
+def _row_norms(A: ShardedRows) -> Float[Array, " N"]:
+    return A._local(products.row_norms, (_CUT,), _CUT)(A.data)
+
+
 @products.absent_rows.register(ShardedRows)
 def _absent_rows(A: ShardedRows) -> Bool[Array, " N"] | None:
     n, total = A.shape[0], A.data.shape[0]
