@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -37,7 +39,6 @@ from copyreg_jax.certify.arithmetic import (
 from copyreg_jax.certify.check import Global, Interval, LevelSet, Local, Paper, Point
 from copyreg_jax.certify.data import (
     MAX_DENSE_COLUMNS,
-    InFile,
     Instance,
     VoidError,
     make_instance,
@@ -254,17 +255,15 @@ def certify(
     >>> cr.certify(problem, [-1.0], tau=10.0).verdict.name
     'REFUTED'
     """
-    data = _instance(problem)
+    with _input_errors():
+        data = _instance(problem)
     exact = _exact_point(x, data.d)
     tau = None if tau is None else _exact_float("tau", tau)
     eps_2 = None if eps_2 is None else _exact_float("eps_2", eps_2)
     if not (isinstance(max_bits, int) and START_BITS <= max_bits <= MAX_BITS):
         raise InputError(f"max_bits is {max_bits!r:.40}; give {START_BITS} to {MAX_BITS}")
-    with ARITHMETIC:
-        try:
-            description = data.description()
-        except VoidError as error:
-            raise InputError(str(error)) from None
+    with ARITHMETIC, _input_errors():
+        description = data.description()
         proved = _prove_point(data, exact, tau, max_bits)
         near = everywhere = None
         if local and data.d <= MAX_DENSE_COLUMNS:
@@ -291,6 +290,17 @@ def certify(
             },
         }
     return Certificate(json.loads(checker.canonical(document)))
+
+
+@contextlib.contextmanager
+def _input_errors() -> Iterator[None]:
+    """Data that can't be read, or are others by now, are the caller's."""
+    try:
+        yield
+    except VoidError as error:
+        raise InputError(str(error)) from None
+    except OSError as error:
+        raise InputError(f"can't read {error.filename}: {error.strerror}") from None
 
 
 class _Proved(NamedTuple):
@@ -439,10 +449,7 @@ def _outward(ball: arb) -> Interval:
 
 def _instance(problem: Any) -> Instance:
     if isinstance(problem, str | Path):
-        try:
-            return read_instance(problem)
-        except VoidError as error:
-            raise InputError(str(error)) from None
+        return read_instance(problem)
     if not isinstance(problem, CopyrightRegression):
         raise InputError(
             "nothing is protected here; certify a CopyrightRegression, or the path of an instance"
@@ -484,8 +491,8 @@ def _exact_point(x: ArrayLike, d: int) -> np.ndarray:
 
 def to_instance(problem: CopyrightRegression) -> Instance:
     """The problem's data on the host, as the checker sees them."""
-    place = problem.A.place if isinstance(problem.A, RowBlocks) else None
-    A: Any = to_host(problem.A) if place is None else InFile(*place)
+    in_blocks = isinstance(problem.A, RowBlocks) and not problem.A.sparse
+    A: Any = problem.A if in_blocks else to_host(problem.A)
     if scipy.sparse.issparse(A):
         A = (A.data, A.indices, A.indptr, np.array(A.shape, np.int64))
     return make_instance(
