@@ -245,8 +245,9 @@ def certify(
     -----
     On the host. Beyond 10^6 entries of A in float64 intervals first, by all cores, 10^8 entries in
     a second or two; else, and where that leaves the margin open, in balls from 128 bits, doubled up
-    to max_bits, at about 0.2 microseconds per entry at 128 bits. FLINT's precision is global to the
-    process: threads wait for each other here.
+    to max_bits, at about 0.2 microseconds per entry at 128 bits. The claim local is tried in floats
+    first, and in balls where rounding, not the distance from a minimizer, stands in its way.
+    FLINT's precision is global to the process: threads wait for each other here.
 
     Examples
     --------
@@ -361,16 +362,22 @@ def _paper(
 
 
 def _prove_local(data: Instance, x: np.ndarray) -> Local | None:
-    """The claim local, at the first precision that yields it, with a radius that is not small."""
+    """The claim local, at the first precision that yields it, with a radius that is not small.
+
+    Balls come only where rounding, and not the theorem, has lost it in floats.
+    """
     for bits in _LOCAL_BITS:
         ar = arithmetic(bits)
         with ctx.workprec(ar.scalar_bits):
             point = proofs.at_point(data, ar, x)
             center = proofs.mean_row(point)
-            gradient = upper(_pad(proofs.gradient_norm(point, center), ar))
-            found = _widest(point, center, gradient)
+            norm = _pad(proofs.gradient_norm(point, center), ar)
+            gradient = upper(norm)
+            found, is_open = _widest(point, center, norm)
             if found is None:
-                continue
+                if is_open:
+                    continue
+                return None
             radius, mu = found
             distance = upper(arb(gradient) / mu)
             there = _padded(proofs.in_ball(point, center, distance).losses, ar)
@@ -380,29 +387,63 @@ def _prove_local(data: Instance, x: np.ndarray) -> Local | None:
     return None
 
 
-def _widest(point: proofs.View, center: np.ndarray, gradient: float) -> tuple[float, float] | None:
+def _widest(
+    point: proofs.View, center: np.ndarray, norm: arb
+) -> tuple[tuple[float, float] | None, bool]:
     """A radius and a modulus with ``gradient < mu radius``: the widest of a few radii.
+
+    If there is none, also whether more digits of the gradient and of the moduli might give one.
 
     The logits of other points differ by up to the radius times the longest row; where that is
     near one, the Hessian is another. From there a secant looks for half the modulus at x.
     """
-    here = _modulus(*proofs.hessian_floor(proofs.in_ball(point, center, 0.0), center))
-    if not (here > 0 and math.isfinite(gradient)):
-        return None
-    data = point.data
+    data, gradient, least = point.data, upper(norm), lower(norm)
+    H, error = proofs.hessian_floor(proofs.in_ball(point, center, 0.0), center)
+    here, rounding = _modulus(H, error), _rounding(point, H, error)
     longest = max(
         float(found.max())
         for found in data.map_blocks(lambda s: norms(data.A.rows(s.start, s.stop), center))
     )
     radius = 0.25 / longest
+    if math.isfinite(rounding):  # no modulus anywhere is above that at x
+        most = float(np.linalg.eigvalsh(to_floats(H))[0]) + rounding
+        if most <= 0 or least >= most * radius:
+            return None, False
+    if not (here > 0 and math.isfinite(gradient)):
+        return None, True
+    is_open = False
     for _ in range(_MAX_TRIALS):
         view = proofs.in_ball(point, center, radius)
         mu = _modulus(*proofs.hessian_floor(view, center))
+        is_near = gradient < mu * radius
+        is_open |= not is_near and least < (mu + rounding) * radius
         if mu >= 0.25 * here or (mu > 0 and radius <= 4 * gradient / here):
-            return (radius, mu) if gradient < mu * radius else None
+            return ((radius, mu), False) if is_near else (None, is_open)
         drop = (here - mu) / here if mu > 0 else 8.0
         radius = max(0.5 * radius / drop, 2 * gradient / here)
-    return None
+    return None, is_open
+
+
+def _rounding(point: proofs.View, H: arb_mat, error: arb) -> float:
+    """More than what floats can move an eigenvalue of the Hessian at a point by; not proved."""
+    middle, ar = to_floats(H), point.ar
+    if ar.bits > FLOAT_BITS:
+        return math.inf
+
+    def width(block: slice) -> float:
+        u = point.logits(block)
+        return float((ar.upper(u) - ar.lower(u)).max())
+
+    widest = max(point.data.map_blocks(width))
+    # Weights of rows are off by no more than a few times their logits, relatively.
+    moved = 4 * _lost(H, error, middle) + 64 * widest * float(np.abs(np.diagonal(middle)).sum())
+    return moved if math.isfinite(moved) else math.inf
+
+
+def _lost(H: arb_mat, error: arb, middle: np.ndarray) -> float:
+    """How far the eigenvalues of the matrices in H, less e, are below those of the middle."""
+    lost = upper(frobenius(ball - ball.mid() for ball in H.entries()) + error)
+    return 1.02 * lost + 2.0**-39 * float(np.abs(middle).max())
 
 
 def _modulus(H: arb_mat, error: arb) -> float:
@@ -410,9 +451,7 @@ def _modulus(H: arb_mat, error: arb) -> float:
     middle = to_floats(H)
     if not np.isfinite(middle).all():
         return 0.0
-    lost = upper(frobenius(ball - ball.mid() for ball in H.entries()) + error)
-    lost = 1.02 * lost + 2.0**-39 * float(np.abs(middle).max())
-    mu = 0.99 * (float(np.linalg.eigvalsh(middle)[0]) - lost)
+    mu = 0.99 * (float(np.linalg.eigvalsh(middle)[0]) - _lost(H, error, middle))
     if mu > 0 and lower(eigenvalue_floor(H, error, mu)) >= mu:
         return mu
     return 0.0
