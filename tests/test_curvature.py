@@ -116,6 +116,32 @@ def test_hessian_is_symmetric_and_is_what_hvp_multiplies_by(name):
     np.testing.assert_allclose(columns, H, rtol=0, atol=1e-13 * np.abs(H).max())
 
 
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_closed_forms_depend_on_gamma_as_autodiff_does_also_at_zero(metric, reading):
+    problem = random_problem(0, 12, 3, reading=reading, metric=metric)
+    x, v = jnp.array([0.3, -0.2, 0.5]), jnp.array([1.0, 0.5, -2.0])
+
+    def forms(function):
+        return jax.jacfwd(lambda gamma: function(problem.replace(gamma=gamma), x, v))(0.0)
+
+    for mine, theirs in zip(forms(by_closed_form), forms(by_autodiff), strict=True):
+        assert np.abs(theirs).max() > 0.01
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max())
+
+
+def test_bound_without_gamma_has_finite_derivatives():
+    b, mask = jnp.array([0.5, 0.5]), jnp.array([True, False])
+
+    def bound(value, metric):
+        return curvature.upper_bound(value, b, mask, jnp.array(0.0), "joint", metric)
+
+    # 0.25 + k sqrt(2 L), and half the sum of b.
+    slope = curvature.MAX_SECOND_DERIVATIVE / 0.5**0.5
+    assert jax.grad(bound)(0.25, "squared") == pytest.approx(slope, rel=1e-15)
+    assert jax.grad(bound)(0.25, "cross-entropy") == 0
+
+
 def test_no_cancellation_where_rows_share_an_offset_or_softmax_is_one_hot():
     # A large common offset of the rows does not change the softmax part of the Hessian.
     rng = np.random.default_rng(0)

@@ -128,3 +128,92 @@ def test_softmax_does_not_see_a_common_shift_of_the_logits(draw):
     u = jnp.asarray(draw.A @ draw.x)
     # Powers of two shift exactly as long as nothing is rounded away.
     np.testing.assert_allclose(objective.f(u + 2.0), objective.f(u), rtol=1e-9, atol=1e-300)
+
+
+def at_gamma(u, gamma, reading, metric):
+    """L at the logits u as a function of gamma, and ell_1, for four rows, two of them protected."""
+    b, mask = jnp.array([0.5, 0.25, 0.25, 0.0]), jnp.array([True, True, False, False])
+    value = objective.value(u, b, mask, gamma, jnp.array(0.3), reading, metric)
+    return value, objective.ell_1(u, b, mask, reading, metric)
+
+
+DERIVATIVES = {
+    "reverse": jax.grad,
+    "forward": jax.jacfwd,
+    "jit": lambda f: jax.jit(jax.grad(f)),
+    "vmap": lambda f: lambda gamma: jax.vmap(jax.grad(f))(gamma[None])[0],
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("mode", DERIVATIVES)
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_derivative_by_gamma_is_one_over_ell_1_also_at_zero(gamma, mode, metric, reading):
+    u, gamma = jnp.array([0.3, -0.2, 0.1, 0.4]), jnp.array(gamma)
+    value, loss = lambda g: at_gamma(u, g, reading, metric)[0], at_gamma(u, 0.0, reading, metric)[1]
+    slope = DERIVATIVES[mode](value)(gamma)
+    assert slope == pytest.approx(1 / float(loss), rel=4 * 2.0**-52)
+    # L is linear in gamma.
+    assert DERIVATIVES[mode](jax.grad(value))(gamma) == 0
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("outer", [jax.jacfwd, jax.jacrev])
+@pytest.mark.parametrize("inner", [jax.jacfwd, jax.jacrev])
+def test_mixed_derivatives_at_gamma_zero(inner, outer, metric, reading):
+    u, zero = jnp.array([0.3, -0.2, 0.1, 0.4]), jnp.array(0.0)
+
+    def value(u, gamma):
+        return at_gamma(u, gamma, reading, metric)[0]
+
+    def inverse(u):
+        return 1 / at_gamma(u, zero, reading, metric)[1]
+
+    for k in (0, 1):
+        mixed = outer(inner(value, argnums=k), argnums=1 - k)(u, zero)
+        np.testing.assert_allclose(mixed, jax.grad(inverse)(u), rtol=2.0**-45)
+    third = outer(jax.hessian(value), argnums=1)(u, zero)
+    expected = jax.hessian(inverse)(u)
+    np.testing.assert_allclose(third, expected, rtol=0, atol=2.0**-45 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("low", [-1e3, -300.0])  # ell_1 = 0, and 1e-260: its square underflows
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
+def test_without_gamma_the_barrier_has_no_part_in_derivatives_by_the_logits(mode, order, low):
+    u, b, mask = jnp.array([low, 0.0, 1.0]), jnp.array([0.0, 0.4, 0.6]), jnp.arange(3) < 1
+    rest = b, mask, jnp.array(0.0), jnp.array(0.0), "joint"
+    with_term, without = (
+        lambda u: objective.value(u, *rest),
+        lambda u: 0.5 * objective.ell(u, b),
+    )
+    assert with_term(u) == without(u)
+    for _ in range(order):
+        with_term, without = mode(with_term), mode(without)
+    np.testing.assert_array_equal(with_term(u), without(u))
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
+def test_derivative_of_the_cross_entropy_by_a_target_of_zero(mode, reading):
+    u, b = jnp.array([0.5, -1.0, 0.25, -1e308]), jnp.array([1.0, 0.0, 0.0, 0.0])
+    mask = jnp.array([True, True, False, False])
+    slope = mode(lambda b: objective.ell(u, b, "cross-entropy"))(b)
+    np.testing.assert_allclose(slope, -jax.nn.log_softmax(u), rtol=2.0**-51)
+    slope_1 = mode(lambda b: objective.ell_1(u, b, mask, reading, "cross-entropy"))(b)
+    log_f_1 = jax.nn.log_softmax(u if reading == "joint" else u[:2])
+    np.testing.assert_allclose(slope_1[:2], -log_f_1[:2], rtol=2.0**-51)
+    assert slope_1[2:].tolist() == [0.0, 0.0]
+    # f is exactly zero there, and -log f beyond all floats.
+    far = jnp.array([0.0, -1e308, -1.5e308, 1e308])
+    steep = mode(lambda b: objective.ell(far, b, "cross-entropy"))(b.at[0].set(0.0))
+    assert steep[2] >= jnp.finfo(float).max
+
+
+def test_derivatives_by_weights_of_zero():
+    u, zero = jnp.array([0.5, -2.0]), jnp.zeros(2)
+    loss = lambda w: objective.l_reg(u, w)  # noqa: E731
+    assert jax.grad(loss)(zero).tolist() == [0.0, 0.0]
+    assert jax.hessian(loss)(zero).tolist() == [[0.25, 0.0], [0.0, 4.0]]

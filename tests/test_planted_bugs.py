@@ -32,7 +32,7 @@ def instances():
 
 
 CURVATURE_BUGS = {
-    "Lemma 12's factor 16": ("kappa = 2 / h * slope", "kappa = 8 / h * slope"),
+    "Lemma 12's factor 16": ("kappa = 2 / h**2", "kappa = 8 / h**2"),
     "Definition 11's sign": (
         "return f * centered, f * (t * f + centered)",
         "return f * centered, f * (t * f + tc + jnp.sum(f * tc))",
@@ -41,9 +41,9 @@ CURVATURE_BUGS = {
         "gradient, _ = _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)",
         "gradient = _phi(f, b, jnp.ones_like(b), metric)[0] - slope * jnp.where(protected, _phi(f, b, protected, metric)[0], 0)",
     ),
-    "slope without the 2": ("/ (h * loss))", "/ loss)"),
-    "slope of the other metric": ("/ (h * loss))", "/ (0.5 * loss))"),
-    "kappa of the other metric": ("kappa = 2 / h * slope", "kappa = 4 * slope"),
+    "slope without the 2": ("gamma, 2) / h", "gamma, 2)"),
+    "slope of the other metric": ("gamma, 2) / h", "gamma, 2) / 0.5"),
+    "kappa of the other metric": ("kappa = 2 / h**2", "kappa = 8"),
     "cross-entropy: no target in the gradient": ("return pull - tb, pull", "return pull, pull"),
     "cross-entropy: residual of the squared distance": ("return pull - tb, pull", "return t * (f - b), pull"),
     "cross-entropy: mass of all targets": ("pull = jnp.sum(tb) * f", "pull = jnp.sum(b) * f"),
@@ -164,10 +164,10 @@ OBJECTIVE_BUGS = {
     "cross-entropy: its sign": ("surprise = 0 - jax", "surprise = 0 + jax"),
     "cross-entropy: logarithm of the softmax": ("0 - jax.nn.log_softmax(u, where=rows)", "0 - jnp.log(jax.nn.softmax(u, where=rows))"),
     "cross-entropy: of b to f, not of f to b": ("return target * jnp.where((target == 0)", "return jax.nn.softmax(u, where=rows) * jnp.where((target == 0)"),
-    "cross-entropy: rows without a target": ("jnp.where((target == 0) & jnp.isinf(surprise), 0, surprise)", "surprise"),
+    "cross-entropy: rows without a target": ("jnp.where((target == 0) & jnp.isinf(surprise), largest, surprise)", "surprise"),
     "cross-entropy halved": ('"cross-entropy": 1.0}', '"cross-entropy": 0.5}'),
     "squared distance not halved": ('{"squared": 0.5', '{"squared": 1.0'),
-    "protection upside down": ("gamma / jnp.where(gamma == 0, 1, loss)", "jnp.where(gamma == 0, 1, loss) / gamma"),
+    "protection upside down": ("number = number / loss", "number = loss / number"),
     "ell without its factor": ("return FACTOR[metric] * ell(", "return ell("),
     "regularization not squared": ("0.5 * jnp.sum((w * u) ** 2)", "0.5 * jnp.sum(w * u**2)"),
     "regularization subtracted": ("metric) + l_reg(u, w)", "metric) - l_reg(u, w)"),

@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from jax.experimental.sparse import BCOO, BCSR, COO
 
 import copyreg_jax as cr
@@ -244,6 +248,125 @@ def test_replace_keeps_the_rest():
     assert problem.w.tolist() == [2.0] * 4
     assert problem.reading == "block"
     assert problem.replace(reading="joint").reading == "joint"
+
+
+@pytest.fixture
+def reads(monkeypatch, tmp_path):
+    """A problem on disk, w zero on its first row, and a list that grows with each block read."""
+    np.save(tmp_path / "A.npy", A)
+    problem = make(A=cr.RowBlocks(tmp_path / "A.npy", block_bytes=32), w=[0.0, 1.0, 1.0, 1.0])
+    seen, read = [], cr.RowBlocks.read
+    monkeypatch.setattr(
+        cr.RowBlocks, "read", lambda self, k: (seen.append(k), read(self, k))[1]
+    )  # fmt: skip
+    return problem, seen
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gamma": 0.5},
+        {"reading": "block"},
+        {"gamma": np.float64(0.5), "metric": "cross-entropy"},
+        {"w": [0.0, 2.0, 3.0, 4.0]},
+        {"w": 2.0},
+    ],
+)
+def test_replace_reads_nothing_of_a_again(changes, reads):
+    problem, seen = reads
+    changed = problem.replace(**changes)
+    assert seen == []
+    assert changed.A is problem.A
+    assert changed.value([0.1, 0.2]) == make(**{"w": [0, 1, 1, 1], **changes}).value([0.1, 0.2])
+
+
+def test_replace_reads_a_once_where_w_is_zero_on_other_rows(reads):
+    problem, seen = reads
+    changed = problem.replace(w=[1.0, 0.0, 1.0, 1.0])
+    assert seen == list(range(problem.A.num_blocks))
+    changed.replace(gamma=0.5)
+    assert len(seen) == problem.A.num_blocks
+
+
+def test_replace_takes_part_in_the_promotion():
+    single = cr.CopyrightRegression(A.astype(np.float32), B.astype(np.float32), 1)
+    for changes in ({"gamma": np.array(0.5)}, {"w": np.ones(4)}):
+        double = single.replace(**changes)
+        assert {double.dtype, *(a.dtype for a in (double.A, double.b, double.w, double.gamma))} == {
+            np.dtype(np.float64)
+        }
+        assert double.value([0.1, 0.2]).dtype == np.float64
+    assert single.replace(gamma=0.5, w=2.0).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gamma": -1.0}, "gamma is -1.0; give a finite number >= 0"),
+        ({"gamma": B}, "gamma has shape"),
+        ({"w": np.ones(3)}, "w has shape"),
+        ({"w": [1.0, np.inf, 1.0, 1.0]}, "w is inf at row 1"),
+        ({"reading": "both"}, "reading is 'both'"),
+        ({"metric": "kl"}, "metric is 'kl'"),
+    ],
+)
+def test_what_replace_is_given_is_checked(changes, message):
+    with pytest.raises(cr.InputError, match=message):
+        make().replace(**changes)
+    negative = make(b=with_entry(B, 2, -0.25))
+    with pytest.raises(cr.InputError, match=r"b is -0\.25 at row 2"):
+        negative.replace(metric="cross-entropy")
+
+
+def test_a_batch_is_not_replaced_in():
+    batch = jax.vmap(lambda gamma: make(gamma=gamma))(jnp.array([0.1, 0.2]))
+    with pytest.raises(cr.InputError, match="batch of problems"):
+        batch.replace(gamma=0.5)
+
+
+def test_each_w_is_warned_of_once_where_it_was_given():
+    w = np.array([0.0, 1.0, 0.0, 0.0])
+
+    def warned(work):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made = work()
+        assert all(w.category is cr.NotCoerciveWarning for w in caught)
+        assert all(w.filename == __file__ for w in caught)
+        return made, len(caught)
+
+    _, count = warned(lambda: cr.SoftmaxRegression(A, B, w=w))
+    assert count == 1
+    problem, count = warned(lambda: make(w=w))
+    assert count == 1
+    assert warned(lambda: problem.replace(gamma=0.5, reading="block"))[1] == 0
+    other, count = warned(lambda: problem.replace(w=2 * w))  # zeros as before
+    assert count == 1
+    assert warned(lambda: other.replace(w=1.0))[1] == 0
+    assert warned(lambda: make().replace(w=w))[1] == 1
+    assert (
+        warned(lambda: jax.jit(lambda p: p.replace(gamma=0.5).value(jnp.ones(2)))(problem))[1] == 0
+    )
+
+
+@given(
+    A=arrays(
+        np.float64,
+        st.tuples(st.integers(1, 6), st.integers(1, 6)),
+        elements=st.integers(-2, 2).map(float),
+    ),
+    data=st.data(),
+)
+def test_free_directions_are_counted_in_every_kind_of_matrix(A, data):
+    n = len(A)
+    w = np.array(data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=n, max_size=n)))
+    exact = np.linalg.matrix_rank(A) - np.linalg.matrix_rank(A[w != 0])
+    for matrix in (A, scipy.sparse.csr_array(A), cr.RowBlocks(A, block_bytes=32)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cr.SoftmaxRegression(matrix, np.full(n, 1 / n), w)
+        said = [f" {exact} direction(s)" in str(w.message) for w in caught]
+        assert said == ([True] if exact else [])
 
 
 def test_sparse_and_dense_are_the_same_problem():

@@ -72,7 +72,7 @@ def _phi(f: Vector, b: Vector, t: Vector | Mask, metric: Metric) -> tuple[Vector
 
 def _protection_slope(loss: Scalar, gamma: Scalar, h: float) -> Scalar:
     """``k = gamma / (h ell_1^2)``: minus the derivative of gamma/ell_1 by h ell_1."""
-    return jnp.where(gamma == 0, 0, gamma / jnp.where(gamma == 0, 1, loss) / (h * loss))
+    return objective.protection(loss, gamma, 2) / h
 
 
 def value_and_gradient(
@@ -128,7 +128,7 @@ def curvature(
     f, h = objective.f(u), FACTOR[metric]
     loss = objective.ell_1(u, b, protected, reading, metric)
     slope = _protection_slope(loss, gamma, h)
-    kappa = 2 / h * slope / jnp.where(slope == 0, 1, loss)
+    kappa = 2 / h**2 * objective.protection(loss, gamma, 3)
     if reading == "joint":
         g, _ = _phi(f, b, protected, metric)
         pairs = [(f, _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)[1])]
@@ -274,10 +274,14 @@ def upper_bound(
         0  <=  hess_u phi_t  <=  0.5 <t, b> I
         |grad_u phi_m|^2 <= beta_1 min(ell_1, 2 beta_1)
 
-    The proof is in docs/theory/curvature-bound.md. Cost O(n).
+    The proof is in docs/theory/curvature-bound.md. Cost O(n). As gamma falls to zero
+    it grows beyond all bounds; at zero it jumps to the bound without a term, and has no derivative
+    with respect to gamma.
     """
     squared = metric == "squared"
-    root = jnp.sqrt(jnp.maximum(value**2 - 4 * FACTOR[metric] * gamma, 0))
+    free = gamma == 0
+    gamma = jnp.where(free, 1, gamma)  # not used then
+    root = jnp.sqrt(jnp.where(free, 1, jnp.maximum(value**2 - 4 * FACTOR[metric] * gamma, 0)))
     inverse_t = (value if squared and reading == "block" else 0.5 * (value + root)) / gamma
     if squared:
         residual = jnp.minimum(jnp.sqrt(2 * value), 1 + jnp.max(jnp.abs(b)))
@@ -287,4 +291,4 @@ def upper_bound(
         beta_1 = jnp.sum(jnp.where(protected, b, 0))
         fit = 0.5 * jnp.sum(b)
         protection = 2 * gamma * beta_1 * inverse_t**2 * jnp.minimum(1, 2 * beta_1 * inverse_t)
-    return fit + jnp.where(gamma == 0, 0, protection)
+    return fit + jnp.where(free, 0, protection)

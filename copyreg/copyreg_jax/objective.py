@@ -26,10 +26,12 @@ All functions cost O(n), are differentiable, and work under ``jax.jit`` and ``ja
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from functools import partial
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
 Reading: TypeAlias = Literal["joint", "block"]
@@ -81,8 +83,12 @@ def _row_losses(u: Vector, b: Vector, metric: Metric, rows: Mask | None = None) 
     # f may underflow, its logarithm doesn't. 0 - x, because -x is -0 where f is one, and then
     # gamma / ell_1 has the wrong sign.
     surprise = 0 - jax.nn.log_softmax(u, where=rows)
-    # A row without target has no part in the sum, but 0 * inf is NaN.
-    return target * jnp.where((target == 0) & jnp.isinf(surprise), 0, surprise)
+    if rows is not None:
+        surprise = jnp.where(rows, surprise, 0)
+    # A row without target has no part in the sum, but 0 * inf is NaN. Not zero, because this is the
+    # derivative with respect to b.
+    largest = jnp.finfo(surprise.dtype).max
+    return target * jnp.where((target == 0) & jnp.isinf(surprise), largest, surprise)
 
 
 def ell(u: Vector, b: Vector, metric: Metric = "squared") -> Scalar:
@@ -131,9 +137,42 @@ def ell_2(
     return ell(u, b, metric) - ell_1(u, b, protected, reading, metric)
 
 
-def protection(loss: Scalar, gamma: Scalar) -> Scalar:
-    """Protection term ``gamma / loss``; exactly zero, with zero derivative, where gamma is zero."""
-    return jnp.where(gamma == 0, 0, gamma / jnp.where(gamma == 0, 1, loss))
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def protection(loss: Scalar, gamma: Scalar, power: int = 1) -> Scalar:
+    """Protection term ``gamma / loss``, exactly zero where gamma is zero; ``gamma / loss^power``.
+
+    Where gamma is zero the loss has no part in it, be it zero too; yet the derivative with respect
+    to gamma is ``1 / loss^power``, as for any other gamma.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> float(protection(0.0, 0.0)), float(jax.grad(protection, 1)(jnp.array(0.25), 0.0))
+    (0.0, 4.0)
+    """
+    return jnp.where(gamma == 0, 0, _divide(gamma, jnp.where(gamma == 0, 1, loss), power))
+
+
+def _divide(number: Scalar, loss: Scalar, power: int) -> Scalar:
+    """``number / loss^power``, where ``loss^power`` alone may underflow."""
+    for _ in range(power):
+        number = number / loss
+    return number
+
+
+# Not by the rules for a quotient: they multiply gamma = 0 by powers of 1 / loss beyond any float.
+def _protection_jvp(power: int, primals: Any, tangents: Any) -> tuple[Scalar, Scalar]:
+    (loss, gamma), (loss_dot, gamma_dot) = primals, tangents
+    term = protection(loss, gamma, power)
+    dot = jnp.zeros_like(term)
+    if not isinstance(gamma_dot, SymbolicZero):
+        dot += _divide(gamma_dot, loss, power)
+    if not isinstance(loss_dot, SymbolicZero):
+        dot -= power * protection(loss, gamma, power + 1) * loss_dot
+    return term, dot
+
+
+protection.defjvp(_protection_jvp, symbolic_zeros=True)
 
 
 def l_copyright(

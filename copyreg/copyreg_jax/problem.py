@@ -87,6 +87,9 @@ class SoftmaxRegression:
     0.0
     """
 
+    _num_free: int | None = None
+    """Directions in which w leaves L flat; None where that is not known. No part of the pytree."""
+
     def __init__(
         self, A: Any, b: ArrayLike, w: ArrayLike = 1.0, metric: Metric = "squared"
     ) -> None:
@@ -94,8 +97,7 @@ class SoftmaxRegression:
         self._place()
 
     def _read(self, A: Any, b: ArrayLike, w: ArrayLike, metric: Metric) -> None:
-        if metric not in METRICS:
-            raise InputError(f"metric is {metric!r}; choose one of {', '.join(METRICS)}")
+        _check_metric(metric)
         self._metric: Metric = metric
         A = _matrix(A)
         n = A.shape[0]
@@ -110,7 +112,8 @@ class SoftmaxRegression:
         _check_finite("w", self.w)
         if metric == "cross-entropy":
             _check_not_negative(self.b)
-        _warn_if_not_coercive(self.A, self.w)
+        self._num_free = _num_free_directions(self.A, self.w)
+        _warn_if_not_coercive(self._num_free, self.w, stacklevel=4)
 
     def _place(self) -> None:
         self.b, self.w = place(self.A, self.b), place(self.A, self.w)
@@ -286,23 +289,22 @@ class CopyrightRegression(SoftmaxRegression):
         metric: Metric = "squared",
     ) -> None:
         self._read(A, b, w, metric)
-        if reading not in READINGS:
-            raise InputError(f"reading is {reading!r}; choose one of {', '.join(READINGS)}")
+        _check_reading(reading)
+        self._reading: Reading = reading
         self._protected = _mask(protected, self.n)
-        gamma = _array("gamma", gamma, like=self.dtype)
-        if gamma.shape != ():
-            raise InputError(f"gamma has shape {gamma.shape}; give one number")
-        # A gamma with a dtype takes part in the promotion, like the arrays.
-        dtype = jnp.result_type(self.b, gamma)
-        self.A = self.A.astype(dtype)
-        self.b, self.w = self.b.astype(dtype), self.w.astype(dtype)
-        self._gamma = gamma.astype(dtype)
-        self._reading = reading
-        if is_concrete(gamma) and not 0 <= float(gamma) < np.inf:
-            raise InputError(f"gamma is {float(gamma)}; give a finite number >= 0")
+        self._gamma = _weight(gamma, self.dtype)
+        self._promote()
         if metric == "cross-entropy":
-            _check_protected_loss(self)
+            _check_protected_loss(self.b, self._protected, self._gamma, self._reading)
         self._place()
+
+    def _promote(self) -> None:
+        """One dtype for all; a gamma with a dtype takes part in the promotion, like the arrays."""
+        arrays: tuple[Any, ...] = self.A, self.b, self.w, self._gamma
+        dtype = jnp.result_type(*(array.dtype for array in arrays))
+        self.A, self.b, self.w, self._gamma = (
+            array if array.dtype == dtype else array.astype(dtype) for array in arrays
+        )
 
     def _place(self) -> None:
         super()._place()
@@ -346,16 +348,60 @@ class CopyrightRegression(SoftmaxRegression):
         reading: Any = None,
         metric: Any = None,
     ) -> CopyrightRegression:
-        """The same data with another gamma, w, reading or metric."""
-        return CopyrightRegression(
-            self.A,
-            fetch(self.A, self.b),
-            fetch(self.A, self.protected),
-            self.gamma if gamma is None else gamma,
-            fetch(self.A, self.w) if w is None else w,
-            self.reading if reading is None else reading,
-            self.metric if metric is None else metric,
-        )
+        """The same data with another gamma, w, reading or metric.
+
+        What is not given is not checked again. A is read only for another w, and only where that is
+        zero on other rows than the w before: a `NotCoerciveWarning` is then due, or not.
+
+        Parameters
+        ----------
+        gamma, w, reading, metric
+            As for the constructor; what is not given stays as it is.
+
+        Raises
+        ------
+        InputError, PrecisionError
+            As in the constructor, or for a batch of problems.
+
+        Examples
+        --------
+        >>> import copyreg_jax as cr
+        >>> problem = cr.CopyrightRegression([[1.0], [0.0]], [0.7, 0.3], protected=1)
+        >>> problem.replace(gamma=0.5)
+        CopyrightRegression(n=2, d=1, n1=1, gamma=0.5, reading='joint', dtype=float32)
+        """
+        if len(self.A.shape) != 2:
+            raise InputError("problem is a batch of problems; replace before batching them")
+        new = copy.copy(self)
+        if metric is not None:
+            _check_metric(metric)
+            new._metric = metric
+        if reading is not None:
+            _check_reading(reading)
+            new._reading = reading
+        if gamma is not None:
+            new._gamma = _weight(gamma, self.dtype)
+        if w is not None:
+            given = _vector("w", w, self.n, like=self.dtype, scalar_allowed=True)
+            new.w = jnp.broadcast_to(given, (self.n,))
+            _check_finite("w", new.w)
+        new._promote()
+        if new.metric == "cross-entropy" and not all(
+            given is None for given in (gamma, reading, metric)
+        ):
+            b, protected = fetch(self.A, self.b), fetch(self.A, self.protected)
+            if metric is not None:
+                _check_not_negative(b)
+            _check_protected_loss(b, protected, new._gamma, new._reading)
+        if w is not None:
+            known = self._num_free is not None and is_concrete(new.w)
+            if not (known and _same_zeros(new.w, fetch(self.A, self.w))):
+                new._num_free = _num_free_directions(new.A, new.w)
+            _warn_if_not_coercive(new._num_free, new.w, stacklevel=3)
+            new.w = place(new.A, new.w)
+        if gamma is not None:
+            new._gamma = place(new.A, new._gamma)
+        return new
 
     def __repr__(self) -> str:
         if len(self.b.shape) > 1 or len(self._gamma.shape) > 0:
@@ -587,6 +633,25 @@ def _mask(protected: ArrayLike, n: int) -> Mask:
     return jnp.asarray(mask)
 
 
+def _weight(gamma: ArrayLike, dtype: Any) -> Scalar:
+    array = _array("gamma", gamma, like=dtype)
+    if array.shape != ():
+        raise InputError(f"gamma has shape {array.shape}; give one number")
+    if is_concrete(array) and not 0 <= float(array) < np.inf:
+        raise InputError(f"gamma is {float(array)}; give a finite number >= 0")
+    return array
+
+
+def _check_metric(metric: Any) -> None:
+    if metric not in METRICS:
+        raise InputError(f"metric is {metric!r}; choose one of {', '.join(METRICS)}")
+
+
+def _check_reading(reading: Any) -> None:
+    if reading not in READINGS:
+        raise InputError(f"reading is {reading!r}; choose one of {', '.join(READINGS)}")
+
+
 def _check_matrix_finite(A: Matrix) -> None:
     bad = first_not_finite(A) if is_concrete(A) else None
     if bad is not None:
@@ -615,9 +680,8 @@ def _check_not_negative(b: Vector) -> None:
         )
 
 
-def _check_protected_loss(problem: CopyrightRegression) -> None:
+def _check_protected_loss(b: Vector, protected: Mask, gamma: Scalar, reading: Reading) -> None:
     """`InputError` where the cross-entropy ell_1, by which gamma is divided, is zero everywhere."""
-    b, protected, gamma, _, reading, _ = problem.terms
     if not is_concrete((b, protected, gamma)) or float(gamma) == 0:
         return
     rows = np.flatnonzero(np.asarray(protected))
@@ -649,40 +713,64 @@ def check_start(x0: Point) -> None:
         raise InputError(f"x0 is {np.asarray(x0)[i]} at entry {i}; give a finite starting point")
 
 
-def _rank(rows: Any) -> int:
-    if rows.shape[0] == 0:
-        return 0
-    gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T
-    gram = gram.toarray() if scipy.sparse.issparse(gram) else gram
-    return int(np.linalg.matrix_rank(gram, hermitian=True))
+def _same_zeros(w: Any, other: Any) -> bool:
+    return np.array_equal(np.asarray(w) == 0, np.asarray(other) == 0)
 
 
-def _warn_if_not_coercive(A: Matrix, w: Vector) -> None:
-    """Warn when ``W A v = 0`` but ``A v != 0`` for some v: only then may minimizers escape."""
+def _num_free_directions(A: Matrix, w: Vector) -> int | None:
+    """Dimension of the space of ``A v`` with ``W A v = 0``: there alone minimizers may escape.
+
+    One read of A where w has zeros; None if A or w is traced or in other processes.
+    """
     if not (is_concrete(A) and is_concrete(w) and is_here(A)):
-        return
+        return None
     zero = np.asarray(w) == 0
     if not zero.any():
-        return
+        return 0
+    n, d = A.shape
     if on_host(A):
-        every = bound = np.zeros((A.shape[1], A.shape[1]))
-        for rows, host in host_rows(A):
-            every = every + _gram_on_host(host)
-            bound = bound + _gram_on_host(host[~zero[rows]])
-        ranks = [int(np.linalg.matrix_rank(G, hermitian=True)) for G in (every, bound)]
-        free = ranks[0] - ranks[1]
-    else:
-        free = _rank(to_host(A)) - _rank(to_host(A)[~zero])
-    if free > 0:
+        bound = others = np.zeros((d, d))
+        part: Any
+        for rows, part in host_rows(A):
+            bound = bound + _dense_product(part[~zero[rows]].T)
+            others = others + _dense_product(part[zero[rows]].T)
+        rank = _rank_of_gram(bound)
+        return 0 if rank == d else _rank_of_gram(bound + others) - rank
+    host: Any = to_host(A)
+    rank = _rank(host[~zero])
+    return 0 if rank == min(n, d) else _rank(host) - rank
+
+
+def _rank(rows: Any) -> int:
+    return _rank_of_gram(_dense_product(rows if rows.shape[0] < rows.shape[1] else rows.T))
+
+
+def _dense_product(rows: Any) -> np.ndarray:
+    """``rows @ rows.T``."""
+    product = rows @ rows.T
+    return product.toarray() if scipy.sparse.issparse(product) else product
+
+
+def _rank_of_gram(gram: np.ndarray) -> int:
+    """As NumPy finds it; full rank by a Cholesky factorization, in a tenth of the time."""
+    size = len(gram)
+    if size == 0:
+        return 0
+    # Twice what NumPy takes for zero: the norm bounds the largest eigenvalue.
+    floor = 2 * size * np.finfo(gram.dtype).eps * np.linalg.norm(gram, 1)
+    try:
+        np.linalg.cholesky(gram - floor * np.eye(size))
+    except np.linalg.LinAlgError:
+        return int(np.linalg.matrix_rank(gram, hermitian=True))
+    return size
+
+
+def _warn_if_not_coercive(num_free: int | None, w: Vector, stacklevel: int) -> None:
+    if num_free:
         warnings.warn(
-            f"w is zero on {int(zero.sum())} rows, which leaves {free} direction(s) of x without "
-            "regularization: L need not grow there and its minimizer may lie at infinity; "
-            "give those rows a positive w",
+            f"w is zero on {np.count_nonzero(np.asarray(w) == 0)} rows, which leaves {num_free} "
+            "direction(s) of x without regularization: L need not grow there and its minimizer may "
+            "lie at infinity; give those rows a positive w",
             NotCoerciveWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
-
-
-def _gram_on_host(rows: Any) -> np.ndarray:
-    gram = rows.T @ rows
-    return gram.toarray() if scipy.sparse.issparse(gram) else gram

@@ -193,3 +193,16 @@ def test_shrinking_lemma_outside_its_hypotheses(arguments):
         lemmas.shrinking_lemma(*arguments)
     with pytest.raises(cr.InputError, match="a good loss has both positive"):
         lemmas.good_loss_radius(0.0, 1.0)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_corrected_statements_depend_on_gamma_at_zero_as_for_any_gamma(reading):
+    problem, x = random_problem(0, 8, 2, reading=reading), jnp.array([0.3, -0.2])
+
+    def slope(statement):
+        return jax.jacfwd(lambda gamma: statement(problem.replace(gamma=gamma)))(0.0)
+
+    for statement, derivative in ((lemmas.lemma_10, "gradient"), (lemmas.lemma_12, "hessian")):
+        mine = slope(lambda p, s=statement: s(p, x, form="corrected"))
+        right = slope(lambda p, name=derivative: getattr(p, name)(x))
+        np.testing.assert_allclose(mine, right, rtol=0, atol=1e-12 * np.abs(right).max())

@@ -35,6 +35,7 @@ from copyreg_jax.problem import (
 from copyreg_jax.solution import History, SecondOrder, Solution, Status
 from copyreg_jax.solvers.checkpoint import Checkpoint
 from copyreg_jax.solvers.flow import cond
+from copyreg_jax.solvers.implicit import minimizer
 from copyreg_jax.solvers.newton_cg import Arrays, NewtonCG
 from copyreg_jax.solvers.optimality import (
     MAX_EXACT_COLUMNS,
@@ -595,7 +596,7 @@ def examined_traced(
 
 def solution_on_device(problem: SoftmaxRegression, kit: Kit, state: State) -> Solution:
     """The solution as arrays, with the derivatives of the minimizer."""
-    state = state._replace(x=_minimizer(problem, state.x))
+    state = state._replace(x=minimizer(problem, state.x))
     u = problem.logits(state.x)
     b, protected, gamma, w, reading, metric = problem.terms
     return _solution(
@@ -612,43 +613,6 @@ def solution_on_device(problem: SoftmaxRegression, kit: Kit, state: State) -> So
         protected_mass=jnp.sum(jnp.where(protected, objective.f(u), 0)),
         target_mass=jnp.sum(jnp.where(protected, b, 0)),
     )
-
-
-@jax.custom_jvp
-def _minimizer(problem: SoftmaxRegression, x: Point) -> Point:
-    """x, as a function of the problem that it minimizes."""
-    return x
-
-
-def _minimizer_jvp(primals: Any, tangents: Any) -> tuple[Point, Point]:
-    """Implicit function theorem: ``H dx = -d(gradient)``, at the x of least change."""
-    problem, x = primals
-    leaves, tree = jax.tree_util.tree_flatten(problem)
-    changes = jax.tree_util.tree_leaves(
-        tangents[0], is_leaf=lambda t: isinstance(t, jax.custom_derivatives.SymbolicZero)
-    )
-    moving = [
-        i
-        for i, change in enumerate(changes)
-        if not isinstance(change, jax.custom_derivatives.SymbolicZero)
-    ]
-    if not moving:
-        return x, jnp.zeros_like(x)
-
-    def gradient(values: list[Array]) -> Point:
-        new = list(leaves)
-        for i, value in zip(moving, values, strict=True):
-            new[i] = value
-        return jax.tree_util.tree_unflatten(tree, new).gradient(x)
-
-    _, pull = jax.jvp(gradient, ([leaves[i] for i in moving],), ([changes[i] for i in moving],))
-    lam, Q = jnp.linalg.eigh(problem.hessian(x))
-    kept = jnp.abs(lam) > len(lam) * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(lam))
-    inverse = jnp.where(kept, 1 / jnp.where(kept, lam, 1), 0)
-    return x, -Q @ (inverse * (pull @ Q))
-
-
-_minimizer.defjvp(_minimizer_jvp, symbolic_zeros=True)
 
 
 def _solution_on_host(

@@ -275,8 +275,8 @@ def lemma_12(
     B, B_c = definition_11(problem, x, form=definition_11_form, reading=reading)
     factor = 16 if form == "printed" else 4
     A, g = parts.A, parts.g_1 @ parts.A
-    rank_one = factor / parts.safe_ell_1 * jnp.outer(g, g)
-    protection = parts.slope * (rank_one - A.T @ B_c @ A)
+    rank_one = factor * parts.slope_by_ell_1 * jnp.outer(g, g)
+    protection = rank_one - parts.slope * (A.T @ B_c @ A)
     return A.T @ B @ A + A.T @ ((problem.w**2)[:, None] * A) + protection
 
 
@@ -386,9 +386,9 @@ class _Parts:
         self.f_1 = objective.f_1(self.u, self.m, self.reading)
         self.c_1 = jnp.where(self.m, self.f_1 - b, 0)
         self.ell_1 = jnp.sum(self.c_1**2)
-        # 2 gamma_c ell_1^-2; without gamma there is no protection term, also where ell_1 = 0.
-        self.safe_ell_1 = jnp.where(problem.gamma == 0, 1, self.ell_1)
-        self.slope = 2 * problem.gamma / self.safe_ell_1**2
+        # Without gamma there is no protection term, also where ell_1 = 0.
+        self.slope = 2 * objective.protection(self.ell_1, problem.gamma, 2)
+        self.slope_by_ell_1 = 2 * objective.protection(self.ell_1, problem.gamma, 3)
         # diag(f_1) c_1 - f_1 c_1^T f_1, which the printed lemma has on the protected rows alone.
         base = self.f if form == "corrected" and self.reading == "joint" else self.f_1
         self.g_1 = base * (self.c_1 - jnp.sum(base * self.c_1))
