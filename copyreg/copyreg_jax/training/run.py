@@ -19,6 +19,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
 from copyreg_jax.theory.bounds import gamma_for
 from copyreg_jax.training import text
+from copyreg_jax.training.duplicates import near_duplicates
 from copyreg_jax.training.fit import METRICS, Callback, Settings, document_losses, fit
 from copyreg_jax.training.gguf_file import SMOLLM2, find_smollm2, load_gguf
 from copyreg_jax.training.gpt2 import GPT2, GPT2Config
@@ -141,7 +142,7 @@ def prepare(
         As of `text.split`, `text.train_tokenizer` and `text.make_rows`.
     """
     texts = [document.text for document in documents]
-    parts = text.split(documents, protected, text.near_duplicates(texts), held_out, seed)
+    parts = text.split(documents, protected, near_duplicates(texts), held_out, seed)
     if tokenizer is None:
         open_texts = [t for t, is_open in zip(texts, parts.open, strict=True) if is_open]
         tokenizer = text.train_tokenizer(open_texts, vocab_size)
