@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 from pathlib import Path
@@ -261,7 +262,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _settings(num_rows: int, epochs: float, **fields: Any) -> Settings:
-    from copyreg_jax.training.fit import STEPS_PER_CALL, Settings
+    from copyreg_jax.training.fit import Settings
 
     if not 0 < epochs < math.inf:
         raise InputError(f"--epochs is {epochs}; give a number > 0")
@@ -269,11 +270,9 @@ def _settings(num_rows: int, epochs: float, **fields: Any) -> Settings:
     wanted = min(epochs * num_rows / batch_size, 2.0**31)
     steps = accumulate * max(1, round(wanted / accumulate))
     # Whole calls of the compiled program, unless that is far off: a rest is one more to compile.
-    unit = math.lcm(accumulate, STEPS_PER_CALL)
-    whole = unit * round(steps / unit)
-    if abs(whole - steps) <= 0.02 * steps:
-        steps = whole
-    return Settings(steps=steps, **fields)
+    settings = Settings(steps=steps, **fields)
+    whole = settings.steps_per_call * round(steps / settings.steps_per_call)
+    return dataclasses.replace(settings, steps=whole if abs(whole / steps - 1) <= 0.02 else steps)
 
 
 class _Bar:
