@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,16 @@ _EXTRACTED = {
     "found in 100 samples, share": "discoverable",
     "log10 of samples needed, median": "median_log10_samples",
 }
-_EXTRA = ("flax", "gguf", "matplotlib", "orbax", "rouge_score", "safetensors", "tokenizers")
+_EXTRA = (
+    "flax",
+    "gguf",
+    "matplotlib",
+    "orbax",
+    "regex",
+    "rouge_score",
+    "safetensors",
+    "tokenizers",
+)
 
 
 @app.command()
@@ -95,6 +105,7 @@ def train(
     _require_extra()
     from copyreg_jax.training import run, text
 
+    run.check_folder(out)
     with errors.status("reading", spinner="line") as line:
         columns = {"text": text_column, "name": name_column, "source": source_column}
         corpus = text.load_documents(source, **columns)  # type: ignore[arg-type]
@@ -171,6 +182,8 @@ def audit(
     from copyreg_jax.training import audit as auditing
     from copyreg_jax.training import records, run, text
 
+    if out is not None:
+        _check_out(out)
     with errors.status("reading", spinner="line") as line:
         corpus = text.load_documents(source, text=text_column, name=name_column)
         flags = records.load_flags(folders[0], corpus.documents)
@@ -251,6 +264,16 @@ def _require_extra() -> None:
         raise InputError(
             f"{missing[0]} is not installed; pip install 'copyreg-jax[lm]' has what is needed"
         )
+
+
+def _check_out(path: Path) -> None:
+    """Find out before the work, not after it, whether a file can be written."""
+    try:
+        if path.is_dir():
+            raise InputError(f"--out {path} is a folder; name a file")
+        tempfile.TemporaryFile(dir=path.absolute().parent).close()
+    except OSError as error:
+        raise InputError(f"can't write --out {path}: {error.strerror or error}") from None
 
 
 def _lines(path: Path) -> list[str]:
@@ -344,3 +367,5 @@ def _show_run(found: Run, settings: Settings, out: Path) -> None:
             "guaranteed of every model with a training loss as small: " + what, soft_wrap=True
         )
     output.print(f"written to {out}", markup=False, soft_wrap=True)
+    if found.problem:
+        errors.print(f"warning: {found.problem}", style="yellow", markup=False, soft_wrap=True)
