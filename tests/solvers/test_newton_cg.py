@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import copyreg_jax as cr
 from copyreg_jax import curvature, objective
 from copyreg_jax.matrices import SparseMatrix
-from copyreg_jax.solvers import cholesky, driver, krylov, newton_cg
+from copyreg_jax.solvers import cholesky as factorization
+from copyreg_jax.solvers import driver, krylov, newton_cg
 from tests.registry import METRICS, READINGS, mutant, random_problem
 
 
@@ -338,14 +339,14 @@ def test_inverse_factor(d, dtype):
     """The inverse of the Cholesky factor that LAPACK finds."""
     rows = np.random.default_rng(d).normal(size=(2 * d + 5, d))
     G = (rows.T @ rows / len(rows)).astype(dtype)
-    inverse = np.asarray(cholesky.inverse_factor(jnp.asarray(G)))
+    inverse = np.asarray(factorization.inverse_factor(jnp.asarray(G)))
     assert inverse.dtype == dtype
     L = np.linalg.cholesky(G.astype(np.float64))
     # Both are stable for rows so well conditioned: cond(G) < 40.
     np.testing.assert_allclose(inverse @ L, np.eye(d), atol=40 * d * np.finfo(dtype).eps)
     assert (np.triu(inverse, 1) == 0).all()
     G[d // 2, d // 2] = -1
-    assert np.isnan(cholesky.inverse_factor(jnp.asarray(G))).any()
+    assert np.isnan(factorization.inverse_factor(jnp.asarray(G))).any()
 
 
 def test_no_step_of_the_default_wakes_threads_of_blas():
@@ -368,7 +369,7 @@ def test_no_step_of_the_default_wakes_threads_of_blas():
     ]
     assert calls  # or it is spelled in another way now
     sizes = [int(size) for line in calls for size in re.findall(r"(\d+)x\d+xf64", line)]
-    assert max(sizes) <= cholesky._LAPACK_ROWS
+    assert max(sizes) <= factorization._LAPACK_ROWS
 
 
 def test_saddle_of_a_large_problem_is_left():
