@@ -1,6 +1,6 @@
-"""CPU time and memory of `near_duplicates` on texts that share boilerplate: python near_duplicates.py.
+"""CPU time and memory of `near_duplicates`: python near_duplicates.py KIND NUMBER.
 
-300 words a text. In "own words" one text in a hundred is an edited copy of another. The other kinds
+Texts of 300 words. In "own words" one in a hundred is an edited copy of another. The other kinds
 add to that: "footer", the same 60 words below each text, and 90 of one of 50 headers above; "most",
 200 words that all have, which link all of them; "mixed", 90 words of one of 50 headers, 90 of one
 of 50 footers and 15 of a quotation that five texts have, so that two texts with the same header, or
@@ -22,10 +22,10 @@ WORDS = np.array([f"w{i}" for i in range(50_000)])
 def make(kind, number, seed=0):
     """So many texts of a kind."""
     rng = np.random.default_rng(seed)
-    likely = 1 / np.arange(10, len(WORDS) + 10)
+    likely = np.cumsum(1 / np.arange(10, len(WORDS) + 10))
 
     def drawn(count):
-        return WORDS[np.searchsorted(np.cumsum(likely) / likely.sum(), rng.random(count))]
+        return WORDS[np.searchsorted(likely, likely[-1] * rng.random(count))]
 
     blocks = [[drawn(90) for _ in range(50)] for _ in range(2)]
     footer, most, quotes = drawn(60), drawn(200), [drawn(15) for _ in range(number // 5 + 1)]
@@ -48,7 +48,7 @@ def make(kind, number, seed=0):
 
 
 def main():
-    """One kind and number a process, as the memory of a process does not shrink: KIND NUMBER."""
+    """One kind and number a process, as the memory of a process does not shrink."""
     kind, number = sys.argv[1], int(sys.argv[2])
     texts = make(kind, number)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -36,8 +36,8 @@ _PATTERNS = (
     r"\p{Cf}+",
 )
 _MULTIPLIER = 0x9E3779B97F4A7C15
-_PART = 2**23
-"""Shingles that are sorted at once, about: some hundred MiB."""
+_PART = 2**21
+"""Shingles that are hashed or sorted at once, about: some hundred MiB."""
 
 _Ints = NDArray[np.int64]
 
@@ -103,10 +103,11 @@ def near_duplicates(
     Notes
     -----
     Exact: no pair that should be linked is missed, and none is linked that should not be. Time and
-    memory grow with the number of words, 16 bytes each and 12 for each shingle that another text
-    has too; boilerplate in any number of texts changes nothing about that. Only texts that are put
-    together from common parts, in ever new combinations of which none is enough for a link, take
-    time with the square of their number. docs/how-to/language-models.md has what was measured.
+    memory grow with the number of words, some 25 bytes each and 50 for each shingle that another
+    text has too. Boilerplate changes little about that if it is too little for a link, or
+    if it links those that have it. Only texts put together from common parts, in ever new
+    combinations of which few are enough for a link, take time with the square of their number.
+    docs/how-to/language-models.md has what was measured.
 
     Examples
     --------
@@ -170,7 +171,10 @@ def _match(
     words: NDArray[np.int32], bounds: _Ints, length: int, keys: NDArray[np.uint64]
 ) -> _Shared | None:
     """Shingles by sorting their hashes; None if two that differ have the same."""
-    hashes = _hashes(words, length, keys)
+    hashes = np.empty(len(words) - length + 1, np.uint64)
+    for start in range(0, len(hashes), _PART):
+        piece = words[start : start + _PART + length - 1]
+        hashes[start : start + _PART] = _hashes(piece, length, keys)
     num_parts, n = -(-len(words) // _PART), len(bounds) - 1
     part = (hashes % np.uint64(num_parts)).astype(np.uint16)
     ends = np.unique(bounds)[1:-1]  # no shingle goes from one document to the next
