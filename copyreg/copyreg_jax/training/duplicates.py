@@ -103,8 +103,8 @@ def near_duplicates(
     Notes
     -----
     Exact: no pair that should be linked is missed, and none is linked that should not be. Time and
-    memory grow with the number of words, some 20 bytes each and as much for each shingle that
-    another text has too. Boilerplate changes little about that if it is too little for a link, or
+    memory grow with the number of words, some 25 bytes each and 50 for each shingle that another
+    text has too. Boilerplate changes little about that if it is too little for a link, or
     if it links those that have it. Only texts put together from common parts, in ever new
     combinations of which few are enough for a link, take time with the square of their number.
     docs/how-to/language-models.md has what was measured.
