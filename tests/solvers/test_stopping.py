@@ -159,8 +159,8 @@ def test_negative_curvature_that_no_step_follows_ends_the_run(solver, monkeypatc
 
 def test_optax_steps_of_zero_are_no_stall():
     problem = random_problem(0, 30, 4)
-    from_zero = optax.linear_schedule(0.0, 0.05, 20)
-    pause = optax.join_schedules([optax.constant_schedule(v) for v in (0.05, 0, 0.05)], [10, 30])
+    from_zero = optax.linear_schedule(0.0, 0.02, 20)
+    pause = optax.join_schedules([optax.constant_schedule(v) for v in (0.02, 0, 0.02)], [10, 30])
     for transformation in (
         optax.adam(from_zero),
         optax.sgd(from_zero),
@@ -178,7 +178,8 @@ def test_many_converge_where_one_does():
     problems = [random_problem(seed, 40, 6) for seed in range(40)]
     batch = cr.solve_many(problems, rtol=5e-15)
     alone = [cr.solve(problem, cr.TrustRegionNewton(), rtol=5e-15).status for problem in problems]
-    assert np.sum(batch.status == cr.Status.CONVERGED) >= alone.count(cr.Status.CONVERGED) - 1
+    assert np.all((batch.status == cr.Status.CONVERGED) >= (np.array(alone) == cr.Status.CONVERGED))
+    assert np.mean(batch.status == cr.Status.CONVERGED) > 0.9
 
 
 # Saddle points.
