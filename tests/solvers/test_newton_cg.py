@@ -327,7 +327,7 @@ def test_lanczos_stops_early_only_where_the_spectrum_is_narrow(host):
     # ln(165 sqrt(400)) / (2 k - 1) squared, times a width of 0.2, is below 0.9 from k = 3 on.
     assert 3 <= count <= 4
     assert 0.9 - 1e-12 <= lowest <= 1
-    assert steps(np.linspace(0.01, 1.1, 400))[0] == newton_cg._LANCZOS_STEPS
+    assert steps(np.linspace(0.01, 1.1, 400))[0] == krylov._LANCZOS_STEPS
     # One negative eigenvalue of which the random start knows a four-hundredth.
     count, lowest = steps(np.concatenate([[-0.2], narrow[1:]]))
     assert lowest < -0.19
