@@ -1,5 +1,9 @@
 """A in files: products against NumPy, solves against those in memory, one reading per product."""
 
+import copy
+import os
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 import copyreg_jax as cr
 from copyreg_jax import curvature
 from copyreg_jax.matrices import (
+    blocks,
     column_maxima,
     column_norms,
     count_sketch,
@@ -285,8 +290,164 @@ def test_files_that_do_not_fit(tmp_path):
     A = cr.RowBlocks(tmp_path / "A.npy")
     with (tmp_path / "A.npy").open("r+b") as file:
         file.truncate(len(content) - 8)
-    with pytest.raises(cr.InputError, match="truncated"):
+    with pytest.raises(cr.InputError, match=r"A.npy has changed since it was opened"):
         A @ jnp.ones(D)
+
+
+VIEWS = {
+    "all": lambda m: m,
+    "slice": lambda m: m[3:9],
+    "reversed": lambda m: m[::-1],
+    "strided": lambda m: m[::2, 1:],
+    "reshaped": lambda m: m.reshape(-1, 2),
+    "transposed": lambda m: m.T,
+    "plain": np.asarray,
+    "bytes swapped": lambda m: m.view(m.dtype.newbyteorder()).byteswap(),
+}
+
+
+@cases(25)
+@given(
+    mode=st.sampled_from(["c", "r+", "r"]),
+    view=st.sampled_from(sorted(VIEWS)),
+    replaced=st.booleans(),
+    data=st.data(),
+)
+def test_an_array_in_hand_counts_and_not_a_file_behind_it(
+    mode, view, replaced, data, tmp_path_factory
+):
+    """Written to in memory, or its file replaced by another: products and certificates follow."""
+    path = tmp_path_factory.mktemp("mapped") / "A.npy"
+    np.save(path, np.arange(48.0).reshape(12, 4) / 48)
+    mapped = np.load(path, mmap_mode=mode)
+    if mode != "r":
+        row, column = data.draw(st.tuples(st.integers(0, 11), st.integers(0, 3)))
+        mapped[row, column] = data.draw(st.sampled_from([-0.5, 2.0, 0.25]))
+    if replaced:
+        np.save(path.with_name("B.npy"), np.ones((12, 4)))
+        path.with_name("B.npy").replace(path)
+    array = VIEWS[view](mapped)
+    held, (n, d) = np.array(array), array.shape
+    A = cr.RowBlocks([array[:1], array[1:]], block_bytes=data.draw(st.integers(1, 200)))
+    assert np.array_equal(to_host(A), held)
+    b = np.arange(1.0, n + 1) / n**2
+    on_disk, inside = (cr.CopyrightRegression(one, b, n // 2) for one in (A, held))
+    x = np.linspace(-1, 1, d)
+    assert cr.certify(on_disk, x).document == cr.certify(inside, x).document
+
+
+def test_what_was_written_in_memory_and_is_not_finite_is_noticed(tmp_path):
+    np.save(tmp_path / "A.npy", DENSE)
+    mapped = np.load(tmp_path / "A.npy", mmap_mode="c")
+    mapped[4321, 2] = np.nan
+    with pytest.raises(cr.InputError, match="A is nan at row 4321, column 2"):
+        cr.SoftmaxRegression(cr.RowBlocks(mapped), np.full(N, 1 / N))
+
+
+ON_DISK = ["npy", "shards", "fortran", "big-endian", "one block", "float32", "npz"]
+
+
+def rewritten(file, content):
+    """In place, with the time of the old content."""
+    times = file.stat()
+    with file.open("r+b") as stream:
+        stream.write(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+CHANGES = {
+    "rewritten": rewritten,
+    "replaced": lambda file, content: (
+        file.with_name("new").write_bytes(content), file.with_name("new").replace(file)
+    ),
+    "truncated": lambda file, content: file.write_bytes(content[:-8]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("form", ON_DISK)
+def test_files_that_changed_are_refused(form, how, tmp_path):
+    """By each product and each copy, at once: the same content or size is no excuse."""
+    A = written(tmp_path, form, DENSE[:60])
+    kept = pickle.dumps(A)
+    file = max(tmp_path.iterdir())  # the last shard
+    content = file.read_bytes()
+    CHANGES[how](file, content)
+    uses = (
+        lambda: A @ jnp.ones(D),
+        lambda: jnp.ones(60) @ A,
+        lambda: to_host(A),
+        lambda: pickle.loads(kept),
+        lambda: copy.deepcopy(A),
+    )
+    for use in uses:
+        with pytest.raises(cr.InputError, match=rf"{file.name} has changed since it was opened"):
+            use()
+    file.unlink()
+    for use in uses:
+        with pytest.raises(cr.InputError, match=rf"can't read .*{file.name}: No such file"):
+            use()
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    np.save(tmp_path / "A.npy", DENSE)
+    A = cr.RowBlocks(tmp_path / "A.npy")
+    opened = blocks.StoredFile.require_same
+    seen = []
+
+    def checked(self, file=None):
+        opened(self, file)
+        seen.append(file)
+        if len(seen) == 1:  # between the check before reading and the one after it
+            os.utime(tmp_path / "A.npy")
+
+    monkeypatch.setattr(blocks.StoredFile, "require_same", checked)
+    with pytest.raises(cr.InputError, match="has changed since it was opened"):
+        A @ jnp.ones(D)
+
+
+def test_paths_are_those_of_the_folder_they_were_given_in(tmp_path, monkeypatch):
+    for name, rows in (("here", DENSE[:9]), ("there", DENSE[9:18])):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "A.npy", rows)
+    monkeypatch.chdir(tmp_path / "here")
+    A = cr.RowBlocks("A.npy")
+    monkeypatch.chdir(tmp_path / "there")
+    assert np.array_equal(to_host(A), DENSE[:9])
+
+
+@pytest.mark.parametrize("way", ["pickled", "copied"])
+@pytest.mark.parametrize("form", [*FORMS, "dense", "sparse", "sharded"])
+def test_pickles_and_copies_are_the_same_problem(form, way, tmp_path):
+    rows, b = DENSE[:60], np.arange(1.0, 61) / 1830
+    kinds = {"dense": np.asarray, "sparse": scipy.sparse.csr_array, "sharded": cr.ShardedRows}
+    A = kinds[form](rows) if form in kinds else written(tmp_path, form, rows)
+    problem = cr.CopyrightRegression(A, b, 20)
+    again = pickle.loads(pickle.dumps(problem)) if way == "pickled" else copy.deepcopy(problem)
+    x, v = np.linspace(-1, 1, D), np.ones(D)
+    assert repr(again) == repr(problem)
+    for mine, theirs in zip(again.value_and_gradient(x), problem.value_and_gradient(x),
+                            strict=True):  # fmt: skip
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(again.hvp(x, v), problem.hvp(x, v))
+    assert cr.certify(again, x).document == cr.certify(problem, x).document
+
+
+def test_a_pickle_of_files_is_small(tmp_path):
+    np.save(tmp_path / "A.npy", DENSE)
+    assert len(pickle.dumps(cr.RowBlocks(tmp_path / "A.npy"))) < 2000
+
+
+def test_a_narrower_dtype_rounds_for_everybody(tmp_path):
+    """Products, the instance file and the certificate are about the same rounded numbers."""
+    np.save(tmp_path / "A.npy", DENSE[:20])
+    A = cr.RowBlocks(tmp_path / "A.npy").astype(np.float32)
+    b, w, gamma = np.full(20, 1 / 20, np.float32), np.ones(20, np.float32), np.float32(0.1)
+    held = DENSE[:20].astype(np.float32)
+    one, two = (cr.CopyrightRegression(kind, b, 5, gamma, w) for kind in (A, held))
+    assert np.array_equal(to_host(A), held)
+    x = np.linspace(-1, 1, D)
+    assert cr.certify(one, x).document == cr.certify(two, x).document
 
 
 @pytest.mark.parametrize("form", FORMS)

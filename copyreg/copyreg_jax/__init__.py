@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from copyreg_jax.problem import SoftmaxRegression as SoftmaxRegression
     from copyreg_jax.problem import shard as shard
     from copyreg_jax.solution import History as History
+    from copyreg_jax.solution import SecondOrder as SecondOrder
     from copyreg_jax.solution import Solution as Solution
     from copyreg_jax.solution import Status as Status
     from copyreg_jax.solvers import AcceleratedGradient as AcceleratedGradient
@@ -53,7 +54,7 @@ _ROOMS = {
     "instances": ("example_instance", "load_instance", "save_instance"),
     "matrices": ("RowBlocks", "ShardedRows"),
     "problem": ("CopyrightRegression", "SoftmaxRegression", "shard"),
-    "solution": ("History", "Solution", "Status"),
+    "solution": ("History", "SecondOrder", "Solution", "Status"),
     "solvers": (
         "AcceleratedGradient",
         "GradientDescent",

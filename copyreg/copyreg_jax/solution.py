@@ -21,6 +21,7 @@ class Status(enum.IntEnum):
     STALLED = 3
     NONFINITE = 4
     INTERRUPTED = 5
+    SADDLE = 6
 
     @property
     def explanation(self) -> str:
@@ -30,16 +31,19 @@ class Status(enum.IntEnum):
 
 _EXPLANATIONS = {
     Status.RUNNING: "The solver has not stopped yet.",
-    Status.CONVERGED: "The gradient, recomputed on the host from x, meets the tolerance.",
+    Status.CONVERGED: (
+        "The gradient, recomputed on the host from x, and the Newton decrement meet the tolerance, "
+        "and no negative curvature was found."
+    ),
     Status.MAX_STEPS: (
         "The step limit came before the tolerance. Raise max_steps or rtol; first-order methods "
         "need far more steps than TrustRegionNewton, and it needs many where columns of A are "
         "nearly dependent."
     ),
     Status.STALLED: (
-        "The gradient is above the tolerance, but at this precision no step lowers L any further, "
-        "or the solver took it for smaller than the host finds it. Raise rtol, use float64, or "
-        "rescale A: large entries of A make the logits inexact."
+        "The gradient or the Newton decrement is above the tolerance, but at this precision no "
+        "step lowers L any further, or the solver took them for smaller than the host finds them. "
+        "Raise rtol, use float64, or center the columns of A: large logits are inexact."
     ),
     Status.NONFINITE: (
         "L or a derivative is not finite at the start or at the next step; x is the last point "
@@ -47,7 +51,27 @@ _EXPLANATIONS = {
         "there: start elsewhere. If logits overflow, scale A down."
     ),
     Status.INTERRUPTED: "The callback asked to stop; x is the last point reached.",
+    Status.SADDLE: (
+        "The gradient is small, but L falls in a direction of negative curvature that the method "
+        "can't follow, or by less than can be seen at this precision. Use NewtonCG, another start, "
+        "or float64."
+    ),
 }
+
+
+class SecondOrder(enum.IntEnum):
+    """What is known of the Hessian at a point, and how.
+
+    UNKNOWN: nobody has looked. CONVEX: it is positive semidefinite by a bound that holds for every
+    direction. EXACT: no eigenvalue is negative, by a factorization. SAMPLED: Lanczos steps found
+    none; they miss one that counts with a probability of at most 0.01. NEGATIVE: there is one.
+    """
+
+    UNKNOWN = 0
+    CONVEX = 1
+    EXACT = 2
+    SAMPLED = 3
+    NEGATIVE = 4
 
 
 class History(NamedTuple):
@@ -80,6 +104,14 @@ class Solution:
         L and the Euclidean norm of its gradient at x.
     status : Status
         Why the solver stopped.
+    gradient_size : float
+        Sum of the sizes of the terms of the gradient; ``gradient_norm`` is at most rtol times that
+        if the run has converged (docs/theory/stopping.md).
+    decrement : float
+        Newton decrement at x, or a bound of it: L is above the minimum by about half its square.
+        Infinite where the run ended before it was looked at.
+    second_order : SecondOrder
+        Whether there is negative curvature at x, and how that is known.
     num_steps : int
         Steps tried, rejected ones included.
     num_values, num_gradients, num_hessians, num_hvps : int
@@ -114,6 +146,9 @@ class Solution:
     ell_2: Any
     protected_mass: Any
     target_mass: Any
+    gradient_size: Any = np.nan
+    decrement: Any = np.inf
+    second_order: Any = SecondOrder.UNKNOWN
     history: History | None = None
 
     @property

@@ -120,7 +120,7 @@ def test_truncated_and_infinite_streams_are_noticed(arrays, tmp_path, small_piec
     (folder / "A.npy").write_bytes(raw)
     instance = read_instance(folder)
     (folder / "A.npy").write_bytes(raw[:-8])  # while it is in use
-    with pytest.raises(VoidError, match=r"A.npy is truncated"):
+    with pytest.raises(VoidError, match=r"A.npy has changed since it was opened"):
         instance.description()
     arrays["A"][3, 2] = np.inf
     np.save(folder / "A.npy", arrays["A"])
@@ -128,6 +128,33 @@ def test_truncated_and_infinite_streams_are_noticed(arrays, tmp_path, small_piec
         read_instance(folder).description()
     with pytest.raises(cr.InputError, match="A must be finite numbers"):
         cr.certify(folder, np.zeros(5))
+
+
+@pytest.mark.parametrize("reader", ["path", "problem", "checker"])
+def test_a_file_that_changes_after_it_was_hashed_is_refused(
+    reader, arrays, tmp_path, small_pieces, monkeypatch
+):
+    """Else a certificate would have the hash of one matrix and the bounds of another."""
+    folder = folder_of(tmp_path / "folder", arrays)
+    other = (folder / "A.npy").read_bytes()[:-8] + b"\x00" * 8
+    x, hashed = np.zeros(5), data.Instance.description
+    problem = cr.load_instance(folder, stream=True)
+    assert isinstance(problem.A, cr.RowBlocks)
+    cr.certify(folder, x).save(tmp_path / "c.json")
+
+    def then_changed(self):
+        found = hashed(self)
+        (folder / "A.npy").write_bytes(other)
+        return found
+
+    monkeypatch.setattr(data.Instance, "description", then_changed)
+    if reader == "checker":
+        result = cr.check(tmp_path / "c.json", folder)
+        assert result.verdict is cr.Verdict.VOID
+        assert "A.npy has changed since it was opened" in result.lines[0]
+        return
+    with pytest.raises(cr.InputError, match=r"A.npy has changed since it was opened"):
+        cr.certify({"path": folder, "problem": problem}[reader], x)
 
 
 def npy(shape, content=b""):

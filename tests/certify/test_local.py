@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -13,11 +14,11 @@ import scipy.optimize
 from flint import arb, arb_mat, ctx
 
 import copyreg_jax as cr
-from copyreg_jax.certify import proofs
-from copyreg_jax.certify.arithmetic import arithmetic
+from copyreg_jax.certify import certificate, proofs
+from copyreg_jax.certify.arithmetic import ARITHMETIC, arithmetic
 from copyreg_jax.certify.certificate import to_instance
 from tests.certify.definition import Case, derivatives, exact, in_ellipsoid
-from tests.registry import READINGS, SOLVERS
+from tests.registry import READINGS, SOLVERS, random_problem
 
 BITS = 300
 N, D = 6, 2
@@ -232,3 +233,51 @@ def test_no_global_claim_where_there_are_two_minimizers():
                     others = [y for y, is_near in zip(ends, near, strict=True) if is_near]
                     assert all(np.linalg.norm(x - y) < 1e-6 for y in others)
     assert pairs >= 5
+
+
+def points_around(seed: int) -> tuple[cr.CopyrightRegression, list[np.ndarray]]:
+    """A problem of any scale, offset and rank, and points at many distances from its minimizer."""
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(24, 3)) * 10.0 ** rng.uniform(-3, 3, size=(3 if seed % 2 else 1))
+    if seed % 5 == 4:
+        A += 10.0 ** rng.uniform(0, 6)
+    if seed % 7 == 3:
+        A[:, -1] = A[:, 0]
+    problem = cr.CopyrightRegression(
+        A, rng.dirichlet(np.full(24, 0.5)), 8, gamma=float(10.0 ** rng.uniform(-6, -1)),
+        w=float(10.0 ** rng.uniform(-3, 0.5)), reading=READINGS[seed % 2],
+    )  # fmt: skip
+    x, size = np.asarray(cr.solve(problem).x), np.abs(A).max()
+    near = [x + 10.0**-k * rng.normal(size=3) / size for k in (9, 6, 4, 2, 0)]
+    return problem, [x, *near, 3 * x + 1 / size]
+
+
+def local_claims(seeds: range) -> Iterator[certificate.Local | None]:
+    for seed in seeds:
+        problem, xs = points_around(seed)
+        for x in xs:
+            with ARITHMETIC:
+                yield certificate._prove_local(to_instance(problem), x)
+
+
+def test_no_claim_is_lost_for_balls_that_were_not_tried(monkeypatch):
+    """The claims are those of trying both precisions always, for many times fewer balls."""
+    tried: list[int] = []
+    plain, widest = arithmetic, certificate._widest
+    monkeypatch.setattr(certificate, "arithmetic", lambda bits: tried.append(bits) or plain(bits))
+    found = list(local_claims(range(8)))
+    balls = tried.count(128)
+    monkeypatch.setattr(certificate, "_widest", lambda *args: (widest(*args)[0], True))
+    tried.clear()
+    assert found == list(local_claims(range(8)))
+    assert {None, 53, 128} <= {claim and claim.bits for claim in found}
+    assert balls < tried.count(128) / 4
+
+
+@pytest.mark.parametrize("far", [0.3, 3.0, 30.0])
+def test_points_far_from_a_minimizer_cost_no_balls(far, monkeypatch):
+    """What the theorem loses is not paid for in precision: balls take 20 times as long and more."""
+    problem = random_problem(0, 400, 10, w=0.1, gamma=1e-6)
+    monkeypatch.setattr(certificate, "_LOCAL_BITS", (53, -1))  # -1 bits would be a ValueError
+    with ARITHMETIC:
+        assert certificate._prove_local(to_instance(problem), np.full(10, far)) is None

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import copyreg_jax as cr
+from copyreg_jax.cli import app
 from tests.registry import random_problem
 
 
@@ -124,10 +126,15 @@ def test_weights_that_leave_a_direction_free_are_said(instance):
         (("certify", "{instance}", "{short}"), "x has shape (1,); A has 2 columns"),
         (("certify", "{instance}", "{point}", "--tau", "nan"), "tau is nan"),
         (("certify", "{instance}", "{point}", "--out", "/none/c.json"), "can't write /none/c.json"),
+        (("certify", "{instance}", "{point}", "--out", "{instance}"), "would replace"),
+        (("certify", "{instance}", "{point}", "--out", "{short}"), "give --overwrite"),
+        (("solve", "{instance}", "--out", "{folder}"), "instance.npz would replace"),
+        (("solve", "{instance}", "--checkpoint", "{instance}"), "would replace"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, words, instance, tmp_path):
     paths = {"instance": instance, "short": tmp_path / "short.npy", "point": tmp_path / "point.npy"}
+    paths["folder"] = instance.parent
     np.save(paths["short"], np.zeros(1))
     np.save(paths["point"], np.zeros(2))
     before = instance.read_bytes()
@@ -213,7 +220,7 @@ def test_nonfinite_is_json_too_and_leaves_no_certificate(tmp_path):
     problem = cr.CopyrightRegression(np.ones((4, 1)), np.full(4, 0.25), 2)
     cr.save_instance(tmp_path / "i.npz", problem)
     (tmp_path / "certificate.json").write_text("an older one")
-    run = copyreg("solve", tmp_path / "i.npz", "--json", "--out", tmp_path)
+    run = copyreg("solve", tmp_path / "i.npz", "--json", "--out", tmp_path, "--overwrite")
     assert run.returncode == 1
 
     def refuse(word):
@@ -227,7 +234,164 @@ def test_nonfinite_is_json_too_and_leaves_no_certificate(tmp_path):
     )
     assert json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse) == summary
     assert not (tmp_path / "certificate.json").exists()
-    assert "copyreg check" not in copyreg("solve", tmp_path / "i.npz", "--out", tmp_path).stdout
+    assert (
+        "copyreg check" not in copyreg("solve", tmp_path / "i.npz", "--out", tmp_path / "o").stdout
+    )
+
+
+def in_process(*arguments):
+    """The command without a process of its own; an InputError is raised."""
+    return CliRunner().invoke(app.app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def contents(*folders):
+    """Every file, and what every link says."""
+    found = [path for folder in folders for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    return {path: path.readlink() if path.is_symlink() else path.read_bytes() for path in found}
+
+
+def untouched(words, folder, *arguments):
+    """The command refuses before any work, and leaves all files as they were."""
+    before = contents(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("solve", "load_instance"):
+            patch.setattr(cr, name, None)  # a call would be a TypeError
+        with pytest.raises(cr.InputError, match=words):
+            in_process(*arguments)
+    assert contents(folder) == before
+
+
+def linked(tmp_path, way):
+    """An instance as the user names it, and an --out in which `solve` would write over it."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    cr.save_instance(data / "instance.npz", random_problem(4, 10, 2, w=0.1))
+    if way == "same name":
+        return data / "instance.npz", data
+    if way == "another spelling":
+        return data / "instance.npz", data / ".." / "data" / "."
+    if way == "relative":
+        return Path(os.path.relpath(data / "instance.npz")), data
+    if way == "link to the folder":
+        out.symlink_to(data)
+        return data / "instance.npz", out
+    out.mkdir()
+    name = "certificate.json" if way == "link by another name" else "instance.npz"
+    if way == "hard link":
+        os.link(data / "instance.npz", out / name)
+        return data / "instance.npz", out
+    (out / name).symlink_to(data / "instance.npz")
+    return (out / name if way == "input is the link" else data / "instance.npz"), out
+
+
+WAYS = ["same name", "another spelling", "relative", "link to the folder", "hard link",
+        "symlink", "input is the link", "link by another name"]  # fmt: skip
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+@pytest.mark.parametrize("way", WAYS)
+def test_no_command_replaces_its_input(way, overwrite, tmp_path):
+    """By whatever name, with --overwrite too, and before any work."""
+    instance, out = linked(tmp_path, way)
+    for change in ((), ("--gamma", 0.5)):
+        untouched("would replace .*, which this command needs", tmp_path,
+                  "solve", instance, *change, "--out", out, *overwrite)  # fmt: skip
+    np.save(tmp_path / "x.npy", np.zeros(2))
+    name = "certificate.json" if way == "link by another name" else "instance.npz"
+    for file in (out / name, tmp_path / "x.npy", tmp_path / "out" / ".." / "x.npy"):
+        if file.exists():
+            untouched("would replace", tmp_path, "certify", instance, tmp_path / "x.npy",
+                      "--out", file, *overwrite)  # fmt: skip
+    untouched("--checkpoint: .* would replace", tmp_path,
+              "solve", instance, "--checkpoint", out / name, *overwrite)  # fmt: skip
+
+
+def test_files_of_an_instance_folder_are_inputs(tmp_path):
+    problem = random_problem(4, 10, 2, w=0.1)
+    for name in ("A", "b", "protected", "gamma", "w"):
+        np.save(tmp_path / f"{name}.npy", np.asarray(getattr(problem, name)))
+    (tmp_path / "x").mkdir()
+    np.save(tmp_path / "x" / "x.npy", np.zeros(2))
+    untouched("w.npy would replace", tmp_path, "certify", tmp_path, tmp_path / "x" / "x.npy",
+              "--out", tmp_path / "w.npy", "--overwrite")  # fmt: skip
+    os.link(tmp_path / "b.npy", tmp_path / "x" / "summary.json")
+    untouched("summary.json would replace .*b.npy", tmp_path,
+              "solve", tmp_path, "--out", tmp_path / "x", "--overwrite")  # fmt: skip
+
+
+def test_a_checkpoint_is_not_where_results_go(instance, tmp_path):
+    for name in ("solution.npz", "instance.npz", "../out/solution.npz"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        untouched("would replace", tmp_path, "solve", instance, "--out", tmp_path / "out",
+                  "--checkpoint", tmp_path / "out" / name, "--overwrite")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["certificate.json", "instance.npz", "solution.npz", "summary.json"]
+)
+def test_results_of_another_run_are_kept_unless_told(name, instance, tmp_path):
+    """Each of the four files alone is enough; other files in the folder are nobody's business."""
+    (tmp_path / name).write_bytes(b"of another run")
+    (tmp_path / "notes.txt").write_text("mine")
+    command = ("solve", instance, "--out", tmp_path)
+    untouched(f"{name} is there already; name another, or give --overwrite", tmp_path, *command)
+    assert in_process(*command, "--overwrite").exit_code == 0
+    assert cr.check(tmp_path / "certificate.json", tmp_path / "instance.npz").verdict.value == 0
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    untouched(f"{name} is a folder", tmp_path, *command, "--overwrite")
+
+
+def test_a_run_that_goes_on_may_write_where_it_wrote(instance, tmp_path):
+    """With the same checkpoint and data; a checkpoint of another run is no leave to overwrite."""
+    out, run = tmp_path / "out", tmp_path / "run.npz"
+    command = ("solve", instance, "--out", out, "--checkpoint", run)
+    first = in_process(*command, "--max-steps", 2)
+    assert first.exit_code == 1
+    assert "MAX_STEPS" in first.stdout
+    assert in_process(*command).exit_code == 0
+    assert json.loads((out / "summary.json").read_text())["status"] == "CONVERGED"
+    assert in_process(*command).exit_code == 0  # nothing left to do
+    untouched("is there already", tmp_path, "solve", instance, "--out", out)
+    untouched("is there already", tmp_path, *command[:-1], tmp_path / "new.npz")
+    before = contents(tmp_path)
+    with pytest.raises(cr.InputError, match="another run: not the same problem"):
+        in_process(*command, "--gamma", 0.5)
+    assert contents(tmp_path) == before
+    other = tmp_path / "other.npz"
+    assert in_process("solve", instance, "--gamma", 0.5, "--checkpoint", other).exit_code == 0
+    other.replace(run)
+    untouched("is there already", tmp_path, *command)
+    untouched("is there already", tmp_path, *command, "--gamma", 0.5)
+
+
+def test_a_matrix_that_stays_in_its_folder_is_checked_there(tmp_path, monkeypatch):
+    """No older instance.npz is left beside the certificate, and the check that is named runs."""
+    from copyreg_jax.certify import data
+    from copyreg_jax.instances import files
+
+    monkeypatch.setattr(data, "_STREAMED", 0)
+    monkeypatch.setattr(files, "STREAMED_BYTES", 0)
+    problem, out = random_problem(4, 10, 2, w=0.1), tmp_path / "out"
+    (tmp_path / "data").mkdir()
+    for name in ("A", "b", "protected", "gamma", "w"):
+        np.save(tmp_path / "data" / f"{name}.npy", np.asarray(getattr(problem, name)))
+    out.mkdir()
+    (out / "instance.npz").write_bytes(b"of another run")
+    run = in_process("solve", tmp_path / "data", "--out", out, "--overwrite")
+    assert not (out / "instance.npz").exists()
+    named = run.stdout.splitlines()[-1].split("copyreg check ")[1].split()
+    assert cr.check(*named).verdict is cr.Verdict.CERTIFIED
+    changed = in_process("solve", tmp_path / "data", "--gamma", 0.5, "--out", out, "--overwrite")
+    assert "copyreg check" not in changed.stdout  # no file has that instance
+
+
+def test_other_commands_ask_before_they_replace(tmp_path):
+    (tmp_path / "lemma-10.npz").write_bytes(b"mine")
+    untouched(r"lemma-10.npz is there already", tmp_path, "lemmas", "--out", tmp_path)
+    (tmp_path / "curve-mine.svg").write_bytes(b"mine")
+    untouched(r"curve-mine.svg is there already", tmp_path, "bench", "--out", tmp_path)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk, where there is /dev/full")

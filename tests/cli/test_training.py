@@ -193,6 +193,63 @@ def test_bad_input_is_one_error_and_leaves_no_folder(name, corpus, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_without_its_picture_is_a_run(corpus, tmp_path, monkeypatch):
+    """A full disk, a library that fails, a file that is lost: all else is written, and said."""
+    from copyreg_jax.training import run
+
+    monkeypatch.setattr(run, "save_plot", lambda *_: (_ for _ in ()).throw(RuntimeError("no ink")))
+    command = ["train", str(corpus), "--protect-share", "0.3", "--gamma", "1", *SMALL]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert "warning: no curves.png: no ink" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "certificate.json", "checkpoints", "documents.json", "metrics.jsonl", "model", "run.json",
+        "settings.json",
+    ]  # fmt: skip
+    monkeypatch.undo()
+    (tmp_path / "run" / "metrics.jsonl").unlink()  # of the finished run
+    again = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "run")])
+    assert again.exit_code == 0, again.output
+    assert "warning: no curves.png: " in again.stderr
+    assert "metrics.jsonl has no steps" in again.stderr
+
+
+@pytest.mark.parametrize("name", ["model", "documents.json", "run.json", "certificate.json"])
+def test_what_is_in_the_way_is_found_before_the_work(name, corpus, tmp_path, monkeypatch):
+    from copyreg_jax.training import text
+
+    monkeypatch.setattr(text, "load_documents", None)  # nothing is read
+    (tmp_path / "run").mkdir()
+    if name == "model":
+        (tmp_path / "run" / name).write_text("")
+    else:
+        (tmp_path / "run" / name).mkdir()
+    command = ["train", str(corpus), "--protect-share", "0.3", "--out"]
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "run")])
+    assert isinstance(result.exception, cr.InputError)
+    assert f"{name} is in the way" in str(result.exception)
+    result = CliRunner().invoke(app, [*command, str(corpus / "run")])
+    assert re.search("can't make .*run, or write to it: Not a directory", str(result.exception))
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "no" / "run")])
+    assert "No such file or directory" in str(result.exception)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_report_that_can_not_be_written_is_found_before_the_work(corpus, tmp_path, monkeypatch):
+    from copyreg_jax.training import text
+
+    monkeypatch.setattr(text, "load_documents", None)
+    command = ["audit", str(tmp_path), "--text", str(corpus), "--out"]
+    for path, message in (
+        (tmp_path, "is a folder; name a file"),
+        (tmp_path / "no" / "audit.json", "can't write --out .*: No such file or directory"),
+        (corpus / "audit.json", "can't write --out .*: Not a directory"),
+    ):
+        result = CliRunner().invoke(app, [*command, str(path)])
+        assert isinstance(result.exception, cr.InputError)
+        assert re.search(message, str(result.exception))
+
+
 def test_models_that_can_not_be_used_are_refused(corpus, tmp_path):
     from flax import nnx
 

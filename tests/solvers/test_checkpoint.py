@@ -177,6 +177,46 @@ def test_where_it_cannot_be_written(tmp_path):
         cr.solve(problem(), max_steps=2, checkpoint=tmp_path / "no" / "folder.npz")
 
 
+def test_all_that_differs_is_named(file):
+    cr.solve(problem(), max_steps=2, checkpoint=file)
+    with pytest.raises(cr.InputError, match="not the same problem, solver, rtol, x0; delete it"):
+        cr.solve(
+            problem().replace(gamma=0.02), cr.TrustRegionNewton(), np.ones(5), rtol=1e-9,
+            checkpoint=file,
+        )  # fmt: skip
+
+
+def test_a_state_of_another_shape_is_refused(file):
+    """As a version of this package with another state would have left it."""
+    cr.solve(problem(), max_steps=2, checkpoint=file)
+    with np.load(file) as held:
+        arrays = dict(held)
+    for changed in (
+        {"state_0": np.ones(4)},
+        {f"state_{len(arrays) - 3}": np.ones(())},
+    ):
+        np.savez(file, **(arrays | changed))
+        with pytest.raises(cr.InputError, match=r"is no checkpoint .*another version"):
+            cr.solve(problem(), checkpoint=file)
+
+
+def test_random_damage_is_refused_or_harmless(file):
+    """No byte that is changed makes another exception, or another x."""
+    whole = cr.solve(problem())
+    cr.solve(problem(), max_steps=2, checkpoint=file)
+    content = file.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.integers(len(content), size=40):
+        changed = bytearray(content)
+        changed[place] ^= 1 << rng.integers(8)
+        file.write_bytes(changed)
+        try:
+            resumed = cr.solve(problem(), checkpoint=file)
+        except cr.InputError:
+            continue
+        np.testing.assert_array_equal(resumed.x, whole.x)
+
+
 RUN = """
 import sys, time
 import jax, numpy as np

@@ -33,6 +33,11 @@ TOO_HARD = {
     for solver in ("gradient-descent", "adam")
 } | {("sparse", "gradient-descent"), ("ill-conditioned", "accelerated-gradient")}
 
+# Two equal protected rows: from a symmetric start these methods keep the symmetry.
+SADDLES = {
+    ("barrier at zero", solver) for solver in ("sketched-newton", "accelerated-gradient", "lbfgs")
+}
+
 
 @functools.cache
 def problem_of(name):
@@ -46,9 +51,11 @@ def problem_of(name):
 def test_solves(name, solver):
     problem = problem_of(name)
     solution = cr.solve(problem, SOLVERS[solver])
+    if (name, solver) in SADDLES:
+        assert solution.status is cr.Status.SADDLE
+        return
     assert solution.status is cr.Status.CONVERGED, solution
-    start = cr.solve(problem, SOLVERS[solver], max_steps=1).history.gradient_norm[0]
-    assert np.linalg.norm(problem.gradient(solution.x)) <= 1e-10 * (1 + start)
+    assert np.linalg.norm(problem.gradient(solution.x)) <= 1e-10 * solution.gradient_size
     best = cr.solve(problem)
     if name not in ("small w", "barrier at zero"):  # not convex: other minima, or saddle points
         np.testing.assert_allclose(solution.value, best.value, rtol=1e-12)
@@ -88,8 +95,7 @@ def test_agrees_with_scipy_on_convex_instances(seed, n, d, metric, reading):
         options={"gtol": 1e-12, "maxiter": 500},
     )
     assert np.abs(ours.x - theirs.x).max() <= 1e-7
-    at_zero = np.linalg.norm(problem.gradient(np.zeros(d)))
-    assert ours.gradient_norm <= 1e-10 * (1 + at_zero)
+    assert ours.gradient_norm <= 1e-10 * ours.gradient_size
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -121,7 +127,8 @@ def test_saddle_points_are_left_behind():
     # end at a saddle point between two minima in which one of the two rows takes all.
     problem = problem_of("barrier at zero")
     saddle = cr.solve(problem, cr.GradientDescent())
-    assert saddle.status is cr.Status.CONVERGED
+    assert saddle.status is cr.Status.SADDLE
+    assert saddle.second_order is cr.SecondOrder.NEGATIVE
     assert np.linalg.eigvalsh(problem.hessian(saddle.x))[0] < -1e-2
     solution = cr.solve(problem, x0=saddle.x)
     assert solution.status is cr.Status.CONVERGED
@@ -250,7 +257,8 @@ class Liar(Method):
 def test_success_is_judged_on_the_host():
     solution = cr.solve(problem_of("joint"), Liar())
     assert solution.status is cr.Status.STALLED
-    state = driver._start_jit(problem_of("joint"), None, None, 1e-10, Liar())
+    kit = driver.prepare(problem_of("joint"), Liar())
+    state = driver._start_jit(problem_of("joint"), kit, None, 1e-10, Liar())
     assert not Method().done(state)
 
 

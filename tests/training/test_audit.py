@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 nnx = pytest.importorskip("flax.nnx")
@@ -243,6 +243,18 @@ def test_samples_at_the_ends():
     assert discoverable([0.0, -1e4, -np.inf], 1, 0.999).tolist() == [True, False, False]
     assert discoverable(math.log(1e-200), 7e199, 0.5)
     assert not discoverable(math.log(1e-200), 6.9e199, 0.5)
+
+
+@given(st.floats(max_value=0.0), st.floats(0.001, 0.999), st.floats(1, 1e300))
+@example(-800.0, 0.5, 1.5)
+@example(-745.0, 0.5, 1.5)
+@example(-math.inf, 0.5, 1e300)
+def test_samples_do_not_depend_on_how_numpy_reports_errors(log_p, p, n):
+    """Numbers out of range are no errors here, whatever a caller wants to see of his own."""
+    expected = *samples_needed(log_p, p), discoverable(log_p, n, p)
+    with np.errstate(all="raise"):
+        found = *samples_needed(log_p, p), discoverable(log_p, n, p)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -579,6 +591,44 @@ def test_losses_of_documents_that_make_no_sense():
         measure_group("protected", nll, tokens, np.zeros(3, int), one)
     with pytest.raises(InputError, match="num_bytes has shape"):
         measure_group("protected", nll, tokens, np.zeros(2, int), one)
+
+
+def rouge_l(one, other):
+    return module._rouge().score(one, other)["rougeL"].fmeasure
+
+
+ALPHABETS = {
+    "Russian": "мама мыла раму", "Greek": "η γάτα και η μέρα", "Chinese": "我喜欢喝茶",
+    "Arabic": "كتب الولد الدرس", "Hindi": "हिन्दी भाषा में", "Thai": "ฉันชอบดื่มชา",
+    "Korean": "나는 차를 좋아한다", "no words": "…!? — ☂", "white space": "\n\n ",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", ALPHABETS)
+def test_rouge_of_identical_text_is_1_in_any_script(script):
+    text = ALPHABETS[script]
+    assert rouge_l(text, text) == 1
+    assert rouge_l(text, "quite another text") == rouge_l("quite another text", text) == 0
+
+
+def test_rouge_counts_words_of_other_scripts_as_it_does_english_ones():
+    """Three words of four in order: precision and recall are 3/4."""
+    for one, other in (
+        ("one two three four", "one two six four"),
+        ("один два три четыре", "один два шесть четыре"),
+        ("एक दो तीन चार", "एक दो छह चार"),
+        ("一二三四", "一二六四"),
+    ):
+        assert rouge_l(one, other) == pytest.approx(0.75, rel=1e-15)
+
+
+@given(st.lists(st.sampled_from(["running", "runs", "don't", "x_y", "A", "ran", "-", "3.5"])))
+def test_rouge_of_english_is_that_of_the_library(words):
+    from rouge_score.rouge_scorer import RougeScorer
+
+    plain = RougeScorer(["rougeL"], use_stemmer=True)
+    one, other = " ".join(words), " ".join([*words[2:], "run", "a"])
+    assert rouge_l(one, other) == plain.score(one, other)["rougeL"].fmeasure
 
 
 def test_rouge_is_asked_for(monkeypatch, tokenizer):

@@ -76,30 +76,89 @@ def test_a_run_is_what_a_bare_loop_makes_of_it(change, tmp_path):
             mask=lambda params: jax.tree_util.tree_map(lambda leaf: leaf.ndim >= 2, params),
         ),
     )  # fmt: skip
-    memory, estimate, gradients, seen = optimizer.init(params), init_estimate(), [], []
+    memory, estimate, seen = optimizer.init(params), init_estimate(), []
 
     def loss(params, index, estimate):
         nll = token_nll(nnx.merge(graph, params)(rows.tokens[index, :-1]), rows.tokens[index, 1:])
         gamma = settings.gamma
         return protected_loss(nll, rows.mask[index], protected[index], gamma, estimate)
 
-    for k in range(12):
-        epoch, place = divmod(4 * k, 24)
-        index = np.random.default_rng([0, epoch]).permutation(24)[place : place + 4]
+    def rows_of(step):
+        epoch, place = divmod(4 * step, 24)
+        return np.random.default_rng([0, epoch]).permutation(24)[place : place + 4]
+
+    for first in range(0, 12, settings.accumulate):
+        indices = [rows_of(first + k) for k in range(settings.accumulate)]
+        seen += [float(loss(params, index, estimate)[1].cross_entropy) for index in indices]
+        index = np.concatenate(indices)
         gradient, terms = jax.grad(loss, has_aux=True)(params, index, estimate)
         estimate = terms.estimate
-        seen.append(float(terms.cross_entropy))
-        gradients.append(gradient)
-        if len(gradients) == settings.accumulate:
-            mean = jax.tree_util.tree_map(lambda *g: sum(g) / len(g), *gradients)
-            step, memory = optimizer.update(mean, memory, params)
-            params, gradients = optax.apply_updates(params, step), []
+        step, memory = optimizer.update(gradient, memory, params)
+        params = optax.apply_updates(params, step)
     for one, other in zip(weights(found), jax.tree_util.tree_leaves(params), strict=True):
         # Adam divides by roots of sums of squares: a float32 rounding of 1e-7 may grow, not more
         # than to a hundredth of a step of 1e-3.
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose([m.cross_entropy for m in metrics], seen, rtol=1e-4)
     assert [m.step for m in metrics] == list(range(1, 13))
+
+
+class Bigram(nnx.Module):
+    """Logits of the last token alone, in float64: of all that is rounded, losses are float32."""
+
+    def __init__(self):
+        table = np.random.default_rng(0).normal(size=(17, 17))
+        self.table = nnx.Param(jnp.asarray(table, jnp.float64))
+
+    def __call__(self, tokens):
+        return self.table[...][tokens]
+
+
+@pytest.mark.parametrize("term", [{}, {"gamma": 0.4}, {"target_loss": 4.0}])
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_steps_are_one_batch(accumulate, term, tmp_path):
+    """Rows of 1 to 8 tokens: each token counts alike, wherever its row is."""
+    rows, protected = data(num_rows=32)
+    lines = {}
+    for kind, size, steps in (("whole", 4 * accumulate, 6), ("parts", 4, 6 * accumulate)):
+        settings = Settings(
+            steps=steps, batch_size=size, accumulate=4 * accumulate // size, learning_rate=0.02,
+            **term,
+        )  # fmt: skip
+        metrics = []
+        lines[kind] = (
+            fit(Bigram(), rows, protected, settings, tmp_path / kind, callback=metrics.append),
+            metrics[settings.accumulate - 1 :: settings.accumulate],
+        )
+    # The weight and the scale of a gradient are sums of float32 in another order: 1e-7 of them. Six
+    # steps of 0.02 by Adam, which divides by roots of sums of squares, may make 100 times that.
+    for one, other in zip(*(weights(trained) for trained, _ in lines.values()), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    for name in ("penalty", "weight", "gamma", "running_protected", "gradient_norm"):
+        one, other = ([getattr(m, name) for m in metrics] for _, metrics in lines.values())
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_run_of_an_earlier_version_is_refused_and_kept(tmp_path):
+    """Its counters are float32 and its accumulation is another: it can't go on to the same end."""
+    fit(model(), *data(), SETTINGS, tmp_path / "run")
+    file = tmp_path / "run" / "settings.json"
+    old = {k: v for k, v in json.loads(file.read_text()).items() if k != "loop"}
+    file.write_text(json.dumps(old))
+    with pytest.raises(cr.InputError, match=r"of another version of copyreg.*name another folder"):
+        fit(model(), *data(), SETTINGS, tmp_path / "run")
+    assert json.loads(file.read_text()) == old
+
+
+@pytest.mark.parametrize("accumulate", [2, 8])
+def test_a_loss_that_is_not_finite_is_found_in_its_own_step(accumulate, tmp_path):
+    """Not in the first one of its update, whose gradient it spoils as well."""
+    settings = Settings(steps=24, gamma=0.4, batch_size=1, accumulate=accumulate)
+    rows, protected = data()
+    broken, rows, index = spoilt(rows, 20, settings)
+    with pytest.raises(TrainingError, match="at step 20, ") as error:
+        fit(broken, rows, protected, settings, tmp_path / "run", checkpoint_steps=8)
+    assert f"in a batch of rows {index.tolist()} of" in str(error.value)
 
 
 def test_each_epoch_has_each_row_once():
@@ -287,6 +346,22 @@ def test_damaged_files_of_a_run(tmp_path):
     (tmp_path / "run" / "settings.json").write_text("{")
     with pytest.raises(cr.InputError, match=r"settings.json can't be read"):
         fit(model(), *data(), SETTINGS, tmp_path / "run")
+
+
+def test_a_checkpoint_that_can_not_be_written(tmp_path, monkeypatch):
+    """One line that says so, and a folder that goes on when there is room again."""
+    import orbax.checkpoint as ocp
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    settings = Settings(steps=16, gamma=0.4, batch_size=4)
+    with monkeypatch.context() as patched:
+        patched.setattr(ocp.CheckpointManager, "save", full)
+        with pytest.raises(cr.InputError, match=r"can't write the checkpoint of step 8 .*No space"):
+            fit(model(), *data(), settings, tmp_path / "run", checkpoint_steps=8)
+    resumed = fit(model(), *data(), settings, tmp_path / "run")
+    assert_same(resumed, fit(model(), *data(), settings, tmp_path / "whole"))
 
 
 def test_bad_input(tmp_path):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import copyreg_jax as cr
@@ -15,6 +15,9 @@ from copyreg_jax.training.protect import (
     init_estimate,
     protected_loss,
     raised_gamma,
+    sum_tokens,
+    weigh,
+    weighted_loss,
 )
 from tests.registry import mutant
 
@@ -57,10 +60,10 @@ def test_the_whole_set_as_a_batch_is_the_formula(case):
 
     value, gradient = jax.value_and_grad(loss)(nll)
     expected, slope = jax.value_and_grad(formula)(nll, mask, protected, gamma)
-    # The estimate is float32: its rounding, of sums of 144 terms, is that of the slope.
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    # Sums of 144 terms of one sign, in float64 as the losses are: some eps of 2.2e-16 each.
+    np.testing.assert_allclose(value, expected, rtol=1e-13)
     size = np.abs(slope).max()
-    np.testing.assert_allclose(gradient, slope, rtol=0, atol=1e-6 * size)
+    np.testing.assert_allclose(gradient, slope, rtol=0, atol=1e-12 * size)
     assert (np.asarray(gradient)[~mask] == 0).all()
 
 
@@ -254,14 +257,16 @@ def test_minibatches_of_16(seed):
 def test_planted_bugs_in_the_loss_are_found():
     """Each is one that a reader could overlook; the formula tells them apart."""
     bugs = {
-        "mean of the batch": ("now.share * mean", "now.share * _mean(total_1, num_protected)"),
-        "share forgotten": ("penalty / (now.share * mean)", "penalty / mean"),
-        "share of the recent": ("now.share * mean", "now.recent / now.num_tokens * mean"),
-        "squared once": ("penalty / (now.share * mean)", "penalty / now.share"),
+        "mean of the batch": (
+            "(share * mean)", "(share * _mean(sums.protected_nll, sums.num_protected))",
+        ),
+        "share forgotten": ("penalty / (share * mean)", "penalty / mean"),
+        "share of the recent": ("(share * mean)", "(recent / sums.num_tokens * mean)"),
+        "squared once": ("penalty / (share * mean)", "penalty / share"),
         "sign": ("weight = 1 - jnp.where", "weight = 1 + jnp.where"),
         "padding counted": ("protected = mask & jnp", "protected = jnp"),
-        "penalty differentiated twice": ("jax.lax.stop_gradient(total_1)", "total_1"),
-    }
+        "penalty differentiated twice": ("jax.lax.stop_gradient(sums)", "sums"),
+    }  # fmt: skip
     rng = np.random.default_rng(0)
     nll, mask = rng.gamma(2.0, 1.0, (ROWS, LENGTH)), rng.random((ROWS, LENGTH)) < 0.6
     protected = rng.random(ROWS) < 0.3
@@ -281,6 +286,128 @@ def test_planted_bugs_in_the_loss_are_found():
     right = outcome(sound)
     for name, (old, new) in bugs.items():
         assert np.abs(outcome(mutant(sound, old, new)) - right).max() > 1e-3, name
+
+
+def count(pair):
+    """A pair of words as one number."""
+    high, low = map(int, pair)
+    return 2**32 * high + low
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("seen", [0, 2**24, 2**32 - 100, 10**12])
+def test_counters_are_exact_however_long_the_run(seen, x64):
+    """Of 10^12 tokens too, where a float32 stands still from 2^24 on; the share follows."""
+    steps, mask, protected = 3000, np.ones((4, 4), bool), np.arange(16).reshape(4, 4) == 5
+    with jax.enable_x64(x64):
+        start = init_estimate()._replace(
+            num_protected=jnp.array(divmod(seen // 5, 2**32), jnp.uint32),
+            num_tokens=jnp.array(divmod(seen, 2**32), jnp.uint32),
+        )
+
+        def step(estimate, _):
+            nll = jnp.ones((4, 4), jnp.float32)
+            return protected_loss(nll, mask, protected, 0.3, estimate)[1].estimate, None
+
+        end = jax.jit(lambda start: jax.lax.scan(step, start, length=steps)[0])(start)
+        assert count(end.num_tokens) == seen + 16 * steps
+        assert count(end.num_protected) == seen // 5 + steps
+        expected = (seen // 5 + steps) / (seen + 16 * steps)
+        # Two roundings of each count and one of the quotient, in float32.
+        assert float(end.share) == pytest.approx(expected, rel=5 * 2**-24)
+
+
+def test_counters_of_large_batches():
+    """A batch of 2^24 protected tokens and then one at a time: none of these is lost."""
+    estimate = protected_loss(
+        jnp.ones((4096, 4096), jnp.float32), np.ones((4096, 4096), bool), np.ones(4096, bool), 0.1
+    )[1].estimate
+    one = jax.jit(
+        lambda e: (
+            protected_loss(
+                jnp.ones((1, 2), jnp.float32),
+                np.ones((1, 2), bool),
+                np.array([[True, False]]),
+                0.1,
+                e,
+            )[1].estimate
+        )
+    )
+    for _ in range(50):
+        estimate = one(estimate)
+    assert (count(estimate.num_protected), count(estimate.num_tokens)) == (2**24 + 50, 2**24 + 100)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32, np.int64])
+def test_counters_of_earlier_versions_go_on(kind):
+    """One number each, in a loop of one's own; it is a pair from then on."""
+    old = Estimate(jnp.float32(30), jnp.float32(10), jnp.asarray(kind(2**20)), kind(2**30))
+    new = old._replace(
+        num_protected=jnp.array([0, 2**20], jnp.uint32),
+        num_tokens=jnp.array([0, 2**30], jnp.uint32),
+    )
+    nll, mask, protected = np.full((2, 3), 2.0), np.ones((2, 3), bool), np.array([True, False])
+    (loss, terms), (expected, same) = (
+        protected_loss(nll, mask, protected, 0.5, e) for e in (old, new)
+    )
+    assert old.share == new.share == 2.0**-10
+    if np.dtype(kind).itemsize == 4:
+        with jax.enable_x64(False):
+            assert old.share == 2.0**-10
+    assert loss == expected
+    assert count(terms.estimate.num_protected) == count(same.estimate.num_protected) == 2**20 + 3
+    assert count(terms.estimate.num_tokens) == 2**30 + 6
+
+
+@pytest.mark.parametrize("estimate_dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(("dtype", "wide"), [("float64", "float64"), ("bfloat16", "float32")])
+def test_terms_have_the_dtype_of_the_losses(dtype, wide, estimate_dtype):
+    """float32 at least; the estimate keeps its own, so that a loop can carry it."""
+    nll = jnp.asarray(np.random.default_rng(0).gamma(2.0, 1.0, (4, 5)), dtype)
+    mask, protected = np.ones((4, 5), bool), np.arange(4) < 2
+    empty = init_estimate()
+    empty = empty._replace(nll=empty.nll.astype(estimate_dtype))
+    loss, terms = protected_loss(nll, mask, protected, 0.2, empty)
+    assert {x.dtype.name for x in (loss, *terms[:-1])} == {wide}
+    assert terms.estimate.nll.dtype == estimate_dtype
+    mean = np.asarray(nll, np.float64)[:2].mean()
+    # A sum of ten losses, a quotient, a division: some eps.
+    eps = float(jnp.finfo(wide).eps)
+    np.testing.assert_allclose(float(terms.penalty), 0.2 / mean, rtol=8 * eps)
+    np.testing.assert_allclose(float(loss - terms.cross_entropy), 0.2 / mean, rtol=80 * eps)
+
+
+@settings(max_examples=15)
+@given(drawn(), st.booleans())
+def test_micro_batches_add_up_to_the_batch(case, begun):
+    """Sums, weight and gradient of rows of unequal length, six at a time and all at once.
+
+    With S and S_1 the sums of losses and n the tokens of a batch, the gradient of the loss is that
+    of (S + (w - 1) S_1) / n, linear in S and S_1 once the weight w and n are those of the whole.
+    """
+    nll, mask, protected, gamma = case
+    estimate = None
+    if begun:
+        estimate = Estimate(*map(jnp.float64, (30.0, 10.0, 40.0, 400.0)))
+
+    def whole(nll):
+        return protected_loss(nll, mask, protected, gamma, estimate)
+
+    (_, terms), gradient = jax.value_and_grad(whole, has_aux=True)(jnp.asarray(nll))
+    cut = range(0, ROWS, 6)
+    parts = [sum_tokens(nll[k : k + 6], mask[k : k + 6], protected[k : k + 6]) for k in cut]
+    batch = jax.tree.map(lambda *sums: sum(sums), *parts)
+    found = weigh(batch, gamma, estimate)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(terms), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+    def part(nll, k):
+        sums = sum_tokens(nll, mask[k : k + 6], protected[k : k + 6])
+        return weighted_loss(sums, found.weight, batch.num_tokens)
+
+    joined = np.concatenate([jax.grad(part)(jnp.asarray(nll[k : k + 6]), k) for k in cut])
+    # Each entry is a weight over n; the sums behind the weight were added in another order.
+    np.testing.assert_allclose(joined, gradient, rtol=1e-11)
 
 
 def test_raised_gamma_rises_to_the_target_and_no_further():

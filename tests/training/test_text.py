@@ -1,4 +1,4 @@
-"""Documents, flags, clusters, splits, tokens: each against a plainer way to get the same."""
+"""Documents, flags, splits, tokens: each against a plainer way to get the same."""
 
 import csv
 import hashlib
@@ -6,12 +6,9 @@ import importlib.util
 import io
 import json
 import os
-import random
 import subprocess
 import sys
-import unicodedata
 import zipfile
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +20,7 @@ tokenizers = pytest.importorskip("tokenizers")
 
 from copyreg_jax.errors import InputError  # noqa: E402
 from copyreg_jax.training import text as module  # noqa: E402
+from copyreg_jax.training.duplicates import near_duplicates  # noqa: E402
 from copyreg_jax.training.text import (  # noqa: E402
     END_OF_TEXT,
     Document,
@@ -31,7 +29,6 @@ from copyreg_jax.training.text import (  # noqa: E402
     load_documents,
     load_tokenizer,
     make_rows,
-    near_duplicates,
     save_tokenizer,
     split,
     train_tokenizer,
@@ -269,83 +266,6 @@ def test_bad_flags(way, message):
         flag([Document("x", "", "", {"f": "maybe"})], column="f")
 
 
-# Clusters
-
-
-def brute_force(texts, shingle, share):
-    """Set against set, then the smallest label spreads along the links."""
-    words = ["".join(c if c.isalnum() else " " for c in text.lower()).split() for text in texts]
-    shingles = [
-        {tuple(w[i : i + shingle]) for i in range(len(w) - shingle + 1)} if w else set()
-        for w in words
-    ]
-    links = [
-        (i, j)
-        for i, j in combinations(range(len(texts)), 2)
-        if (words[i] == words[j] and (words[i] or texts[i] == texts[j]))
-        or len(shingles[i] & shingles[j])
-        >= share * max(0.1, min(len(shingles[i]), len(shingles[j])))
-    ]
-    labels = list(range(len(texts)))
-    for _ in texts:
-        for i, j in links:
-            labels[i] = labels[j] = min(labels[i], labels[j])
-    return [sorted(set(labels)).index(label) for label in labels]
-
-
-SHORT = st.lists(st.sampled_from(["a", "B", "b", "c", ",", "d-e"]), max_size=12).map(" ".join)
-
-
-@given(st.lists(SHORT, max_size=12), st.integers(1, 4), st.sampled_from([0.2, 0.5, 1.0]))
-@example(["?", "?", "!", ""], 1, 0.5)
-def test_clusters_are_those_of_brute_force(texts, shingle, share):
-    assert near_duplicates(texts, shingle, share).tolist() == brute_force(texts, shingle, share)
-
-
-@pytest.mark.parametrize("limit", [2, 3, 20])
-def test_planted_overlaps(limit, monkeypatch):
-    """Chains, quotations, edited copies and boilerplate, at whatever count boilerplate begins."""
-    monkeypatch.setattr(module, "BOILERPLATE_DOCUMENTS", limit)
-    rng = random.Random(limit)
-    for _ in range(10):
-
-        def fresh(number):
-            return [f"w{rng.randrange(10**9)}" for _ in range(number)]
-
-        footer = fresh(rng.randrange(14, 40))
-        texts = [fresh(rng.randrange(1, 90)) for _ in range(40)]
-        for i in range(1, 40):
-            kind = rng.randrange(5)
-            if kind == 0:  # the end of the text before: chains
-                texts[i] = texts[i - 1][len(texts[i - 1]) // rng.randrange(2, 4) :] + texts[i]
-            elif kind == 1:
-                texts[i] += footer
-            elif kind == 2:  # a copy with one word changed, of a text that often has copies
-                texts[i] = list(texts[i % 3])
-                texts[i][rng.randrange(len(texts[i]))] = "changed"
-            elif kind == 3:
-                texts[i] = texts[i] * 2
-        joined = [rng.choice([" ", "\n", ", "]).join(text) for text in texts]
-        found = near_duplicates(joined).tolist()
-        assert found == brute_force(joined, 13, 0.5)
-        assert 1 < len(set(found)) < 40
-
-
-def test_many_edited_copies_are_one_cluster():
-    words = [f"w{i}" for i in range(100)]
-    copies = [" ".join([*words[:i], "x", *words[i + 1 :]]) for i in range(60)]
-    assert near_duplicates([*copies, "something else"]).tolist() == [0] * 60 + [1]
-
-
-def test_few_words_are_compared_whole():
-    texts = ["It  rained.", "it rained", "It rained, then.", "", " ", "?"]
-    assert near_duplicates(texts).tolist() == [0, 0, 1, 2, 3, 4]
-    assert near_duplicates([]).shape == (0,)
-    for shingle, share in ((0, 0.5), (13, 0.0), (13, 1.5), (13, float("nan"))):
-        with pytest.raises(InputError, match="give shingle > 0, 0 < share <= 1"):
-            near_duplicates(texts, shingle, share)
-
-
 # Splits
 
 
@@ -439,6 +359,39 @@ def test_tokenizer_files_that_cut_or_pad_do_not(tokenizer, tmp_path):
     other.enable_padding(length=9)
     save_tokenizer(other, tmp_path)
     assert load_tokenizer(tmp_path).encode("abcdefg").ids == tokenizer.encode("abcdefg").ids
+
+
+def test_a_file_with_dropout_is_refused(tokenizer, tmp_path):
+    """BPE dropout in a file: each reading of a text would be another. 0 and null are none."""
+    other = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    for dropout, refused in ((0.1, True), (1.0, True), (0.0, False), (None, False)):
+        other.model.dropout = dropout
+        save_tokenizer(other, tmp_path)
+        if refused:
+            message = f"tokenizer.json has dropout {dropout:g}, .* write null there"
+            with pytest.raises(InputError, match=message):
+                load_tokenizer(tmp_path)
+        else:
+            text = "The cook sailed west. " * 20
+            found = {tuple(load_tokenizer(tmp_path).encode(text).ids) for _ in range(5)}
+            assert found == {tuple(tokenizer.encode(text).ids)}
+
+
+def test_rows_of_tokenizers_that_draw_cut_or_pad_are_refused(tokenizer):
+    def changed(change):
+        other = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+        change(other)
+        return other
+
+    unigram = tokenizers.models.Unigram([(END_OF_TEXT, 0.0), ("a", -1.0), ("aa", -1.5)], alpha=0.1)
+    for other, message in (
+        (changed(lambda t: setattr(t.model, "dropout", 0.2)), "has dropout 0.2, .* set it to None"),
+        (tokenizers.Tokenizer(unigram), "has alpha 0.1, .* set it to None"),
+        (changed(lambda t: t.enable_truncation(3)), r"call its no_truncation\(\) and no_padding"),
+        (changed(lambda t: t.enable_padding()), r"call its no_truncation\(\) and no_padding"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_rows(other, ["aaaa"], 4)
 
 
 def test_bad_tokenizers(tokenizer, tmp_path):
@@ -569,13 +522,3 @@ def test_needs_no_jax():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"
     assert Path(module.__file__).name == "text.py"
-
-
-def test_near_duplicates_in_scripts_without_spaces_and_in_other_normal_forms():
-    rng = np.random.default_rng(0)
-    text = "".join(map(chr, rng.integers(0x4E00, 0x9000, 800)))
-    edited = "".join(c if i % 40 else "一" for i, c in enumerate(text))
-    other = "".join(map(chr, rng.integers(0x4E00, 0x9000, 800)))
-    assert near_duplicates([text, edited, other, text + "二"]).tolist() == [0, 0, 1, 0]
-    words = " ".join(f"é{i} çà" for i in range(40))
-    assert near_duplicates([words, unicodedata.normalize("NFD", words)]).tolist() == [0, 0]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -37,7 +39,6 @@ from copyreg_jax.certify.arithmetic import (
 from copyreg_jax.certify.check import Global, Interval, LevelSet, Local, Paper, Point
 from copyreg_jax.certify.data import (
     MAX_DENSE_COLUMNS,
-    InFile,
     Instance,
     VoidError,
     make_instance,
@@ -244,8 +245,9 @@ def certify(
     -----
     On the host. Beyond 10^6 entries of A in float64 intervals first, by all cores, 10^8 entries in
     a second or two; else, and where that leaves the margin open, in balls from 128 bits, doubled up
-    to max_bits, at about 0.2 microseconds per entry at 128 bits. FLINT's precision is global to the
-    process: threads wait for each other here.
+    to max_bits, at about 0.2 microseconds per entry at 128 bits. The claim local is tried in floats
+    first, and in balls where rounding, not the distance from a minimizer, stands in its way.
+    FLINT's precision is global to the process: threads wait for each other here.
 
     Examples
     --------
@@ -254,17 +256,15 @@ def certify(
     >>> cr.certify(problem, [-1.0], tau=10.0).verdict.name
     'REFUTED'
     """
-    data = _instance(problem)
+    with _input_errors():
+        data = _instance(problem)
     exact = _exact_point(x, data.d)
     tau = None if tau is None else _exact_float("tau", tau)
     eps_2 = None if eps_2 is None else _exact_float("eps_2", eps_2)
     if not (isinstance(max_bits, int) and START_BITS <= max_bits <= MAX_BITS):
         raise InputError(f"max_bits is {max_bits!r:.40}; give {START_BITS} to {MAX_BITS}")
-    with ARITHMETIC:
-        try:
-            description = data.description()
-        except VoidError as error:
-            raise InputError(str(error)) from None
+    with ARITHMETIC, _input_errors():
+        description = data.description()
         proved = _prove_point(data, exact, tau, max_bits)
         near = everywhere = None
         if local and data.d <= MAX_DENSE_COLUMNS:
@@ -291,6 +291,17 @@ def certify(
             },
         }
     return Certificate(json.loads(checker.canonical(document)))
+
+
+@contextlib.contextmanager
+def _input_errors() -> Iterator[None]:
+    """Data that can't be read, or are others by now, are the caller's."""
+    try:
+        yield
+    except VoidError as error:
+        raise InputError(str(error)) from None
+    except OSError as error:
+        raise InputError(f"can't read {error.filename}: {error.strerror}") from None
 
 
 class _Proved(NamedTuple):
@@ -351,16 +362,22 @@ def _paper(
 
 
 def _prove_local(data: Instance, x: np.ndarray) -> Local | None:
-    """The claim local, at the first precision that yields it, with a radius that is not small."""
+    """The claim local, at the first precision that yields it, with a radius that is not small.
+
+    Balls come only where rounding, and not the theorem, has lost it in floats.
+    """
     for bits in _LOCAL_BITS:
         ar = arithmetic(bits)
         with ctx.workprec(ar.scalar_bits):
             point = proofs.at_point(data, ar, x)
             center = proofs.mean_row(point)
-            gradient = upper(_pad(proofs.gradient_norm(point, center), ar))
-            found = _widest(point, center, gradient)
+            norm = _pad(proofs.gradient_norm(point, center), ar)
+            gradient = upper(norm)
+            found, is_open = _widest(point, center, norm)
             if found is None:
-                continue
+                if is_open:
+                    continue
+                return None
             radius, mu = found
             distance = upper(arb(gradient) / mu)
             there = _padded(proofs.in_ball(point, center, distance).losses, ar)
@@ -370,29 +387,63 @@ def _prove_local(data: Instance, x: np.ndarray) -> Local | None:
     return None
 
 
-def _widest(point: proofs.View, center: np.ndarray, gradient: float) -> tuple[float, float] | None:
+def _widest(
+    point: proofs.View, center: np.ndarray, norm: arb
+) -> tuple[tuple[float, float] | None, bool]:
     """A radius and a modulus with ``gradient < mu radius``: the widest of a few radii.
+
+    If there is none, also whether more digits of the gradient and of the moduli might give one.
 
     The logits of other points differ by up to the radius times the longest row; where that is
     near one, the Hessian is another. From there a secant looks for half the modulus at x.
     """
-    here = _modulus(*proofs.hessian_floor(proofs.in_ball(point, center, 0.0), center))
-    if not (here > 0 and math.isfinite(gradient)):
-        return None
-    data = point.data
+    data, gradient, least = point.data, upper(norm), lower(norm)
+    H, error = proofs.hessian_floor(proofs.in_ball(point, center, 0.0), center)
+    here, rounding = _modulus(H, error), _rounding(point, H, error)
     longest = max(
         float(found.max())
         for found in data.map_blocks(lambda s: norms(data.A.rows(s.start, s.stop), center))
     )
     radius = 0.25 / longest
+    if math.isfinite(rounding):  # no modulus anywhere is above that at x
+        most = float(np.linalg.eigvalsh(to_floats(H))[0]) + rounding
+        if most <= 0 or least >= most * radius:
+            return None, False
+    if not (here > 0 and math.isfinite(gradient)):
+        return None, True
+    is_open = False
     for _ in range(_MAX_TRIALS):
         view = proofs.in_ball(point, center, radius)
         mu = _modulus(*proofs.hessian_floor(view, center))
+        is_near = gradient < mu * radius
+        is_open |= not is_near and least < (mu + rounding) * radius
         if mu >= 0.25 * here or (mu > 0 and radius <= 4 * gradient / here):
-            return (radius, mu) if gradient < mu * radius else None
+            return ((radius, mu), False) if is_near else (None, is_open)
         drop = (here - mu) / here if mu > 0 else 8.0
         radius = max(0.5 * radius / drop, 2 * gradient / here)
-    return None
+    return None, is_open
+
+
+def _rounding(point: proofs.View, H: arb_mat, error: arb) -> float:
+    """More than what floats can move an eigenvalue of the Hessian at a point by; not proved."""
+    middle, ar = to_floats(H), point.ar
+    if ar.bits > FLOAT_BITS:
+        return math.inf
+
+    def width(block: slice) -> float:
+        u = point.logits(block)
+        return float((ar.upper(u) - ar.lower(u)).max())
+
+    widest = max(point.data.map_blocks(width))
+    # Weights of rows are off by no more than a few times their logits, relatively.
+    moved = 4 * _lost(H, error, middle) + 64 * widest * float(np.abs(np.diagonal(middle)).sum())
+    return moved if math.isfinite(moved) else math.inf
+
+
+def _lost(H: arb_mat, error: arb, middle: np.ndarray) -> float:
+    """How far the eigenvalues of the matrices in H, less e, are below those of the middle."""
+    lost = upper(frobenius(ball - ball.mid() for ball in H.entries()) + error)
+    return 1.02 * lost + 2.0**-39 * float(np.abs(middle).max())
 
 
 def _modulus(H: arb_mat, error: arb) -> float:
@@ -400,9 +451,7 @@ def _modulus(H: arb_mat, error: arb) -> float:
     middle = to_floats(H)
     if not np.isfinite(middle).all():
         return 0.0
-    lost = upper(frobenius(ball - ball.mid() for ball in H.entries()) + error)
-    lost = 1.02 * lost + 2.0**-39 * float(np.abs(middle).max())
-    mu = 0.99 * (float(np.linalg.eigvalsh(middle)[0]) - lost)
+    mu = 0.99 * (float(np.linalg.eigvalsh(middle)[0]) - _lost(H, error, middle))
     if mu > 0 and lower(eigenvalue_floor(H, error, mu)) >= mu:
         return mu
     return 0.0
@@ -439,10 +488,7 @@ def _outward(ball: arb) -> Interval:
 
 def _instance(problem: Any) -> Instance:
     if isinstance(problem, str | Path):
-        try:
-            return read_instance(problem)
-        except VoidError as error:
-            raise InputError(str(error)) from None
+        return read_instance(problem)
     if not isinstance(problem, CopyrightRegression):
         raise InputError(
             "nothing is protected here; certify a CopyrightRegression, or the path of an instance"
@@ -484,8 +530,8 @@ def _exact_point(x: ArrayLike, d: int) -> np.ndarray:
 
 def to_instance(problem: CopyrightRegression) -> Instance:
     """The problem's data on the host, as the checker sees them."""
-    place = problem.A.place if isinstance(problem.A, RowBlocks) else None
-    A: Any = to_host(problem.A) if place is None else InFile(*place)
+    in_blocks = isinstance(problem.A, RowBlocks) and not problem.A.sparse
+    A: Any = problem.A if in_blocks else to_host(problem.A)
     if scipy.sparse.issparse(A):
         A = (A.data, A.indices, A.indptr, np.array(A.shape, np.int64))
     return make_instance(

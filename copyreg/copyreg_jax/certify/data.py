@@ -6,10 +6,12 @@ import concurrent.futures
 import hashlib
 import math
 import os
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,6 +25,8 @@ MAX_DENSE_COLUMNS = 2048
 """No Hessian beyond this size is certified."""
 _STREAMED = 1 << 24
 """Bytes from which a matrix stays in its file."""
+_TICK = 20_000_000
+"""Nanoseconds after which a change of a file is sure to give it another time."""
 
 T = TypeVar("T")
 
@@ -37,10 +41,59 @@ def require(condition: bool | np.bool, message: str) -> None:
         raise VoidError(message)
 
 
+class StoredFile(NamedTuple):
+    """A file as it was found, which is read only as long as it is that."""
+
+    path: str
+    stamp: tuple[int, int, int]
+
+    @classmethod
+    def found(cls, path: str | Path) -> StoredFile:
+        """The file at a path, by its absolute name; `OSError` if there is none."""
+        path = Path(path).absolute()
+        stamp = _stamp(path)
+        # Another change within the same tick of the clock would leave the same times.
+        if 0 <= (age := time.time_ns() - max(stamp[1:])) < _TICK:
+            time.sleep((_TICK - age) / 1e9)
+        return cls(str(path), stamp)
+
+    def require_same(self, file: Any = None) -> None:
+        """`VoidError` if the file, or an open one of its name, was replaced or changed."""
+        same = _stamp(self.path if file is None else file) == self.stamp
+        require(same, f"{self.path} has changed since it was opened; open it anew")
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open the file to read; `VoidError` if it changed before, or while it was read."""
+        with Path(self.path).open("rb", buffering=0) as stream:
+            self.require_same(stream.fileno())
+            yield stream
+            self.require_same(stream.fileno())
+
+
+def _stamp(file: Any) -> tuple[int, int, int]:
+    """Size, time of the last change, and time at which that, the name or the rights were set."""
+    found = os.stat(file)  # noqa: PTH116 (it may be a descriptor)
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+class Numbers(Protocol):
+    """A matrix that is read piece by piece."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, d)."""
+        ...
+
+    def flat(self, start: int, stop: int) -> np.ndarray:
+        """The numbers ``start:stop`` in C order."""
+        ...
+
+
 class InFile(NamedTuple):
     """A C-ordered array at a place of a file, read piece by piece."""
 
-    path: str
+    file: StoredFile
     offset: int
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -48,15 +101,16 @@ class InFile(NamedTuple):
     def flat(self, start: int, stop: int) -> np.ndarray:
         """The numbers ``start:stop`` in C order."""
         offset = self.offset + start * self.dtype.itemsize
-        found = np.fromfile(self.path, self.dtype, stop - start, offset=offset)
-        require(found.size == stop - start, f"{self.path} is truncated")
+        with self.file.open() as stream:
+            found = np.fromfile(stream, self.dtype, stop - start, offset=offset)
+        require(found.size == stop - start, f"{self.file.path} is truncated")
         return found
 
 
 class Dense(NamedTuple):
     """A dense matrix in memory or in a file."""
 
-    source: np.ndarray | InFile
+    source: np.ndarray | Numbers
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,9 +120,9 @@ class Dense(NamedTuple):
     def flat(self, start: int, stop: int) -> np.ndarray:
         """The numbers ``start:stop`` in C order, as exact float64."""
         source = self.source
-        if isinstance(source, InFile):
-            return _exact(source.flat(start, stop))
-        return _exact(source.reshape(-1)[start:stop])
+        if isinstance(source, np.ndarray):
+            return _exact(source.reshape(-1)[start:stop])
+        return _exact(source.flat(start, stop))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start:stop``, as exact float64."""
@@ -231,7 +285,7 @@ def _digest(*parts: Iterable[bytes]) -> str:
 def make_instance(
     A: Any, b: Any, protected: Any, w: Any, gamma: Any, reading: Any, metric: Any = "squared"
 ) -> Instance:
-    """An `Instance` from arrays; A an (n, d) array, an `InFile`, or CSR parts with a shape.
+    """An `Instance` from arrays; A an (n, d) array, `Numbers`, or CSR parts with a shape.
 
     Raises
     ------
@@ -420,16 +474,21 @@ class _Members:
     def matrix(self, key: str) -> np.ndarray | InFile:
         """A matrix, left in its file if it is large, in C order and not compressed."""
         shape, fortran, dtype, start = self._header(key)
-        path = self.names[key]
         if fortran or math.prod(shape) * dtype.itemsize < _STREAMED:
             return self.load(key)
-        if self.archive is not None:
-            entry = self.archive.getinfo(path)
-            if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-                return self.load(key)
-            with self.path.open("rb") as stream:
-                stream.seek(entry.header_offset + 26)
-                lengths = np.frombuffer(stream.read(4), "<u2")
-            start += entry.header_offset + 30 + int(lengths.sum())
-            path = str(self.path)
-        return InFile(path, start, dtype, shape)
+        name = self.names[key]
+        if self.archive is None:
+            file = StoredFile.found(name)
+            _, _, dtype, start = self._header(key)
+            return InFile(file, start, dtype, shape)
+        entry = self.archive.getinfo(name)
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+            return self.load(key)
+        file = StoredFile.found(self.path)
+        assert self.archive.fp is not None
+        file.require_same(self.archive.fp.fileno())
+        with file.open() as stream:
+            stream.seek(entry.header_offset + 26)
+            lengths = np.frombuffer(stream.read(4), "<u2")
+        start += entry.header_offset + 30 + int(lengths.sum())
+        return InFile(file, start, dtype, shape)

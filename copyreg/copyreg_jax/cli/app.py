@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -55,6 +55,10 @@ SolverName = Literal[
 ReadingName = Literal["joint", "block"]
 MetricName = Literal["squared", "cross-entropy"]
 DeviceName = Literal["cpu", "gpu"]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what an earlier run wrote to --out.")
+]
+_RESULTS = "certificate.json", "instance.npz", "solution.npz", "summary.json"
 
 
 def main() -> None:
@@ -113,9 +117,13 @@ def solve(
         Path | None,
         typer.Option(help="Folder for solution.npz, certificate.json, summary.json, instance.npz."),
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Minimize L, say what that does to the protected rows, and certify it.
+
+    No file that is read is ever replaced. Results of another run are with --overwrite only; those
+    of the run that --checkpoint goes on with are.
 
     Exit codes: 0 converged, 1 not converged, 2 bad input, 130 interrupted (the point reached is
     written and certified, if the solver had started).
@@ -123,8 +131,7 @@ def solve(
     _enable_x64()
     if tau is not None and not math.isfinite(tau):  # now, and not after the work
         raise InputError(f"tau is {tau}; give a finite number")
-    if out is not None:
-        _prepare_folder(out)
+    _prepare_results(out, instance, checkpoint, overwrite)
     import copyreg_jax as cr
 
     with _notes():
@@ -141,6 +148,10 @@ def solve(
             checkpoint=checkpoint,
         )
     summary = _summary(instance, problem, solution, None)
+    if checkpoint is not None:
+        from copyreg_jax.solvers.checkpoint import run_of
+
+        summary["run"] = run_of(checkpoint)
     if out is not None:  # already now: whatever happens next, the solution is not lost
         _write_solution(out, problem, solution, summary)
     if solution.status is not cr.Status.NONFINITE:
@@ -153,7 +164,10 @@ def solve(
     if as_json:
         print(_as_json(summary))
     else:
-        _show(problem, summary, out)
+        certified = None if out is None else out / "instance.npz"
+        if isinstance(problem.A, cr.RowBlocks):  # then it is in no other place than before
+            certified = instance if (gamma, w, reading, metric) == (None,) * 4 else None
+        _show(problem, summary, out, certified)
     if solution.status is cr.Status.INTERRUPTED:
         raise typer.Exit(EXIT_INTERRUPTED)
     if solution.status is not cr.Status.CONVERGED:
@@ -173,6 +187,7 @@ def certify(
         int, typer.Option(help="Precision at which an open claim is given up, 128 to 4096.")
     ] = 4096,
     out: Annotated[Path | None, typer.Option(help="Certificate file to write.")] = None,
+    overwrite: Overwrite = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say in words what was proved, and what was not.")
     ] = False,
@@ -181,6 +196,9 @@ def certify(
 
     Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 bad input.
     """
+    if out is not None:
+        _require_free("--out", [out], [instance, point], overwrite=overwrite)
+        _require_writable(out.parent, str(out))
     import copyreg_jax as cr
 
     with errors.status("certifying", spinner="line"):
@@ -220,6 +238,7 @@ def lemmas(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the counterexamples, as instance files.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Test the statements of the paper that can fail, and the bounds that replace some of them.
@@ -231,10 +250,12 @@ def lemmas(
     if not 0 <= search < math.inf:
         raise InputError(f"--search is {search}; give a number of seconds >= 0")
     _enable_x64()
-    if out is not None:
-        _prepare_folder(out)
     from copyreg_jax.theory import audit
 
+    if out is not None:
+        files = [out / f"{name}.npz" for name in audit.stored_counterexamples()]
+        _require_free("--out", files, overwrite=overwrite)
+        _prepare_folder(out)
     with errors.status("compiling", spinner="line") as line:
         rows = audit.audit(seed, seconds=search, progress=line.update)
     is_sound = all(row.verdict == "holds" for row in rows[audit.NUM_PRINTED :])
@@ -309,6 +330,7 @@ def bench(
         Path | None,
         typer.Option(help="Folder for results.csv, curves.csv, machine.json and figures."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Time the solvers against other libraries; every answer is judged by the same gradient.
 
@@ -317,6 +339,9 @@ def bench(
     """
     _enable_x64()
     if out is not None:
+        names = "results.csv", "curves.csv", "machine.json", "profile.svg"
+        files = [*(out / name for name in names), *out.glob("curve-*.svg")]
+        _require_free("--out", files, overwrite=overwrite)
         _prepare_folder(out)
     import contextlib
 
@@ -520,14 +545,76 @@ def _progress() -> Iterator[Any]:
         signal.signal(signal.SIGINT, previous)
 
 
+def _prepare_results(
+    out: Path | None, instance: Path | None, checkpoint: Path | None, overwrite: bool
+) -> None:
+    if checkpoint is not None:
+        _require_free("--checkpoint", [checkpoint], [instance], overwrite=True)
+    if out is not None:
+        same_run = checkpoint is not None and _is_of_run(out, checkpoint)
+        results = [out / name for name in _RESULTS]
+        _require_free("--out", results, [instance, checkpoint], overwrite=overwrite or same_run)
+        _prepare_folder(out)
+
+
 def _prepare_folder(out: Path) -> None:
     """Find out before the work, not after it, whether the results can be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
     except OSError as error:
         raise InputError(f"can't write to --out {out}: {error.strerror or error}") from None
+    _require_writable(out, f"to --out {out}")
+
+
+def _require_writable(folder: Path, what: str) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"can't write {what}: {error.strerror or error}") from None
+
+
+def _require_free(
+    option: str, outputs: list[Path], inputs: Sequence[Path | None] = (), *, overwrite: bool
+) -> None:
+    """Find out before the work whether a file that is read, or that was there, would be lost."""
+    for file in (file for path in inputs if path is not None for file in _files_of(path)):
+        for path in outputs:
+            if _is_same(path, file):
+                raise InputError(
+                    f"{option}: {path} would replace {file}, which this command needs; name another"
+                )
+    there = [path for path in outputs if os.path.lexists(path)]
+    for path in there:
+        if path.is_dir():
+            raise InputError(f"{option}: {path} is a folder; name another place")
+    if there and not overwrite:
+        names = ", ".join(map(str, there))
+        raise InputError(f"{option}: {names} is there already; name another, or give --overwrite")
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The files of an instance, which may be a folder."""
+    return [path, *path.glob("*.npy")] if path.is_dir() else [path]
+
+
+def _is_same(one: Path, two: Path) -> bool:
+    """Whether two names are of one file: by links too, and if there is none yet."""
+    try:
+        return one.samefile(two)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(two)
+
+
+def _is_of_run(out: Path, checkpoint: Path) -> bool:
+    """Whether a folder has the results of the run that a checkpoint is of."""
+    from copyreg_jax.solvers.checkpoint import run_of
+
+    try:
+        written = json.loads((out / "summary.json").read_bytes())["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return checkpoint.exists() and bool(written == run_of(checkpoint))
 
 
 def _read_point(path: Path) -> Any:
@@ -565,6 +652,7 @@ def _summary(
         "metric": problem.metric,
         "status": solution.status.name,
         "explanation": solution.status.explanation,
+        "run": None,
         "num_steps": solution.num_steps,
         "num_values": solution.num_values,
         "num_gradients": solution.num_gradients,
@@ -646,13 +734,18 @@ def _write_solution(
         history_gradient_norm=history.gradient_norm,
     )
     (out / "certificate.json").unlink(missing_ok=True)  # an older one would be about another x
-    if not isinstance(problem.A, cr.RowBlocks):  # what is on disk stays where it is
+    if isinstance(problem.A, cr.RowBlocks):  # what is on disk stays where it is
+        (out / "instance.npz").unlink(missing_ok=True)
+    else:
         cr.save_instance(out / "instance.npz", problem)
     write_whole(out / "solution.npz", arrays.getvalue())
     write_json(out / "summary.json", summary)
 
 
-def _show(problem: CopyrightRegression, summary: dict[str, Any], out: Path | None) -> None:
+def _show(
+    problem: CopyrightRegression, summary: dict[str, Any], out: Path | None, certified: Path | None
+) -> None:
+    """The summary, and how to check the certificate against the instance it is about."""
     style = "green" if summary["status"] == "CONVERGED" else "red"
     output.print(f"{summary['instance']}: {problem!r}", markup=False, soft_wrap=True)
     output.print(f"[{style}]{summary['status']}[/] after {summary['num_steps']} steps")
@@ -674,9 +767,9 @@ def _show(problem: CopyrightRegression, summary: dict[str, Any], out: Path | Non
     _show_table(rows)
     if summary["certificate"] is not None:
         output.print(summary["certificate"]["verdict"])
-    if out is not None and summary["certificate"] is not None:
-        files = [str(out / name) for name in ("certificate.json", "instance.npz")]
-        command = shlex.join(["copyreg", "check", *files])
+    if out is not None and certified is not None and summary["certificate"] is not None:
+        files = out / "certificate.json", certified
+        command = shlex.join(["copyreg", "check", *map(str, files)])
         output.print(f"To check that without the solver: {command}", markup=False, soft_wrap=True)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +32,16 @@ _EXTRACTED = {
     "found in 100 samples, share": "discoverable",
     "log10 of samples needed, median": "median_log10_samples",
 }
-_EXTRA = ("flax", "gguf", "matplotlib", "orbax", "rouge_score", "safetensors", "tokenizers")
+_EXTRA = (
+    "flax",
+    "gguf",
+    "matplotlib",
+    "orbax",
+    "regex",
+    "rouge_score",
+    "safetensors",
+    "tokenizers",
+)
 
 
 @app.command()
@@ -94,6 +105,7 @@ def train(
     _require_extra()
     from copyreg_jax.training import run, text
 
+    run.check_folder(out)
     with errors.status("reading", spinner="line") as line:
         columns = {"text": text_column, "name": name_column, "source": source_column}
         corpus = text.load_documents(source, **columns)  # type: ignore[arg-type]
@@ -170,6 +182,8 @@ def audit(
     from copyreg_jax.training import audit as auditing
     from copyreg_jax.training import records, run, text
 
+    if out is not None:
+        _check_out(out)
     with errors.status("reading", spinner="line") as line:
         corpus = text.load_documents(source, text=text_column, name=name_column)
         flags = records.load_flags(folders[0], corpus.documents)
@@ -252,6 +266,16 @@ def _require_extra() -> None:
         )
 
 
+def _check_out(path: Path) -> None:
+    """Find out before the work, not after it, whether a file can be written."""
+    try:
+        if path.is_dir():
+            raise InputError(f"--out {path} is a folder; name a file")
+        tempfile.TemporaryFile(dir=path.absolute().parent).close()
+    except OSError as error:
+        raise InputError(f"can't write --out {path}: {error.strerror or error}") from None
+
+
 def _lines(path: Path) -> list[str]:
     try:
         lines = path.read_text("utf-8-sig").split("\n")
@@ -261,7 +285,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _settings(num_rows: int, epochs: float, **fields: Any) -> Settings:
-    from copyreg_jax.training.fit import STEPS_PER_CALL, Settings
+    from copyreg_jax.training.fit import Settings
 
     if not 0 < epochs < math.inf:
         raise InputError(f"--epochs is {epochs}; give a number > 0")
@@ -269,11 +293,9 @@ def _settings(num_rows: int, epochs: float, **fields: Any) -> Settings:
     wanted = min(epochs * num_rows / batch_size, 2.0**31)
     steps = accumulate * max(1, round(wanted / accumulate))
     # Whole calls of the compiled program, unless that is far off: a rest is one more to compile.
-    unit = math.lcm(accumulate, STEPS_PER_CALL)
-    whole = unit * round(steps / unit)
-    if abs(whole - steps) <= 0.02 * steps:
-        steps = whole
-    return Settings(steps=steps, **fields)
+    settings = Settings(steps=steps, **fields)
+    whole = settings.steps_per_call * round(steps / settings.steps_per_call)
+    return dataclasses.replace(settings, steps=whole if abs(whole / steps - 1) <= 0.02 else steps)
 
 
 class _Bar:
@@ -345,3 +367,5 @@ def _show_run(found: Run, settings: Settings, out: Path) -> None:
             "guaranteed of every model with a training loss as small: " + what, soft_wrap=True
         )
     output.print(f"written to {out}", markup=False, soft_wrap=True)
+    if found.problem:
+        errors.print(f"warning: {found.problem}", style="yellow", markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -115,9 +116,8 @@ def load_instance(path: str | Path, *, stream: bool | None = None) -> CopyrightR
     arrays = _read(path, streamed=stream is not False)
     A = arrays["A"]
     if isinstance(A, InFile):
-        mapped = np.memmap(A.path, A.dtype, "r", A.offset, A.shape)
-        whole = stream is None and mapped.nbytes < STREAMED_BYTES
-        arrays["A"] = np.array(mapped) if whole else RowBlocks(mapped)
+        whole = stream is None and math.prod(A.shape) * A.dtype.itemsize < STREAMED_BYTES
+        arrays["A"] = _whole(A) if whole else RowBlocks.from_place(A)
     return _problem(arrays, str(path), A)
 
 
@@ -148,6 +148,13 @@ def _read(path: str | Path, *, streamed: bool = False) -> dict[str, Any]:
         return read_arrays(path, streamed=streamed)
     except VoidError as error:
         raise InputError(str(error)) from None
+
+
+def _whole(A: InFile) -> np.ndarray:
+    try:
+        return A.flat(0, math.prod(A.shape)).reshape(A.shape)
+    except (OSError, VoidError) as error:
+        raise InputError(f"can't read {A.file.path}: {error}") from None
 
 
 def _problem(arrays: dict[str, Any], path: str, held: Any = None) -> CopyrightRegression:

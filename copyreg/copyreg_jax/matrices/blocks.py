@@ -7,11 +7,12 @@ slower, and the memory of two blocks.
 
 from __future__ import annotations
 
+import bisect
 import concurrent.futures
+import contextlib
 import copy
 import functools
 import itertools
-import mmap
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array
 
+from copyreg_jax.certify.data import InFile, StoredFile, VoidError
 from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import products
 from copyreg_jax.matrices.products import HostMatrix
@@ -47,10 +49,11 @@ class RowBlocks:
     Parameters
     ----------
     source : path, array, or sequence of those
-        A .npy file, an ``np.memmap`` or another array of shape (n, d); or a sequence of them, whose
-        rows follow each other. Or, for a sparse A, one or more .npz files of
-        ``scipy.sparse.save_npz`` in CSR form: each of those is a block. float32 or float64.
-        Fortran order is read too, but slowly.
+        A .npy file, or an array of shape (n, d); or a sequence of them, whose rows follow each
+        other. Or, for a sparse A, one or more .npz files of ``scipy.sparse.save_npz`` in CSR form:
+        each of those is a block. float32 or float64. Fortran order is read too, but slowly. Of an
+        ``np.memmap`` or another array, the numbers it has in memory count, not those of a file:
+        where they are the same, a path is read faster.
     block_bytes : int, default 2**26
         Size of a block of a dense A; two or three are in memory at a time.
 
@@ -58,14 +61,17 @@ class RowBlocks:
     ------
     InputError
         A file is missing, truncated or of another kind; shards that differ in their columns; a
-        product inside of ``jax.jit``, ``jax.grad`` or ``jax.vmap``, which can't read files.
+        file that was changed or replaced since, by its size and times; a product inside of
+        ``jax.jit``, ``jax.grad`` or ``jax.vmap``, which can't read files.
 
     Notes
     -----
     ``A @ v`` and ``u @ A``, for one vector or several, read each block once, as do
     `copyreg_jax.curvature.apply` (a Hessian-vector product), a Gram matrix and the check for
     entries that are not finite, which a problem makes when it is constructed. A Hessian or another
-    n x d matrix is never formed. As a pytree it has no leaves. The files must not change meanwhile.
+    n x d matrix is never formed. As a pytree it has no leaves. Files that change are refused from
+    then on, arrays must not be changed. Copies and pickles of it name the same files, and are
+    refused where those are others; arrays are copied.
 
     Examples
     --------
@@ -101,8 +107,7 @@ class RowBlocks:
         if len(kinds) > 1:
             raise InputError("give either dense shards (.npy) or sparse ones (.npz), not both")
         self.sparse = kinds.pop()
-        kind: Any = _Sparse if self.sparse else _Dense
-        self._parts = [kind(part) for part in sources]
+        self._parts = [_opened(part) for part in sources]
         columns = {part.shape[1]: part.name for part in self._parts}
         if len(columns) > 1:
             (d, one), (other_d, other) = list(columns.items())[:2]
@@ -127,14 +132,6 @@ class RowBlocks:
         raise InputError("A is on disk and has no transpose; use u @ A")
 
     @property
-    def place(self) -> tuple[str, int, np.dtype, tuple[int, int]] | None:
-        """File, offset, dtype and shape, if that is all of A, dense and in C order."""
-        file = None if self.sparse or len(self._parts) > 1 else self._parts[0].file
-        if file is None:
-            return None
-        return str(file), self._parts[0].array.offset, self._stored, self.shape
-
-    @property
     def num_blocks(self) -> int:
         """Number of blocks that a product reads."""
         return len(self._blocks)
@@ -150,19 +147,43 @@ class RowBlocks:
         other.dtype = np.dtype(dtype)
         return other
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for part in self._parts:
+            with _clear_errors(part.name):
+                part.require_same()
+
+    @classmethod
+    def from_place(cls, place: InFile) -> Self:
+        """The matrix at a place of a file, as an instance file has it."""
+        return cls([_InFile(place)])  # type: ignore[list-item]
+
     def read(self, number: int) -> HostMatrix:
         """One block as it is stored, from its files."""
         rows = self._blocks[number]
-        if self.sparse:
+        if not self.sparse:
+            return self.rows(rows.start, rows.stop)
+        with _clear_errors(self._parts[number].name):
             return self._parts[number].read()
-        block = _aligned((rows.stop - rows.start, self.shape[1]), self._stored)
-        for part, first in zip(self._parts, self._starts, strict=False):
-            start = max(rows.start, first)
-            stop = min(rows.stop, first + part.shape[0])
-            if start < stop:
-                into = block[start - rows.start : stop - rows.start]
-                part.read(start - first, stop - first, into)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start:stop`` of a dense A as they are stored, from their files."""
+        block = _aligned((stop - start, self.shape[1]), self._stored)
+        first = bisect.bisect_right(self._starts, start) - 1
+        for part, offset in zip(self._parts[first:], self._starts[first:], strict=False):
+            if offset >= stop:
+                break
+            low, high = max(start, offset), min(stop, offset + part.shape[0])
+            with _clear_errors(part.name):
+                part.read(low - offset, high - offset, block[low - start : high - start])
         return block
+
+    def flat(self, start: int, stop: int) -> np.ndarray:
+        """The numbers ``start:stop`` of a dense A in C order, as the products take them."""
+        d = self.shape[1]
+        first = start // d
+        numbers = self.rows(first, -(-stop // d)).reshape(-1)[start - first * d : stop - first * d]
+        return _as_taken(self, numbers)
 
     def blocks(self) -> Iterator[tuple[int, Any]]:
         """Each block with the number of its first row; the next one is being read meanwhile."""
@@ -213,9 +234,9 @@ class RowBlocks:
 
 
 def _is_sparse(source: Any) -> bool:
-    if not isinstance(source, str | Path | np.ndarray):
+    if not isinstance(source, str | Path | np.ndarray | _InFile):
         raise InputError(f"{source!r:.60} is no path and no array; give .npy or .npz files")
-    return not isinstance(source, np.ndarray) and Path(source).suffix == ".npz"
+    return isinstance(source, str | Path) and Path(source).suffix == ".npz"
 
 
 def _checked(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -225,44 +246,92 @@ def _checked(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise InputError(f"{name} has dtype {dtype}; store float32 or float64")
 
 
+@contextlib.contextmanager
+def _clear_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except VoidError as error:
+        raise InputError(str(error)) from None
+    except OSError as error:
+        raise InputError(f"can't read {name}: {error.strerror or error}") from None
+
+
+def _opened(source: Source | _InFile) -> Any:
+    """What reads the rows of a source."""
+    if isinstance(source, _InFile):
+        return source
+    if isinstance(source, np.ndarray):
+        return _InMemory(source)
+    if _is_sparse(source):
+        return _Sparse(source)
+    with _clear_errors(str(source)):
+        try:
+            file = StoredFile.found(source)
+            array = np.load(source, mmap_mode="r", allow_pickle=False)
+            if not isinstance(array, np.memmap):
+                raise ValueError("it is an archive")
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{source} is truncated or not a .npy file: {error}") from None
+    _checked(str(source), array.shape, array.dtype)
+    place = InFile(file, array.offset, array.dtype, array.shape)
+    return _InFile(place, is_fortran=not array.flags.c_contiguous)
+
+
 class _Dense:
-    """Rows in one .npy file, or in an array that may be mapped from one."""
+    """Rows of numbers."""
 
-    array: Any
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        _checked(name, shape, dtype)
+        self.name, self.shape, self.dtype = name, shape, dtype.newbyteorder("=")
+        self.num_entries = shape[0] * shape[1]
 
-    def __init__(self, source: Source) -> None:
-        if isinstance(source, np.ndarray):
-            self.name, self.array = "A", source
-        else:
-            self.name = str(source)
-            try:
-                self.array = np.load(source, mmap_mode="r", allow_pickle=False)
-            except OSError as error:
-                reason = error.strerror or error
-                raise InputError(f"can't read {source}: {reason}") from None
-            except (ValueError, EOFError) as error:
-                raise InputError(f"{source} is truncated or not a .npy file: {error}") from None
-        self.shape, self.dtype = self.array.shape, self.array.dtype.newbyteorder("=")
-        self.num_entries = self.array.size
-        _checked(self.name, self.shape, self.dtype)
-        # A whole file in C order is read without the faults of a mapping, into its block.
-        mapped = isinstance(getattr(self.array, "base", None), mmap.mmap)
-        direct = mapped and self.array.flags.c_contiguous and self.array.dtype == self.dtype
-        self.file = self.array.filename if direct else None
+
+class _InMemory(_Dense):
+    """An array, whatever it is mapped from: what it holds may be in no file."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        super().__init__("A", array.shape, array.dtype)
+        self.array = array
+
+    def require_same(self) -> None:
+        """No file is asked."""
 
     def read(self, start: int, stop: int, into: np.ndarray) -> None:
         """Rows ``start:stop``."""
-        if self.file is None or into.dtype != self.dtype:
-            into[...] = self.array[start:stop]
+        into[...] = self.array[start:stop]
+
+
+class _InFile(_Dense):
+    """An array at a place of a file."""
+
+    def __init__(self, place: InFile, *, is_fortran: bool = False) -> None:
+        super().__init__(place.file.path, place.shape, place.dtype)
+        self.place, self.is_fortran = place, is_fortran
+
+    def require_same(self) -> None:
+        """`VoidError` if the file is another one by now."""
+        self.place.file.require_same()
+
+    def read(self, start: int, stop: int, into: np.ndarray) -> None:
+        """Rows ``start:stop``."""
+        place = self.place
+        if self.is_fortran:
+            with place.file.open() as stream:
+                mapped = np.memmap(stream, place.dtype, "r", place.offset, place.shape, "F")
+                into[...] = mapped[start:stop]
             return
-        offset = self.array.offset + start * self.shape[1] * self.dtype.itemsize
+        d = self.shape[1]
+        if into.dtype != place.dtype:
+            into[...] = place.flat(start * d, stop * d).reshape(-1, d)
+            return
+        # Into the block itself, and without the faults of a mapping.
         view = into.data.cast("B")
-        with Path(self.file).open("rb", buffering=0) as stream:
-            stream.seek(offset)
+        with place.file.open() as stream:
+            stream.seek(place.offset + start * d * place.dtype.itemsize)
             while view:
-                count = stream.readinto(view)
+                count = stream.readinto(view)  # type: ignore[attr-defined]
                 if not count:
-                    raise InputError(f"{self.file} is truncated; it was longer when it was opened")
+                    raise VoidError(f"{self.name} is truncated")
                 view = view[count:]
 
 
@@ -272,18 +341,18 @@ class _Sparse:
     def __init__(self, source: Any) -> None:
         self.name = str(source)
         try:
-            with np.load(source, allow_pickle=False) as held:
-                form, shape = held["format"].item(), held["shape"]
-            with zipfile.ZipFile(source) as archive, archive.open("data.npy") as stream:
-                major, _ = np.lib.format.read_magic(stream)
-                header = (
-                    np.lib.format.read_array_header_1_0
-                    if major == 1
-                    else np.lib.format.read_array_header_2_0
-                )
-                entries, _, dtype = header(stream)
-        except OSError as error:
-            raise InputError(f"can't read {source}: {error.strerror or error}") from None
+            with _clear_errors(self.name):
+                self.file = StoredFile.found(source)
+                with self.file.open() as stream, np.load(stream, allow_pickle=False) as held:
+                    form, shape = held["format"].item(), held["shape"]
+                    with held.zip.open("data.npy") as member:
+                        major, _ = np.lib.format.read_magic(member)
+                        header = (
+                            np.lib.format.read_array_header_1_0
+                            if major == 1
+                            else np.lib.format.read_array_header_2_0
+                        )
+                        entries, _, dtype = header(member)
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{source} is no file of scipy.sparse.save_npz: {error}") from None
         if form not in (b"csr", "csr"):
@@ -293,14 +362,24 @@ class _Sparse:
         self.dtype = dtype.newbyteorder("=")
         _checked(self.name, self.shape, self.dtype)
 
+    def require_same(self) -> None:
+        """`VoidError` if the file is another one by now."""
+        self.file.require_same()
+
     def read(self) -> Any:
         """All rows."""
         try:
-            csr = scipy.sparse.csr_array(scipy.sparse.load_npz(self.name))
+            with self.file.open() as stream:
+                csr = scipy.sparse.csr_array(scipy.sparse.load_npz(stream))
             csr.check_format(full_check=True)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{self.name} is damaged: {error}") from None
         return csr
+
+
+def _as_taken(A: RowBlocks, numbers: Any) -> Any:
+    """Numbers of a block as products take them: rounded, if A was given a narrower dtype."""
+    return numbers.astype(A.dtype) if A.dtype.itemsize < numbers.dtype.itemsize else numbers
 
 
 def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
@@ -490,10 +569,19 @@ def _column_norms(A: RowBlocks) -> Array:
     return jnp.asarray((scale * np.sqrt(squares)).astype(A.dtype))
 
 
+@products.row_norms.register(RowBlocks)
+def _row_norms(A: RowBlocks) -> Array:
+    norms = []
+    for _, block in A.blocks():
+        squares = block.multiply(block) if A.sparse else block * block
+        norms.append(np.sqrt(np.asarray(squares.sum(axis=1)).ravel()))
+    return jnp.asarray(np.concatenate(norms).astype(A.dtype))
+
+
 @products.host_rows.register(RowBlocks)
 def _host_rows(A: RowBlocks) -> Iterator[tuple[slice, HostMatrix]]:
     for start, block in A.blocks():
-        yield slice(start, start + block.shape[0]), block.astype(np.float64)
+        yield slice(start, start + block.shape[0]), _as_taken(A, block).astype(np.float64)
 
 
 @products.first_not_finite.register(RowBlocks)

@@ -200,6 +200,13 @@ def squared_column_norms(A: Any, weights: Float[Array, " n"]) -> Float[Array, " 
 
 
 @singledispatch
+@jax.jit
+def row_norms(A: Any) -> Float[Array, " n"]:
+    """Euclidean norms of the rows; zero for absent ones. One read of A."""
+    return jnp.sqrt(jnp.sum(A * A, axis=1))
+
+
+@singledispatch
 def weighted_gram_norm(A: Matrix, weights: Float[Array, " n"]) -> Float[Array, ""]:
     """Largest eigenvalue of ``A^T diag(weights) A``, weights >= 0.
 

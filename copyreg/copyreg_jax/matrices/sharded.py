@@ -158,6 +158,13 @@ class ShardedRows:
     def __repr__(self) -> str:
         return f"ShardedRows(shape={self.shape}, dtype={self.dtype}, devices={self.mesh.size})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Devices have no meaning elsewhere, but for their numbers.
+        if not _is_here(self):
+            raise InputError("A is sharded over processes and can't be pickled; pickle its source")
+        numbers = [device.id for device in self.mesh.devices.flat]
+        return _on_devices, (np.asarray(self.data[: self.shape[0]]), numbers)
+
     def tree_flatten(self) -> tuple[tuple[Any], Any]:
         return (self.data,), (self.mesh, self.shape)
 
@@ -167,6 +174,15 @@ class ShardedRows:
         (self.data,) = children
         self.mesh, self.shape = aux
         return self
+
+
+def _on_devices(rows: np.ndarray, numbers: list[int]) -> ShardedRows:
+    here = {device.id: device for device in jax.devices()}
+    if missing := set(numbers) - set(here):
+        raise InputError(
+            f"A was sharded over {len(numbers)} devices; {sorted(missing)} aren't here"
+        )
+    return ShardedRows(rows, [here[number] for number in numbers])
 
 
 def _summed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -220,6 +236,12 @@ def _column_norms(A: ShardedRows) -> Float[Array, " d"]:
 @jax.jit
 def _squared_column_norms(A: ShardedRows, weights: Array) -> Float[Array, " d"]:
     return A._local(_summed(products.squared_column_norms), (_CUT, _CUT), _ALL)(A.data, weights)
+
+
+@products.row_norms.register(ShardedRows)
+@jax.jit
+def _row_norms(A: ShardedRows) -> Float[Array, " N"]:
+    return A._local(products.row_norms, (_CUT,), _CUT)(A.data)
 
 
 @products.absent_rows.register(ShardedRows)

@@ -411,6 +411,12 @@ def _squared_column_norms(A: SparseMatrix, weights: Float[Array, " n"]) -> Float
     return columns.sums(total, A.shape[1])
 
 
+@products.row_norms.register(SparseMatrix)
+@jax.jit
+def _row_norms(A: SparseMatrix) -> Float[Array, " n"]:
+    return jnp.sqrt(A.rows.sums(jnp.sum(A.rows.data**2, axis=0), A.shape[0]))
+
+
 @products.to_host.register(SparseMatrix)
 def _to_host(A: SparseMatrix) -> scipy.sparse.csr_array:
     if A._host is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-import zipfile
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
+from copyreg_jax.matrices import RowBlocks
 from copyreg_jax.problem import SoftmaxRegression
 from copyreg_jax.solvers.state import Solver, State
 
@@ -24,6 +24,8 @@ _SECONDS = 10.0
 """Least time between two writes."""
 _SHARE = 20
 """A write that took t seconds is followed by none for 20 t."""
+_RUN = "problem", "solver", "rtol", "x0", "version of JAX"
+"""What a run is known by; a file has the digest of each."""
 
 
 class Checkpoint:
@@ -34,7 +36,8 @@ class Checkpoint:
     path : path
         An .npz; need not exist.
     problem, solver, rtol, x0
-        What the run is about: a file of another run is refused.
+        What the run is about: a file of another run is refused. An A on disk is read once for it,
+        and known by its rows in their order and by its blocks, not by the names of its files.
 
     Raises
     ------
@@ -51,7 +54,7 @@ class Checkpoint:
         x0: Any,
     ) -> None:
         self.path = Path(path)
-        self._run = _fingerprint(problem, solver, rtol, x0)
+        self._run = _fingerprints(problem, solver, rtol, x0)
         self._next = time.monotonic() + _SECONDS
 
     def load(self, like: State) -> tuple[State, np.ndarray, np.ndarray] | None:
@@ -62,22 +65,21 @@ class Checkpoint:
         if not self.path.exists():
             return None
         leaves, tree = jax.tree_util.tree_flatten(like)
-        try:
-            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                run, values, norms = file["run"].tobytes(), file["values"], file["norms"]
-                found = [file[f"state_{i}"] for i in range(len(leaves))]
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"{self.path} is no checkpoint ({error}); delete it, or name another file"
-            ) from None
+        run, arrays = _read(self.path)
         if run != self._run:
+            pairs = zip(_RUN, run, self._run, strict=True)
+            other = ", ".join(name for name, theirs, ours in pairs if theirs != ours)
             raise InputError(
-                f"{self.path} is the checkpoint of another run: its problem, solver, rtol, x0 or "
-                "the version of JAX differ; delete it, or name another file"
+                f"{self.path} is the checkpoint of another run: not the same {other}; delete it, "
+                "or name another file"
             )
+        values, norms = arrays.pop("values"), arrays.pop("norms")
+        found = [arrays.get(f"state_{i}") for i in range(len(arrays))]
+        if [getattr(a, "shape", None) for a in found] != [b.shape for b in leaves]:
+            raise _no_checkpoint(self.path, "its state is that of another version of this package")
         # Where this run has them: the same program on other shards would give other bits.
         state = [
-            jax.device_put(a.astype(b.dtype), b.sharding)
+            jax.device_put(np.asarray(a, b.dtype), b.sharding)
             for a, b in zip(found, leaves, strict=True)
         ]
         return jax.tree_util.tree_unflatten(tree, state), values, norms
@@ -92,7 +94,7 @@ class Checkpoint:
         begun = time.monotonic()
         leaves = jax.tree_util.tree_leaves(state)
         arrays: dict[str, Any] = {f"state_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-        arrays["run"] = np.frombuffer(self._run, np.uint8)
+        arrays["run"] = np.frombuffer(b"".join(self._run), np.uint8).reshape(len(_RUN), -1)
         # An interrupt may come between a step's record and the step itself.
         known = int(state.num_steps) + 1
         values, norms = (np.concatenate(column)[:known] for column in zip(*trace, strict=True))
@@ -102,13 +104,53 @@ class Checkpoint:
         self._next = now + max(_SECONDS, _SHARE * (now - begun))
 
 
-def _fingerprint(problem: SoftmaxRegression, solver: Solver, rtol: float, x0: Any) -> bytes:
-    leaves, tree = jax.tree_util.tree_flatten((problem, x0))
-    # Functions, as those of optax, have their names only: an address would differ in a new process.
-    run = re.sub(r" at 0x[0-9a-f]+", "", repr((jax.__version__, solver, rtol, str(tree))))
-    digest = hashlib.sha256(run.encode())
+def run_of(path: str | Path) -> str:
+    """What tells the run of a checkpoint from others; `InputError` if the file is none."""
+    return hashlib.sha256(b"".join(_read(Path(path))[0])).hexdigest()
+
+
+def _read(path: Path) -> tuple[list[bytes], dict[str, np.ndarray]]:
+    """The digests of the run, and the other arrays."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = dict(file)
+        run = [bytes(row) for row in arrays.pop("run").reshape(len(_RUN), -1)]
+        arrays["values"], arrays["norms"]  # a KeyError without them
+    except Exception as error:  # damaged archives make NumPy and zipfile raise nearly anything
+        raise _no_checkpoint(path, error) from None
+    return run, arrays
+
+
+def _no_checkpoint(path: Path, reason: Any) -> InputError:
+    return InputError(f"{path} is no checkpoint ({reason}); delete it, or name another file")
+
+
+def _fingerprints(problem: SoftmaxRegression, solver: Solver, rtol: float, x0: Any) -> list[bytes]:
+    """Digests in the order of `_RUN`."""
+    return [_digest(part) for part in (problem, solver, rtol, x0, jax.__version__)]
+
+
+def _digest(part: Any) -> bytes:
+    """Of all numbers of a pytree, and of the rest of it in words."""
+    leaves, tree = jax.tree_util.tree_flatten(
+        part, is_leaf=lambda node: isinstance(node, RowBlocks)
+    )
+    digest = hashlib.sha256(str(tree).encode())
     for leaf in leaves:
-        array = np.ascontiguousarray(np.asarray(leaf))
-        digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(array.data)
+        if isinstance(leaf, RowBlocks):
+            digest.update(repr(leaf).encode())
+            for _, block in leaf.blocks():
+                for array in (block.data, block.indices, block.indptr) if leaf.sparse else (block,):
+                    _add(digest, array)
+        elif isinstance(leaf, np.ndarray | jax.Array):
+            _add(digest, np.asarray(leaf))
+        else:
+            # Functions, as those of optax, have their names only: an address would differ in a new
+            # process.
+            digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(leaf)).encode())
     return digest.digest()
+
+
+def _add(digest: Any, array: np.ndarray) -> None:
+    digest.update(repr((array.shape, array.dtype.str)).encode())
+    digest.update(np.ascontiguousarray(array).data)

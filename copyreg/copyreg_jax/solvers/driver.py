@@ -13,9 +13,16 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from copyreg_jax import objective
+from copyreg_jax import curvature, objective
 from copyreg_jax.errors import InputError, PrecisionError
-from copyreg_jax.matrices import absent_rows, is_here, on_host, without_rows
+from copyreg_jax.matrices import (
+    absent_rows,
+    fetch,
+    is_here,
+    on_host,
+    row_norms,
+    without_rows,
+)
 from copyreg_jax.objective import Mask, Metric, Reading
 from copyreg_jax.problem import (
     ENABLE_X64,
@@ -25,11 +32,22 @@ from copyreg_jax.problem import (
     is_concrete,
     is_traced,
 )
-from copyreg_jax.solution import History, Solution, Status
+from copyreg_jax.solution import History, SecondOrder, Solution, Status
 from copyreg_jax.solvers.checkpoint import Checkpoint
+from copyreg_jax.solvers.flow import cond
 from copyreg_jax.solvers.implicit import minimizer
 from copyreg_jax.solvers.newton_cg import Arrays, NewtonCG
-from copyreg_jax.solvers.recheck import evaluate
+from copyreg_jax.solvers.optimality import (
+    MAX_EXACT_COLUMNS,
+    Look,
+    allowed_excess,
+    exact_look,
+    gradient_size,
+    length,
+    sampled_look,
+    unknown,
+)
+from copyreg_jax.solvers.recheck import evaluate, second_order
 from copyreg_jax.solvers.state import Counts, Solver, State
 from copyreg_jax.solvers.trust_region import TrustRegionNewton
 
@@ -38,6 +56,7 @@ __all__ = ["Progress", "Solver", "solve"]
 DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 _SMALLEST_RTOL_IN_EPS = 16
 _AIM = 0.5
+"""Part of a tolerance that solvers aim at, lest the host's own evaluation miss it by rounding."""
 _CHUNK = 1000
 """Most steps of one call of the compiled loop; large problems are interruptible more often."""
 _LARGE_CHUNK = 100
@@ -79,8 +98,11 @@ def solve(
 ) -> Solution:
     """Minimize L.
 
-    Stops when ``|gradient| <= rtol * (1 + |gradient at x0|)``. Never raises for not converging:
-    ``solution.status`` says why it stopped, ``solution.raise_for_status()`` raises.
+    Stops where the gradient is at most rtol times the size of its own terms, the Newton decrement
+    says that L is above its minimum by at most ``rtol L``, and no negative curvature is found: a
+    rule that depends on neither the start nor the unit of A (docs/theory/stopping.md). Never raises
+    for not converging: ``solution.status`` says why it stopped, ``solution.raise_for_status()``
+    raises.
 
     Parameters
     ----------
@@ -133,8 +155,9 @@ def solve(
     Moore-Penrose inverse of the Hessian H, O(n d^2 + d^3). They are those of the exact minimizer
     as far as x is one.
 
-    The 1 in the stopping rule has the unit of the gradient: where A is as small as 1e-10, so are
-    gradients, and the start may pass for a solution. Rescale A then.
+    A candidate is looked at once more where its curvature is not seen to be positive: up to 512
+    columns through its Hessian, O(n d^2 + d^3), beyond by some 40 products with A.
+    ``solution.second_order`` says which it was.
 
     Examples
     --------
@@ -184,12 +207,12 @@ def _solve_on_host(
     small = problem.n * problem.d <= _SMALL_ENTRIES
     limit = solver.steps_per_call if watched else _CHUNK if small else _LARGE_CHUNK
     advance = _advance_on_host if host else _advance_jit
-    tools = solver.prepare(problem)
+    kit = prepare(problem, solver)
     if not watched and not host:
-        state, steps = _run_jit(problem, tools, x0, rtol, limit, max_steps, solver)
+        state, steps = _run_jit(problem, kit, x0, rtol, limit, max_steps, solver)
     else:
         begin = _start if host else _start_jit
-        state = begin(problem, tools, x0, rtol, solver)
+        state = begin(problem, kit, x0, rtol, solver)
         steps = _one(state)
     trace = [_arrays(steps)]
     file = None
@@ -201,12 +224,12 @@ def _solve_on_host(
             limited = Status(int(state.status)) in (Status.MAX_STEPS, Status.INTERRUPTED)
             if limited and int(state.num_steps) < max_steps:
                 state = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
-    tools, state = _examined(problem, tools, state, max_steps, solver)
+    kit, state = _examined(problem, kit, state, rtol, max_steps, solver)
     try:
         while int(state.status) == Status.RUNNING:
-            new, steps = advance(problem, tools, state, limit, max_steps, solver)
+            new, steps = advance(problem, kit, state, limit, max_steps, solver)
             trace.append(_arrays(steps))
-            tools, state = _examined(problem, tools, new, max_steps, solver)
+            kit, state = _examined(problem, kit, new, rtol, max_steps, solver)
             value, norm = (column[-1].item() for column in trace[-1])
             stop = callback is not None and callback(Progress(int(state.num_steps), value, norm))
             if stop and int(state.status) == Status.RUNNING:
@@ -218,7 +241,7 @@ def _solve_on_host(
             file.save(state, trace)
     jax.block_until_ready(state.x)
     values, norms = (np.concatenate(column) for column in zip(*trace, strict=True))
-    return _solution_on_host(problem, state, History(values, norms))
+    return _solution_on_host(problem, kit, state, rtol, History(values, norms))
 
 
 def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
@@ -227,16 +250,121 @@ def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(trace.value)[:length], np.asarray(trace.norm)[:length]
 
 
+class Kit(NamedTuple):
+    """What a run needs of A and w alone: the solver's tools, and the norms of the rows."""
+
+    tools: Any
+    row_norms: Float[Array, " n"]
+
+
+def prepare(problem: SoftmaxRegression, solver: Solver) -> Kit:
+    """The kit of a run."""
+    return Kit(solver.prepare(problem), row_norms(problem.A))
+
+
 def _examined(
-    problem: SoftmaxRegression, tools: Any, state: State, max_steps: int, solver: Solver
-) -> tuple[Any, State]:
-    """The solver's own second thoughts about where it has come to."""
-    if int(state.status) == Status.CONVERGED and bool(solver.doubtful(state)):
-        state = solver.confirm(problem, tools, state)
-    tools, state = solver.refine(problem, tools, state)
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, max_steps: int, solver: Solver
+) -> tuple[Kit, State]:
+    """Second thoughts about where the solver has come to, and what it is to do."""
+    tools, state = solver.refine(problem, kit.tools, state)
+    kit = kit._replace(tools=tools)
+    if int(state.status) in (Status.CONVERGED, Status.STALLED):
+        host = on_host(problem.A)
+        first = first_look if host else first_look_jit
+        judged, flat, due = first(problem, kit, state, rtol, solver)
+        # In float32 a gradient may be all rounding, and so a decrement: float64 looks again.
+        if bool(due) or (problem.dtype == np.float32 and bool(flat)):
+            look = _deep_look(problem, kit, state, rtol, solver)
+            judge = judged_by if host else judged_by_jit
+            judged, _, _ = judge(problem, kit, state, look, rtol, solver)
+        state = judged
     if int(state.status) == Status.RUNNING and int(state.num_steps) >= max_steps:
         state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
-    return tools, state
+    return kit, state
+
+
+def _deep_look(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
+) -> Look:
+    """The second order at the iterate, in float64 wherever d allows."""
+    if problem.d > MAX_EXACT_COLUMNS or on_host(problem.A):
+        look = sampled_look if on_host(problem.A) else _sampled_look_jit
+        basis = solver.basis(problem, kit.tools)
+        return look(problem, basis, state.x, state.gradient, rtol)
+    if problem.dtype == np.float32 and is_here(problem.A):
+        found = second_order(problem, np.asarray(state.x), rtol)
+        return Look(
+            jnp.asarray(found.decrement, problem.dtype),
+            jnp.asarray(found.second_order, jnp.int32),
+            jnp.asarray(found.direction, problem.dtype),
+        )
+    return _exact_look_jit(problem, state.x, state.gradient, rtol)
+
+
+def deep_look_traced(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
+) -> Look:
+    """The same within a compiled program, in the arithmetic of the problem."""
+    if problem.d > MAX_EXACT_COLUMNS:
+        basis = solver.basis(problem, kit.tools)
+        return sampled_look(problem, basis, state.x, state.gradient, rtol)
+    return exact_look(problem, state.x, state.gradient, rtol)
+
+
+def first_look(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
+) -> tuple[State, Bool[Array, ""], Bool[Array, ""]]:
+    """The verdict on what is known without a product more.
+
+    Also whether the gradient meets the rule, and whether a deeper look is due.
+    """
+    look = solver.look(problem, kit.tools, state)
+    judged, flat, low = judged_by(problem, kit, state, look, rtol, solver)
+    return judged, flat, flat & ~(low & (look.second_order != SecondOrder.UNKNOWN))
+
+
+def judged_by(
+    problem: SoftmaxRegression, kit: Kit, state: State, look: Look, rtol: Any, solver: Solver
+) -> tuple[State, Bool[Array, ""], Bool[Array, ""]]:
+    """The state with the status that the look gives it, RUNNING again if it is no minimizer.
+
+    Also whether the gradient and the decrement meet the rule. A state that is to run on has a
+    tolerance below its gradient, or a way to leave by, so that none comes twice: a saddle point is
+    left only if L is lower than at the one left before.
+    """
+    u, norm = solver.logits(problem, state), length(state.gradient)
+    stalled = state.status == Status.STALLED
+    aim = jnp.where(stalled, 1, _AIM)  # with room to spare, as long as there is a way to it
+    size = gradient_size(problem, u, kit.row_norms)
+    most = allowed_excess(problem, u, state.value, rtol)
+    flat = norm <= aim * rtol * size
+    # A gradient of zero is that of a solution also where nothing else is known.
+    low = (0.5 * look.decrement**2 <= aim * most) | (norm == 0)
+
+    negative = flat & (look.second_order == SecondOrder.NEGATIVE)
+    leaving = negative & (state.value < state.left)
+    # A solver that comes again with a gradient above its tolerance has no way to a smaller one.
+    stuck = stalled | (norm > state.tolerance)
+    onward = jnp.where(stuck, Status.STALLED, Status.RUNNING)
+    status = jnp.where(flat & low, Status.CONVERGED, onward)
+    status = jnp.where(negative, Status.SADDLE, status).astype(jnp.int32)
+    # The decrement is proportional to the gradient near a minimizer.
+    ratio = jnp.sqrt(_AIM * most) / jnp.where(look.decrement > 0, look.decrement, 1)
+    ratio = jnp.where(jnp.isfinite(look.decrement), jnp.minimum(ratio, 0.5), 0.1)
+    nearer = jnp.where(flat, ratio * norm, jnp.minimum(_AIM * rtol * size, 0.99 * norm))
+    new = state._replace(
+        status=status,
+        look=look,
+        tolerance=jnp.where(status == Status.RUNNING, nearer, state.tolerance),
+        left=jnp.where(leaving, state.value, state.left),
+    )
+    new = cond(
+        on_host(problem.A),
+        leaving,
+        lambda: solver.leave(problem, kit.tools, new, look.direction),
+        lambda: new,
+    )
+    return new, flat, low
 
 
 def check_settings(
@@ -306,35 +434,34 @@ def _lowest(
 
 
 def _start(
-    problem: SoftmaxRegression, tools: Any, x0: Point | None, rtol: float, solver: Solver
+    problem: SoftmaxRegression, kit: Kit, x0: Point | None, rtol: float, solver: Solver
 ) -> State:
     """The state at the start."""
     x = default_start(problem) if x0 is None else x0
-    value, gradient = problem.value_and_gradient(x)
+    u = problem.logits(x)
+    value, slope = _value_and_slope(u, *problem.terms)
+    gradient = slope @ problem.A
     zero = jnp.zeros((), jnp.int32)
     counts = Counts(zero, zero, zero, zero).add(
         values=1 if x0 is not None else 1 + len(_START_SHIFTS), gradients=1
     )
-    # Solvers aim below the tolerance, lest the host's own evaluation miss it by rounding.
-    tolerance = _AIM * rtol * (1 + jnp.linalg.norm(gradient))
-    state = solver.init(
-        problem, tools, State(x, value, gradient, zero, tolerance, zero, counts, None)
-    )
-    finite = jnp.isfinite(state.value) & jnp.isfinite(tolerance)
+    tolerance = _AIM * rtol * gradient_size(problem, u, kit.row_norms)
+    left = jnp.full_like(value, jnp.inf)
+    state = State(x, value, gradient, zero, tolerance, unknown(x), left, zero, counts, None)
+    state = solver.init(problem, kit.tools, state)
+    finite = jnp.isfinite(state.value) & jnp.isfinite(length(gradient))
     status = jnp.where(solver.done(state), Status.CONVERGED, Status.RUNNING)
     status = jnp.where(finite, status, Status.NONFINITE)
     return state._replace(status=status.astype(jnp.int32))
 
 
 def _step(
-    problem: SoftmaxRegression, tools: Any, state: State, max_steps: int, solver: Solver
+    problem: SoftmaxRegression, kit: Kit, state: State, max_steps: int, solver: Solver
 ) -> State:
     """One step of the solver, and the verdict on it."""
-    new = solver.step(problem, tools, state)
+    new = solver.step(problem, kit.tools, state)
     finite = (
-        jnp.isfinite(new.value)
-        & jnp.all(jnp.isfinite(new.x))
-        & jnp.isfinite(jnp.linalg.norm(new.gradient))
+        jnp.isfinite(new.value) & jnp.all(jnp.isfinite(new.x)) & jnp.isfinite(length(new.gradient))
     )
     num_steps = state.num_steps + 1
     status = jnp.where(
@@ -361,40 +488,40 @@ def _step(
 
 
 def _advance(
-    problem: SoftmaxRegression, tools: Any, state: State, limit: int, max_steps: int, solver: Solver
+    problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, solver: Solver
 ) -> tuple[State, Trace]:
     """Up to ``limit`` steps, at most `_CHUNK`; value and gradient norm after each."""
     blank = jnp.zeros(_CHUNK, state.value.dtype)
     return _loop(
-        problem, tools, state, Trace(jnp.zeros((), jnp.int32), blank, blank), limit, max_steps,
+        problem, kit, state, Trace(jnp.zeros((), jnp.int32), blank, blank), limit, max_steps,
         solver,
     )  # fmt: skip
 
 
 def _run(
-    problem: SoftmaxRegression, tools: Any, x0: Point | None, rtol: float, limit: int,
+    problem: SoftmaxRegression, kit: Kit, x0: Point | None, rtol: float, limit: int,
     max_steps: int, solver: Solver,
 ) -> tuple[State, Trace]:  # fmt: skip
     """Start and up to ``limit`` steps."""
-    state = _start(problem, tools, x0, rtol, solver)
+    state = _start(problem, kit, x0, rtol, solver)
     first = _one(state)
     value, norm = (jnp.pad(column, (0, _CHUNK)) for column in first[1:])
     trace = Trace(first.length, value, norm)
-    return _loop(problem, tools, state, trace, limit + 1, max_steps, solver)
+    return _loop(problem, kit, state, trace, limit + 1, max_steps, solver)
 
 
 def _one(state: State) -> Trace:
-    norm = jnp.linalg.norm(state.gradient)
+    norm = length(state.gradient)
     return Trace(jnp.ones((), jnp.int32), state.value[None], norm[None])
 
 
 def _loop(
-    problem: SoftmaxRegression, tools: Any, state: State, trace: Trace, limit: int, max_steps: int,
+    problem: SoftmaxRegression, kit: Kit, state: State, trace: Trace, limit: int, max_steps: int,
     solver: Solver,
 ) -> tuple[State, Trace]:  # fmt: skip
     def body(carry: tuple[State, Trace]) -> tuple[State, Trace]:
         state, (place, value, norm) = carry
-        state = _step(problem, tools, state, max_steps, solver)
+        state = _step(problem, kit, state, max_steps, solver)
         _, new_value, new_norm = _one(state)
         return state, Trace(
             place + 1, value.at[place].set(new_value[0]), norm.at[place].set(new_norm[0])
@@ -408,16 +535,21 @@ def _loop(
 
 
 def _advance_on_host(
-    problem: SoftmaxRegression, tools: Any, state: State, limit: int, max_steps: int, solver: Solver
+    problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, solver: Solver
 ) -> tuple[State, Trace]:
     """One step, not compiled as a whole: it reads A on the way."""
-    state = _step(problem, tools, state, max_steps, solver)
+    state = _step(problem, kit, state, max_steps, solver)
     return state, _one(state)
 
 
 _start_jit = jax.jit(_start, static_argnames="solver")
 _advance_jit = jax.jit(_advance, static_argnames="solver")
 _run_jit = jax.jit(_run, static_argnames="solver")
+first_look_jit = jax.jit(first_look, static_argnames="solver")
+judged_by_jit = jax.jit(judged_by, static_argnames="solver")
+_exact_look_jit = jax.jit(exact_look)
+_sampled_look_jit = jax.jit(sampled_look)
+_value_and_slope = jax.jit(curvature.value_and_gradient, static_argnums=(5, 6))
 
 
 @functools.partial(jax.jit, static_argnames="solver")
@@ -426,32 +558,48 @@ def _solve_traced(
 ) -> Solution:
     """The whole run as one program."""
     fixed = jax.lax.stop_gradient(problem)  # the loop itself is not differentiated
-    tools = solver.prepare(fixed)
-    state = _start(fixed, tools, jax.lax.stop_gradient(x0), rtol, solver)
+    kit = prepare(fixed, solver)
+    state = _start(fixed, kit, jax.lax.stop_gradient(x0), rtol, solver)
 
     def running(state: State) -> Bool[Array, ""]:
         return state.status == Status.RUNNING
 
+    # Looks come after the loop, not in it: under vmap both branches of a condition are run.
     def attempt(carry: tuple[State, Any]) -> tuple[State, Any]:
         state = jax.lax.while_loop(
-            running, lambda state: _step(fixed, tools, state, max_steps, solver), carry[0]
+            running, lambda state: _step(fixed, kit, state, max_steps, solver), carry[0]
         )
-        # After the loop, not in it: under vmap both branches are run.
-        state = jax.lax.cond(
-            (state.status == Status.CONVERGED) & solver.doubtful(state),
-            lambda: solver.confirm(fixed, tools, state),
-            lambda: state,
-        )
+        state = examined_traced(fixed, kit, state, rtol, max_steps, solver)
         return state, running(state)
 
     state, _ = jax.lax.while_loop(lambda carry: carry[1], attempt, (state, jnp.ones((), bool)))
-    norm = jnp.linalg.norm(state.gradient)
-    converged = (state.status == Status.STALLED) & (norm <= state.tolerance / _AIM)
-    status = jnp.where(converged, Status.CONVERGED, state.status).astype(jnp.int32)
-    return solution_on_device(problem, state._replace(status=status))
+    return solution_on_device(problem, kit, state)
 
 
-def solution_on_device(problem: SoftmaxRegression, state: State) -> Solution:
+def examined_traced(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, max_steps: int, solver: Solver
+) -> State:
+    """Second thoughts within a compiled program: no solver gets better tools there."""
+
+    def second() -> State:
+        judged, _, due = first_look(problem, kit, state, rtol, solver)
+        return jax.lax.cond(
+            due,
+            lambda: judged_by(
+                problem, kit, state, deep_look_traced(problem, kit, state, rtol, solver), rtol,
+                solver,
+            )[0],
+            lambda: judged,
+        )  # fmt: skip
+
+    ended = (state.status == Status.CONVERGED) | (state.status == Status.STALLED)
+    state = jax.lax.cond(ended, second, lambda: state)
+    spent = (state.status == Status.RUNNING) & (state.num_steps >= max_steps)
+    status = jnp.where(spent, Status.MAX_STEPS, state.status).astype(jnp.int32)
+    return state._replace(status=status)
+
+
+def solution_on_device(problem: SoftmaxRegression, kit: Kit, state: State) -> Solution:
     """The solution as arrays, with the derivatives of the minimizer."""
     state = state._replace(x=minimizer(problem, state.x))
     u = problem.logits(state.x)
@@ -460,7 +608,10 @@ def solution_on_device(problem: SoftmaxRegression, state: State) -> Solution:
         state,
         status=state.status,
         value=objective.value(u, b, protected, gamma, w, reading, metric),
-        gradient_norm=jnp.linalg.norm(state.gradient),
+        gradient_norm=length(state.gradient),
+        gradient_size=gradient_size(problem, u, kit.row_norms),
+        decrement=state.look.decrement,
+        second_order=state.look.second_order,
         ell=objective.ell(u, b, metric),
         ell_1=objective.ell_1(u, b, protected, reading, metric),
         ell_2=objective.ell_2(u, b, protected, reading, metric),
@@ -469,21 +620,22 @@ def solution_on_device(problem: SoftmaxRegression, state: State) -> Solution:
     )
 
 
-def _solution_on_host(problem: SoftmaxRegression, state: State, history: History) -> Solution:
+def _solution_on_host(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, history: History
+) -> Solution:
     """The solution, its numbers computed anew, its status judged by them."""
-    tolerance = float(state.tolerance) / _AIM
-    again = evaluate(problem, np.asarray(state.x))
+    again = evaluate(problem, np.asarray(state.x), np.asarray(fetch(problem.A, kit.row_norms)))
     status = Status(int(state.status))
     if not (np.isfinite(again.value) and np.isfinite(again.gradient_norm)):
         status = Status.NONFINITE
-    elif status is Status.CONVERGED and not again.gradient_norm <= tolerance:
+    elif status is Status.CONVERGED and not again.gradient_norm <= rtol * again.gradient_size:
         status = Status.STALLED
-    elif status is Status.STALLED and again.gradient_norm <= tolerance:
-        status = Status.CONVERGED
     host = jax.tree_util.tree_map(int, (state.num_steps, state.counts))
     return _solution(
         state._replace(num_steps=host[0], counts=host[1]),
         status=status,
+        decrement=float(state.look.decrement),
+        second_order=SecondOrder(int(state.look.second_order)),
         history=history,
         **again._asdict(),
     )

@@ -105,8 +105,8 @@ def solve_many(
     starts = None if x0 is None else _starts(one, x0, size)
     # Tools depend on A and w alone; shared, they are made once and with concrete values.
     shared = axes.A is None and axes.w is None
-    tools = solver.prepare(one) if shared else _prepare(batch, axes.tree.axes, solver)
-    lanes = _Lanes(batch, axes, tools, None if shared else 0, solver)
+    kit = driver.prepare(one, solver) if shared else _prepare(batch, axes.tree.axes, solver)
+    lanes = _Lanes(batch, axes, kit, None if shared else 0, solver, rtol)
 
     done, stopped = 0, False
 
@@ -123,7 +123,7 @@ def solve_many(
         index = np.minimum(np.arange(done, done + length), size - 1)
         group = lanes if groups == 1 else lanes.take(index)
         own = starts if starts is None or groups == 1 else starts[index]
-        part = _solve_group(group, group.start(own, length, rtol), max_steps, stop)
+        part = _solve_group(group, group.start(own, length), max_steps, stop)
         parts.append(_pick(part, slice(0, size - done)))
     return jax.tree_util.tree_map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
@@ -131,22 +131,31 @@ def solve_many(
 def _solve_group(
     lanes: _Lanes, states: State, max_steps: int, stop: Callable[[int], bool]
 ) -> Solution:
-    """Minimize, take a second look at what may be saddle points, and go on until all is done."""
+    """Minimize, look whether it is a minimizer, and go on where it is none."""
     settled = np.zeros(len(states.status), bool)
     one = _lane(lanes.problem, lanes.axes, 0)
     while True:
         states = _run(lanes, states, max_steps, stop)
-        tools, states = lanes.solver.refine(one, lanes.tools, states)
-        lanes = lanes._replace(tools=tools)
-        converged = np.asarray(states.status) == Status.CONVERGED
-        doubtful = np.asarray(_doubtful(states, lanes.solver)) & converged & ~settled
-        if doubtful.any():
-            index = _padded(np.flatnonzero(doubtful), len(settled))
-            states = _put(states, index, lanes.take(index).confirm(_pick(states, index)))
+        tools, states = lanes.solver.refine(one, lanes.kit.tools, states)
+        lanes = lanes._replace(kit=lanes.kit._replace(tools=tools))
         status = np.asarray(states.status)
-        settled = status == Status.CONVERGED
-        if not (status == Status.RUNNING).any():
-            return _finish(lanes.problem, states, lanes.axes.tree.axes)
+        ended = ((status == Status.CONVERGED) | (status == Status.STALLED)) & ~settled
+        if ended.any():
+            index = _padded(np.flatnonzero(ended), len(settled))
+            looked, _, due = lanes.take(index).first_look(_pick(states, index))
+            new = _put(states, index, looked)
+            deep = np.unique(index[np.asarray(due)])
+            if deep.size:
+                deep = _padded(deep, len(settled))
+                new = _put(new, deep, lanes.take(deep).deep_look(_pick(states, deep)))
+            spent = (new.status == Status.RUNNING) & (new.num_steps >= max_steps)
+            states = new._replace(
+                status=jnp.where(spent, Status.MAX_STEPS, new.status).astype(jnp.int32)
+            )
+        status = np.asarray(states.status)
+        settled = status != Status.RUNNING
+        if settled.all():
+            return _finish(lanes.problem, lanes.kit, states, lanes.axes.tree.axes, lanes.kit_axis)
 
 
 class _Axes(NamedTuple):
@@ -162,32 +171,36 @@ class _Lanes(NamedTuple):
 
     problem: SoftmaxRegression
     axes: _Axes
-    tools: Any
-    tools_axis: int | None
+    kit: driver.Kit
+    kit_axis: int | None
     solver: Solver
+    rtol: float
 
-    def start(self, starts: Array | None, size: int, rtol: float) -> State:
+    def start(self, starts: Array | None, size: int) -> State:
         return _start(
-            self.problem, self.tools, starts, rtol, self.axes.tree.axes, self.tools_axis, size,
+            self.problem, self.kit, starts, self.rtol, self.axes.tree.axes, self.kit_axis, size,
             self.solver,
         )  # fmt: skip
 
     def advance(self, states: State, max_steps: int) -> State:
         return _advance(
-            self.problem, self.tools, states, max_steps, self.axes.tree.axes, self.tools_axis,
+            self.problem, self.kit, states, max_steps, self.axes.tree.axes, self.kit_axis,
             self.solver,
         )  # fmt: skip
 
-    def confirm(self, states: State) -> State:
-        return _confirm(
-            self.problem, self.tools, states, self.axes.tree.axes, self.tools_axis, self.solver
-        )
+    def first_look(self, states: State) -> tuple[State, Array, Array]:
+        axes = self.axes.tree.axes, self.kit_axis
+        return _first_look(self.problem, self.kit, states, self.rtol, *axes, self.solver)
+
+    def deep_look(self, states: State) -> State:
+        axes = self.axes.tree.axes, self.kit_axis
+        return _deep_look(self.problem, self.kit, states, self.rtol, *axes, self.solver)
 
     def take(self, index: np.ndarray) -> _Lanes:
         """Some of the lanes."""
         problem = self.axes.tree.map(lambda leaf: leaf[index], self.problem)
-        tools = self.tools if self.tools_axis is None else _pick(self.tools, index)
-        return self._replace(problem=problem, tools=tools)
+        kit = self.kit if self.kit_axis is None else _pick(self.kit, index)
+        return self._replace(problem=problem, kit=kit)
 
 
 def _pick(tree: Any, index: np.ndarray | slice) -> Any:
@@ -225,55 +238,64 @@ def _unflatten_axes(problem: SoftmaxRegression, axes: tuple[int | None, ...]) ->
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
 def _start(
-    problem: Any, tools: Any, starts: Any, rtol: float, axes: Any, tools_axis: Any, size: int,
+    problem: Any, kit: Any, starts: Any, rtol: float, axes: Any, kit_axis: Any, size: int,
     solver: Solver,
 ) -> State:  # fmt: skip
     axis = None if starts is None else 0
 
-    def run(problem: Any, tools: Any, x0: Any) -> State:
-        return driver._start(problem, tools, x0, rtol, solver)
+    def run(problem: Any, kit: Any, x0: Any) -> State:
+        return driver._start(problem, kit, x0, rtol, solver)
 
-    in_axes = (_unflatten_axes(problem, axes), tools_axis, axis)
-    return jax.vmap(run, in_axes, axis_size=size)(problem, tools, starts)
+    in_axes = (_unflatten_axes(problem, axes), kit_axis, axis)
+    return jax.vmap(run, in_axes, axis_size=size)(problem, kit, starts)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6), donate_argnums=2)
 def _advance(
-    problem: Any, tools: Any, states: State, max_steps: int, axes: Any, tools_axis: Any,
+    problem: Any, kit: Any, states: State, max_steps: int, axes: Any, kit_axis: Any,
     solver: Solver,
 ) -> State:  # fmt: skip
-    def one(problem: Any, tools: Any, state: State) -> State:
+    def one(problem: Any, kit: Any, state: State) -> State:
         running = state.status == Status.RUNNING
-        new = driver._step(problem, tools, state, max_steps, solver)
+        new = driver._step(problem, kit, state, max_steps, solver)
         return jax.tree_util.tree_map(lambda a, b: jnp.where(running, a, b), new, state)
 
-    step = jax.vmap(one, (_unflatten_axes(problem, axes), tools_axis, 0))
+    step = jax.vmap(one, (_unflatten_axes(problem, axes), kit_axis, 0))
     return jax.lax.fori_loop(
-        0, _STEPS_PER_CHUNK, lambda _, states: step(problem, tools, states), states
+        0, _STEPS_PER_CHUNK, lambda _, states: step(problem, kit, states), states
     )
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
-def _confirm(
-    problem: Any, tools: Any, states: State, axes: Any, tools_axis: Any, solver: Solver
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _first_look(
+    problem: Any, kit: Any, states: State, rtol: float, axes: Any, kit_axis: Any, solver: Solver
+) -> tuple[State, Array, Array]:
+    def one(problem: Any, kit: Any, state: State) -> tuple[State, Array, Array]:
+        return driver.first_look(problem, kit, state, rtol, solver)
+
+    return jax.vmap(one, (_unflatten_axes(problem, axes), kit_axis, 0))(problem, kit, states)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _deep_look(
+    problem: Any, kit: Any, states: State, rtol: float, axes: Any, kit_axis: Any, solver: Solver
 ) -> State:
-    in_axes = (_unflatten_axes(problem, axes), tools_axis, 0)
-    return jax.vmap(solver.confirm, in_axes)(problem, tools, states)
+    def one(problem: Any, kit: Any, state: State) -> State:
+        look = driver.deep_look_traced(problem, kit, state, rtol, solver)
+        return driver.judged_by(problem, kit, state, look, rtol, solver)[0]
+
+    return jax.vmap(one, (_unflatten_axes(problem, axes), kit_axis, 0))(problem, kit, states)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _doubtful(states: State, solver: Solver) -> Array:
-    return jax.vmap(solver.doubtful)(states)
-
-
-@functools.partial(jax.jit, static_argnums=(2,))
-def _finish(problem: Any, states: State, axes: Any) -> Solution:
-    return jax.vmap(driver.solution_on_device, (_unflatten_axes(problem, axes), 0))(problem, states)
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _finish(problem: Any, kit: Any, states: State, axes: Any, kit_axis: Any) -> Solution:
+    lanes = _unflatten_axes(problem, axes), kit_axis, 0
+    return jax.vmap(driver.solution_on_device, lanes)(problem, kit, states)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _prepare(batch: Any, axes: Any, solver: Solver) -> Any:
-    return jax.vmap(solver.prepare, (_unflatten_axes(batch, axes),))(batch)
+    return jax.vmap(lambda one: driver.prepare(one, solver), (_unflatten_axes(batch, axes),))(batch)
 
 
 def _run(lanes: _Lanes, states: State, max_steps: int, stop: Callable[[int], bool]) -> State:

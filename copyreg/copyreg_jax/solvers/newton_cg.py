@@ -23,23 +23,23 @@ from copyreg_jax.matrices import (
     gram,
     num_entries,
     on_host,
-    squared_column_norms,
     without_rows,
 )
 from copyreg_jax.objective import Mask, Metric, Reading, Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression, is_concrete
-from copyreg_jax.solution import Status
-from copyreg_jax.solvers.flow import cond, while_loop
+from copyreg_jax.solution import SecondOrder, Status
+from copyreg_jax.solvers.cholesky import inverse_factor
+from copyreg_jax.solvers.flow import cond
+from copyreg_jax.solvers.krylov import steihaug
+from copyreg_jax.solvers.optimality import Look, diagonal_basis, length, root_weights
 from copyreg_jax.solvers.state import Method, State, stalled_if
 
 Arrays: TypeAlias = tuple[Vector, Mask, Scalar, Vector]
 """The arrays among the ``terms`` of a problem: what may vary without compiling anew."""
 
-_MAX_CG = 250
 _MAX_FORCING = 0.1
 _MAX_TRIALS = 15
 _MAX_BLIND = 4
-_LANCZOS_STEPS = 8
 _MAX_GRAM_COLUMNS = 2048
 """Columns up to which a Gram matrix costs less than the products that it saves."""
 _MAX_SKETCH_COLUMNS = 4096
@@ -53,10 +53,6 @@ _SKETCH_COST = 1e9, 1 / 16
 _PATIENCE = 50
 """Hessian-vector products that a run is given in any case before a sketch is taken."""
 _NEVER = 2**31 - 1
-_LAPACK_ROWS = 24
-"""Rows up to which LAPACK wakes no threads."""
-_MAX_BLOCKED_ROWS = 1024
-"""Rows up to which a factorization by blocks costs less than those threads do."""
 _LEAST_EIGENVALUE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
 """That of a Gram matrix of unit diagonal from which rounding leaves it intact."""
 _REFINE_BELOW = 1e-8
@@ -81,12 +77,15 @@ class Tools(NamedTuple):
         Length in the new coordinates of a root-mean-square change of the logits by one.
     patience : () int32 array
         Hessian-vector products after which a sketch of A is taken in place of the diagonal.
+    exact : () bool array
+        Whether B does what it should, and not only for a sketch or the diagonal.
     """
 
     basis: Basis
     single: Matrix | None
     radius: Scalar
     patience: Int[Array, ""]
+    exact: Any
 
 
 class Memory(NamedTuple):
@@ -98,7 +97,7 @@ class Memory(NamedTuple):
     radius: Scalar
     first_norm: Scalar
     blind: Int[Array, ""]
-    convex: Bool[Array, ""]
+    convexity: Scalar
     double: Bool[Array, ""]
     dear: Bool[Array, ""]
     escape: Point
@@ -115,8 +114,8 @@ class NewtonCG(Method):
     that costs O(n) a trial and no product with A; it replaces step rejection, and follows the
     curved valleys that the protection term makes where w is small.
 
-    A saddle point is left along the most negative curvature that a few Lanczos steps find, unless
-    the curvature bound of docs/theory/newton-cg.md shows that there is none.
+    A saddle point is left along its most negative curvature, which is looked for unless the
+    curvature bound of docs/theory/newton-cg.md shows that there is none.
 
     Parameters
     ----------
@@ -154,9 +153,9 @@ class NewtonCG(Method):
         A, given = problem.A, (problem.w, problem.b, problem.n, problem.metric)
         sparse = isinstance(A, SparseMatrix) or (isinstance(A, RowBlocks) and A.sparse)
         if sparse or problem.d > _MAX_GRAM_COLUMNS:
-            root, radius = _root_weights(*given)
-            diagonal = _inverse_root(squared_column_norms(A, root**2))
-            return Tools(diagonal, None, radius, _steps(_patience(problem)))
+            _, radius = _root_weights(*given)
+            patience = _steps(_patience(problem))
+            return Tools(diagonal_basis(problem), None, radius, patience, np.asarray(False))
         factorize = _cholesky if on_host(A) else _cholesky_jit
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
@@ -166,9 +165,10 @@ class NewtonCG(Method):
             if bool(good):
                 single = dtype == np.float32 and _single_pays(A)
                 copy = A.astype(jnp.float32) if single else None
-                return Tools(basis, copy, radius, _steps(_NEVER))
+                return Tools(basis, copy, radius, _steps(_NEVER), np.asarray(True))
         root, radius = _root_weights(*given)
-        return Tools(_orthogonal_basis(A, root), None, radius, _steps(_NEVER))
+        basis = _orthogonal_basis(A, root)
+        return Tools(basis, None, radius, _steps(_NEVER), np.asarray(True))
 
     def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         u, absent = problem.A @ state.x, absent_rows(problem.A)
@@ -179,9 +179,9 @@ class NewtonCG(Method):
             slope_u=slope_u,
             operator=operator,
             radius=tools.radius,
-            first_norm=jnp.linalg.norm(gradient),
+            first_norm=length(gradient),
             blind=jnp.zeros((), jnp.int32),
-            convex=_is_convex_at(at, absent),
+            convexity=_convexity(at, absent),
             double=jnp.zeros((), bool),
             dear=jnp.zeros((), bool),
             escape=jnp.zeros_like(state.x),
@@ -191,10 +191,10 @@ class NewtonCG(Method):
     def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         memory = state.memory
         s, num_hvps, at_boundary = _inner_solve(problem, tools, state)
-        leaving = jnp.any(memory.escape != 0)
-        s = jnp.where(leaving, memory.radius * memory.escape, s)
         s = jnp.where(jnp.all(jnp.isfinite(s)), s, 0)
-        p = _times(tools.basis, s)
+        leaving = jnp.any(memory.escape != 0)
+        p = jnp.where(leaving, memory.radius * memory.escape, _times(tools.basis, s))
+        reach = jnp.where(leaving, memory.radius, jnp.linalg.norm(s))
         z = problem.A @ p
         # The columns of the plane are x and p; c holds the coordinates of a point there.
         slopes = jnp.stack([jnp.dot(state.gradient, state.x), jnp.dot(state.gradient, p)])
@@ -206,11 +206,11 @@ class NewtonCG(Method):
         del Z, z
         gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
 
-        length = jnp.linalg.norm(s) * jnp.abs(found.c[1])
+        reach = reach * jnp.abs(found.c[1])
         radius = jnp.where(
             found.c[1] < 1,
-            jnp.maximum(2 * length, 0.25 * memory.radius),
-            jnp.where(at_boundary, jnp.maximum(2 * length, memory.radius), memory.radius),
+            jnp.maximum(2 * reach, 0.25 * memory.radius),
+            jnp.where(at_boundary, jnp.maximum(2 * reach, memory.radius), memory.radius),
         )
         # Below the rounding error of L only the gradient shows progress.
         flatter = _norm(gradient, tools.basis) < 0.9 * _norm(state.gradient, tools.basis)
@@ -224,7 +224,7 @@ class NewtonCG(Method):
             operator=operator,
             radius=jnp.where(moved, radius, 0.25 * memory.radius),
             blind=jnp.where(stuck, 0, blind),
-            convex=_is_convex_at(found.at, absent),
+            convexity=_convexity(found.at, absent),
             dear=memory.dear | dear,
             escape=jnp.zeros_like(memory.escape),
         )
@@ -261,13 +261,34 @@ class NewtonCG(Method):
         status = jnp.where(again, Status.RUNNING, state.status).astype(jnp.int32)
         return tools, state._replace(status=status, memory=memory)
 
-    def doubtful(self, state: State) -> Bool[Array, ""]:
-        return ~state.memory.convex
+    def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
+        return without_rows(state.memory.u, absent_rows(problem.A))
 
-    def confirm(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
-        """RUNNING again, with a direction to leave along, where x is a saddle point."""
-        host = on_host(problem.A)
-        return (_look_around if host else _look_around_jit)(problem, tools, state)
+    def look(self, problem: SoftmaxRegression, tools: Tools, state: State) -> Look:
+        """A bound of the decrement where the curvature bound shows the Hessian to be positive.
+
+        ``H >= c A^T W^2 A >= c / (1 + s) A^T D A``, and the basis makes an identity of the last.
+        Not of a diagonal basis, nor of a sketch.
+        """
+        c, x = state.memory.convexity, state.x
+        share = _share(problem) / problem.n / _least(problem.w**2, absent_rows(problem.A))
+        # Twice, for what float32 has left of the identity.
+        bound = _norm(state.gradient, tools.basis) * jnp.sqrt(2 * (1 + share) / c)
+        known = (c > 0) & tools.exact
+        convex = jnp.where(known, SecondOrder.CONVEX, SecondOrder.UNKNOWN).astype(jnp.int32)
+        return Look(jnp.where(known, bound, jnp.inf), convex, jnp.zeros_like(x))
+
+    def basis(self, problem: SoftmaxRegression, tools: Tools) -> Basis:
+        return tools.basis
+
+    def leave(
+        self, problem: SoftmaxRegression, tools: Tools, state: State, direction: Point
+    ) -> State:
+        root, _ = root_weights(problem.w, problem.b, problem.n, problem.metric)
+        unit = length(root * (problem.A @ direction))
+        escape = direction / jnp.where(unit > 0, unit, 1)
+        memory = state.memory._replace(escape=escape, radius=tools.radius)
+        return state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32), memory=memory)
 
 
 def _single_pays(A: Matrix) -> bool:
@@ -292,15 +313,7 @@ def _norm(gradient: Point, basis: Basis) -> Scalar:
     return jnp.linalg.norm(_pulled(gradient, basis))
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _root_weights(w: Vector, b: Vector, n: int, metric: Metric) -> tuple[Vector, Scalar]:
-    """Root of the diagonal D of the preconditioner, and of its trace.
-
-    D is w^2, and what the loss has at equal f, for w = 0.
-    """
-    share = 1 / n if metric == "squared" else jnp.sum(b)
-    weights = w**2 + share / n
-    return jnp.sqrt(weights), jnp.sqrt(jnp.sum(weights))
+_root_weights = jax.jit(root_weights, static_argnums=(2, 3))
 
 
 def _steps(number: int) -> Any:
@@ -351,13 +364,8 @@ def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
     zero = jnp.diag(G) == 0
     scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
     lifted = zero + _LEAST_EIGENVALUE[G.dtype]
-    inverse = _inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(lifted.astype(G.dtype)))
+    inverse = inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(lifted.astype(G.dtype)))
     return scale[:, None] * inverse.T
-
-
-@jax.jit
-def _inverse_root(squares: Float[Array, " d"]) -> Float[Array, " d"]:
-    return jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
 
 
 def _cholesky(
@@ -372,39 +380,9 @@ def _cholesky(
     G = gram(A, root, None, dtype)
     zero = jnp.diag(G) == 0  # such columns get no coordinate
     scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
-    inverse = _inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(zero.astype(dtype)))
+    inverse = inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(zero.astype(dtype)))
     basis = (scale[:, None] * inverse.T).astype(A.dtype)
     return basis, radius, jnp.sum(inverse**2) <= 1 / _LEAST_EIGENVALUE[dtype]
-
-
-@jax.jit  # also where A is on disk: the loop would be compiled at every call
-def _inverse_factor(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """``L^-1`` for the Cholesky factor L of G, block by block; NaN if there is none.
-
-    Not by LAPACK as a whole: in the OpenBLAS that JAX takes from SciPy, a triangular solve of 32
-    rows and more, or a factorization of some 128, wakes threads that spin for 100 ms after, and
-    takes cores from all that follows: 40 ms of a run of 100 ms on two cores. By blocks it takes two
-    to four times as long as by LAPACK, 5 ms for d = 512; for large d that is more than is gained.
-    """
-    d = len(G)
-    blocks = -(-d // _LAPACK_ROWS) if d <= _MAX_BLOCKED_ROWS else 1
-    m = -(-d // blocks)
-    rest = m * blocks - d
-    index = jnp.arange(m * blocks)
-    eye = jnp.eye(m * blocks, dtype=G.dtype)
-
-    def eliminate(k: Array, H: Array) -> Array:
-        rows = jax.lax.dynamic_slice_in_dim(H, k * m, m)
-        L = jax.lax.linalg.cholesky(
-            jax.lax.dynamic_slice_in_dim(rows, k * m, m, 1), symmetrize_input=False
-        )
-        rows = jax.lax.linalg.triangular_solve(L, eye[:m, :m], left_side=True, lower=True) @ rows
-        below = jnp.where(index[:, None] >= (k + 1) * m, rows[:, : len(H)].T, 0)
-        return jax.lax.dynamic_update_slice_in_dim(H, rows, k * m, 0) - below @ rows
-
-    padded = eye.at[:d, :d].set(G) if rest else G
-    H = jax.lax.fori_loop(0, blocks, eliminate, jnp.concatenate([padded, eye], axis=1))
-    return H[:d, len(eye) : len(eye) + d]
 
 
 _cholesky_jit = jax.jit(_cholesky, static_argnums=(3, 4, 5))
@@ -470,7 +448,7 @@ def _inner_solve(
 ) -> tuple[Point, Int[Array, ""], Bool[Array, ""]]:
     """CG in the new coordinates, in float32 if there is such an A."""
     memory = state.memory
-    norm = jnp.linalg.norm(state.gradient)
+    norm = length(state.gradient)
     forcing = jnp.minimum(_MAX_FORCING, jnp.sqrt(norm / memory.first_norm))
     # No need to go far below the tolerance of the whole.
     forcing = jnp.clip(0.01 * state.tolerance / norm, forcing, _MAX_FORCING)
@@ -479,7 +457,7 @@ def _inner_solve(
     operator, basis = jax.tree_util.tree_map(
         lambda a: a.astype(dtype), (memory.operator, tools.basis)
     )
-    s, num_hvps, at_boundary = _steihaug(
+    s, num_hvps, at_boundary = steihaug(
         lambda v: _pulled(curvature.apply(A, operator, _times(basis, v)), basis),
         _pulled(state.gradient.astype(dtype), basis),
         memory.radius.astype(dtype),
@@ -494,48 +472,6 @@ def _inner(problem: SoftmaxRegression, tools: Tools) -> tuple[Any, Any]:
     if tools.single is None:
         return problem.A, problem.dtype
     return tools.single, jnp.dtype(jnp.float32)
-
-
-def _steihaug(
-    apply: Any, gradient: Array, radius: Scalar, forcing: Scalar, host: bool
-) -> tuple[Array, Int[Array, ""], Bool[Array, ""]]:
-    """CG for ``H s = -gradient`` until the residual is ``forcing`` times the first.
-
-    Ends on the boundary ``|s| = radius`` if it comes there or meets negative curvature.
-    """
-
-    def body(carry: Any) -> Any:
-        return _cg_step(carry, apply(carry[2]), radius)
-
-    def going(carry: Any) -> Any:
-        return _cg_going(carry, target)
-
-    first = jnp.dot(gradient, gradient)
-    target = forcing**2 * first
-    start = (jnp.zeros_like(gradient), -gradient, -gradient, first)
-    carry = (*start, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-    s, _, _, _, k, out = while_loop(host, going, body, carry)
-    return s, k, out
-
-
-@jax.jit
-def _cg_going(carry: Any, target: Scalar) -> Bool[Array, ""]:
-    _, _, _, rr, k, out = carry
-    return ~out & (rr > target) & (k < _MAX_CG)
-
-
-@jax.jit
-def _cg_step(carry: Any, Hp: Array, radius: Scalar) -> Any:
-    s, r, p, rr, k, _ = carry
-    curved, pp, sp = jnp.dot(p, Hp), jnp.dot(p, p), jnp.dot(s, p)
-    alpha = rr / curved
-    room = jnp.maximum(radius**2 - jnp.dot(s, s), 0)
-    to_boundary = room / (sp + jnp.sqrt(sp**2 + pp * room))
-    out = (curved <= 0) | (alpha >= to_boundary)
-    step = jnp.where(out, to_boundary, alpha)
-    s, r = s + step * p, r - step * Hp
-    new = jnp.dot(r, r)
-    return s, r, r + (new / rr) * p, new, k + 1, out
 
 
 def _at(c: Float[Array, " 2"], first: Array, second: Array) -> Array:
@@ -605,9 +541,9 @@ def _search_plane_jit(
         fall = best.value - value
         flat = jnp.linalg.norm(slopes / size) <= 0.5 * jnp.linalg.norm(best.slopes / size)
         accepted = finite & ((fall > 1e-4 * predicted) | ((fall >= -noise) & flat)) & ~ready
-        length = jnp.linalg.norm((trial - best.c) * size)
-        longer = jnp.where(fall > 0.75 * predicted, jnp.maximum(radius, 2 * length), radius)
-        radius = jnp.where(accepted, longer, 0.25 * length)
+        reach = jnp.linalg.norm((trial - best.c) * size)
+        longer = jnp.where(fall > 0.75 * predicted, jnp.maximum(radius, 2 * reach), radius)
+        radius = jnp.where(accepted, longer, 0.25 * reach)
         tried = _Best(trial, value, slopes, H, accepted)
         cut = best.c + 0.25 * (trial - best.c)
         moved = accepted | best.moved
@@ -654,85 +590,28 @@ def _planar_step(
     floor = 8 * jnp.finfo(H.dtype).eps * jnp.max(jnp.abs(lam)) + tiny
     pulled = jnp.sum(q[:, None] * Q, axis=0)
     s = -pulled / jnp.maximum(jnp.abs(lam), floor)
-    length = jnp.linalg.norm(s)
-    s = s * jnp.minimum(1, radius / jnp.maximum(length, tiny))
+    reach = jnp.linalg.norm(s)
+    s = s * jnp.minimum(1, radius / jnp.maximum(reach, tiny))
     decrease = -(jnp.sum(pulled * s) + 0.5 * jnp.sum(lam * s**2))
     return jnp.sum(Q * s[None], axis=1), decrease
 
 
+def _share(problem: SoftmaxRegression) -> Any:
+    return 1 / problem.n if problem.metric == "squared" else jnp.sum(problem.b)
+
+
+def _least(w2: Vector | Scalar, absent: Mask | None) -> Scalar:
+    return jnp.min(w2 if absent is None else jnp.where(absent, jnp.inf, w2))
+
+
 @jax.jit
-def _is_convex_at(at: curvature.Curvature, absent: Mask | None) -> Bool[Array, ""]:
-    """Whether a cheap bound shows the Hessian at this point to be positive semidefinite.
+def _convexity(at: curvature.Curvature, absent: Mask | None) -> Scalar:
+    """A c with ``H >= c A^T W^2 A`` by a cheap bound; minus infinity if there is none.
 
     ``sum_i s_i q_i^2 >= -sum_i s_i^- (2 z_i^2 + 2 <f, z>^2)`` and ``<f, z>^2 <= |f|^2 |z|^2``.
     """
     negative = jnp.maximum(-at.s, 0)
     f2 = jnp.sum(at.f**2, axis=1)
     bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f2 * jnp.sum(negative, axis=1))
-    return bound <= jnp.min(at.w2 if absent is None else jnp.where(absent, jnp.inf, at.w2))
-
-
-def _look_around(problem: SoftmaxRegression, tools: Tools, state: State) -> State:
-    """The state, RUNNING and with a way to leave by, if it is a saddle point.
-
-    The way is a direction of negative curvature, downhill, of unit length in the new coordinates.
-    """
-    A, dtype = _inner(problem, tools)
-    B, H, g = jax.tree_util.tree_map(
-        lambda a: a.astype(dtype), (tools.basis, state.memory.operator, state.gradient)
-    )
-    lowest, direction = _lanczos(
-        lambda v: _pulled(curvature.apply(A, H, _times(B, v)), B), B, on_host(A)
-    )
-    leave = lowest < -100 * jnp.finfo(dtype).eps ** 0.5
-    downhill = jnp.where(jnp.dot(_pulled(g, B), direction) > 0, -direction, direction)
-    status = jnp.where(leave, Status.RUNNING, state.status).astype(jnp.int32)
-    escape = jnp.where(leave, downhill, 0).astype(state.x.dtype)
-    return state._replace(status=status, memory=state.memory._replace(escape=escape))
-
-
-_look_around_jit = jax.jit(_look_around)
-
-
-def _lanczos(apply: Any, basis: Basis, host: bool) -> tuple[Scalar, Array]:
-    """Lowest Ritz value and unit vector of a few Lanczos steps from a fixed random start.
-
-    Fewer where the spectrum seems so narrow that no negative eigenvalue is to be expected: k steps
-    miss the lowest one by ``0.103 (ln(d (k-1)^2) / (k-1))^2`` of its width on average (Kuczynski
-    and Wozniakowski, SIAM J. Matrix Anal. Appl. 13 (1992), for k >= 4). Twice that is asked for,
-    with the width of Gershgorin's discs of what the steps have seen: a rule of thumb.
-    """
-    r, dtype = len(basis), basis.dtype
-    used = jnp.any(basis.reshape(-1, r) != 0, axis=0)
-    steps = min(_LANCZOS_STEPS, r)
-    start = jnp.where(used, jax.random.normal(jax.random.key(0), (r,), dtype), 0)
-    tiny = jnp.finfo(dtype).tiny
-    past = np.arange(1, max(steps, 2), dtype=float)
-    misses = 2 * 0.103 * (np.log(r * past**2) / past) ** 2
-
-    def body(carry: Any) -> Any:
-        V, HV, v, norm, low, high, k = carry
-        V = V.at[k].set(v)
-        Hv = apply(v)
-        HV = HV.at[k].set(Hv)
-        center = jnp.dot(v, Hv)
-        for _ in range(2):  # a second time for what rounding left of the first
-            Hv = Hv - (V @ Hv) @ V
-        new = jnp.linalg.norm(Hv)
-        low = jnp.minimum(low, center - norm - new)
-        high = jnp.maximum(high, center + norm + new)
-        return V, HV, Hv / jnp.maximum(new, tiny), new, low, high, k + 1
-
-    def going(carry: Any) -> Bool[Array, ""]:
-        *_, low, high, k = carry
-        clear = low > jnp.asarray(misses, dtype)[k - 2] * (high - low)
-        return (k < steps) & ~((k > 2) & clear)
-
-    zeros, inf = jnp.zeros((steps, r), dtype), jnp.asarray(jnp.inf, dtype)
-    first = start / jnp.linalg.norm(start)
-    carry = (zeros, zeros, first, jnp.zeros((), dtype), inf, -inf, jnp.zeros((), jnp.int32))
-    V, HV, _, _, _, high, k = while_loop(host, going, body, carry)
-    beyond = jnp.where(jnp.arange(steps) < k, 0, high)
-    lam, Q = jnp.linalg.eigh(0.5 * (V @ HV.T + HV @ V.T) + jnp.diag(beyond))
-    direction = Q[:, 0] @ V
-    return lam[0], direction / jnp.maximum(jnp.linalg.norm(direction), tiny)
+    least = _least(at.w2, absent)
+    return jnp.where(least > 0, 1 - bound / jnp.where(least > 0, least, 1), -jnp.inf)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool, Int
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.problem import SoftmaxRegression
 from copyreg_jax.solvers.state import Method, State, stalled_if
+
+_MOST_IDLE = 100
+"""Steps in a row that may leave everything as it is."""
+
+
+class Memory(NamedTuple):
+    """The transformation's own state, and how many steps in a row have changed nothing."""
+
+    own: Any
+    idle: Int[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +38,9 @@ class Optax(Method):
     Notes
     -----
     x is the last iterate, for methods that are not monotone too. A step costs one value and
-    gradient, plus those of the line search.
+    gradient, plus those of the line search. A step of zero is no stall: schedules begin at zero,
+    and `optax.MultiSteps` moves every k steps only. A run has STALLED after a hundred steps in a
+    row in which neither x nor any real number in the memory of the transformation has changed.
 
     Examples
     --------
@@ -57,12 +71,14 @@ class Optax(Method):
         return None
 
     def init(self, problem: SoftmaxRegression, tools: None, state: State) -> State:
-        return state._replace(memory=self.transformation.init(state.x))
+        return state._replace(
+            memory=Memory(self.transformation.init(state.x), jnp.zeros((), jnp.int32))
+        )
 
     def step(self, problem: SoftmaxRegression, tools: None, state: State) -> State:
         updates, memory = optax.with_extra_args_support(self.transformation).update(
             state.gradient,
-            state.memory,
+            state.memory.own,
             state.x,
             value=state.value,
             grad=state.gradient,
@@ -71,11 +87,19 @@ class Optax(Method):
         x = optax.apply_updates(state.x, updates)
         value, gradient = problem.value_and_gradient(x)
         trials = optax.tree.get(memory, "num_linesearch_steps", 0)
+        idle = jnp.where(_same((x, memory), (state.x, state.memory.own)), state.memory.idle + 1, 0)
         return state._replace(
             x=x,
             value=value,
             gradient=gradient,
-            status=stalled_if(jnp.all(x == state.x)),
+            status=stalled_if(idle >= _MOST_IDLE),
             counts=state.counts.add(values=1 + trials, gradients=1 + trials),
-            memory=memory,
+            memory=Memory(memory, idle),
         )
+
+
+def _same(one: Any, other: Any) -> Bool[Array, ""]:
+    """Whether all real numbers of two pytrees agree; integers are counters."""
+    pairs = zip(jax.tree_util.tree_leaves(one), jax.tree_util.tree_leaves(other), strict=True)
+    equal = [jnp.all(a == b) for a, b in pairs if jnp.issubdtype(jnp.result_type(a), jnp.floating)]
+    return jnp.all(jnp.stack(equal))

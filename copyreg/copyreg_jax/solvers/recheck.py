@@ -1,4 +1,4 @@
-"""L and its gradient once more: in float64, on the host, with NumPy alone.
+"""L and its derivatives once more: in float64, on the host, with NumPy alone.
 
 A solver's own word for its success is not enough: device arithmetic may be wrong, fast-math or
 float32. This shares no code with the closed forms that the solvers use.
@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 
+from copyreg_jax import matrices
 from copyreg_jax.matrices import fetch, host_rows, join
 from copyreg_jax.problem import SoftmaxRegression
+from copyreg_jax.solution import SecondOrder
 
 
 class Evaluation(NamedTuple):
@@ -24,6 +27,7 @@ class Evaluation(NamedTuple):
     ell_2: float
     protected_mass: float
     target_mass: float
+    gradient_size: float
 
 
 def _softmax(u: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,8 +62,23 @@ def _product(indices: str, left: Any, right: Any) -> np.ndarray:
     return product
 
 
-def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
-    """Evaluate ``problem`` at x. The caller must have waited for the device: it takes the cores."""
+def _sizes(f: np.ndarray, b: np.ndarray, t: np.ndarray, metric: str) -> np.ndarray:
+    """The terms of the derivative of phi_t by each logit, added up without their signs."""
+    if metric == "squared":
+        terms = t * (f + np.abs(b))
+        return f * (terms + np.sum(f * terms))
+    return np.sum(t * b) * f + t * b
+
+
+def evaluate(
+    problem: SoftmaxRegression, x: np.ndarray, row_norms: np.ndarray | None = None
+) -> Evaluation:
+    """Evaluate ``problem`` at x. The caller must have waited for the device: it takes the cores.
+
+    ``row_norms``, which weigh the terms in ``gradient_size``, are taken from A if not given.
+    """
+    if row_norms is None:
+        row_norms = np.asarray(fetch(problem.A, matrices.row_norms(problem.A)))
     # Two passes over A: there is no second copy of a float32 A, and none of one on disk.
     A, x = problem.A, np.asarray(x, np.float64)
     b, w = (np.asarray(fetch(A, vector), np.float64) for vector in (problem.b, problem.w))
@@ -80,12 +99,91 @@ def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
         h = 0.5 if metric == "squared" else 1.0
         value = h * ell + 0.5 * np.sum((w * u) ** 2)
         gradient_u = pull + w * w * u
+        slope = 0.0
         if gamma > 0:
             value += np.divide(gamma, ell_1)
-            gradient_u = gradient_u - np.divide(gamma, h * ell_1**2) * pull_1
+            slope = np.divide(gamma, h * ell_1**2)
+            gradient_u = gradient_u - slope * pull_1
+        if problem.reading == "joint":
+            sizes = _sizes(whole[0], b, np.where(mask, 1 + slope, 1), metric)
+        else:
+            sizes = _sizes(whole[0], b, everything, metric)
+            sizes = sizes + slope * _sizes(_softmax(u, mask)[0], b, mask, metric)
+        size = np.sum((sizes + w * w * np.abs(u)) * np.asarray(row_norms, np.float64))
         gradient_u = np.pad(gradient_u, (0, absent))
         parts = [_product("i,ij->j", gradient_u[rows], part)[None] for rows, part in host_rows(A)]
         gradient_norm = np.linalg.norm(join(A, parts).sum(axis=0))
         f, _ = whole
-    numbers = (value, gradient_norm, ell, ell_1, ell_2, f[mask].sum(), b[mask].sum())
+    numbers = (value, gradient_norm, ell, ell_1, ell_2, f[mask].sum(), b[mask].sum(), size)
     return Evaluation._make(float(number) for number in numbers)
+
+
+class Curved(NamedTuple):
+    """The second order at x: Newton decrement, verdict, and a direction of negative curvature."""
+
+    decrement: float
+    second_order: SecondOrder
+    direction: np.ndarray
+
+
+def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curved:
+    """Decrement and lowest curvature from the Hessian in float64; O(n d^2 + d^3).
+
+    For problems in float32, whose own arithmetic does not resolve them. As `optimality.exact_look`.
+    """
+    A, x = problem.A, np.asarray(x, np.float64)
+    b, w = (np.asarray(fetch(A, vector), np.float64) for vector in (problem.b, problem.w))
+    mask, gamma = np.asarray(fetch(A, problem.protected)), float(problem.gamma)
+    joint, metric = problem.reading == "joint", problem.metric
+    everything, d = np.ones_like(mask), problem.d
+    h = 0.5 if metric == "squared" else 1.0
+    with np.errstate(all="ignore"):
+        u = np.concatenate([part @ x for _, part in host_rows(A)])
+        whole, own = _softmax(u, everything), _softmax(u, everything if joint else mask)
+        ell, pull = _loss(*whole, b, everything, metric)
+        ell_1, pull_1 = _loss(*own, b, mask, metric)
+        slope = gamma / (h * ell_1**2) if gamma > 0 else 0.0
+        kappa = 2 * gamma / (h**2 * ell_1**3) if gamma > 0 else 0.0
+        value = h * ell + (gamma / ell_1 if gamma > 0 else 0.0) + 0.5 * np.sum((w * u) ** 2)
+        gradient_u = pull - slope * pull_1 + w * w * u
+        parts = [(whole[0], _weights(whole[0], b, everything, metric))]
+        weights_1 = -slope * _weights(own[0], b, mask, metric)
+        if joint:
+            parts[0] = (whole[0], parts[0][1] + weights_1)
+        else:
+            parts.append((own[0], weights_1))
+        vectors = np.stack([gradient_u, kappa**0.5 * pull_1, *(f for f, _ in parts)])
+        products = np.zeros((len(vectors), d))
+        for rows, part in host_rows(A):
+            products += np.asarray(vectors[:, rows] @ part)
+        gradient, bend, *centers = products
+        H, scale = np.outer(bend, bend), bend**2
+        weights = sum(np.abs(s) for _, s in parts) + w * w
+        for rows, part in host_rows(A):
+            dense = part.toarray() if isinstance(part, scipy.sparse.csr_array) else part
+            H += (dense.T * (w * w)[rows]) @ dense
+            scale += weights[rows] @ dense**2
+            for (_, s), center in zip(parts, centers, strict=True):
+                H += ((dense - center).T * s[rows]) @ (dense - center)
+        scale = np.where(scale > 0, scale, np.inf) ** -0.5
+        H = H * scale * scale[:, None]
+        if not np.isfinite(H).all():
+            return Curved(np.inf, SecondOrder.UNKNOWN, np.zeros(d))
+        lam, Q = np.linalg.eigh(H)
+        noise = 16 * d * np.finfo(float).eps
+        decrement = np.linalg.norm((gradient * scale) @ Q / np.sqrt(np.maximum(np.abs(lam), noise)))
+        direction = scale * Q[:, 0]
+        reach = np.sum([np.sum((part @ direction) ** 2) for _, part in host_rows(A)]) / problem.n
+        negative = lam[0] < -noise and -0.5 * lam[0] > rtol * value * reach
+    if not negative:
+        return Curved(float(decrement), SecondOrder.EXACT, np.zeros(d))
+    downhill = -direction if gradient @ direction > 0 else direction
+    return Curved(float(decrement), SecondOrder.NEGATIVE, downhill)
+
+
+def _weights(f: np.ndarray, b: np.ndarray, t: np.ndarray, metric: str) -> np.ndarray:
+    """The weights s_t of the Hessian of phi_t in the logits."""
+    if metric == "squared":
+        tc = np.where(t, f - b, 0)
+        return f * (t * f + tc - np.sum(f * tc))
+    return np.sum(b[t]) * f

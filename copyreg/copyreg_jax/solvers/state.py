@@ -7,9 +7,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from copyreg_jax.objective import Scalar
+from copyreg_jax.objective import Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression
 from copyreg_jax.solution import Status
+from copyreg_jax.solvers.optimality import Look, diagonal_basis, length, unknown
 
 
 class Counts(NamedTuple):
@@ -41,7 +42,11 @@ class State(NamedTuple):
     status : () int32
         A `Status`. Solvers set STALLED; everything else is set by the driver.
     tolerance : () array
-        Norm of the gradient at which the driver takes x for a solution.
+        Norm of the gradient at which the driver looks whether x is a solution.
+    look : Look
+        What the last look at the second order found.
+    left : () array
+        L at the saddle point that was left last; only from a lower one may the next be left.
     num_steps : () int32
         Set by the driver.
     counts : Counts
@@ -54,6 +59,8 @@ class State(NamedTuple):
     gradient: Point
     status: Int[Array, ""]
     tolerance: Scalar
+    look: Look
+    left: Scalar
     num_steps: Int[Array, ""]
     counts: Counts
     memory: Any
@@ -85,17 +92,27 @@ class Solver(Protocol):
         ...
 
     def done(self, state: State) -> Bool[Array, ""]:
-        """Whether the iterate is a solution: at least ``|gradient| <= tolerance``."""
+        """Whether to look if the iterate is a solution: at least ``|gradient| <= tolerance``."""
         ...
 
-    def doubtful(self, state: State) -> Bool[Array, ""]:
-        """Whether a solution may be none, so that the driver has to ask `confirm`."""
+    def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
+        """``A x`` at the iterate."""
         ...
 
-    def confirm(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
-        """The state, RUNNING again if a closer look shows it to be no minimizer after all.
+    def look(self, problem: SoftmaxRegression, tools: Any, state: State) -> Look:
+        """What the solver knows of the second order at its iterate without another product."""
+        ...
 
-        It may cost as much as a step.
+    def basis(self, problem: SoftmaxRegression, tools: Any) -> Array:
+        """Coordinates, (d, d) or diagonal (d,), in which the Hessian is well conditioned."""
+        ...
+
+    def leave(
+        self, problem: SoftmaxRegression, tools: Any, state: State, direction: Point
+    ) -> State:
+        """The state, RUNNING and about to step along a direction of negative curvature.
+
+        Of status SADDLE if the solver can't.
         """
         ...
 
@@ -108,16 +125,24 @@ class Solver(Protocol):
 
 
 class Method:
-    """What most solvers have in common: they stop where the gradient is small."""
+    """What most solvers have in common: they stop where the gradient is small, saddles included."""
 
     def done(self, state: State) -> Bool[Array, ""]:
-        return jnp.linalg.norm(state.gradient) <= state.tolerance
+        return length(state.gradient) <= state.tolerance
 
-    def doubtful(self, state: State) -> Bool[Array, ""]:
-        return jnp.zeros((), bool)
+    def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
+        return problem.logits(state.x)
 
-    def confirm(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
-        return state
+    def look(self, problem: SoftmaxRegression, tools: Any, state: State) -> Look:
+        return unknown(state.x)
+
+    def basis(self, problem: SoftmaxRegression, tools: Any) -> Array:
+        return diagonal_basis(problem)
+
+    def leave(
+        self, problem: SoftmaxRegression, tools: Any, state: State, direction: Point
+    ) -> State:
+        return state._replace(status=jnp.asarray(Status.SADDLE, jnp.int32))
 
     def refine(self, problem: SoftmaxRegression, tools: Any, state: State) -> tuple[Any, State]:
         return tools, state

@@ -14,6 +14,8 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import column_maxima, column_norms, on_host
 from copyreg_jax.objective import Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression
+from copyreg_jax.solution import SecondOrder
+from copyreg_jax.solvers.optimality import Look, length
 from copyreg_jax.solvers.state import Method, State, stalled_if
 
 _MAX_BLIND = 4
@@ -110,7 +112,7 @@ class TrustRegionNewton(Method):
         eps = jnp.finfo(state.x.dtype).eps
         q = (state.gradient / scale) @ Q
         s, predicted = subproblem(lam, q, radius)
-        length = jnp.linalg.norm(s)
+        reach = jnp.linalg.norm(s)
         x = state.x + (Q @ s) / scale
         u = problem.logits(x)
         value, slope = curvature.value_and_gradient(u, *problem.terms)
@@ -120,12 +122,12 @@ class TrustRegionNewton(Method):
         unseen = predicted <= noise
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
         ratio = jnp.where(finite, (state.value - value) / predicted, -jnp.inf)
-        flatter = jnp.linalg.norm(gradient / scale) < jnp.linalg.norm(state.gradient / scale)
+        flatter = length(gradient / scale) < length(state.gradient / scale)
         settled = unseen & flatter & (value <= state.value + noise)
         accepted = finite & (settled | (ratio > 1e-4))
 
-        grown = jnp.where(length > 0.9 * radius, 2 * radius, radius)
-        adjusted = jnp.where(ratio > 0.75, grown, jnp.where(ratio < 0.25, 0.25 * length, radius))
+        grown = jnp.where(reach > 0.9 * radius, 2 * radius, radius)
+        adjusted = jnp.where(ratio > 0.75, grown, jnp.where(ratio < 0.25, 0.25 * reach, radius))
         radius = jnp.where(settled, radius, adjusted)
         tiny = radius <= eps * jnp.linalg.norm(scale * state.x)
         blind = jnp.where(accepted | ~unseen, 0, blind + 1)
@@ -148,6 +150,15 @@ class TrustRegionNewton(Method):
         """Small gradient and no negative curvature beyond rounding: not a saddle point."""
         lam = state.memory.model.eigenvalues
         return super().done(state) & (lam[0] >= -_floor(lam))
+
+    def look(self, problem: SoftmaxRegression, tools: Tools, state: State) -> Look:
+        """From the eigenvalues of the model; unknown where they stop at a saddle point."""
+        lam, Q, _ = state.memory.model
+        floor = _floor(lam)
+        decrement = length((state.gradient / tools.scale) @ Q / jnp.sqrt(jnp.maximum(lam, floor)))
+        known = lam[0] >= -floor
+        how = jnp.where(known, SecondOrder.EXACT, SecondOrder.UNKNOWN).astype(jnp.int32)
+        return Look(jnp.where(known, decrement, jnp.inf), how, jnp.zeros_like(state.x))
 
 
 def _model(
@@ -192,13 +203,13 @@ def subproblem(lam: Array, q: Array, radius: Scalar) -> tuple[Array, Scalar]:
     def refine(bracket: Any) -> Any:
         low, high, _, shift, _, k = bracket
         curved = lam + shift
-        length = jnp.linalg.norm(q / curved)
-        low, high = jnp.where(length > radius, shift, low), jnp.where(length > radius, high, shift)
+        reach = jnp.linalg.norm(q / curved)
+        low, high = jnp.where(reach > radius, shift, low), jnp.where(reach > radius, high, shift)
         slope = jnp.sum(q**2 / curved**3)
-        proposal = shift + (length / radius - 1) * length**2 / slope
+        proposal = shift + (reach / radius - 1) * reach**2 / slope
         inside = (proposal > low) & (proposal < high)
         proposal = jnp.where(inside, proposal, 0.5 * (low + high))
-        return low, high, shift, proposal, jnp.abs(length / radius - 1), k + 1
+        return low, high, shift, proposal, jnp.abs(reach / radius - 1), k + 1
 
     def going(bracket: Any) -> Bool[Array, ""]:
         *_, miss, k = bracket

@@ -22,6 +22,7 @@ from jaxtyping import Array
 from numpy.typing import ArrayLike, NDArray
 
 from copyreg_jax.errors import InputError
+from copyreg_jax.training.duplicates import words_of
 from copyreg_jax.training.fit import document_losses
 from copyreg_jax.training.layers import vocabulary_size
 from copyreg_jax.training.text import END_OF_TEXT, Rows, check_tokenizer, make_rows
@@ -146,7 +147,8 @@ class Extraction(NamedTuple):
     substring, substring_tokens : (w,) int64 arrays
         Longest common substring of continuation and suffix, in characters and in tokens.
     rouge_l : (w,) array
-        F-measure of words, stemmed; the longest common subsequence, which may have gaps.
+        F-measure of the longest common subsequence, which may have gaps, of the words of
+        `duplicates.words_of`, English ones stemmed; of characters where a text has no words.
     log_p : (w,) array
         log of the probability p_z that a sample is the suffix, at temperature 1.
     log10_samples : (w,) array
@@ -411,7 +413,7 @@ def samples_needed(log_p: ArrayLike, p: float = PROBABILITY) -> Samples:
     np.float64(868.43)
     """
     log_p = _log_probability(log_p, p)
-    with np.errstate(divide="ignore", over="ignore"):
+    with np.errstate(all="ignore"):  # infinities and numbers too small are what they should be
         number = np.maximum(np.ceil(np.log1p(-p) / _log_miss(log_p)), 1.0)
         # Where p_z, or the quotient, is out of range: -log(1 - p_z) is p_z there.
         tail = (np.log(-np.log1p(-p)) - log_p) / math.log(10)
@@ -444,7 +446,8 @@ def discoverable(log_p: ArrayLike, n: float, p: float = PROBABILITY) -> NDArray[
     log_p = _log_probability(log_p, p)
     if not 1 <= n < math.inf:
         raise InputError(f"n is {n}; give a number of samples, at least 1")
-    return np.asarray(n * _log_miss(log_p) <= np.log1p(-p))
+    with np.errstate(all="ignore"):
+        return np.asarray(n * _log_miss(log_p) <= np.log1p(-p))
 
 
 def choose_windows(
@@ -809,7 +812,7 @@ def _ratios(
 
 def _log_miss(log_p: NDArray[np.float64]) -> NDArray[np.float64]:
     """log(1 - p_z), by the formula that keeps its digits there."""
-    with np.errstate(divide="ignore"):  # both are computed everywhere; log_p = 0 gives -inf
+    with np.errstate(all="ignore"):  # both are computed everywhere; log_p = 0 gives -inf
         return np.where(log_p > -math.log(2), np.log(-np.expm1(log_p)), np.log1p(-np.exp(log_p)))
 
 
@@ -878,9 +881,26 @@ def _vocabulary(
 def _rouge() -> Any:
     try:
         library = importlib.import_module("rouge_score.rouge_scorer")
+        own = importlib.import_module("rouge_score.tokenizers").DefaultTokenizer(use_stemmer=True)
     except ImportError:
         raise InputError("ROUGE-L needs a package: pip install rouge-score") from None
-    return library.RougeScorer(["rougeL"], use_stemmer=True)
+    return library.RougeScorer(["rougeL"], tokenizer=_Words(own))
+
+
+class _Words:
+    """For rouge-score, whose own way of splitting keeps a to z and digits only."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def tokenize(self, text: str) -> list[str]:
+        """Words of any script; those of ASCII as the library has them."""
+        words = [
+            part
+            for word in words_of(text)
+            for part in (self._own.tokenize(word) if word.isascii() else [word])
+        ]
+        return words or list(text)
 
 
 def _measured(report: Report) -> tuple[Any, ...]:

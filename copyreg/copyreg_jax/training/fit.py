@@ -23,19 +23,30 @@ from numpy.typing import NDArray
 from copyreg_jax.errors import InputError, TrainingError
 from copyreg_jax.files import write_whole
 from copyreg_jax.training.layers import token_nll, vocabulary_size
-from copyreg_jax.training.protect import Estimate, init_estimate, protected_loss, raised_gamma
+from copyreg_jax.training.protect import (
+    Estimate,
+    Sums,
+    init_estimate,
+    protected_loss,
+    raised_gamma,
+    sum_tokens,
+    weigh,
+    weighted_loss,
+)
 from copyreg_jax.training.text import Rows
 
 _WARMUP = 0.05
 _FINAL_RATE = 0.1
 _BETA_2 = 0.95
 _CLIP = 1.0
+_LOOP = 2
+"""Changed with what a run computes: 1 counted in float32, and took means of means."""
 _CHECKPOINTS_KEPT = 2
 _CHECKPOINT_SECONDS = 60.0
 _EVALUATED_ROWS, _EVALUATED_LOGITS = 64, 2**25
 """At most at once, by `document_losses`; 2^25 logits take 128 MiB."""
 STEPS_PER_CALL = 8
-"""Steps of one call of the compiled program."""
+"""Steps of one call of the compiled program, if no update needs more."""
 _LARGEST = float(np.finfo(np.float32).max)
 METRICS = "metrics.jsonl"
 _SETTINGS, _CHECKPOINTS = "settings.json", "checkpoints"
@@ -56,7 +67,8 @@ class Settings:
     batch_size : int, default 16
         Rows of a step.
     accumulate : int, default 1
-        Steps whose gradients make one update of the weights.
+        Steps that make one update of the weights: that of one batch of all their rows, to rounding.
+        With a protection term each takes a pass without gradients first, a third more work.
     learning_rate : float, default 1e-3
         The highest one.
     weight_decay : float, default 0.1
@@ -95,6 +107,11 @@ class Settings:
         _require(whole, f"steps is {self.steps}", f"a multiple of accumulate = {self.accumulate}")
 
     @property
+    def steps_per_call(self) -> int:
+        """Steps of one call of the compiled program: whole updates, about `STEPS_PER_CALL`."""
+        return self.accumulate * max(1, STEPS_PER_CALL // self.accumulate)
+
+    @property
     def is_protected(self) -> bool:
         """Whether there is a protection term."""
         return self.gamma > 0 or self.target_loss is not None
@@ -103,6 +120,8 @@ class Settings:
 class Metrics(NamedTuple):
     """Numbers of one step; losses in nats per token, NaN where the batch has no such token.
 
+    The first three losses are of the step's own rows. ``penalty`` to ``gradient_norm`` are those of
+    the update that the step is a part of: the same for each of ``accumulate`` steps.
     ``tokens_per_second`` counts targets, without padding, since the first steps were done; NaN for
     those.
     """
@@ -162,7 +181,8 @@ def fit(
         already, the run goes on from the last checkpoint, to the same weights bit for bit on the
         same machine. It is made if its parent exists.
     checkpoint_steps : int, optional
-        Steps between checkpoints, rounded up to eighths; about a minute if not given.
+        Steps between checkpoints, rounded up to calls of `Settings.steps_per_call`; about a minute
+        if not given.
     callback : callable, optional
         Told the `Metrics` of every step, some steps late.
 
@@ -175,7 +195,9 @@ def fit(
     ------
     InputError
         No row, or none of the kind that the term needs; shapes that do not fit; a folder with a
-        run of other settings, model or data; a batch that the devices can't share.
+        run of other settings, model or data, or of an earlier version, which counted and
+        accumulated in another way; a batch that the devices can't share; files that can't be
+        written.
     TrainingError
         A loss or gradient that is not finite: names the step and its rows. The last checkpoint is
         from before.
@@ -198,6 +220,7 @@ def fit(
     state = _State(params, optimizer.init(params), init_estimate(), jnp.zeros((), jnp.int32))
     state = kept.restore(place(state, ()))
     everything = _Batch(rows.tokens, rows.mask, protected)
+    per_call = settings.steps_per_call
     clock = _Clock()
     pending: list[_Part] = []
     saved = time.monotonic()
@@ -208,12 +231,13 @@ def fit(
             pending.pop(0)
 
     try:
-        for first in range(int(state.step), settings.steps, STEPS_PER_CALL):
-            count = min(STEPS_PER_CALL, settings.steps - first)
+        for first in range(int(state.step), settings.steps, per_call):
+            count = min(per_call, settings.steps - first)
             index = _draw(first, count, len(rows.tokens), settings)
-            batches = place(_Batch(*(array[index] for array in everything)), (None, "rows"))
-            state, numbers = advance(state, batches)
-            pending.append(_Part(first + 1, index, numbers))
+            updates = index.reshape(-1, settings.accumulate, settings.batch_size)
+            batches = _Batch(*(array[updates] for array in everything))
+            state, numbers = advance(state, place(batches, (None, None, "rows")))
+            pending.append(_Part(first + 1, updates, numbers))
             look(1)  # while this is computed, at what was computed before
             done = first + count
             due = time.monotonic() - saved > _CHECKPOINT_SECONDS
@@ -286,44 +310,81 @@ def _optimizer(settings: Settings) -> optax.GradientTransformation:
     def matrices(params: Any) -> Any:
         return jax.tree_util.tree_map(lambda leaf: leaf.ndim >= 2, params)
 
-    optimizer = optax.chain(
+    return optax.chain(
         optax.clip_by_global_norm(_CLIP),
         optax.adamw(rate, b2=_BETA_2, weight_decay=settings.weight_decay, mask=matrices),
     )
-    if settings.accumulate == 1:
-        return optimizer
-    return optax.MultiSteps(optimizer, settings.accumulate).gradient_transformation()
 
 
 def _compile(graph: Any, optimizer: optax.GradientTransformation, settings: Settings) -> Any:
-    """Some steps as a program: state and batches to state and numbers of each."""
+    """Some updates as a program: state and batches to state and numbers of each step."""
+
+    def losses(params: Any, batch: _Batch) -> Array:
+        logits = nnx.merge(graph, params)(batch.tokens[:, :-1])
+        return token_nll(logits, batch.tokens[:, 1:])
 
     def loss(params: Any, batch: _Batch, gamma: Array, estimate: Estimate) -> Any:
-        logits = nnx.merge(graph, params)(batch.tokens[:, :-1])
-        nll = token_nll(logits, batch.tokens[:, 1:])
+        nll = losses(params, batch)
         return protected_loss(nll, batch.mask, batch.protected, gamma, estimate)
 
-    def step(state: _State, batch: _Batch) -> tuple[_State, dict[str, Array]]:
+    def sums(params: Any, batch: _Batch) -> Sums:
+        return sum_tokens(losses(params, batch), batch.mask, batch.protected)
+
+    def part(params: Any, batch: _Batch, weight: Array, num_tokens: Array) -> Any:
+        of_part = sums(params, batch)
+        return weighted_loss(of_part, weight, num_tokens), of_part
+
+    def accumulated(params: Any, batches: _Batch, gamma: Array, estimate: Estimate) -> Any:
+        """Gradient and terms of one batch of all the rows, and the sums of each step's rows."""
+
+        def add(total: Any, batch: _Batch) -> Any:
+            gradient, of_part = jax.grad(part, has_aux=True)(params, batch, weight, num_tokens)
+            added = jax.tree_util.tree_map(lambda a, b: a + b.astype(a.dtype), total, gradient)
+            return added, of_part
+
+        weight, num_tokens = jnp.ones(()), jnp.sum(batches.mask)
+        if settings.is_protected:
+            apart = jax.lax.map(functools.partial(sums, params), batches)
+            weight = weigh(_joined(apart), gamma, estimate).weight
+        zeros = jax.tree_util.tree_map(
+            lambda leaf: jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32)), params
+        )
+        total, apart = jax.lax.scan(add, zeros, batches)
+        gradient = jax.tree_util.tree_map(lambda a, b: a.astype(b.dtype), total, params)
+        return gradient, weigh(_joined(apart), gamma, estimate), apart
+
+    def update(state: _State, batches: _Batch) -> tuple[_State, dict[str, Array]]:
         gamma = jnp.asarray(settings.gamma, jnp.float32)
         if settings.target_loss is not None:
             gamma = raised_gamma(state.estimate, settings.target_loss)
-        gradient, terms = jax.grad(loss, has_aux=True)(state.params, batch, gamma, state.estimate)
+        if settings.accumulate == 1:
+            batch = jax.tree_util.tree_map(lambda array: array[0], batches)
+            gradient, terms = jax.grad(loss, has_aux=True)(
+                state.params, batch, gamma, state.estimate
+            )
+            means: Any = terms[:3]
+        else:
+            gradient, terms, apart = accumulated(state.params, batches, gamma, state.estimate)
+            means = apart.means()
         updates, memory = optimizer.update(gradient, state.memory, state.params)
         params = optax.apply_updates(state.params, updates)
-        numbers = {
-            "cross_entropy": terms.cross_entropy,
-            "protected": terms.protected,
-            "unprotected": terms.unprotected,
+        numbers = dict(zip(("cross_entropy", "protected", "unprotected"), means, strict=True)) | {
             "penalty": terms.penalty,
             "weight": terms.weight,
             "gamma": gamma,
             "running_protected": terms.estimate.protected_loss,
             "gradient_norm": optax.tree.norm(gradient),
         }
-        return _State(params, memory, terms.estimate, state.step + 1), numbers
+        numbers = {k: jnp.broadcast_to(v, settings.accumulate) for k, v in numbers.items()}
+        step = state.step + settings.accumulate
+        return _State(params, memory, terms.estimate, step), numbers
 
     # Several steps a call: XLA on CPU maps its memory anew at each, a third of the time of a step.
-    return jax.jit(lambda state, batches: jax.lax.scan(step, state, batches), donate_argnums=0)
+    return jax.jit(lambda state, batches: jax.lax.scan(update, state, batches), donate_argnums=0)
+
+
+def _joined(apart: Sums) -> Sums:
+    return Sums(*(jnp.sum(column, axis=0) for column in apart))
 
 
 def _draw(first: int, count: int, num_rows: int, settings: Settings) -> NDArray[np.int64]:
@@ -383,9 +444,9 @@ class _Part(NamedTuple):
     ----------
     first : int
         Number of the first of them.
-    chosen : (steps, batch) array
+    chosen : (updates, accumulate, batch) array
         Their rows.
-    numbers : dict of (steps,) arrays
+    numbers : dict of (updates, accumulate) arrays
     """
 
     first: int
@@ -396,28 +457,39 @@ class _Part(NamedTuple):
         """The numbers, waited for; `TrainingError` if a step has gone wrong."""
         columns = {name: np.asarray(column) for name, column in self.numbers.items()}
         rate = clock(int(rows.mask[self.chosen.ravel()].sum()))
-        last = "there is no checkpoint yet"
-        if checkpoint is not None:
-            last = f"the last checkpoint is that of step {checkpoint}"
-        found = []
-        for k, chosen in enumerate(self.chosen):
-            step = Metrics(
+        of_update = zip(
+            columns["cross_entropy"], columns["gradient_norm"][:, 0], self.chosen, strict=True
+        )
+        step = self.first
+        for losses, norm, chosen in of_update:
+            # The losses first: one that is not finite spoils the gradient of the whole update.
+            for k, loss in enumerate(losses):
+                _check_finite("loss", loss, step + k, chosen[k], rows, checkpoint)
+            step += len(chosen)
+            _check_finite("norm of the gradient", norm, step - 1, chosen.ravel(), rows, checkpoint)
+        return [
+            Metrics(
                 step=self.first + k,
                 tokens_per_second=rate,
-                **{name: float(column[k]) for name, column in columns.items()},
+                **{name: float(column.flat[k]) for name, column in columns.items()},
             )
-            for value, what in (
-                (step.cross_entropy, "loss"), (step.gradient_norm, "norm of the gradient"),
-            ):  # fmt: skip
-                if not np.isfinite(value):
-                    documents = np.unique(rows.document[chosen]).tolist()
-                    raise TrainingError(
-                        f"the {what} is {value} at step {step.step}, in a batch of rows "
-                        f"{chosen.tolist()} of documents {documents}; {last}. "
-                        "A lower learning_rate or gamma may help"
-                    )
-            found.append(step)
-        return found
+            for k in range(step - self.first)
+        ]
+
+
+def _check_finite(
+    what: str, value: Any, step: int, chosen: NDArray[np.int64], rows: Rows, checkpoint: int | None
+) -> None:
+    if np.isfinite(value):
+        return
+    last = "there is no checkpoint yet"
+    if checkpoint is not None:
+        last = f"the last checkpoint is that of step {checkpoint}"
+    raise TrainingError(
+        f"the {what} is {value} at step {step}, in a batch of rows {chosen.tolist()} of documents "
+        f"{np.unique(rows.document[chosen]).tolist()}; {last}. A lower learning_rate or gamma may "
+        "help"
+    )
 
 
 class _Folder:
@@ -452,6 +524,12 @@ class _Folder:
             raise InputError(f"{self._settings} can't be read: {error}") from None
         if not isinstance(there, dict):
             raise InputError(f"{self._settings} can't be read: it is no JSON object")
+        if there.get("loop") != run["loop"]:
+            raise InputError(
+                f"{self._settings.parent} is of a run of another version of copyreg, whose loop "
+                "counted and accumulated in another way; finish it with that version, or name "
+                "another folder"
+            )
         for name in sorted(run.keys() | there.keys()):
             if run.get(name) != there.get(name):
                 raise InputError(
@@ -499,14 +577,21 @@ class _Folder:
                 callback(metrics)
 
     def save(self, state: _State) -> None:
-        """Write a checkpoint, and the metrics up to it."""
+        """Write a checkpoint, and the metrics up to it; `InputError` if it can't be."""
         if state.step.is_deleted() or int(state.step) != self._noted:
             return  # interrupted between a step and its record
-        with self._metrics.open("a") as file:
-            file.writelines(self._lines)
-        self._lines.clear()
-        self._manager.save(int(state.step), args=self._args.StandardSave(state))
-        self._manager.wait_until_finished()
+        try:
+            with self._metrics.open("a") as file:
+                file.writelines(self._lines)
+            self._lines.clear()
+            self._manager.save(int(state.step), args=self._args.StandardSave(state))
+            self._manager.wait_until_finished()
+        except Exception as error:  # whatever its many layers raise, when the disk is full say
+            text = getattr(error, "strerror", None) or (str(error).splitlines() or [repr(error)])[0]
+            raise InputError(
+                f"can't write the checkpoint of step {int(state.step)} to "
+                f"{self._settings.parent}: {text:.200}; the same run goes on from the one before"
+            ) from None
 
     def close(self) -> None:
         """Let go of the files."""
@@ -520,6 +605,7 @@ def _describe(
     leaves = [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(params)]
     data = [rows.tokens, rows.mask, rows.document, protected]
     return dataclasses.asdict(settings) | {
+        "loop": _LOOP,
         # What a model is beside its weights: number of heads, dtype of products, ...
         "architecture": hashlib.sha256(
             re.sub(r" at 0x[0-9a-f]+", "", repr(graph)).encode()
@@ -550,6 +636,8 @@ def _check_rows(rows: Rows, protected: NDArray[np.bool_], settings: Settings) ->
     if settings.is_protected and protected.all() | ~protected.any():
         which = "all" if protected.any() else "none"
         raise InputError(f"{which} of the rows are protected; the term needs both kinds")
+    targets = settings.accumulate * settings.batch_size * rows.mask.shape[1]
+    _require(targets < 2**31, f"an update has {targets} targets", "less than 2^31")
 
 
 def _require(condition: bool, found: str, wanted: str) -> None:

@@ -8,7 +8,7 @@ negative where ``CE_1 < sqrt(gamma / p)``. docs/theory/training.md has the rest.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,14 +31,16 @@ class Estimate(NamedTuple):
     nll, recent : () arrays
         Sum over protected tokens of their negative log-likelihoods in nats, and the number of
         them; both fade by ``decay`` with every batch, as the model changes.
-    num_protected, num_tokens : () arrays
-        Numbers of protected tokens and of all so far, which do not fade.
+    num_protected, num_tokens : (2,) uint32 arrays
+        Numbers of protected tokens and of all so far, which do not fade: ``2^32 a + b`` for
+        ``(a, b)``, exact up to 1.8e19. A float32 would stand still at 2^24. One number, as was kept
+        here before, is taken too, and is a pair after the next batch.
     """
 
     nll: Scalar
     recent: Scalar
-    num_protected: Scalar
-    num_tokens: Scalar
+    num_protected: Array
+    num_tokens: Array
 
     @property
     def protected_loss(self) -> Scalar:
@@ -48,7 +50,32 @@ class Estimate(NamedTuple):
     @property
     def share(self) -> Scalar:
         """Part of the tokens that is protected; NaN before the first token."""
-        return self.num_protected / self.num_tokens
+        return _share(self, self.nll.dtype)
+
+
+class Sums(NamedTuple):
+    """Sums over the tokens of a batch, () arrays. Those of micro-batches add up to the batch's.
+
+    Attributes
+    ----------
+    nll, protected_nll : () arrays
+        In nats, of all tokens and of the protected ones.
+    num_tokens, num_protected : () int arrays
+    """
+
+    nll: Scalar
+    protected_nll: Scalar
+    num_tokens: Array
+    num_protected: Array
+
+    def means(self) -> tuple[Scalar, Scalar, Scalar]:
+        """Cross-entropies of all, protected and other tokens; NaN where there are none."""
+        others = self.nll - self.protected_nll, self.num_tokens - self.num_protected
+        return (
+            _mean(self.nll, self.num_tokens),
+            _mean(self.protected_nll, self.num_protected),
+            _mean(*others),
+        )
 
 
 class Terms(NamedTuple):
@@ -77,7 +104,9 @@ class Terms(NamedTuple):
 def init_estimate() -> Estimate:
     """Nothing seen yet."""
     # Separate arrays, so that a step may take their memory.
-    return Estimate(*(jnp.zeros((), jnp.float32) for _ in Estimate._fields))
+    return Estimate(
+        jnp.zeros(()), jnp.zeros(()), jnp.zeros(2, jnp.uint32), jnp.zeros(2, jnp.uint32)
+    )
 
 
 def protected_loss(
@@ -128,8 +157,9 @@ def protected_loss(
     estimates, this batch included, and protected tokens are divided by their expected number,
     ``share`` times the number of tokens, not by the number that happens to be here. A batch without
     protected tokens adds nothing to the gradient of the term. docs/theory/training.md has what this
-    is worth. With an empty estimate the loss is the plain formula, and so is its gradient, to the
-    float32 of the estimate.
+    is worth. With an empty estimate the loss is the plain formula, and so is its gradient. All is
+    computed in the dtype of the losses, float32 at least; the estimate keeps its own. The mean of
+    the gradients of micro-batches is not that of the batch: `weigh` has what is.
 
     Examples
     --------
@@ -142,42 +172,115 @@ def protected_loss(
     >>> round(float(loss), 4)  # 2.6667 + 0.5 / 2
     2.9167
     """
-    nll, mask, protected = _checked(token_nll, token_mask, is_protected)
-    gamma, decay = _number("gamma", gamma, nll.dtype), _number("decay", decay, nll.dtype)
-    past = init_estimate() if estimate is None else estimate
+    sums = sum_tokens(token_nll, token_mask, is_protected)
+    terms = weigh(sums, gamma, estimate, decay=decay)
+    count = jnp.maximum(sums.num_tokens, 1)
+    # The gradient of the weighted mean, with the value of the formula.
+    pull = weighted_loss(sums, terms.weight, sums.num_tokens) - sums.nll / count
+    loss = sums.nll / count + terms.penalty + (pull - jax.lax.stop_gradient(pull))
+    return loss, terms
 
+
+def sum_tokens(
+    token_nll: Float[Array, "*batch length"],
+    token_mask: Bool[Array, "*batch length"],
+    is_protected: Bool[Array, " *rows"],
+) -> Sums:
+    """Sums over the tokens of a batch or micro-batch; for `weigh` and `weighted_loss`.
+
+    Parameters and errors are those of `protected_loss`.
+    """
+    nll, mask, protected = _checked(token_nll, token_mask, is_protected)
     nll = jnp.where(mask, nll, 0)
-    num_tokens, num_protected = jnp.sum(mask), jnp.sum(protected)
-    total, total_1 = jnp.sum(nll), jnp.sum(jnp.where(protected, nll, 0))
-    seen = (jax.lax.stop_gradient(total_1), num_protected, num_protected, num_tokens)
-    kept: tuple[Any, ...] = (decay, decay, 1, 1)
+    total_1 = jnp.sum(jnp.where(protected, nll, 0))
+    return Sums(jnp.sum(nll), total_1, jnp.sum(mask), jnp.sum(protected))
+
+
+def weigh(
+    sums: Sums,
+    gamma: ArrayLike,
+    estimate: Estimate | None = None,
+    *,
+    decay: ArrayLike = 0.95,
+) -> Terms:
+    """What a protected token weighs in a batch, from the sums over it alone.
+
+    For batches that do not fit into memory: sums of micro-batches add up, and so do the gradients
+    of `weighted_loss`, to the gradient of `protected_loss` for the batch that they are parts of.
+    The weight has to be known before the first gradient, so it takes a pass over the micro-batches
+    without gradients, a third more work; with gamma = 0 it is 1.
+
+    Parameters
+    ----------
+    sums : Sums
+        Of the whole batch.
+    gamma, estimate, decay
+        As of `protected_loss`; the estimate is that of the batches before.
+
+    Returns
+    -------
+    Terms
+
+    Raises
+    ------
+    InputError
+        gamma or decay out of range.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> nll, protected = jnp.array([[1.0, 3.0], [4.0, 9.0]]), jnp.array([True, False])
+    >>> masks = jnp.array([[True, True], [True, False]])
+    >>> parts = [sum_tokens(nll[i], masks[i], protected[i]) for i in range(2)]  # a row each
+    >>> batch = Sums(*map(sum, zip(*parts)))
+    >>> terms = weigh(batch, gamma=0.5)
+    >>> loss = sum(weighted_loss(part, terms.weight, batch.num_tokens) for part in parts)
+    >>> round(float(terms.weight), 4), round(float(loss), 4)  # 1 - 0.5 / (2/3 * 4)
+    (0.8125, 2.4167)
+    """
+    sums = jax.lax.stop_gradient(sums)
+    dtype = sums.nll.dtype
+    gamma, decay = _number("gamma", gamma, dtype), _number("decay", decay, dtype)
+    past = init_estimate() if estimate is None else estimate
+    nll = decay * past.nll + sums.protected_nll
+    recent = decay * past.recent + sums.num_protected
     now = Estimate(
-        *(
-            jnp.asarray(k * old + new, old.dtype)
-            for k, old, new in zip(kept, past, seen, strict=True)
-        )
+        nll.astype(past.nll.dtype),  # as a loop wants to carry it
+        recent.astype(past.recent.dtype),
+        _add(_pair(past.num_protected), _pair(sums.num_protected)),
+        _add(_pair(past.num_tokens), _pair(sums.num_tokens)),
     )
 
     # Where nothing protected has been seen there is nothing to protect; nor with gamma = 0.
     # But a gamma that is NaN or negative under jit has to be seen.
     gamma = jnp.where(gamma >= 0, gamma, jnp.nan)
-    known = (now.recent > 0) & (gamma != 0)
-    mean = jnp.where(known, now.protected_loss, 1)
+    known = (recent > 0) & (gamma != 0)
+    mean = jnp.where(known, nll / recent, 1).astype(dtype)
     penalty = jnp.where(known, gamma / mean, 0)
-    weight = 1 - jnp.where(known, penalty / (now.share * mean), 0)
-    count = jnp.maximum(num_tokens, 1)
-    mean_of_all = total / count
-    pull = jnp.where(known, (weight - 1) * total_1 / count, 0)
-    loss = mean_of_all + jax.lax.stop_gradient(penalty) + pull - jax.lax.stop_gradient(pull)
-    terms = Terms(
-        cross_entropy=_mean(total, num_tokens),
-        protected=_mean(total_1, num_protected),
-        unprotected=_mean(total - total_1, num_tokens - num_protected),
-        penalty=penalty,
-        weight=weight,
-        estimate=now,
-    )
-    return loss, jax.lax.stop_gradient(terms)
+    share = _share(now, dtype)
+    weight = 1 - jnp.where(known, penalty / (share * mean), 0)
+    return Terms(*sums.means(), penalty=penalty, weight=weight, estimate=now)
+
+
+def weighted_loss(sums: Sums, weight: ArrayLike, num_tokens: ArrayLike) -> Scalar:
+    """Weighted mean over tokens, whose gradient is what to descend; a micro-batch's part of it.
+
+    Parameters
+    ----------
+    sums : Sums
+        Of a batch or micro-batch, differentiable in the losses.
+    weight : () array
+        Of a protected token, from `weigh`; an unprotected one weighs 1.
+    num_tokens : () array
+        Of the whole batch.
+
+    Returns
+    -------
+    () array
+        ``(nll + (weight - 1) protected_nll) / num_tokens``.
+    """
+    weight = jax.lax.stop_gradient(jnp.asarray(weight, sums.nll.dtype))
+    return (sums.nll + (weight - 1) * sums.protected_nll) / jnp.maximum(num_tokens, 1)
 
 
 def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLike = 0.5) -> Scalar:
@@ -248,6 +351,33 @@ def _number(name: str, value: ArrayLike, dtype: np.dtype) -> Scalar:
             wanted = "in [0, 1)" if name == "decay" else ">= 0 and finite"
             raise InputError(f"{name} is {float(number):g}; give a number {wanted}")
     return number
+
+
+def _pair(number: ArrayLike) -> Array:
+    """A count as two words, the high one first."""
+    number = jnp.asarray(number)
+    if number.shape == (2,):
+        return number.astype(jnp.uint32)
+    if jnp.issubdtype(number.dtype, jnp.integer):
+        high = number >> 16 >> 16  # by 32 at once is not defined for 32 bits
+    else:
+        high = jnp.floor(number / 2.0**32)
+        number = number - high * 2.0**32
+    return jnp.stack([high.astype(jnp.uint32), number.astype(jnp.uint32)])
+
+
+def _add(one: Array, other: Array) -> Array:
+    low = one[1] + other[1]
+    carry = (low < one[1]).astype(jnp.uint32)
+    return jnp.stack([one[0] + other[0] + carry, low])
+
+
+def _share(estimate: Estimate, dtype: np.dtype) -> Scalar:
+    protected, tokens = (
+        pair[0].astype(dtype) * 2.0**32 + pair[1].astype(dtype)
+        for pair in (_pair(estimate.num_protected), _pair(estimate.num_tokens))
+    )
+    return protected / tokens
 
 
 def _mean(total: Scalar, count: Scalar) -> Scalar:

