@@ -151,9 +151,11 @@ def solve(
     same shapes share the compiled program.
 
     ``jax.grad`` and ``jax.jvp`` go through it: x and the losses have the derivatives of the
-    minimizer with respect to the problem's arrays, ``dx = -H^-1 d(gradient)`` with the
-    Moore-Penrose inverse of the Hessian H, O(n d^2 + d^3). They are those of the exact minimizer
-    as far as x is one.
+    minimizer with respect to the problem's arrays, of every order, ``dx = -H^-1 d(gradient)`` with
+    the Hessian H, O(n d^2 + d^3). They are those of the exact minimizer as far as x is one. Where
+    columns of A depend on each other, x does not move along the directions that A does not see,
+    and derivatives with respect to A itself are NaN if its rank is below min(n, d): a change of A
+    may raise it, and the minimizer jumps.
 
     A candidate is looked at once more where its curvature is not seen to be positive: up to 512
     columns through its Hessian, O(n d^2 + d^3), beyond by some 40 products with A.
@@ -412,7 +414,7 @@ def default_start(problem: SoftmaxRegression) -> Point:
     Zero often sits on the barrier ell_1 = 0 (equal targets, say), and L has a basin on either side.
     """
     share = jnp.sum(problem.protected.astype(problem.dtype)) / problem.n
-    direction = (problem.protected - share) @ problem.A
+    direction = (problem.protected.astype(problem.dtype) - share) @ problem.A
     u = problem.A @ direction
     reach = jnp.max(jnp.abs(u))
     lengths = jnp.asarray(_START_SHIFTS, problem.dtype) / jnp.where(reach > 0, reach, 1)
