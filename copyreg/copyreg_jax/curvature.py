@@ -61,6 +61,7 @@ class Curvature(NamedTuple):
 
 def _phi(f: Vector, b: Vector, t: Vector | Mask, metric: Metric) -> tuple[Vector, Vector]:
     """Gradient of phi_t and the weights s_t of its Hessian."""
+    t = t.astype(b.dtype)
     if metric == "squared":
         tc = t * (f - b)
         centered = tc - jnp.sum(f * tc)

@@ -103,7 +103,7 @@ class SoftmaxRegression:
         n = A.shape[0]
         b = _vector("b", b, n, like=A.dtype)
         w = _vector("w", w, n, like=A.dtype, scalar_allowed=True)
-        dtype = jnp.result_type(A.dtype, b.dtype, w.dtype)
+        dtype = np.result_type(A.dtype, b.dtype, w.dtype)
         self.A: Matrix = A.astype(dtype)
         self.b: Vector = b.astype(dtype)
         self.w: Vector = jnp.broadcast_to(w.astype(dtype), (n,))
@@ -301,7 +301,7 @@ class CopyrightRegression(SoftmaxRegression):
     def _promote(self) -> None:
         """One dtype for all; a gamma with a dtype takes part in the promotion, like the arrays."""
         arrays: tuple[Any, ...] = self.A, self.b, self.w, self._gamma
-        dtype = jnp.result_type(*(array.dtype for array in arrays))
+        dtype = np.result_type(*(array.dtype for array in arrays))
         self.A, self.b, self.w, self._gamma = (
             array if array.dtype == dtype else array.astype(dtype) for array in arrays
         )

@@ -214,7 +214,7 @@ class RowBlocks:
         array = jnp.asarray(array)
         if array.ndim not in (1, 2) or array.shape[axis] != size:
             raise InputError(f"A has shape {self.shape} and can't be multiplied with {array.shape}")
-        return array.astype(jnp.promote_types(array.dtype, self.dtype))
+        return array.astype(np.promote_types(array.dtype, self.dtype))
 
     def __matmul__(self, other: Any) -> Array:
         v = self.operand(other, 0, self.shape[1])

@@ -81,6 +81,8 @@ def gram(
     """
 
     def block(rows: Array, root: Array) -> Array:
+        wider = np.promote_types(rows.dtype, root.dtype)
+        rows, root = rows.astype(wider), root.astype(wider)
         rows = rows if basis is None else rows @ basis
         scaled = (rows * root[:, None]).astype(dtype)
         return scaled.T @ scaled

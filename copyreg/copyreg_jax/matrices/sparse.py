@@ -168,7 +168,7 @@ class SparseMatrix:
                 f"A of shape {self.shape} was multiplied with an array of shape {V.shape}; "
                 f"give ({self.shape[1]},) or ({self.shape[1]}, k)"
             )
-        dtype = jnp.result_type(self.dtype, V)
+        dtype = np.promote_types(self.dtype, V.dtype)
         leaves, tree = jax.tree_util.tree_flatten(self.astype(dtype))
         product = product_p.bind(*leaves, V.astype(dtype).reshape(len(V), -1), tree=tree)
         return product.reshape(self.shape[0], *V.shape[1:])
@@ -360,7 +360,7 @@ def _take_rows(A: SparseMatrix, indices: Int[Array, " k"]) -> Float[Array, "k d"
     """As many rounds as the longest of these rows has pieces in a window, one of each a round."""
     pieces, (n, d) = A.rows, A.shape
     windows = (len(pieces.starts) - 1) // n
-    run = (indices[None] + n * jnp.arange(windows)[:, None]).reshape(-1)
+    run = (indices[None] + n * jnp.arange(windows, dtype=indices.dtype)[:, None]).reshape(-1)
     place = jnp.tile(jnp.arange(len(indices)), windows)
     first, end = pieces.starts[run], pieces.starts[run + 1]
 

@@ -150,6 +150,7 @@ class AcceleratedGradient(Method):
         onward_value, onward_gradient = problem.value_and_gradient(onward)
         uphill = jnp.sum(gradient * (x - last)) > 0
         kept = ~uphill & (onward_value <= promised(E)) & jnp.all(jnp.isfinite(onward_gradient))
+        again = jnp.where(kept, 0, 1)
         new, new_value, new_gradient = jax.lax.cond(
             kept,
             lambda: (onward, onward_value, onward_gradient),
@@ -161,7 +162,7 @@ class AcceleratedGradient(Method):
             value=jnp.where(jnp.isfinite(M), new_value, jnp.nan),
             gradient=new_gradient,
             status=stalled_if(jnp.all(new == y)),
-            counts=state.counts.add(values=1 + trials + ~kept, gradients=1 + ~kept),
+            counts=state.counts.add(values=1 + trials + again, gradients=1 + again),
             memory=Momentum(E, x, jnp.where(kept, t_next, 1)),
         )
 

@@ -100,7 +100,7 @@ def lanczos(apply: Any, basis: Array, host: bool) -> tuple[Scalar, Array]:
     first = start / jnp.linalg.norm(start)
     carry = (zeros, zeros, first, jnp.zeros((), dtype), inf, -inf, jnp.zeros((), jnp.int32))
     V, HV, _, _, _, high, k = while_loop(host, going, body, carry)
-    beyond = jnp.where(jnp.arange(steps) < k, 0, high)
+    beyond = jnp.where(jnp.arange(steps, dtype=k.dtype) < k, 0, high)
     lam, Q = jnp.linalg.eigh(0.5 * (V @ HV.T + HV @ V.T) + jnp.diag(beyond))
     direction = Q[:, 0] @ V
     return lam[0], direction / jnp.maximum(jnp.linalg.norm(direction), tiny)

@@ -71,20 +71,22 @@ class Optax(Method):
         return None
 
     def init(self, problem: SoftmaxRegression, tools: None, state: State) -> State:
-        return state._replace(
-            memory=Memory(self.transformation.init(state.x), jnp.zeros((), jnp.int32))
-        )
+        with jax.numpy_dtype_promotion("standard"):
+            memory = self.transformation.init(state.x)
+        return state._replace(memory=Memory(memory, jnp.zeros((), jnp.int32)))
 
     def step(self, problem: SoftmaxRegression, tools: None, state: State) -> State:
-        updates, memory = optax.with_extra_args_support(self.transformation).update(
-            state.gradient,
-            state.memory.own,
-            state.x,
-            value=state.value,
-            grad=state.gradient,
-            value_fn=problem.value,
-        )
-        x = optax.apply_updates(state.x, updates)
+        # Counters of 32 bits meet Python numbers in optax, which strict promotion refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, memory = optax.with_extra_args_support(self.transformation).update(
+                state.gradient,
+                state.memory.own,
+                state.x,
+                value=state.value,
+                grad=state.gradient,
+                value_fn=problem.value,
+            )
+            x = optax.apply_updates(state.x, updates)
         value, gradient = problem.value_and_gradient(x)
         trials = optax.tree.get(memory, "num_linesearch_steps", 0)
         idle = jnp.where(_same((x, memory), (state.x, state.memory.own)), state.memory.idle + 1, 0)

@@ -377,6 +377,7 @@ def sampled_hessian(
     tickets = _tickets(leverage_scores(A, at, factor, centers, score_key))
     indices, weights = _draw(tickets, num_rows, row_key)
     rows = take_rows(A, indices)
+    weights = weights.astype(rows.dtype)
     H = at.kappa * g[:, None] * g[None]
     H += rows.T @ ((weights * at.w2[indices])[:, None] * rows)
     for s, center in zip(at.s, centers, strict=True):

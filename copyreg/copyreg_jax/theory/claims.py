@@ -213,7 +213,7 @@ def _curvature(side: str, target: str, sample: Sample) -> Any:
     name = f"{side} curvature, " + ("|b| <= 1" if target == "ball" else "b on the simplex")
     mask = problem.protected | (sample.s > 0.5)
     f = problem.f(sample.x)
-    lam = jnp.linalg.eigvalsh(lemmas.b_matrix(f, problem.b, 1.0 * mask, "corrected"))
+    lam = jnp.linalg.eigvalsh(lemmas.b_matrix(f, problem.b, mask.astype(f.dtype), "corrected"))
     return (-lam[0] if side == "lower" else lam[-1]) / EXTREMES[name].constant
 
 
@@ -273,7 +273,7 @@ def _upper(reading: Any, sample: Sample) -> Any:
 def _tau(reading: Any, sample: Sample) -> Any:
     """tau(L0) over the margin, both raised by 2 L0/n2 to be positive; L0 is above L(x)."""
     problem = with_reading(sample.problem, reading)
-    n, n1 = problem.n, jnp.sum(problem.protected)
+    n, n1 = problem.n, jnp.sum(problem.protected.astype(problem.dtype))
     n2, gamma = n - n1, problem.gamma
     e, ell_2 = problem.ell_1(sample.x), problem.ell_2(sample.x)
     value = problem.value(sample.x) * (1 + 0.5 * sample.s)

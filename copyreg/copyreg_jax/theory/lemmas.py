@@ -239,7 +239,7 @@ def definition_11(
     everywhere = jnp.ones_like(parts.f)
     B = b_matrix(parts.f, problem.b, everywhere, form)
     if form == "corrected" and parts.reading == "joint":
-        return BMatrices(B, b_matrix(parts.f, problem.b, 1.0 * parts.m, form))
+        return BMatrices(B, b_matrix(parts.f, problem.b, parts.m.astype(parts.f.dtype), form))
     b_1 = jnp.where(parts.m, problem.b, 0)
     return BMatrices(B, b_matrix(parts.f_1, b_1, everywhere, form))
 

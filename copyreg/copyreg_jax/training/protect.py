@@ -174,7 +174,7 @@ def protected_loss(
     """
     sums = sum_tokens(token_nll, token_mask, is_protected)
     terms = weigh(sums, gamma, estimate, decay=decay)
-    count = jnp.maximum(sums.num_tokens, 1)
+    count = jnp.maximum(sums.num_tokens, 1).astype(sums.nll.dtype)
     # The gradient of the weighted mean, with the value of the formula.
     pull = weighted_loss(sums, terms.weight, sums.num_tokens) - sums.nll / count
     loss = sums.nll / count + terms.penalty + (pull - jax.lax.stop_gradient(pull))
@@ -242,8 +242,8 @@ def weigh(
     dtype = sums.nll.dtype
     gamma, decay = _number("gamma", gamma, dtype), _number("decay", decay, dtype)
     past = init_estimate() if estimate is None else estimate
-    nll = decay * past.nll + sums.protected_nll
-    recent = decay * past.recent + sums.num_protected
+    nll = decay * past.nll.astype(dtype) + sums.protected_nll
+    recent = decay * past.recent.astype(dtype) + jnp.asarray(sums.num_protected, dtype)
     now = Estimate(
         nll.astype(past.nll.dtype),  # as a loop wants to carry it
         recent.astype(past.recent.dtype),
@@ -280,7 +280,8 @@ def weighted_loss(sums: Sums, weight: ArrayLike, num_tokens: ArrayLike) -> Scala
         ``(nll + (weight - 1) protected_nll) / num_tokens``.
     """
     weight = jax.lax.stop_gradient(jnp.asarray(weight, sums.nll.dtype))
-    return (sums.nll + (weight - 1) * sums.protected_nll) / jnp.maximum(num_tokens, 1)
+    count = jnp.maximum(jnp.asarray(num_tokens, weight.dtype), 1)
+    return (sums.nll + (weight - 1) * sums.protected_nll) / count
 
 
 def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLike = 0.5) -> Scalar:
@@ -337,7 +338,8 @@ def _checked(token_nll: ArrayLike, token_mask: ArrayLike, is_protected: ArrayLik
         )
     of_token = rows if rows.shape == nll.shape else rows[..., None]
     protected = mask & jnp.broadcast_to(of_token, nll.shape)
-    return nll.astype(jnp.promote_types(nll.dtype, jnp.float32)), mask, protected
+    wide = jnp.finfo(nll.dtype).bits >= 32
+    return nll if wide else nll.astype(jnp.float32), mask, protected
 
 
 def _number(name: str, value: ArrayLike, dtype: np.dtype) -> Scalar:
@@ -381,4 +383,5 @@ def _share(estimate: Estimate, dtype: np.dtype) -> Scalar:
 
 
 def _mean(total: Scalar, count: Scalar) -> Scalar:
+    count = jnp.asarray(count, total.dtype)
     return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)

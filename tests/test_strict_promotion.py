@@ -1,0 +1,135 @@
+"""The package under ``jax_numpy_dtype_promotion="strict"``, which refuses to mix dtypes.
+
+That is found out while tracing, so most is traced here and not run. The suite as a whole can't be
+run so, because optax mixes dtypes.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+
+import copyreg_jax as cr
+from copyreg_jax import testing
+from copyreg_jax.solvers import implicit
+from copyreg_jax.theory import audit, claims, lemmas
+from copyreg_jax.training import protect
+from tests.registry import METRICS, READINGS, SOLVERS, random_problem
+
+
+@pytest.fixture(autouse=True)
+def _strict():
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+def single(problem):
+    """The same in float32, which arrays of JAX's default dtype would widen."""
+    A, b = (np.asarray(array, np.float32) for array in (problem.A, problem.b))
+    return cr.CopyrightRegression(A, b, problem.n1)
+
+
+def sparse(problem):
+    return cr.CopyrightRegression(scipy.sparse.csr_array(problem.A), problem.b, problem.n1)
+
+
+KINDS = {"dense": lambda problem: problem, "float32": single, "sparse": sparse, "sharded": cr.shard}
+CASES = [
+    (name, kind)
+    for name in SOLVERS
+    for kind in KINDS
+    if (name, kind) != ("sketched-newton", "sharded")  # refused
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_every_solver_and_matrix_traced(name, kind):
+    problem = KINDS[kind](random_problem(0, 24, 3))
+    solution = jax.eval_shape(lambda p: cr.solve(p, SOLVERS[name]), problem)
+    assert solution.x.dtype == problem.dtype
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("reading", READINGS)
+def test_definitions_and_derivatives(reading, metric):
+    problem, x = random_problem(0, 24, 3, reading=reading, metric=metric), jnp.ones(3)
+
+    def everything(problem, x):
+        names = [
+            "f",
+            "c",
+            "ell",
+            "ell_1",
+            "ell_2",
+            "l_reg",
+            "l_copyright",
+            "value",
+            "gradient",
+            "hessian",
+        ]
+        return [getattr(problem, name)(x) for name in names] + [problem.hvp(x, x)]
+
+    def moved(b, gamma):
+        changed = cr.CopyrightRegression(problem.A, b, problem.protected, gamma, 1, reading, metric)
+        return jnp.sum(implicit.minimizer(changed, x))
+
+    results = jax.eval_shape(everything, problem, x)
+    results += jax.tree.leaves(jax.eval_shape(jax.hessian(moved, (0, 1)), problem.b, 0.1))
+    assert {array.dtype for array in results} == {problem.dtype}
+
+
+def test_what_the_host_does_between(tmp_path):
+    dense = random_problem(0, 24, 3)
+    np.save(tmp_path / "A.npy", np.asarray(dense.A, np.float32))  # narrower than b
+    disk = cr.CopyrightRegression(cr.RowBlocks(tmp_path / "A.npy"), dense.b, dense.n1)
+    for problem in (dense, sparse(dense), disk):
+        solution = cr.solve(problem)
+        assert solution.status.name == "CONVERGED"
+    assert cr.certify(dense, cr.solve(dense).x).verdict is not None
+    cr.solve_many([dense, dense.replace(gamma=0.2)]).raise_for_status()
+    for solution in cr.solve_path(dense, gamma=[0.1, 0.2]):
+        solution.raise_for_status()
+    assert cr.multi_start(dense, 3).num_failed == 0
+
+
+def test_dtypes_of_arguments_are_promoted_all_the_same():
+    A, b = np.eye(3, dtype=np.float32), np.full(3, 1 / 3)
+    assert cr.CopyrightRegression(A, b, 1).dtype == np.float64
+    assert cr.CopyrightRegression(A, b.astype(np.float32), 1).replace(w=b).dtype == np.float64
+
+
+@pytest.mark.parametrize("form", lemmas.FORMS)
+def test_statements_of_the_paper(form):
+    problem, x = random_problem(0, 12, 2), np.ones(2)
+    for statement in lemmas.STATEMENTS.values():
+        jax.eval_shape(lambda p, s=statement: s(p, x, form=form), problem)
+
+
+@pytest.mark.parametrize(
+    "claim", [*claims.CLAIMS, *claims.REPLACEMENTS], ids=lambda claim: claim.says
+)
+def test_searches_for_counterexamples_traced(claim):
+    batch = audit._draw(np.random.default_rng(0), (3, 2))
+    audit._climb.trace(claim.measure, (3, 2), claim.target, *batch, 2)
+
+
+def test_properties_for_users():
+    problem, x = random_problem(0, 12, 2), np.ones(2)
+    testing.assert_gradient_matches(problem.value, problem.gradient, x)
+    testing.assert_hessian_matches(problem.value, problem.hessian, x)
+    testing.assert_hvp_matches(problem.value, problem.hvp, x, x)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.float32, jnp.float64])
+def test_protected_loss(dtype):
+    nll, mask = jnp.ones((2, 3), dtype), jnp.ones((2, 3), bool)
+    rows = jnp.array([True, False])
+
+    def loss(nll, gamma, estimate):
+        return protect.protected_loss(nll, mask, rows, gamma, estimate)
+
+    (value, terms), slope = jax.value_and_grad(loss, has_aux=True)(nll, 0.5, None)
+    again, _ = jax.jit(loss)(nll, protect.raised_gamma(terms.estimate, 3.0), terms.estimate)
+    assert slope.dtype == dtype
+    assert value.dtype == again.dtype == max(np.dtype(dtype), np.dtype(np.float32))
