@@ -140,9 +140,9 @@ def evaluations() -> dict[str, Any]:
 
     # What the programs of the Hessian solver exchange.
     newton = cr.TrustRegionNewton()
-    tools = newton.prepare(cut)
-    state = driver._start_jit(cut, tools, None, 1e-10, newton)
-    program = driver._advance_jit.lower(cut, tools, state, 100, 500, newton).compile().as_text()
+    kit = driver.prepare(cut, newton)
+    state = driver._start_jit(cut, kit, None, 1e-10, newton)
+    program = driver._advance_jit.lower(cut, kit, state, 100, 500, newton).compile().as_text()
     results["newton moves"] = re.findall(r"all-gather|all-to-all|collective-permute", program)
     return results
 

@@ -174,7 +174,7 @@ def test_newton_survives_anything_finite(seed):
         w=10.0 ** rng.uniform(-4, 1),
     )
     solution = cr.solve(problem, max_steps=300)
-    assert solution.status in (cr.Status.CONVERGED, cr.Status.STALLED)
+    assert solution.status in (cr.Status.CONVERGED, cr.Status.STALLED, cr.Status.SADDLE)
     assert np.isfinite(solution.value)
     assert np.all(np.isfinite(solution.x))
 
@@ -517,9 +517,9 @@ class NoCompilation:
 def test_data_are_arguments_not_constants():
     problem = random_problem(0, 500, 3)
     solver = cr.NewtonCG()
-    tools = solver.prepare(problem)
-    state = driver._start_jit(problem, tools, None, 1e-10, solver)
-    text = driver._advance_jit.lower(problem, tools, state, 9, 9, solver).as_text()
+    kit = driver.prepare(problem, solver)
+    state = driver._start_jit(problem, kit, None, 1e-10, solver)
+    text = driver._advance_jit.lower(problem, kit, state, 9, 9, solver).as_text()
     assert 'dense<"0x' not in text  # large literals are printed as hex blobs
     assert len(text) < 200_000
 
