@@ -51,7 +51,7 @@ def test_lanes_that_are_done_leave(monkeypatch):
     together = cr.solve_many(batch, cr.Optax(optax.lbfgs()), x0)
     assert sizes[0] == 70
     assert sizes[-1] < 35
-    assert sum(sizes) < 35 * len(sizes)  # those that a look sends back start anew, among few
+    assert sorted(sizes, reverse=True)[:5] == sizes[:5]  # a look sends back a few, never all
     steps = np.asarray(together.num_steps)
     assert len(np.unique(steps)) > 3
     for k in (0, 1, 9, 35, 69):

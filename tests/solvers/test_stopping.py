@@ -61,7 +61,7 @@ def test_a_path_from_gamma_zero_ends_where_a_cold_start_does():
 # Nor has the unit of A.
 
 
-@pytest.mark.parametrize("name", ["joint", "small w", "barrier at zero", "cross-entropy block"])
+@pytest.mark.parametrize("name", ["small w", "cross-entropy block"])
 @pytest.mark.parametrize(
     ("solver", "dtype"), [*((name, "f8") for name in SECOND_ORDER), ("newton-cg", "f4")]
 )
