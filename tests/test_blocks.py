@@ -21,6 +21,7 @@ from copyreg_jax.matrices import (
     count_sketch,
     gram,
     num_entries,
+    row_norms,
     squared_column_norms,
     to_host,
     weighted_gram,
@@ -140,8 +141,12 @@ def test_what_else_is_asked_of_a_matrix(stored):
         *(count_sketch(kind, jnp.asarray(weights), jnp.asarray(shifts), 8)
           for kind in (A, jnp.asarray(exact))), atol=1e-12,
     )  # fmt: skip
-    with pytest.raises(cr.InputError, match="NewtonCG"):
-        weighted_gram(A, jnp.ones((1, N)), jnp.zeros((1, D)))
+    centers = RNG.normal(size=(1, D))
+    np.testing.assert_allclose(
+        *(weighted_gram(kind, jnp.asarray(weights[None]), jnp.asarray(centers))
+          for kind in (A, jnp.asarray(exact))), atol=1e-11,
+    )  # fmt: skip
+    np.testing.assert_allclose(row_norms(A), np.linalg.norm(exact, axis=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -160,6 +165,7 @@ def test_a_hessian_vector_product_reads_once(form, tmp_path):
     # Relative to the sizes that are added: |A|^T |w^2 A x| is some 1e2 here.
     np.testing.assert_allclose(gradient, inside.gradient(x), rtol=1e-10, atol=1e-11)
     np.testing.assert_allclose(problem.hvp(x, v), inside.hvp(x, v), rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(problem.hessian(x), inside.hessian(x), rtol=1e-10, atol=1e-11)
     at = curvature.curvature(problem.logits(x), *problem.terms)
     _, operator = curvature.linearize(A, at, problem.b)
     A.numbers.clear()
@@ -199,7 +205,8 @@ def test_the_minimizer_is_that_of_the_matrix_in_memory(name, tmp_path):
     expected = cr.solve(problem, cr.NewtonCG(), x0)
     found = cr.solve(in_blocks(problem, tmp_path), x0=x0)
     assert found.status is expected.status is cr.Status.CONVERGED
-    assert found.num_steps == expected.num_steps
+    assert found.second_order is expected.second_order
+    assert abs(found.num_steps - expected.num_steps) <= 1  # a last one may be all rounding
     np.testing.assert_allclose(found.x, expected.x, atol=1e-9)
 
 
@@ -241,8 +248,6 @@ def test_refused(tmp_path):
     problem = in_blocks(PROBLEMS["joint"](), tmp_path)
     with pytest.raises(cr.InputError, match="use NewtonCG"):
         cr.solve(problem, cr.TrustRegionNewton())
-    with pytest.raises(cr.InputError, match="use NewtonCG"):
-        problem.hessian(np.zeros(problem.d))
     for transform in (jax.jit(problem.value), jax.grad(problem.value)):
         with pytest.raises(cr.InputError, match="can't be traced"):
             transform(jnp.zeros(problem.d))

@@ -138,6 +138,24 @@ def test_audit(corpus, tmp_path):
     assert "document 'd0' has another text than when" in refused.stderr
 
 
+def test_an_audit_replaces_no_file_that_it_reads(corpus, tmp_path):
+    pytest.importorskip("rouge_score")
+    (tmp_path / "run").mkdir()
+    table = tmp_path / "run" / "documents.json"
+    table.write_text("[]")
+    runner, text = CliRunner(), corpus.read_bytes()
+    cases = {corpus: "would replace", table: "would replace", tmp_path / "run": "is a folder"}
+    for out, message in cases.items():
+        command = ["audit", tmp_path / "run", "--text", corpus, "--out", out, "--overwrite"]
+        refused = runner.invoke(app, [*map(str, command)])
+        assert message in str(refused.exception)
+    assert (corpus.read_bytes(), table.read_text()) == (text, "[]")
+    (tmp_path / "old.json").write_text("{}")
+    command = ["audit", tmp_path / "run", "--text", corpus, "--out", tmp_path / "old.json"]
+    refused = runner.invoke(app, [*map(str, command)])
+    assert "give --overwrite" in str(refused.exception)
+
+
 def test_audit_of_a_certificate(corpus, tmp_path):
     """tests/training/test_records.py has more ways to cheat."""
     pytest.importorskip("rouge_score")

@@ -358,7 +358,7 @@ def test_no_step_of_the_default_wakes_threads_of_blas():
     state = driver._start_jit(problem, kit, None, 1e-8, solver)
     programs = [
         newton_cg._cholesky_jit.lower(problem.A, *given, np.dtype(np.float64)),
-        driver._run_jit.lower(problem, kit, None, 1e-8, 100, 500, solver),
+        driver._advance_jit.lower(problem, kit, state, 100, 500, solver),
         driver.first_look_jit.lower(problem, kit, state, 1e-8, solver),
     ]
     calls = [
@@ -482,6 +482,17 @@ def test_a_run_that_is_dear_goes_on_with_a_sketch(form, n, impatient, monkeypatc
     assert len(impatient) == 1
     assert found.num_hvps < diagonal.num_hvps
     np.testing.assert_allclose(A @ found.x, A @ diagonal.x, atol=1e-8)
+
+
+def test_a_null_space_is_no_way_down_where_curvature_is_sampled(impatient):
+    """Constant vectors, which a sketched basis would stretch a million times."""
+    b = np.random.default_rng(1).dirichlet(np.ones(700))
+    problem = cr.CopyrightRegression(chain(700, 520), b, 70, gamma=1e-6, w=0.3)
+    found = cr.solve(problem, x0=3 * np.random.default_rng(2).normal(size=520))
+    assert found.status is cr.Status.CONVERGED
+    assert found.second_order is cr.SecondOrder.SAMPLED
+    assert len(impatient) == 1
+    assert np.abs(found.x).max() < 100
 
 
 def test_sketches_are_near_the_gram_matrix():

@@ -267,7 +267,8 @@ def test_counts_are_true():
     Counting.seen.clear()
     solution = cr.solve(problem, SketchedNewton(), np.full(8, 0.5))
     jax.effects_barrier()
-    assert solution.num_gradients == len(Counting.seen) == solution.num_steps + 1
+    # The driver takes that of the start.
+    assert solution.num_gradients == 1 + len(Counting.seen) == solution.num_steps + 1
     assert solution.num_hessians == solution.num_steps
     assert solution.num_values >= 1 + 2 * solution.num_steps
     assert solution.num_hvps == 0

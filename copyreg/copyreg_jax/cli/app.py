@@ -197,8 +197,8 @@ def certify(
     Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 bad input.
     """
     if out is not None:
-        _require_free("--out", [out], [instance, point], overwrite=overwrite)
-        _require_writable(out.parent, str(out))
+        require_free("--out", [out], [instance, point], overwrite=overwrite)
+        require_writable(out.parent, str(out))
     import copyreg_jax as cr
 
     with errors.status("certifying", spinner="line"):
@@ -254,7 +254,7 @@ def lemmas(
 
     if out is not None:
         files = [out / f"{name}.npz" for name in audit.stored_counterexamples()]
-        _require_free("--out", files, overwrite=overwrite)
+        require_free("--out", files, overwrite=overwrite)
         _prepare_folder(out)
     with errors.status("compiling", spinner="line") as line:
         rows = audit.audit(seed, seconds=search, progress=line.update)
@@ -341,7 +341,7 @@ def bench(
     if out is not None:
         names = "results.csv", "curves.csv", "machine.json", "profile.svg"
         files = [*(out / name for name in names), *out.glob("curve-*.svg")]
-        _require_free("--out", files, overwrite=overwrite)
+        require_free("--out", files, overwrite=overwrite)
         _prepare_folder(out)
     import contextlib
 
@@ -549,11 +549,11 @@ def _prepare_results(
     out: Path | None, instance: Path | None, checkpoint: Path | None, overwrite: bool
 ) -> None:
     if checkpoint is not None:
-        _require_free("--checkpoint", [checkpoint], [instance], overwrite=True)
+        require_free("--checkpoint", [checkpoint], [instance], overwrite=True)
     if out is not None:
         same_run = checkpoint is not None and _is_of_run(out, checkpoint)
         results = [out / name for name in _RESULTS]
-        _require_free("--out", results, [instance, checkpoint], overwrite=overwrite or same_run)
+        require_free("--out", results, [instance, checkpoint], overwrite=overwrite or same_run)
         _prepare_folder(out)
 
 
@@ -563,10 +563,11 @@ def _prepare_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"can't write to --out {out}: {error.strerror or error}") from None
-    _require_writable(out, f"to --out {out}")
+    require_writable(out, f"to --out {out}")
 
 
-def _require_writable(folder: Path, what: str) -> None:
+def require_writable(folder: Path, what: str) -> None:
+    """Find out before the work whether a file can be made in the folder."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -574,7 +575,7 @@ def _require_writable(folder: Path, what: str) -> None:
         raise InputError(f"can't write {what}: {error.strerror or error}") from None
 
 
-def _require_free(
+def require_free(
     option: str, outputs: list[Path], inputs: Sequence[Path | None] = (), *, overwrite: bool
 ) -> None:
     """Find out before the work whether a file that is read, or that was there, would be lost."""

@@ -5,14 +5,22 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from copyreg_jax.cli.app import EXIT_INTERRUPTED, app, errors, output, write_json
+from copyreg_jax.cli.app import (
+    EXIT_INTERRUPTED,
+    Overwrite,
+    app,
+    errors,
+    output,
+    require_free,
+    require_writable,
+    write_json,
+)
 from copyreg_jax.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
@@ -168,6 +176,7 @@ def audit(
     text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
     name_column: Annotated[str | None, typer.Option(help="Column of the names.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the reports.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure what models give away: plain losses, and protected text that they go on with.
 
@@ -183,7 +192,9 @@ def audit(
     from copyreg_jax.training import records, run, text
 
     if out is not None:
-        _check_out(out)
+        read = [file for path in (*folders, Path(source)) for file in _all_files(path)]
+        require_free("--out", [out], read, overwrite=overwrite)
+        require_writable(out.absolute().parent, f"--out {out}")
     with errors.status("reading", spinner="line") as line:
         corpus = text.load_documents(source, text=text_column, name=name_column)
         flags = records.load_flags(folders[0], corpus.documents)
@@ -266,14 +277,9 @@ def _require_extra() -> None:
         )
 
 
-def _check_out(path: Path) -> None:
-    """Find out before the work, not after it, whether a file can be written."""
-    try:
-        if path.is_dir():
-            raise InputError(f"--out {path} is a folder; name a file")
-        tempfile.TemporaryFile(dir=path.absolute().parent).close()
-    except OSError as error:
-        raise InputError(f"can't write --out {path}: {error.strerror or error}") from None
+def _all_files(path: Path) -> list[Path]:
+    """The files of a run or a text, which may be a folder."""
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
 
 def _lines(path: Path) -> list[str]:

@@ -452,6 +452,11 @@ def _gram(block: Array, root: Array, basis: Array | None, start: Any, dtype: Any
 
 
 @jax.jit
+def _weighted_gram_of(block: Array, weights: Array, centers: Array, start: Any) -> Array:
+    return _sum(block, weights, start, lambda A, part: products.weighted_gram(A, part, centers))
+
+
+@jax.jit
 def _all_finite(block: Array) -> Array:
     return jnp.isfinite(block).all(axis=0).all()
 
@@ -484,6 +489,18 @@ def _sparse_gram(block: Any, root: Array, basis: Array | None, start: int, dtype
     return jnp.asarray(square.toarray() if scipy.sparse.issparse(square) else square)
 
 
+def _sparse_weighted_gram(block: Any, weights: Array, centers: Array, start: int) -> Array:
+    """Rows are centered before they are squared, and so made dense, a few at a time."""
+    total = np.zeros((block.shape[1],) * 2, weights.dtype)
+    for first in range(0, block.shape[0], _PIECE_ROWS):
+        rows = block[first : first + _PIECE_ROWS].toarray().astype(weights.dtype)
+        part = np.asarray(weights)[:, start + first : start + first + len(rows)]
+        for weight, center in zip(part, np.asarray(centers), strict=True):
+            centered = rows - center
+            total += (centered.T * weight) @ centered
+    return jnp.asarray(total)
+
+
 def _sparse_squares(block: Any, weights: Array, start: int) -> Array:
     part = np.asarray(weights)[start : start + block.shape[0]]
     block = block.astype(weights.dtype)
@@ -496,7 +513,9 @@ def _on_disk(what: str) -> InputError:
 
 @products.weighted_gram.register(RowBlocks)
 def _weighted_gram(A: RowBlocks, weights: Array, centers: Array) -> Array:
-    raise _on_disk("a Hessian")
+    weights = A.operand(weights, -1, A.shape[0])
+    squared = _sparse_weighted_gram if A.sparse else _weighted_gram_of
+    return A.total(lambda block, start: squared(block, weights, centers, start))
 
 
 @products.weighted_product.register(RowBlocks)
@@ -573,9 +592,11 @@ def _column_norms(A: RowBlocks) -> Array:
 def _row_norms(A: RowBlocks) -> Array:
     norms = []
     for _, block in A.blocks():
-        squares = block.multiply(block) if A.sparse else block * block
-        norms.append(np.sqrt(np.asarray(squares.sum(axis=1)).ravel()))
-    return jnp.asarray(np.concatenate(norms).astype(A.dtype))
+        rows = _as_taken(A, block).astype(A.dtype)
+        with np.errstate(over="ignore"):  # as in memory: infinite
+            squares = rows.multiply(rows) if A.sparse else rows * rows
+            norms.append(np.sqrt(np.asarray(squares.sum(axis=1)).ravel()))
+    return jnp.asarray(np.concatenate(norms))
 
 
 @products.host_rows.register(RowBlocks)

@@ -210,13 +210,9 @@ def _solve_on_host(
     limit = solver.steps_per_call if watched else _CHUNK if small else _LARGE_CHUNK
     advance = _advance_on_host if host else _advance_jit
     kit = prepare(problem, solver)
-    if not watched and not host:
-        state, steps = _run_jit(problem, kit, x0, rtol, limit, max_steps, solver)
-    else:
-        begin = _start if host else _start_jit
-        state = begin(problem, kit, x0, rtol, solver)
-        steps = _one(state)
-    trace = [_arrays(steps)]
+    begin = _start if host else _start_jit
+    state = begin(problem, kit, x0, rtol, solver)
+    trace = [_arrays(_one(state))]
     file = None
     if checkpoint is not None:
         file = Checkpoint(checkpoint, problem, solver, rtol, x0)
@@ -289,10 +285,11 @@ def _deep_look(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
 ) -> Look:
     """The second order at the iterate, in float64 wherever d allows."""
-    if problem.d > MAX_EXACT_COLUMNS or on_host(problem.A):
-        look = sampled_look if on_host(problem.A) else _sampled_look_jit
+    host = on_host(problem.A)
+    if problem.d > MAX_EXACT_COLUMNS:
+        sampled = sampled_look if host else _sampled_look_jit
         basis = solver.basis(problem, kit.tools)
-        return look(problem, basis, state.x, state.gradient, rtol)
+        return sampled(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
     if problem.dtype == np.float32 and is_here(problem.A):
         found = second_order(problem, np.asarray(state.x), rtol)
         return Look(
@@ -300,7 +297,8 @@ def _deep_look(
             jnp.asarray(found.second_order, jnp.int32),
             jnp.asarray(found.direction, problem.dtype),
         )
-    return _exact_look_jit(problem, state.x, state.gradient, rtol)
+    exact = exact_look if host else _exact_look_jit
+    return exact(problem, state.x, state.gradient, rtol)
 
 
 def deep_look_traced(
@@ -309,7 +307,7 @@ def deep_look_traced(
     """The same within a compiled program, in the arithmetic of the problem."""
     if problem.d > MAX_EXACT_COLUMNS:
         basis = solver.basis(problem, kit.tools)
-        return sampled_look(problem, basis, state.x, state.gradient, rtol)
+        return sampled_look(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
     return exact_look(problem, state.x, state.gradient, rtol)
 
 
@@ -492,35 +490,11 @@ def _step(
 def _advance(
     problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, solver: Solver
 ) -> tuple[State, Trace]:
-    """Up to ``limit`` steps, at most `_CHUNK`; value and gradient norm after each."""
-    blank = jnp.zeros(_CHUNK, state.value.dtype)
-    return _loop(
-        problem, kit, state, Trace(jnp.zeros((), jnp.int32), blank, blank), limit, max_steps,
-        solver,
-    )  # fmt: skip
+    """Up to ``limit`` steps, at most `_CHUNK`; value and gradient norm after each.
 
+    One program makes all steps of a run, so that one that is resumed rounds as the whole does.
+    """
 
-def _run(
-    problem: SoftmaxRegression, kit: Kit, x0: Point | None, rtol: float, limit: int,
-    max_steps: int, solver: Solver,
-) -> tuple[State, Trace]:  # fmt: skip
-    """Start and up to ``limit`` steps."""
-    state = _start(problem, kit, x0, rtol, solver)
-    first = _one(state)
-    value, norm = (jnp.pad(column, (0, _CHUNK)) for column in first[1:])
-    trace = Trace(first.length, value, norm)
-    return _loop(problem, kit, state, trace, limit + 1, max_steps, solver)
-
-
-def _one(state: State) -> Trace:
-    norm = length(state.gradient)
-    return Trace(jnp.ones((), jnp.int32), state.value[None], norm[None])
-
-
-def _loop(
-    problem: SoftmaxRegression, kit: Kit, state: State, trace: Trace, limit: int, max_steps: int,
-    solver: Solver,
-) -> tuple[State, Trace]:  # fmt: skip
     def body(carry: tuple[State, Trace]) -> tuple[State, Trace]:
         state, (place, value, norm) = carry
         state = _step(problem, kit, state, max_steps, solver)
@@ -533,7 +507,14 @@ def _loop(
         state, trace = carry
         return (state.status == Status.RUNNING) & (trace.length < limit)
 
+    blank = jnp.zeros(_CHUNK, state.value.dtype)
+    trace = Trace(jnp.zeros((), jnp.int32), blank, blank)
     return jax.lax.while_loop(going, body, (state, trace))
+
+
+def _one(state: State) -> Trace:
+    norm = length(state.gradient)
+    return Trace(jnp.ones((), jnp.int32), state.value[None], norm[None])
 
 
 def _advance_on_host(
@@ -546,7 +527,6 @@ def _advance_on_host(
 
 _start_jit = jax.jit(_start, static_argnames="solver")
 _advance_jit = jax.jit(_advance, static_argnames="solver")
-_run_jit = jax.jit(_run, static_argnames="solver")
 first_look_jit = jax.jit(first_look, static_argnames="solver")
 judged_by_jit = jax.jit(judged_by, static_argnames="solver")
 _exact_look_jit = jax.jit(exact_look)

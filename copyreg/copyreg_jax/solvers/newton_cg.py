@@ -360,12 +360,19 @@ def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
 
 @jax.jit
 def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """Basis from a Gram matrix whose eigenvalues, at unit diagonal, are lifted by their least."""
+    """Basis from a Gram matrix whose eigenvalues, at unit diagonal, are lifted by their least.
+
+    With coordinates near zero for its null space: lifting alone stretches that a million times, and
+    a step that rounding sends there would leave the logits no digits.
+    """
     zero = jnp.diag(G) == 0
     scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
     lifted = zero + _LEAST_EIGENVALUE[G.dtype]
-    inverse = inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(lifted.astype(G.dtype)))
-    return scale[:, None] * inverse.T
+    unit = G * scale[None] * scale[:, None]
+    inverse = inverse_factor(unit + jnp.diag(lifted.astype(G.dtype)))
+    # Near the identity but for the null space, where it is what rounding leaves of zero.
+    M = inverse @ unit @ inverse.T
+    return scale[:, None] * (inverse.T @ M @ M)
 
 
 def _cholesky(

@@ -21,6 +21,7 @@ from copyreg_jax.objective import Metric, Scalar, Vector
 from copyreg_jax.problem import Point, SoftmaxRegression
 from copyreg_jax.solution import SecondOrder
 from copyreg_jax.solvers.cholesky import inverse_factor
+from copyreg_jax.solvers.flow import cond
 from copyreg_jax.solvers.krylov import lanczos, steihaug
 
 __all__ = [
@@ -167,15 +168,17 @@ def exact_look(problem: SoftmaxRegression, x: Point, gradient: Point, rtol: Any)
         decrement = length((q @ Q) / jnp.sqrt(jnp.maximum(jnp.abs(lam), noise)))
         floor = jnp.asarray(noise, H.dtype)
         direction = scale * Q[:, 0]
-        return _signed(problem, u, gradient, rtol, lam[0], floor, direction, decrement)
+        z = problem.A @ direction
+        return _signed(problem, u, gradient, rtol, lam[0], floor, direction, z, decrement)
 
     good = jnp.isfinite(jnp.sum(lifted))
-    return jax.lax.cond(good, positive, otherwise)
+    return cond(on_host(problem.A), good, positive, otherwise)
 
 
 def _signed(
     problem: SoftmaxRegression, u: Vector, gradient: Point, rtol: Any, lowest: Scalar,
-    floor: Scalar, direction: Point, decrement: Scalar, how: SecondOrder = SecondOrder.EXACT,
+    floor: Scalar, direction: Point, z: Vector, decrement: Scalar,
+    how: SecondOrder = SecondOrder.EXACT,
 ) -> Look:  # fmt: skip
     """The look with its verdict on the lowest curvature.
 
@@ -183,7 +186,7 @@ def _signed(
     ``rtol L`` along it while the logits change by one, as a root mean square.
     """
     value = objective.value(u, *problem.terms)
-    reach = length(problem.A @ direction) / problem.n**0.5
+    reach = length(z) / problem.n**0.5
     fall = -0.5 * lowest / jnp.where(reach > 0, reach, jnp.inf) ** 2
     negative = (lowest < -floor) & (fall > rtol * value)
     downhill = jnp.where(jnp.sum(gradient * direction) > 0, -direction, direction)
@@ -192,12 +195,14 @@ def _signed(
 
 
 def sampled_look(
-    problem: SoftmaxRegression, basis: Array, x: Point, gradient: Point, rtol: Any
-) -> Look:
+    problem: SoftmaxRegression, row_norms: Vector, basis: Array, x: Point, gradient: Point,
+    rtol: Any,
+) -> Look:  # fmt: skip
     """Decrement by conjugate gradients, lowest curvature by Lanczos steps; some 40 products.
 
-    In the coordinates of ``basis``, (d, d) or (d,) for a diagonal one. The chance to miss negative
-    curvature is that of `krylov.lanczos`.
+    In the coordinates of ``basis``, (d, d) or (d,) for a diagonal one, where curvature below
+    ``100 sqrt(eps)`` counts as that much. The chance to miss negative curvature is that of
+    `krylov.lanczos`.
     """
     A, host = problem.A, on_host(problem.A)
     u = problem.logits(x)
@@ -214,16 +219,23 @@ def sampled_look(
         return pulled(curvature.apply(A, operator, times(s)))
 
     eps = float(jnp.finfo(x.dtype).eps)
+    floor = jnp.asarray(100 * eps**0.5, x.dtype)
     lowest, direction = lanczos(apply, basis, host)
     q = pulled(gradient)
-    forcing = jnp.asarray(_FORCING, x.dtype)
-    s, _, out = steihaug(apply, q, _FAR * length(q), forcing, host)
-    rest = length(q + apply(s))
     # What conjugate gradients have not seen is bounded by the lowest curvature that Lanczos has.
-    known = (lowest > 0) & ~out
-    squared = jnp.maximum(-jnp.sum(q * s), 0) + rest**2 / jnp.where(known, lowest, 1)
-    decrement = jnp.where((rest == 0) | known, jnp.sqrt(squared), jnp.inf)
-    floor = jnp.asarray(100 * eps**0.5, x.dtype)
-    return _signed(
-        problem, u, gradient, rtol, lowest, floor, times(direction), decrement, SecondOrder.SAMPLED
-    )
+    least = jnp.clip(lowest, floor, 1)
+    s, _, out = steihaug(apply, q, _FAR * length(q), _FORCING * jnp.sqrt(least), host)
+    rest = length(q + apply(s))
+    squared = jnp.maximum(-jnp.sum(q * s), 0) + rest**2 / least
+    known = (rest == 0) | ((lowest > -floor) & ~out)
+    decrement = jnp.where(known, jnp.sqrt(squared), jnp.inf)
+    # A null space of A, which a basis may stretch, has rounding for a curvature.
+    v = times(direction)
+    z = A @ v
+    error = 4 * eps * row_norms * length(v)
+    weights = jnp.sum(jnp.abs(at.s), axis=0) + at.w2
+    means = jnp.max(jnp.abs(at.f @ z))
+    noise = 2 * jnp.sum(weights * (jnp.abs(z) + means + error) * error)
+    bent = curvature.restrict(at, z[None])[0, 0]
+    lowest = jnp.where(bent < -noise, jnp.minimum(lowest, bent), 0)
+    return _signed(problem, u, gradient, rtol, lowest, floor, v, z, decrement, SecondOrder.SAMPLED)
