@@ -42,9 +42,10 @@ _ALIGNMENT = 64
 class RowBlocks:
     """An (n, d) matrix in files, for A larger than memory.
 
-    Pass it as A to a problem; `NewtonCG` then solves it, as do the first-order solvers, in memory
-    of O(n + d^2) and a few blocks. Entries take the problem's dtype when they are multiplied:
-    float32 files serve a float64 problem without a second copy.
+    Pass it as A to a problem; `NewtonCG` then solves it, as do the first-order solvers (of optax
+    those without a line search), in memory of O(n + d^2) and a few blocks. Entries take the
+    problem's dtype when they are multiplied: float32 files serve a float64 problem without
+    a second copy.
 
     Parameters
     ----------
@@ -67,8 +68,8 @@ class RowBlocks:
     Notes
     -----
     ``A @ v`` and ``u @ A``, for one vector or several, read each block once, as do
-    `copyreg_jax.curvature.apply` (a Hessian-vector product), a Gram matrix and the check for
-    entries that are not finite, which a problem makes when it is constructed. A Hessian or another
+    `copyreg_jax.curvature.apply` (a Hessian-vector product), a Gram matrix, a Hessian, and the
+    check for entries that are not finite, which a problem makes when it is constructed. An
     n x d matrix is never formed. As a pytree it has no leaves. Files that change are refused from
     then on, arrays must not be changed. Copies and pickles of it name the same files, and are
     refused where those are others; arrays are copied.
@@ -209,7 +210,8 @@ class RowBlocks:
         if isinstance(array, jax.core.Tracer):
             raise InputError(
                 "A is on disk, and its products can't be traced: call problem.gradient, "
-                "problem.hvp and copyreg_jax.solve outside of jax.jit, jax.grad and jax.vmap"
+                "problem.hvp and copyreg_jax.solve outside of jax.jit, jax.grad and jax.vmap, "
+                "and use no solver with a compiled line search, as L-BFGS of optax"
             )
         array = jnp.asarray(array)
         if array.ndim not in (1, 2) or array.shape[axis] != size:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from copyreg_jax import curvature
-from copyreg_jax.matrices import weighted_gram_norm
+from copyreg_jax.matrices import on_host, weighted_gram_norm
 from copyreg_jax.objective import Scalar
 from copyreg_jax.problem import Point, SoftmaxRegression
+from copyreg_jax.solvers.flow import cond, while_loop
 from copyreg_jax.solvers.state import Method, State, stalled_if
 
 
@@ -140,8 +140,9 @@ class AcceleratedGradient(Method):
         # A decrease below the rounding error says nothing about a longer step.
         first = jnp.minimum(jnp.where(0.5 * square / estimate > noise, 0.9 * estimate, estimate), M)
         one = jnp.ones((), jnp.int32)
-        E, _, trials = jax.lax.while_loop(
-            too_low, double, (first, problem.value(forward(first)), one)
+        host = on_host(problem.A)
+        E, _, trials = while_loop(
+            host, too_low, double, (first, problem.value(forward(first)), one)
         )
 
         x = forward(E)
@@ -151,7 +152,8 @@ class AcceleratedGradient(Method):
         uphill = jnp.sum(gradient * (x - last)) > 0
         kept = ~uphill & (onward_value <= promised(E)) & jnp.all(jnp.isfinite(onward_gradient))
         again = jnp.where(kept, 0, 1)
-        new, new_value, new_gradient = jax.lax.cond(
+        new, new_value, new_gradient = cond(
+            host,
             kept,
             lambda: (onward, onward_value, onward_gradient),
             lambda: (x, *problem.value_and_gradient(x)),

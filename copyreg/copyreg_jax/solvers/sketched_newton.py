@@ -25,6 +25,7 @@ from copyreg_jax.matrices import (
     column_maxima,
     column_norms,
     count_sketch,
+    on_host,
     take_rows,
 )
 from copyreg_jax.objective import Scalar, Vector
@@ -159,6 +160,8 @@ class SketchedNewton(Method):
     def prepare(self, problem: SoftmaxRegression) -> Tools:
         if isinstance(problem.A, ShardedRows):
             raise InputError("A is sharded, and SketchedNewton draws rows of all; use NewtonCG")
+        if on_host(problem.A):
+            raise InputError("A is on disk, and SketchedNewton draws rows of it; use NewtonCG")
         norms = column_norms(problem.A) / problem.n**0.5
         scale = jnp.where(norms > 0, norms, 1)
         return Tools(self._factor(problem), scale, column_maxima(problem.A))
