@@ -123,6 +123,12 @@ def evaluations() -> dict[str, Any]:
     results["counts"] = {"n": cut.n, "n1": cut.n1, "repr": repr(cut)}
     results["instance"] = cut.replace(gamma=0.2).A.shape
 
+    arrays = (np.asarray(v, np.float32) for v in (plain.A, plain.b, plain.gamma, plain.w))
+    A32, b32, gamma32, w32 = arrays
+    single = cr.CopyrightRegression(A32, b32, plain.protected, gamma32, w32, plain.reading)
+    found, same = cr.solve(cr.shard(single)), cr.solve(single)  # float32 and absent rows
+    results["float32"] = [found.status.name, difference(found.x, same.x)]
+
     lbfgs = cr.solve(cr.shard(plain), cr.Optax(optax.lbfgs()))
     same = cr.solve(plain, cr.Optax(optax.lbfgs()))
     results["lbfgs"] = [lbfgs.status.name, difference(lbfgs.x, same.x)]

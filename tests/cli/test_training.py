@@ -259,7 +259,7 @@ def test_a_report_that_can_not_be_written_is_found_before_the_work(corpus, tmp_p
     monkeypatch.setattr(text, "load_documents", None)
     command = ["audit", str(tmp_path), "--text", str(corpus), "--out"]
     for path, message in (
-        (tmp_path, "is a folder; name a file"),
+        (tmp_path, "is a folder; name another place"),
         (tmp_path / "no" / "audit.json", "can't write --out .*: No such file or directory"),
         (corpus / "audit.json", "can't write --out .*: Not a directory"),
     ):

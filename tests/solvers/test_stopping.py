@@ -58,6 +58,26 @@ def test_a_path_from_gamma_zero_ends_where_a_cold_start_does():
     assert last.gradient_norm <= 1e-10 * last.gradient_size
 
 
+@pytest.mark.parametrize(("dtype", "far"), [("f8", 1e8), ("f4", 3e3)])
+def test_large_logits_on_the_way_leave_nothing_in_the_gradient(dtype, far):
+    """What NewtonCG adds up is not what it is judged by: x is, also where no host looks again."""
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(30, 4)).astype(dtype), rng.dirichlet(np.ones(30)).astype(dtype)
+    problem, x0 = cr.SoftmaxRegression(A, b, np.asarray(1, dtype)), np.full(4, far, dtype)
+    solver, rtol = cr.NewtonCG(), 1e-10 if dtype == "f8" else 1e-4
+    alone = cr.solve(problem, solver, x0)
+    many = cr.solve_many([problem, problem], solver, x0=x0)
+    traced = jax.jit(lambda p: cr.solve(p, solver, x0))(problem)
+    for status, x in (
+        (alone.status, alone.x),
+        (many.status[0], many.x[0]),
+        (traced.status, traced.x),
+    ):
+        assert int(status) == cr.Status.CONVERGED
+        found = recheck.evaluate(problem, np.asarray(x))
+        assert found.gradient_norm <= rtol * found.gradient_size
+
+
 # Nor has the unit of A.
 
 
@@ -227,6 +247,13 @@ def test_beyond_512_columns_curvature_is_sampled():
     assert solution.status is cr.Status.CONVERGED
     assert solution.second_order is cr.SecondOrder.SAMPLED
     assert 0.5 * solution.decrement**2 <= 1e-10 * solution.value
+
+
+def test_nothing_to_look_at():
+    b = np.array([0.4, 0.3, 0.2, 0.1])
+    solution = cr.solve(cr.CopyrightRegression(np.zeros((4, 520)), b, 1, gamma=0.1, w=0.01))
+    assert solution.status is cr.Status.CONVERGED
+    assert solution.decrement == 0
 
 
 # The rule, in 200 bits.

@@ -269,7 +269,7 @@ def _examined(
     if int(state.status) in (Status.CONVERGED, Status.STALLED):
         host = on_host(problem.A)
         first = first_look if host else first_look_jit
-        judged, flat, due = first(problem, kit, state, rtol, solver)
+        state, judged, flat, due = first(problem, kit, state, rtol, solver)
         # In float32 a gradient may be all rounding, and so a decrement: float64 looks again.
         if bool(due) or (problem.dtype == np.float32 and bool(flat)):
             look = _deep_look(problem, kit, state, rtol, solver)
@@ -313,14 +313,15 @@ def deep_look_traced(
 
 def first_look(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
-) -> tuple[State, Bool[Array, ""], Bool[Array, ""]]:
-    """The verdict on what is known without a product more.
+) -> tuple[State, State, Bool[Array, ""], Bool[Array, ""]]:
+    """The state as x makes it, and the verdict on it from what the solver knows of it.
 
     Also whether the gradient meets the rule, and whether a deeper look is due.
     """
+    state = solver.renewed(problem, kit.tools, state)
     look = solver.look(problem, kit.tools, state)
     judged, flat, low = judged_by(problem, kit, state, look, rtol, solver)
-    return judged, flat, flat & ~(low & (look.second_order != SecondOrder.UNKNOWN))
+    return state, judged, flat, flat & ~(low & (look.second_order != SecondOrder.UNKNOWN))
 
 
 def judged_by(
@@ -564,15 +565,13 @@ def examined_traced(
     """Second thoughts within a compiled program: no solver gets better tools there."""
 
     def second() -> State:
-        judged, _, due = first_look(problem, kit, state, rtol, solver)
-        return jax.lax.cond(
-            due,
-            lambda: judged_by(
-                problem, kit, state, deep_look_traced(problem, kit, state, rtol, solver), rtol,
-                solver,
-            )[0],
-            lambda: judged,
-        )  # fmt: skip
+        fresh, judged, _, due = first_look(problem, kit, state, rtol, solver)
+
+        def deeper() -> State:
+            look = deep_look_traced(problem, kit, fresh, rtol, solver)
+            return judged_by(problem, kit, fresh, look, rtol, solver)[0]
+
+        return jax.lax.cond(due, deeper, lambda: judged)
 
     ended = (state.status == Status.CONVERGED) | (state.status == Status.STALLED)
     state = jax.lax.cond(ended, second, lambda: state)

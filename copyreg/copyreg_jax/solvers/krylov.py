@@ -97,7 +97,7 @@ def lanczos(apply: Any, basis: Array, host: bool) -> tuple[Scalar, Array]:
         return (k < steps) & ~((k > 0) & clear)
 
     zeros, inf = jnp.zeros((steps, r), dtype), jnp.asarray(jnp.inf, dtype)
-    first = start / jnp.linalg.norm(start)
+    first = start / jnp.maximum(jnp.linalg.norm(start), tiny)
     carry = (zeros, zeros, first, jnp.zeros((), dtype), inf, -inf, jnp.zeros((), jnp.int32))
     V, HV, _, _, _, high, k = while_loop(host, going, body, carry)
     beyond = jnp.where(jnp.arange(steps, dtype=k.dtype) < k, 0, high)

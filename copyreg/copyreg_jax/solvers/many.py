@@ -142,8 +142,8 @@ def _solve_group(
         ended = ((status == Status.CONVERGED) | (status == Status.STALLED)) & ~settled
         if ended.any():
             index = _padded(np.flatnonzero(ended), len(settled))
-            looked, _, due = lanes.take(index).first_look(_pick(states, index))
-            new = _put(states, index, looked)
+            fresh, looked, _, due = lanes.take(index).first_look(_pick(states, index))
+            states, new = _put(states, index, fresh), _put(states, index, looked)
             deep = np.unique(index[np.asarray(due)])
             if deep.size:
                 deep = _padded(deep, len(settled))
@@ -188,7 +188,7 @@ class _Lanes(NamedTuple):
             self.solver,
         )  # fmt: skip
 
-    def first_look(self, states: State) -> tuple[State, Array, Array]:
+    def first_look(self, states: State) -> tuple[State, State, Array, Array]:
         axes = self.axes.tree.axes, self.kit_axis
         return _first_look(self.problem, self.kit, states, self.rtol, *axes, self.solver)
 
@@ -269,8 +269,8 @@ def _advance(
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _first_look(
     problem: Any, kit: Any, states: State, rtol: float, axes: Any, kit_axis: Any, solver: Solver
-) -> tuple[State, Array, Array]:
-    def one(problem: Any, kit: Any, state: State) -> tuple[State, Array, Array]:
+) -> tuple[State, State, Array, Array]:
+    def one(problem: Any, kit: Any, state: State) -> tuple[State, State, Array, Array]:
         return driver.first_look(problem, kit, state, rtol, solver)
 
     return jax.vmap(one, (_unflatten_axes(problem, axes), kit_axis, 0))(problem, kit, states)

@@ -40,6 +40,8 @@ Arrays: TypeAlias = tuple[Vector, Mask, Scalar, Vector]
 _MAX_FORCING = 0.1
 _MAX_TRIALS = 15
 _MAX_BLIND = 4
+_MAX_RENEWALS = 3
+"""How often a run that has stalled goes on from logits that are computed anew."""
 _MAX_GRAM_COLUMNS = 2048
 """Columns up to which a Gram matrix costs less than the products that it saves."""
 _MAX_SKETCH_COLUMNS = 4096
@@ -101,6 +103,7 @@ class Memory(NamedTuple):
     double: Bool[Array, ""]
     dear: Bool[Array, ""]
     escape: Point
+    renewals: Int[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,8 +188,35 @@ class NewtonCG(Method):
             double=jnp.zeros((), bool),
             dear=jnp.zeros((), bool),
             escape=jnp.zeros_like(state.x),
+            renewals=jnp.zeros((), jnp.int32),
         )
         return state._replace(gradient=gradient, memory=memory)
+
+    def renewed(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+        """With logits that are ``A x`` anew: those that steps add up keep the rounding of them all.
+
+        Where that has bent the gradient, the iterate is one to go on from; a few times if it had
+        stalled there.
+        """
+        old, absent = state.memory, absent_rows(problem.A)
+        u = problem.A @ state.x
+        value, slope_u, at = _evaluate(without_rows(u, absent), problem.terms)
+        gradient, operator = curvature.linearize(problem.A, at, slope_u)
+        norm, stalled = length(gradient), state.status == Status.STALLED
+        drifted = length(gradient - state.gradient) > 0.5 * norm
+        drifted &= ~stalled | (old.renewals < _MAX_RENEWALS)
+        memory = old._replace(
+            u=u, slope_u=slope_u, operator=operator, convexity=_convexity(at, absent),
+            renewals=old.renewals + (drifted & stalled),
+        )  # fmt: skip
+        return state._replace(
+            value=value,
+            gradient=gradient,
+            status=jnp.where(drifted, Status.CONVERGED, state.status).astype(jnp.int32),
+            tolerance=jnp.where(drifted, jnp.maximum(norm, state.tolerance), state.tolerance),
+            counts=state.counts.add(values=1, gradients=1),
+            memory=memory,
+        )
 
     def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         memory = state.memory

@@ -220,22 +220,27 @@ def sampled_look(
 
     eps = float(jnp.finfo(x.dtype).eps)
     floor = jnp.asarray(100 * eps**0.5, x.dtype)
-    lowest, direction = lanczos(apply, basis, host)
-    q = pulled(gradient)
-    # What conjugate gradients have not seen is bounded by the lowest curvature that Lanczos has.
-    least = jnp.clip(lowest, floor, 1)
-    s, _, out = steihaug(apply, q, _FAR * length(q), _FORCING * jnp.sqrt(least), host)
-    rest = length(q + apply(s))
-    squared = jnp.maximum(-jnp.sum(q * s), 0) + rest**2 / least
-    known = (rest == 0) | ((lowest > -floor) & ~out)
-    decrement = jnp.where(known, jnp.sqrt(squared), jnp.inf)
-    # A null space of A, which a basis may stretch, has rounding for a curvature.
+    ritz, direction = lanczos(apply, basis, host)
+    # A null space of A, which a basis may stretch, has rounding for a curvature. So it is summed
+    # anew from the logits, with what rounding leaves of those and of the weights.
     v = times(direction)
     z = A @ v
     error = 4 * eps * row_norms * length(v)
     weights = jnp.sum(jnp.abs(at.s), axis=0) + at.w2
-    means = jnp.max(jnp.abs(at.f @ z))
-    noise = 2 * jnp.sum(weights * (jnp.abs(z) + means + error) * error)
+    most = jnp.abs(z) + jnp.max(jnp.abs(at.f @ z))
+    absent = absent_rows(A)
+    reach = jnp.max(jnp.abs(u if absent is None else jnp.where(absent, 0, u)))
+    noise = jnp.sum(weights * (2 * error + eps * (16 + 4 * reach) * most) * (most + error))
     bent = curvature.restrict(at, z[None])[0, 0]
-    lowest = jnp.where(bent < -noise, jnp.minimum(lowest, bent), 0)
-    return _signed(problem, u, gradient, rtol, lowest, floor, v, z, decrement, SecondOrder.SAMPLED)
+    lowest = jnp.where(bent < -noise, bent, 0)
+
+    q = pulled(gradient)
+    # What conjugate gradients have not seen is divided by the lowest curvature that Lanczos has.
+    least = jnp.clip(ritz, floor, 1)
+    s, _, out = steihaug(apply, q, _FAR * length(q), _FORCING * jnp.sqrt(least), host)
+    rest = length(q + apply(s))
+    squared = jnp.maximum(-jnp.sum(q * s), 0) + rest**2 / least
+    known = (rest == 0) | ((lowest == 0) & ~out)
+    decrement = jnp.where(known, jnp.sqrt(squared), jnp.inf)
+    zero = jnp.zeros_like(floor)
+    return _signed(problem, u, gradient, rtol, lowest, zero, v, z, decrement, SecondOrder.SAMPLED)

@@ -6,6 +6,7 @@ float32. This shares no code with the closed forms that the solvers use.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from copyreg_jax import matrices
 from copyreg_jax.matrices import fetch, host_rows, join
 from copyreg_jax.problem import SoftmaxRegression
 from copyreg_jax.solution import SecondOrder
+
+_PIECE_ROWS = 4096
 
 
 class Evaluation(NamedTuple):
@@ -138,7 +141,7 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
     everything, d = np.ones_like(mask), problem.d
     h = 0.5 if metric == "squared" else 1.0
     with np.errstate(all="ignore"):
-        u = np.concatenate([part @ x for _, part in host_rows(A)])
+        u = np.concatenate([part @ x for part, _ in _dense_rows(problem)])
         whole, own = _softmax(u, everything), _softmax(u, everything if joint else mask)
         ell, pull = _loss(*whole, b, everything, metric)
         ell_1, pull_1 = _loss(*own, b, mask, metric)
@@ -154,13 +157,12 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
             parts.append((own[0], weights_1))
         vectors = np.stack([gradient_u, kappa**0.5 * pull_1, *(f for f, _ in parts)])
         products = np.zeros((len(vectors), d))
-        for rows, part in host_rows(A):
-            products += np.asarray(vectors[:, rows] @ part)
+        for part, rows in _dense_rows(problem):
+            products += vectors[:, rows] @ part
         gradient, bend, *centers = products
         H, scale = np.outer(bend, bend), bend**2
         weights = sum(np.abs(s) for _, s in parts) + w * w
-        for rows, part in host_rows(A):
-            dense = part.toarray() if isinstance(part, scipy.sparse.csr_array) else part
+        for dense, rows in _dense_rows(problem):
             H += (dense.T * (w * w)[rows]) @ dense
             scale += weights[rows] @ dense**2
             for (_, s), center in zip(parts, centers, strict=True):
@@ -173,12 +175,24 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
         noise = 16 * d * np.finfo(float).eps
         decrement = np.linalg.norm((gradient * scale) @ Q / np.sqrt(np.maximum(np.abs(lam), noise)))
         direction = scale * Q[:, 0]
-        reach = np.sum([np.sum((part @ direction) ** 2) for _, part in host_rows(A)]) / problem.n
+        parts_of = (np.sum((part @ direction) ** 2) for part, _ in _dense_rows(problem))
+        reach = sum(parts_of) / problem.n
         negative = lam[0] < -noise and -0.5 * lam[0] > rtol * value * reach
     if not negative:
         return Curved(float(decrement), SecondOrder.EXACT, np.zeros(d))
     downhill = -direction if gradient @ direction > 0 else direction
     return Curved(float(decrement), SecondOrder.NEGATIVE, downhill)
+
+
+def _dense_rows(problem: SoftmaxRegression) -> Iterator[tuple[np.ndarray, slice]]:
+    """The rows of A, a few thousand at a time and dense, without absent ones."""
+    for rows, part in host_rows(problem.A):
+        end = min(rows.stop, problem.n)
+        for first in range(rows.start, end, _PIECE_ROWS):
+            last = min(first + _PIECE_ROWS, end)
+            piece = part[first - rows.start : last - rows.start]
+            dense = piece.toarray() if isinstance(piece, scipy.sparse.csr_array) else piece
+            yield dense, slice(first, last)
 
 
 def _weights(f: np.ndarray, b: np.ndarray, t: np.ndarray, metric: str) -> np.ndarray:

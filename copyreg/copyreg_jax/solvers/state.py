@@ -99,6 +99,10 @@ class Solver(Protocol):
         """``A x`` at the iterate."""
         ...
 
+    def renewed(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
+        """The state as it follows from x alone, to be judged; the same if it always does."""
+        ...
+
     def look(self, problem: SoftmaxRegression, tools: Any, state: State) -> Look:
         """What the solver knows of the second order at its iterate without another product."""
         ...
@@ -132,6 +136,9 @@ class Method:
 
     def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
         return problem.logits(state.x)
+
+    def renewed(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
+        return state
 
     def look(self, problem: SoftmaxRegression, tools: Any, state: State) -> Look:
         return unknown(state.x)
