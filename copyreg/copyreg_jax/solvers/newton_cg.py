@@ -207,7 +207,7 @@ class NewtonCG(Method):
         drifted &= ~stalled | (old.renewals < _MAX_RENEWALS)
         memory = old._replace(
             u=u, slope_u=slope_u, operator=operator, convexity=_convexity(at, absent),
-            renewals=old.renewals + (drifted & stalled),
+            renewals=old.renewals + (drifted & stalled).astype(jnp.int32),
         )  # fmt: skip
         return state._replace(
             value=value,
