@@ -38,5 +38,5 @@ def _few_mappings():
     process, and the next one is a segmentation fault.
     """
     yield
-    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 35_000:
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()

@@ -29,7 +29,8 @@ def sizes(problem, x):
 
     grad phi_t = f * (tc - <f, tc>) or <t, b> f - t * b, and its derivative, are sums of terms of
     these sizes. Where they cancel, neither the closed form nor automatic differentiation can be
-    more accurate.
+    more accurate. So does f - b where f is almost b, and with it ell_1, whose powers divide: two
+    programs need not round f alike.
     """
     A, b, w = (np.abs(np.asarray(array)) for array in (problem.A, problem.b, problem.w))
     u, mask, gamma = problem.logits(x), np.asarray(problem.protected), float(problem.gamma)
@@ -41,12 +42,15 @@ def sizes(problem, x):
     with np.errstate(all="ignore"):
         slope = gamma / (h * loss**2) if gamma else 0.0
         kappa = 2 / h * slope / loss if gamma else 0.0
+        if problem.metric == "squared":
+            lost = np.sum(((f_1 + b) * mask) ** 2) ** 0.5 / loss**0.5
+            slope, kappa = slope * (1 + 4 * lost), kappa * (1 + 6 * lost)
     if not np.isfinite(kappa):  # ell_1 < 1e-100, from b = f up to rounding
         return np.inf, np.inf
 
     def phi(f, counted):
         if problem.metric == "squared":
-            c = np.where(counted, np.abs(f - np.asarray(problem.b)), 0)
+            c = np.where(counted, f + b, 0)
             return f * (c + f @ c), f * (f + c + f @ c)
         mass = b[counted].sum()
         return mass * f + np.where(counted, b, 0), mass * f
@@ -78,8 +82,7 @@ def test_closed_forms_equal_autodiff(data, direction, metric, reading):
         if np.all(np.isfinite(theirs)):  # b = f up to rounding: 1/ell_1^3 overflows
             assert np.all(np.isfinite(mine))
             floor = 64 * 2.0**-52 * scale
-            # Up to 1.5e-12 seen: autodiff subtracts terms that the closed form has joined.
-            assert np.abs(mine - theirs).max() <= 1e-11 * np.abs(theirs).max() + floor
+            assert np.abs(mine - theirs).max() <= floor
 
 
 @pytest.mark.parametrize("reading", READINGS)

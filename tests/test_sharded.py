@@ -91,7 +91,7 @@ def test_products_and_evaluations_on_eight_devices():
     assert difference <= 1e-3  # root of an excess of 1e-4 L, and the least curvature
     status, difference = found["lbfgs"]
     assert status == "CONVERGED"
-    assert difference <= 1e-8  # |gradient| <= 1e-10 (1 + |gradient at 0|), least curvature > 0.1
+    assert difference <= 1e-8  # |gradient| <= 1e-10 S, S some units, least curvature > 0.1
     same, steps, num_steps = found["resumed"]
     assert same  # bit for bit
     assert 0 < steps == num_steps - 3

@@ -262,15 +262,15 @@ def two_columns_nearly_the_same(digits: float) -> tuple[cr.CopyrightRegression, 
 
 
 def local_claims() -> Iterator[certificate.Local | None]:
-    hard = [two_columns_nearly_the_same(digits) for digits in np.arange(2.5, 3.6, 0.125)]
-    for problem, xs in [*map(points_around, range(3)), *hard]:
+    hard = [two_columns_nearly_the_same(digits) for digits in np.arange(2.75, 3.1, 0.125)]
+    for problem, xs in [*map(points_around, range(8)), *hard]:
         for x in xs:
             with ARITHMETIC:
                 yield certificate._prove_local(to_instance(problem), x)
 
 
 def test_no_claim_is_lost_for_balls_that_were_not_tried(monkeypatch):
-    """The claims are those of trying both precisions always, for fewer balls."""
+    """The claims are those of trying both precisions always, for many times fewer balls."""
     tried: list[int] = []
     plain, widest = arithmetic, certificate._widest
     monkeypatch.setattr(certificate, "arithmetic", lambda bits: tried.append(bits) or plain(bits))
@@ -280,7 +280,7 @@ def test_no_claim_is_lost_for_balls_that_were_not_tried(monkeypatch):
     tried.clear()
     assert found == list(local_claims())
     assert {None, 53, 128} <= {claim and claim.bits for claim in found}
-    assert balls < tried.count(128) / 2
+    assert balls < tried.count(128) / 4
 
 
 @pytest.mark.parametrize("far", [0.3, 3.0, 30.0])

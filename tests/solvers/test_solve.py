@@ -375,13 +375,12 @@ def test_callback_is_refused_where_it_could_not_be_called():
 @pytest.mark.parametrize("solver", ["newton", "sketched-newton", "accelerated-gradient", "lbfgs"])
 def test_jit_equals_host(solver):
     problem = problem_of("joint")
-    host = cr.solve(problem, SOLVERS[solver])
-    traced = jax.jit(lambda p: cr.solve(p, SOLVERS[solver]))(problem)
+    # The rounding of L, which two programs need not share, has a say in the last steps of this one.
+    rtol = 1e-8 if solver == "accelerated-gradient" else None
+    host = cr.solve(problem, SOLVERS[solver], rtol=rtol)
+    traced = jax.jit(lambda p: cr.solve(p, SOLVERS[solver], rtol=rtol))(problem)
     assert int(traced.status) == cr.Status.CONVERGED
     assert traced.history is None
-    if solver == "accelerated-gradient":  # rounding decides when the momentum starts anew
-        np.testing.assert_allclose(traced.x, host.x, atol=1e-8)
-        return
     assert int(traced.num_steps) == host.num_steps
     np.testing.assert_allclose(traced.x, host.x, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(traced.ell_1, host.ell_1, rtol=1e-12)

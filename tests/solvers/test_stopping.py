@@ -5,6 +5,7 @@ import mpmath
 import numpy as np
 import optax
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,16 +107,14 @@ def test_any_unit_of_A(name, solver, dtype):
         np.testing.assert_array_equal(np.asarray(other.x) * 2.0**exponent, plain.x)
 
 
-@pytest.mark.parametrize("build", ["row norms", "length"])
-def test_small_and_large_units_leave_float32_its_digits(build):
-    vector = np.array([3.0, 4.0], np.float32)
-    for unit in (1e-30, 1e-12, 1e12, 1e30):
-        scaled = jax.numpy.asarray(vector * np.float32(unit))
-        found = float(optimality.length(scaled))
-        assert found == pytest.approx(5 * unit, rel=1e-6)
-        if build == "row norms" and 1e-15 < unit < 1e15:
-            norms = row_norms(scaled[None])
-            assert float(norms[0]) == pytest.approx(5 * unit, rel=1e-6)
+@pytest.mark.parametrize("unit", [1e-30, 1e-12, 1e12, 1e30])
+def test_small_and_large_units_leave_float32_its_digits(unit):
+    vector = np.array([3.0, 4.0], np.float32) * np.float32(unit)
+    assert float(optimality.length(jax.numpy.asarray(vector))) == pytest.approx(5 * unit, rel=1e-6)
+    rows = np.stack([vector, 0 * vector])
+    for A in (rows, scipy.sparse.csr_array(rows), cr.RowBlocks(rows)):
+        problem = cr.SoftmaxRegression(A, np.array([0.5, 0.5], np.float32))
+        np.testing.assert_allclose(row_norms(problem.A), [5 * unit, 0], rtol=1e-6)
 
 
 # Small gradients are not small enough.
@@ -141,6 +140,26 @@ def test_an_almost_exact_fit_in_float32_is_told_from_the_minimum():
         *(np.asarray(v, "f8") for v in (problem.A, problem.b)), 500, 0, np.float64(np.float32(1e-7))
     )
     assert solution.value <= cr.solve(exact).value * (1 + 1e-3)
+
+
+def test_a_solution_that_the_last_step_finds_is_one():
+    """S grows ten thousandfold on the way, and the tolerance of the start is met much later."""
+    n, rng = 3000, np.random.default_rng(0)
+    A, b = 0.1 * rng.normal(size=(n, 4)), np.full(n, 0.1 / (n - 1))
+    A[0], b[0] = [10, 0, 0, 0], 0.9
+    problem = cr.SoftmaxRegression(A, b, w=1e-3)
+
+    def solved(p):
+        return cr.solve(p, cr.AcceleratedGradient(), max_steps=1500)
+
+    alone, traced = solved(problem), jax.jit(solved)(problem)
+    many = cr.solve_many([problem, problem], cr.AcceleratedGradient(), max_steps=1500)
+    for status in (alone.status, traced.status, *many.status):
+        assert int(status) == cr.Status.CONVERGED
+    assert alone.num_steps == 1500
+    assert alone.gradient_norm <= 1e-10 * alone.gradient_size
+    few = cr.solve(problem, cr.AcceleratedGradient(), max_steps=300)
+    assert few.status is cr.Status.MAX_STEPS
 
 
 # No state comes twice.

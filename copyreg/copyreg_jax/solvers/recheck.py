@@ -141,7 +141,7 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
     everything, d = np.ones_like(mask), problem.d
     h = 0.5 if metric == "squared" else 1.0
     with np.errstate(all="ignore"):
-        u = np.concatenate([part @ x for part, _ in _dense_rows(problem)])
+        u = np.concatenate([part @ x for part, _ in _pieces(problem)])
         whole, own = _softmax(u, everything), _softmax(u, everything if joint else mask)
         ell, pull = _loss(*whole, b, everything, metric)
         ell_1, pull_1 = _loss(*own, b, mask, metric)
@@ -157,16 +157,18 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
             parts.append((own[0], weights_1))
         vectors = np.stack([gradient_u, kappa**0.5 * pull_1, *(f for f, _ in parts)])
         products = np.zeros((len(vectors), d))
-        for part, rows in _dense_rows(problem):
-            products += vectors[:, rows] @ part
+        for part, rows in _pieces(problem):
+            products += np.asarray(vectors[:, rows] @ part)
         gradient, bend, *centers = products
         H, scale = np.outer(bend, bend), bend**2
         weights = sum(np.abs(s) for _, s in parts) + w * w
-        for dense, rows in _dense_rows(problem):
-            H += (dense.T * (w * w)[rows]) @ dense
+        for part, rows in _pieces(problem):
+            dense = part.toarray() if scipy.sparse.issparse(part) else part
+            H += part.T @ (dense * (w * w)[rows, None])
             scale += weights[rows] @ dense**2
             for (_, s), center in zip(parts, centers, strict=True):
-                H += ((dense - center).T * s[rows]) @ (dense - center)
+                centered = (dense - center) * s[rows, None]
+                H += part.T @ centered - np.outer(center, centered.sum(axis=0))
         scale = np.where(scale > 0, scale, np.inf) ** -0.5
         H = H * scale * scale[:, None]
         if not np.isfinite(H).all():
@@ -175,8 +177,8 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
         noise = 16 * d * np.finfo(float).eps
         decrement = np.linalg.norm((gradient * scale) @ Q / np.sqrt(np.maximum(np.abs(lam), noise)))
         direction = scale * Q[:, 0]
-        parts_of = (np.sum((part @ direction) ** 2) for part, _ in _dense_rows(problem))
-        reach = sum(parts_of) / problem.n
+        z = np.concatenate([part @ direction for part, _ in _pieces(problem)])
+        reach = np.mean(z**2)
         negative = lam[0] < -noise and -0.5 * lam[0] > rtol * value * reach
     if not negative:
         return Curved(float(decrement), SecondOrder.EXACT, np.zeros(d))
@@ -184,15 +186,13 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
     return Curved(float(decrement), SecondOrder.NEGATIVE, downhill)
 
 
-def _dense_rows(problem: SoftmaxRegression) -> Iterator[tuple[np.ndarray, slice]]:
-    """The rows of A, a few thousand at a time and dense, without absent ones."""
+def _pieces(problem: SoftmaxRegression) -> Iterator[tuple[Any, slice]]:
+    """The rows of A in float64, a few thousand at a time, without absent ones."""
     for rows, part in host_rows(problem.A):
         end = min(rows.stop, problem.n)
         for first in range(rows.start, end, _PIECE_ROWS):
             last = min(first + _PIECE_ROWS, end)
-            piece = part[first - rows.start : last - rows.start]
-            dense = piece.toarray() if isinstance(piece, scipy.sparse.csr_array) else piece
-            yield dense, slice(first, last)
+            yield part[first - rows.start : last - rows.start], slice(first, last)
 
 
 def _weights(f: np.ndarray, b: np.ndarray, t: np.ndarray, metric: str) -> np.ndarray:
