@@ -39,12 +39,14 @@ def sizes(problem, x):
     if problem.reading == "block":
         f_1 = np.asarray(objective.f_1(u, problem.protected, "block"))
     loss = np.float64(problem.ell_1(x))
-    with np.errstate(all="ignore"):
-        slope = gamma / (h * loss**2) if gamma else 0.0
-        kappa = 2 / h * slope / loss if gamma else 0.0
-        if problem.metric == "squared":
-            lost = np.sum(((f_1 + b) * mask) ** 2) ** 0.5 / loss**0.5
-            slope, kappa = slope * (1 + 4 * lost), kappa * (1 + 6 * lost)
+    slope = kappa = 0.0  # without a barrier nothing divides by ell_1
+    if gamma:
+        with np.errstate(all="ignore"):
+            slope = gamma / (h * loss**2)
+            kappa = 2 / h * slope / loss
+            if problem.metric == "squared":
+                lost = np.sum(((f_1 + b) * mask) ** 2) ** 0.5 / loss**0.5
+                slope, kappa = slope * (1 + 4 * lost), kappa * (1 + 6 * lost)
     if not np.isfinite(kappa):  # ell_1 < 1e-100, from b = f up to rounding
         return np.inf, np.inf
 
