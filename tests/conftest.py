@@ -2,6 +2,7 @@
 
 # isort: off
 import os
+from pathlib import Path
 
 # Compiling is nine tenths of the suite's time; without LLVM's optimizations it takes a third. The
 # README's example, the benchmarks and the doctests run with them; so does `XLA_FLAGS= pytest`.
@@ -10,9 +11,11 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false",
 )
+# Both workers, the processes they start and the next run of the suite share what was compiled.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".xla_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # isort: on
-
-from pathlib import Path
 
 import hypothesis
 import jax
@@ -24,7 +27,24 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 register_profiles()
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+hypothesis.settings.register_profile(
+    "quick", hypothesis.settings.get_profile("ci"), max_examples=20
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of a test that is marked ``quick(k)`` all items are slow but k, spread over them."""
+    families = {}
+    for item in items:
+        if item.get_closest_marker("quick"):
+            families.setdefault(item.nodeid.split("[")[0], []).append(item)
+    for family in families.values():
+        (quick,) = family[0].get_closest_marker("quick").args
+        kept = {k * len(family) // quick for k in range(quick)}
+        for k in set(range(len(family))) - kept:
+            family[k].add_marker(pytest.mark.slow)
 
 
 MAPPINGS = Path("/proc/self/maps")

@@ -199,6 +199,7 @@ def in_blocks(problem, folder):
     return cr.SoftmaxRegression(A, problem.b, problem.w, problem.metric)
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_minimizer_is_that_of_the_matrix_in_memory(name, tmp_path):
     problem = PROBLEMS[name]()
@@ -215,6 +216,7 @@ def test_the_minimizer_is_that_of_the_matrix_in_memory(name, tmp_path):
     np.testing.assert_allclose(found.x, expected.x, atol=1e-9)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 def test_float32_and_other_solvers(reading, metric, tmp_path):

@@ -106,6 +106,7 @@ def test_the_derivatives_as_they_are():
     assert disagreement(curvature) < 1e-12
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", CURVATURE_BUGS)
 def test_bug_in_the_derivatives_is_found(name):
     assert disagreement(mutant(curvature, *CURVATURE_BUGS[name])) > 1e-3
@@ -480,6 +481,7 @@ def test_the_bounds_as_they_are():
     assert misbounds(bounds) == 0
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", BOUNDS_BUGS)
 def test_bug_in_the_bounds_is_found(name):
     try:
@@ -548,6 +550,7 @@ def test_the_sparse_products_as_they_are():
     assert sparse_disagreement(sparse) < 1e-11
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", SPARSE_BUGS)
 def test_a_bug_in_the_sparse_products_is_found(name):
     try:

@@ -41,10 +41,7 @@ def arguments(n, n1=N1):
 
 def environment():
     paths = [str(ROOT), *filter(None, sys.path)]
-    # Nearly all of the time is XLA's, and a good part of that is optimization.
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    changes = {"PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    return os.environ | changes
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"}
 
 
 def on_eight_devices(what):
@@ -61,6 +58,7 @@ def on_eight_devices(what):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_eight_devices_find_the_minimizer_of_one():
     solutions = on_eight_devices("solutions")
     assert set(solutions) == set(CASES)
@@ -73,6 +71,7 @@ def test_eight_devices_find_the_minimizer_of_one():
         assert found["replicated"], case
 
 
+@pytest.mark.slow
 def test_products_and_evaluations_on_eight_devices():
     found = on_eight_devices("evaluations")
     for name, difference in found["products"].items():
@@ -98,6 +97,7 @@ def test_products_and_evaluations_on_eight_devices():
     assert found["newton moves"] == []  # rows stay where they are under exact Hessians too
 
 
+@pytest.mark.slow
 def test_bytes_exchanged_depend_on_d_alone(tmp_path):
     out = tmp_path / "counts.json"
     script = ROOT / "benchmarks" / "scaling.py"
@@ -124,6 +124,7 @@ def test_bytes_exchanged_depend_on_d_alone(tmp_path):
     assert twice_d["bytes"]["trial"] == base["bytes"]["trial"]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("processes", "n"), [(2, 401), (4, 400)])
 def test_processes_find_the_minimizer_of_one(tmp_path, processes, n):
     np.save(tmp_path / "A.npy", make_rows(n))

@@ -79,6 +79,7 @@ def test_definitions_and_derivatives(reading, metric):
     assert {array.dtype for array in results} == {problem.dtype}
 
 
+@pytest.mark.slow
 def test_what_the_host_does_between(tmp_path):
     dense = random_problem(0, 24, 3)
     np.save(tmp_path / "A.npy", np.asarray(dense.A, np.float32))  # narrower than b
@@ -106,6 +107,7 @@ def test_statements_of_the_paper(form):
         jax.eval_shape(lambda p, s=statement: s(p, x, form=form), problem)
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize(
     "claim", [*claims.CLAIMS, *claims.REPLACEMENTS], ids=lambda claim: claim.says
 )

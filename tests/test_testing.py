@@ -116,6 +116,7 @@ def test_instances(problem, other):
     assert np.min(other.w) >= 3
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     "kind",
     [
@@ -136,6 +137,7 @@ def test_instances_of_the_cross_entropy(problem):
     assert np.min(problem.b) >= 0
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "kind",
     [

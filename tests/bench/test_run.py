@@ -45,6 +45,7 @@ def task_of(problem, limit=10.0):
     return peers.Task(problem, x0, 1e-8, 1e-8 * (1 + norm), limit, norm, peers.Oracle(problem, x0))
 
 
+@pytest.mark.slow
 def test_every_method_on_every_instance_has_a_row(results):
     rows, _ = results
     assert [(r.instance, r.method) for r in rows] == [

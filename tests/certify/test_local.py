@@ -97,12 +97,14 @@ def points(certificate: cr.Certificate) -> list[float]:
     return [float.fromhex(v) for v in certificate.document["x"]]
 
 
+@pytest.mark.slow
 def test_every_result_has_a_local_claim(solved):
     assert sum(c.local is not None for s in solved for c in s.certificates.values()) == 100 * len(
         SOLVERS
     )
 
 
+@pytest.mark.slow
 def test_claims_of_different_solvers_intersect(solved):
     """In fractions: centers are no farther from each other than the sum of their distances."""
     for s in solved:
@@ -114,6 +116,7 @@ def test_claims_of_different_solvers_intersect(solved):
             assert sum(gap * gap for gap in gaps) <= reach * reach
 
 
+@pytest.mark.slow
 def test_the_minimizer_is_where_the_claim_says(solved):
     with ctx.workprec(BITS):
         for s in solved:
@@ -133,6 +136,7 @@ def test_the_minimizer_is_where_the_claim_says(solved):
                     assert truth.protected_mass > truth.target_mass
 
 
+@pytest.mark.slow
 def test_the_distance_is_not_far_from_the_truth(solved):
     """Where the solver stopped early, rounding plays no part, and the bound is within mu's loss."""
     with ctx.workprec(BITS):
@@ -142,6 +146,7 @@ def test_the_distance_is_not_far_from_the_truth(solved):
                 assert certificate.local.distance < 100 * gap + 1e-12
 
 
+@pytest.mark.slow
 def test_the_modulus_holds_in_the_whole_ball(solved):
     with ctx.workprec(BITS):
         for seed, s in enumerate(solved):
@@ -155,6 +160,7 @@ def test_the_modulus_holds_in_the_whole_ball(solved):
             assert not has_curvature(s.case, center.tolist(), 8 * local.mu)
 
 
+@pytest.mark.slow
 def test_bounds_in_the_ball_hold_at_its_points(solved):
     """The view that proves the margin of the minimizer, at a radius where it says little."""
     for seed, s in enumerate(solved[::5]):
@@ -168,6 +174,7 @@ def test_bounds_in_the_ball_hold_at_its_points(solved):
                 assert margin.contains(exact(s.case, y.tolist()).margin)
 
 
+@pytest.mark.slow
 def test_one_minimizer_in_all_is_one(solved):
     """No start leads elsewhere, and the modulus holds in the ellipsoid around the level set."""
     claimed = [s for s in solved if s.certificates["newton"].is_global]
@@ -202,6 +209,7 @@ def descend(problem: cr.CopyrightRegression, seed: int) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_no_global_claim_where_there_are_two_minimizers():
     """Small w and a barrier between two basins: the claim must not be made in either."""
     pairs = 0

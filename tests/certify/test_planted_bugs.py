@@ -831,11 +831,13 @@ BUGS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_modules_as_they_are(files):
     these = load("data", "from __future__", "from __future__")
     assert not any(faults(these, "data", files))
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize(("changed", "name"), [(c, name) for c in BUGS for name in BUGS[c]])
 def test_bug_is_found(changed, name, files):
     assert any(faults(load(changed, *BUGS[changed][name]), changed, files))

@@ -110,6 +110,7 @@ def test_weights_that_leave_a_direction_free_are_said(instance):
     assert run.stderr.startswith("note: w is zero on 10 rows, which leaves 2 direction(s)")
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

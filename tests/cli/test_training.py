@@ -45,6 +45,7 @@ def train(*arguments, command="train"):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_train_go_on_and_fine_tune(corpus, tmp_path):
     from copyreg_jax.training.fit import document_losses
     from copyreg_jax.training.run import load_model
@@ -94,6 +95,7 @@ def test_train_go_on_and_fine_tune(corpus, tmp_path):
     assert first["cross_entropy"] < 5.5  # a new model begins at log 300 = 5.7
 
 
+@pytest.mark.slow
 def test_audit(corpus, tmp_path):
     pytest.importorskip("rouge_score")
     command = [corpus, "--protect-column", "secret", "--name-column", "id", "--epochs", 2, *SMALL]
@@ -156,6 +158,7 @@ def test_an_audit_replaces_no_file_that_it_reads(corpus, tmp_path):
     assert "give --overwrite" in str(refused.exception)
 
 
+@pytest.mark.slow
 def test_audit_of_a_certificate(corpus, tmp_path):
     """tests/training/test_records.py has more ways to cheat."""
     pytest.importorskip("rouge_score")

@@ -19,6 +19,7 @@ def safe_curvature(problem, value):
     return bound * np.linalg.norm(A, 2) ** 2 + weighted
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_falls_by_what_gradient_descent_promises(name):
     """L is known to 8 eps L by the method's own count, and to a few eps L more by rounding."""

@@ -24,6 +24,7 @@ def problem():
     return random_problem(8, 60, 5, w=0.02, gamma=0.01)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_resumed_run_is_the_same_run(file, name):
     solver = SOLVERS[name]
@@ -75,6 +76,7 @@ def test_resumed_before_and_after_a_stall_with_float32(file, monkeypatch):
     assert len(set(left)) > 2  # once for the stall, then by what each state remembers
 
 
+@pytest.mark.slow
 def test_resumed_before_and_after_a_sketch(file, monkeypatch):
     monkeypatch.setattr(newton_cg, "_SKETCH_COST", (0, 0))
     monkeypatch.setattr(newton_cg, "_PATIENCE", 20)
@@ -233,6 +235,7 @@ np.save(sys.argv[2], np.asarray(solution.x))
 """
 
 
+@pytest.mark.slow
 def test_killed_at_twenty_random_moments(file, tmp_path):
     whole = cr.solve(problem(), cr.Optax(optax.adam(1e-3)), max_steps=1000)
     rng = np.random.default_rng(0)

@@ -26,6 +26,7 @@ def minimizer(p, **new):
     return cr.solve(rebuild(p, **new), rtol=1e-13).x
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("name", "metric", "reading"),
     [(name, "squared", "joint") for name in ("gamma", "w", "b", "A")]
@@ -86,6 +87,7 @@ def test_dependent_columns_take_the_least_change():
     np.testing.assert_allclose(A @ slope, logits, **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_sparse_problems_with_respect_to_the_rest():
     A = scipy.sparse.random_array((40, 5), density=0.4, rng=np.random.default_rng(0))
     p = cr.CopyrightRegression(A, np.random.default_rng(1).dirichlet(np.ones(40)), 9, w=0.5)
@@ -128,6 +130,7 @@ SECOND = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("mode", SECOND)
 def test_second_derivative_is_exact_in_every_mode(mode):
     assert SECOND[mode](logit)(jnp.array(T)) == pytest.approx(SECOND_OF_LOGIT, rel=1e-13)
@@ -139,6 +142,7 @@ def test_third_derivative_is_exact():
     assert third == pytest.approx(exact, rel=1e-13)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_second_derivative_is_exact_for_every_solver(name):
     def solved(t):
@@ -179,6 +183,7 @@ def check_second_derivatives(p, name, change):
         np.testing.assert_allclose(second, expected, rtol=0, atol=3e-6 * scale)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("name", "metric", "reading"),
     [(name, "squared", "joint") for name in ("gamma", "w", "b", "A")]
@@ -191,6 +196,7 @@ def test_second_derivative_of_the_minimizer(name, metric, reading):
     check_second_derivatives(p, name, change)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", ["gamma", "w", "b"])
 def test_second_derivative_with_dependent_columns(name):
     A = np.random.default_rng(0).normal(size=(20, 2))
@@ -215,6 +221,7 @@ def test_predictions_that_can_be_anything_do_not_depend_on_a_wide_matrix():
         np.testing.assert_allclose(derivative, 0, atol=1e-9 * moved)
 
 
+@pytest.mark.slow
 def test_hessian_over_two_arguments_is_symmetric():
     p = random_problem(4, 24, 3, w=0.5, gamma=0.05)
     x = cr.solve(p, rtol=1e-13).x

@@ -22,6 +22,7 @@ def batched(size=37, n=20, d=3, seed=0):
     )]  # fmt: skip
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("solver", [None, cr.NewtonCG(), cr.Optax(optax.lbfgs())])
 def test_a_batch_is_the_problems_one_by_one(solver):
     batch, problems = batched()
@@ -36,6 +37,7 @@ def test_a_batch_is_the_problems_one_by_one(solver):
         assert together.direction[k] == alone.direction
 
 
+@pytest.mark.slow
 def test_lanes_that_are_done_leave(monkeypatch):
     """Problems of very different difficulty: sizes fall, and no lane is lost or mixed up."""
     batch, problems = batched(70)
@@ -60,6 +62,7 @@ def test_lanes_that_are_done_leave(monkeypatch):
         np.testing.assert_allclose(together.x[k], alone.x, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 def test_problems_that_share_A(form):
     problem = random_problem(0, 50, 40 if form == "dense" else 6, gamma=0.01)
@@ -93,6 +96,7 @@ def test_progress_and_interrupt():
     assert (np.asarray(stopped.status) == cr.Status.INTERRUPTED).all()
 
 
+@pytest.mark.slow
 def test_groups(monkeypatch):
     """As many side by side as stay in the cache, the last group filled up by repeats."""
     batch, _ = batched(70)
@@ -123,6 +127,7 @@ def test_groups(monkeypatch):
     assert (status[24:] == cr.Status.INTERRUPTED).all()
 
 
+@pytest.mark.slow
 def test_saddle_points_are_left_in_batches_and_under_vmap():
     """Two equal protected rows, started on the symmetric subspace, where gradients stay."""
     A = np.concatenate([np.eye(6), 0.1 * np.random.default_rng(0).normal(size=(30, 6))])

@@ -464,6 +464,7 @@ def impatient(monkeypatch):
     return made
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("n", [150, 1500])  # of 40 columns: fewer rows than a sketch, and more
 @pytest.mark.parametrize("form", ["sparse", "sparse files", "dense", "dense file"])
 def test_a_run_that_is_dear_goes_on_with_a_sketch(form, n, impatient, monkeypatch, tmp_path):
@@ -518,6 +519,7 @@ def test_a_sketch_that_fails_is_done_without(impatient, monkeypatch):
     assert impatient == [None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 def test_many_that_are_dear_share_a_sketch(metric, impatient):
     b = np.random.default_rng(1).dirichlet(np.ones(300), size=3)

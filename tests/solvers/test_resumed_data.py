@@ -107,6 +107,7 @@ OTHER["JAX"] = lambda run, file, seed: with_version(file, "0.0.1")
 WHOLE = {}
 
 
+@pytest.mark.slow
 @cases(6)
 @given(
     kind=st.sampled_from(KINDS),

@@ -108,6 +108,7 @@ def test_promised_rows_keep_the_promise(kind):
     assert relative_error(np.asarray(solver.hessian(problem, x)), H, G) <= e
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("e", [0.3, 0.5, 0.8])
 def test_default_rows_come_near_the_accuracy_asked_for(kind, e):
@@ -184,6 +185,7 @@ def test_two_heavy_rows_that_meet_are_told_apart():
 # Contraction.
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("columns", [1.0, 100.0])
 def test_contraction_keeps_the_corrected_promise(seed, columns):
@@ -225,6 +227,7 @@ def test_errors_fall_about_accuracy_fold_a_step():
 # The solver.
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_solves_and_never_rises(kind):
     problem = problem_of(kind)

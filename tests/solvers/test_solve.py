@@ -44,6 +44,7 @@ def problem_of(name):
     return PROBLEMS[name]()
 
 
+@pytest.mark.quick(16)
 @pytest.mark.parametrize(
     ("name", "solver"),
     [pair for pair in itertools.product(PROBLEMS, SOLVERS) if pair not in TOO_HARD],
@@ -68,6 +69,7 @@ def test_hard_problems_end_honestly(name, solver):
     assert solution.value <= solution.history.value[0]
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize(
     ("seed", "n", "d", "metric"),
@@ -105,6 +107,7 @@ def test_newton_never_rises(name):
     assert np.all(np.diff(values) <= (16 + 100) * 2.0**-52 * np.abs(values[:-1]))
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_gradient_descent_falls_by_what_it_promises(name):
     problem = problem_of(name)
@@ -317,6 +320,7 @@ def test_batches_are_for_vmap():
     assert jax.vmap(cr.solve)(batch).status.tolist() == [cr.Status.CONVERGED] * 2
 
 
+@pytest.mark.slow
 def test_works_inside_of_jit_with_concrete_data_of_every_kind():
     problem = problem_of("joint")
     x0, expected = jnp.full(4, 0.1), cr.solve(problem).value
@@ -372,6 +376,7 @@ def test_callback_is_refused_where_it_could_not_be_called():
 # Transformations, counts, compilations.
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("solver", ["newton", "sketched-newton", "accelerated-gradient", "lbfgs"])
 def test_jit_equals_host(solver):
     problem = problem_of("joint")
@@ -477,6 +482,7 @@ def test_counts_are_true(solver, start, monkeypatch):
         assert solution.num_hessians <= solution.num_steps + 1
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     first, second = (random_problem(seed, 17, 3) for seed in (0, 1))
@@ -528,6 +534,7 @@ def test_data_are_arguments_not_constants():
     assert len(text) < 200_000
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_float32_without_64_bit_mode(solver):
     code = (
@@ -548,6 +555,7 @@ def test_float32_without_64_bit_mode(solver):
     assert run.stdout.split() == ["CONVERGED", "float32", "float"]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_float32_with_64_bit_mode_stays_float32(solver):
     full = problem_of("joint")

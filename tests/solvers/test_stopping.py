@@ -33,6 +33,7 @@ def attention(n, d, temperature, *, gamma, w, dtype, seed=0):
 # The start has no say.
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("solver", ["newton-cg", "newton"])
 @pytest.mark.parametrize("away", [1e-6, 1e-12])
 def test_a_start_beside_the_barrier_is_no_solution(solver, away):
@@ -59,6 +60,7 @@ def test_a_path_from_gamma_zero_ends_where_a_cold_start_does():
     assert last.gradient_norm <= 1e-10 * last.gradient_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "far"), [("f8", 1e8), ("f4", 3e3)])
 def test_large_logits_on_the_way_leave_nothing_in_the_gradient(dtype, far):
     """What NewtonCG adds up is not what it is judged by: x is, also where no host looks again."""
@@ -82,6 +84,7 @@ def test_large_logits_on_the_way_leave_nothing_in_the_gradient(dtype, far):
 # Nor has the unit of A.
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", ["small w", "cross-entropy block"])
 @pytest.mark.parametrize(
     ("solver", "dtype"), [*((name, "f8") for name in SECOND_ORDER), ("newton-cg", "f4")]
@@ -120,6 +123,7 @@ def test_small_and_large_units_leave_float32_its_digits(unit):
 # Small gradients are not small enough.
 
 
+@pytest.mark.slow
 def test_a_small_gradient_in_float32_is_no_solution():
     rng = np.random.default_rng(0)
     A = rng.normal(size=(30_000, 20)).astype("f4")
@@ -132,6 +136,7 @@ def test_a_small_gradient_in_float32_is_no_solution():
     assert solution.value <= best.value * (1 + 1e-3)
 
 
+@pytest.mark.slow
 def test_an_almost_exact_fit_in_float32_is_told_from_the_minimum():
     problem = attention(5_000, 64, 20, gamma=0, w=1e-7, dtype="f4")
     solution = cr.solve(problem)
@@ -142,6 +147,7 @@ def test_an_almost_exact_fit_in_float32_is_told_from_the_minimum():
     assert solution.value <= cr.solve(exact).value * (1 + 1e-3)
 
 
+@pytest.mark.slow
 def test_a_solution_that_the_last_step_finds_is_one():
     """S grows ten thousandfold on the way, and the tolerance of the start is met much later."""
     n, rng = 3000, np.random.default_rng(0)
@@ -289,7 +295,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("solver", "dtype", "reading", "metric"), SETTINGS)
-@cases(12)
+@cases(30)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_what_has_converged_meets_the_rule_exactly(solver, dtype, reading, metric, seed):
     rng = np.random.default_rng(seed)

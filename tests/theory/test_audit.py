@@ -23,6 +23,7 @@ def report(tmp_path_factory):
     return json.loads(run.stdout), folder
 
 
+@pytest.mark.slow
 def test_verdicts(report):
     said, _ = report
     assert said["verdicts"] == {
@@ -38,6 +39,7 @@ def test_verdicts(report):
     }
 
 
+@pytest.mark.slow
 def test_every_replacement_holds_and_how_sharp_it_is(report):
     said = report[0]
     rows = said["rows"]
@@ -57,6 +59,7 @@ def test_every_replacement_holds_and_how_sharp_it_is(report):
     assert min(curvature) > 0.97
 
 
+@pytest.mark.slow
 def test_counterexamples_are_saved_and_violate_again(report):
     said, folder = report
     names = {row["counterexample"]["name"] for row in said["rows"] if row["counterexample"]}

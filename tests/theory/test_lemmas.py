@@ -24,6 +24,7 @@ def all_statements(problem, x, form, reading):
     }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @cases(200)
 @given(draw=draws())

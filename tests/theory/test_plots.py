@@ -84,6 +84,7 @@ def test_random_targets_are_reproducible_and_differ_by_seed():
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.slow
 def test_drawn_curve_is_L_with_the_sign_of_its_second_derivative(landscape):
     problem = plots._instance_1d()
     second = jax.vmap(jax.hessian(problem.value))

@@ -58,6 +58,7 @@ def assert_same(a, b):
 SETTINGS = Settings(steps=12, gamma=0.4, batch_size=4, learning_rate=0.02)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("change", [{}, {"gamma": 0.0}, {"accumulate": 3}, {"weight_decay": 0.0}])
 def test_a_run_is_what_a_bare_loop_makes_of_it(change, tmp_path):
     settings = Settings(**({"steps": 12, "gamma": 0.4, "batch_size": 4} | change))
@@ -178,6 +179,7 @@ def test_the_model_that_was_given_is_left_alone(tmp_path):
     assert_same(given, model())
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("change", [{}, {"gamma": 0.0, "target_loss": 4.0}, {"accumulate": 2}])
 def test_resumed_run_is_the_same_run(change, tmp_path):
     settings = Settings(**({"steps": 42, "gamma": 0.4, "batch_size": 4} | change))
@@ -213,6 +215,7 @@ fit(model(), *data(), settings, sys.argv[1], checkpoint_steps=5, callback=lambda
 """  # noqa: E501
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed(tmp_path, request):
     settings = Settings(steps=400, gamma=0.4, batch_size=4)
     whole = fit(model(), *data(), settings, tmp_path / "whole")
@@ -446,6 +449,7 @@ except cr.InputError as error:
 """
 
 
+@pytest.mark.slow
 def test_two_devices_share_a_batch(tmp_path, request):
     code = SHARED.format(root=str(request.config.rootpath))
     flags = "--xla_force_host_platform_device_count=2"
