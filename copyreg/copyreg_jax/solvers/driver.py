@@ -38,6 +38,7 @@ from copyreg_jax.solvers.flow import cond
 from copyreg_jax.solvers.implicit import minimizer
 from copyreg_jax.solvers.newton_cg import Arrays, NewtonCG
 from copyreg_jax.solvers.optimality import (
+    DEFAULT_RTOL,
     MAX_EXACT_COLUMNS,
     Look,
     allowed_excess,
@@ -53,7 +54,6 @@ from copyreg_jax.solvers.trust_region import TrustRegionNewton
 
 __all__ = ["Progress", "Solver", "solve"]
 
-DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 _SMALLEST_RTOL_IN_EPS = 16
 _AIM = 0.5
 """Part of a tolerance that solvers aim at, lest the host's own evaluation miss it by rounding."""

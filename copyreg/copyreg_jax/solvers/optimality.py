@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from copyreg_jax import curvature, objective
@@ -25,6 +26,7 @@ from copyreg_jax.solvers.flow import cond
 from copyreg_jax.solvers.krylov import lanczos, steihaug
 
 __all__ = [
+    "DEFAULT_RTOL",
     "MAX_EXACT_COLUMNS",
     "Look",
     "allowed_excess",
@@ -38,6 +40,7 @@ __all__ = [
     "unknown",
 ]
 
+DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 MAX_EXACT_COLUMNS = 512
 """Columns up to which a Hessian is formed to look at a solution."""
 _FORCING = 0.1
@@ -183,12 +186,14 @@ def _signed(
     """The look with its verdict on the lowest curvature.
 
     It counts as negative where it is beyond rounding and the model of L falls by more than
-    ``rtol L`` along it while the logits change by one, as a root mean square.
+    ``rtol L`` along it while the logits change by one, as a root mean square. An rtol above the
+    default counts as that: the top of a hill is no loose solution.
     """
     value = objective.value(u, *problem.terms)
     reach = length(z) / problem.n**0.5
     fall = -0.5 * lowest / jnp.where(reach > 0, reach, jnp.inf) ** 2
-    negative = (lowest < -floor) & (fall > rtol * value)
+    visible = jnp.minimum(rtol, DEFAULT_RTOL[np.dtype(u.dtype)])
+    negative = (lowest < -floor) & (fall > visible * value)
     downhill = jnp.where(jnp.sum(gradient * direction) > 0, -direction, direction)
     second_order = jnp.where(negative, SecondOrder.NEGATIVE, how).astype(jnp.int32)
     return Look(decrement, second_order, jnp.where(negative, downhill, 0))

@@ -16,6 +16,7 @@ from copyreg_jax import matrices
 from copyreg_jax.matrices import fetch, host_rows, join
 from copyreg_jax.problem import SoftmaxRegression
 from copyreg_jax.solution import SecondOrder
+from copyreg_jax.solvers.optimality import DEFAULT_RTOL
 
 _PIECE_ROWS = 4096
 
@@ -178,8 +179,8 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
         decrement = np.linalg.norm((gradient * scale) @ Q / np.sqrt(np.maximum(np.abs(lam), noise)))
         direction = scale * Q[:, 0]
         z = np.concatenate([part @ direction for part, _ in _pieces(problem)])
-        reach = np.mean(z**2)
-        negative = lam[0] < -noise and -0.5 * lam[0] > rtol * value * reach
+        reach, visible = np.mean(z**2), min(rtol, DEFAULT_RTOL[problem.dtype])
+        negative = lam[0] < -noise and -0.5 * lam[0] > visible * value * reach
     if not negative:
         return Curved(float(decrement), SecondOrder.EXACT, np.zeros(d))
     downhill = -direction if gradient @ direction > 0 else direction
