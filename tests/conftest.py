@@ -1,4 +1,4 @@
-"""float64, strict promotion, derandomized Hypothesis: a failure here fails everywhere."""
+"""float64, strict promotion, derandomized Hypothesis, shared programs, slow and quick tests."""
 
 # isort: off
 import os

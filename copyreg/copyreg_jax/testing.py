@@ -90,9 +90,10 @@ MAX_CONDITION = 1e8
 def register_profiles() -> None:
     """Register the Hypothesis profiles "ci" and "soak"; `hypothesis.settings` loads one.
 
-    "ci" is derandomized and keeps no database, so that a failure here fails everywhere. "soak"
-    draws 5000 random examples. Neither has a deadline, which would measure compilation. A "ci"
-    registered before, as Hypothesis itself does, is replaced.
+    "ci" is derandomized and keeps no database: what is drawn depends on nothing but the test and
+    the modules imported so far, whose literals Hypothesis uses. "soak" draws 5000 random examples.
+    Neither has a deadline, which would measure compilation. A "ci" registered before, as Hypothesis
+    itself does, is replaced.
 
     Examples
     --------
