@@ -33,9 +33,38 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+LONGEST = [
+    "solvers/test_solve",
+    "solvers/test_differentiation",
+    "test_sharded",
+    "solvers/test_stopping",
+    "certify/test_planted_bugs",
+    "solvers/test_newton_cg",
+    "training/test_fit",
+    "test_planted_bugs",
+    "solvers/test_many",
+    "certify/test_soundness",
+    "certify/test_check",
+    "test_testing",
+    "cli/test_training",
+    "solvers/test_sketched_newton",
+    "test_blocks",
+    "solvers/test_checkpoint",
+    "cli/test_cli",
+    "certify/test_certificate",
+    "certify/test_local",
+    "test_curvature",
+    "theory/test_audit",
+    "theory/test_bounds",
+]
+"""Files that take a minute and more: first, so that no worker ends long before another."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Of a test that is marked ``quick(k)`` all items are slow but k, spread over them."""
+    place = {Path(__file__).parent / f"{name}.py": k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
     families = {}
     for item in items:
         if item.get_closest_marker("quick"):

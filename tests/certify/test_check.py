@@ -56,7 +56,7 @@ def test_confirms_a_valid_certificate(files):
 @pytest.mark.quick(2)
 @pytest.mark.parametrize("seed", range(12))
 def test_any_changed_byte_is_noticed(seed, tmp_path):
-    """Of 12 certificates, of all kinds: reading comes first, and already refuses."""
+    """Every second of 12 certificates, of all kinds: reading comes first, and already refuses."""
     reading, metric = READINGS[seed % 2], METRICS[seed // 2 % 2]
     problem = random_problem(seed, 6 + seed % 3, 1 + seed % 2, reading=reading, w=2.0, gamma=0.01)
     problem = problem.replace(metric=metric)
@@ -66,7 +66,7 @@ def test_any_changed_byte_is_noticed(seed, tmp_path):
     raw = path.read_bytes()
     checker.read_certificate(path)
     change = (1, 0x20, 0x80, 0xFF)[seed % 4]
-    for position in range(len(raw)):
+    for position in range(seed // 4 % 2, len(raw), 2):
         changed = bytearray(raw)
         changed[position] ^= change
         path.write_bytes(changed)
