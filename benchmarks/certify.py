@@ -77,7 +77,7 @@ _PROGRAMS = {
         "cr.certify(p, x, local=False)",
     ),
     "check": (
-        "from copyreg_jax.certify.check import check",
+        "from copyreg_jax.checker.check import check",
         "assert check(sys.argv[1] + '/c.json', sys.argv[1]).verdict.value == 0",
     ),
     "certify local": (

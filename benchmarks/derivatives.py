@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import copyreg_jax as cr
-from copyreg_jax import curvature, objective
+from copyreg_jax.problems import curvature, objective
 
 FIRST = """
 import time

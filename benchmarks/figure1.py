@@ -29,8 +29,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from copyreg_jax.training import run, text
-from copyreg_jax.training.fit import STEPS_PER_CALL, Settings, document_losses, fit
+from copyreg_jax.lm import experiment
+from copyreg_jax.lm.corpus import loading, selection
+from copyreg_jax.lm.corpus.documents import Document
+from copyreg_jax.lm.loop import document_losses, fit
+from copyreg_jax.lm.settings import STEPS_PER_CALL, Settings
 
 GAMMAS, SHARES, FACTORS = (0.1, 0.2, 0.3, 0.4, 0.5), (0.1, 0.2, 0.4, 0.6, 0.8), (1.5, 2.0, 3.0)
 
@@ -43,14 +46,14 @@ class Scale(NamedTuple):
     epochs: int
     length: int
     learning_rate: float
-    size: run.Size | None
+    size: experiment.Size | None
 
 
 SCALES = {
-    "small": Scale(200, 1000, 12, 128, 1e-3, run.Size()),
+    "small": Scale(200, 1000, 12, 128, 1e-3, experiment.Size()),
     "gpt2": Scale(
         3000, 4000, 12, 512, 6e-4,
-        run.Size(vocab_size=8192, width=768, num_layers=12, num_heads=12),
+        experiment.Size(vocab_size=8192, width=768, num_layers=12, num_heads=12),
     ),
     "smollm2": Scale(1000, 4000, 4, 512, 1e-4, None),
 }  # fmt: skip
@@ -79,18 +82,18 @@ def cases(seeds: int) -> list[Case]:
 
 
 def measure(
-    case: Case, scale: Scale, documents: list[text.Document], reference: float
+    case: Case, scale: Scale, documents: list[Document], reference: float
 ) -> dict[str, float]:
     """Train, and the plain losses of the three groups in nats per token."""
-    protected = text.flag(documents, share=case.share, seed=case.seed)
-    model, tokenizer = (None, None) if scale.size else run.load_model("smollm2")
+    protected = selection.flag(documents, share=case.share, seed=case.seed)
+    model, tokenizer = (None, None) if scale.size else experiment.load_model("smollm2")
     vocab_size = scale.size.vocab_size if scale.size else 0
-    prepared = run.prepare(
+    prepared = experiment.prepare(
         documents, protected, length=scale.length, vocab_size=vocab_size, tokenizer=tokenizer,
         seed=case.seed,
     )  # fmt: skip
     if scale.size:
-        model = run.new_model(prepared.tokenizer, scale.size, scale.length, seed=case.seed)
+        model = experiment.new_model(prepared.tokenizer, scale.size, scale.length, seed=case.seed)
     rows, split = prepared.trained(leave_out=False), prepared.split
     steps = scale.epochs * len(rows.tokens) / BATCH
     settings = Settings(
@@ -168,7 +171,7 @@ def main() -> None:
     table = options.out / "figure1.csv"
     rows = list(csv.DictReader(table.open())) if table.exists() else []
     done = {tuple(float(r[f.name]) for f in dataclasses.fields(Case)): r for r in rows}
-    corpus = [d for d in text.load_documents("news").documents if len(d.text) >= 1000]
+    corpus = [d for d in loading.load_documents("news").documents if len(d.text) >= 1000]
     # Spread over the set, which is in the order of its publishers.
     step = len(corpus) // scale.documents
     chosen = corpus[::step][: scale.documents]

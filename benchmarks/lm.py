@@ -1,4 +1,4 @@
-"""Speed of training: the loop of `copyreg_jax.training.fit` beside a bare one of the same model.
+"""Speed of training: the loop of `copyreg_jax.lm.loop` beside a bare one of the same model.
 
     python benchmarks/lm.py [--steps 40] [--repeats 5] [--long 0] [--gpt2] [--peak 0] [--out FILE]
 
@@ -29,12 +29,12 @@ import numpy as np
 import optax
 from flax import nnx
 
-from copyreg_jax.training import fit as loop
-from copyreg_jax.training.fit import Metrics, Settings
-from copyreg_jax.training.gpt2 import GPT2, GPT2Config
-from copyreg_jax.training.layers import token_nll
-from copyreg_jax.training.run import default_dtype
-from copyreg_jax.training.text import Rows
+from copyreg_jax.lm import loop
+from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.experiment import default_dtype
+from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+from copyreg_jax.lm.models.layers import token_nll
+from copyreg_jax.lm.settings import STEPS_PER_CALL, Metrics, Settings
 
 BATCH, LENGTH = 16, 128
 SMALL = GPT2Config(vocab_size=2048, context=LENGTH, width=128, num_layers=4, num_heads=4)
@@ -66,7 +66,7 @@ def bare(model: GPT2, tokens: np.ndarray, steps: int) -> float:
 def whole(model: GPT2, rows: Rows, gamma: float, steps: int) -> float:
     """Tokens per second of `fit`, after its first steps: with metrics, and a checkpoint."""
     seen: list[Metrics] = []
-    settings = Settings(steps=steps + loop.STEPS_PER_CALL, gamma=gamma, batch_size=BATCH)
+    settings = Settings(steps=steps + STEPS_PER_CALL, gamma=gamma, batch_size=BATCH)
     protected = np.arange(len(rows.tokens)) % 10 == 0
     with tempfile.TemporaryDirectory() as folder:
         loop.fit(model, rows, protected, settings, Path(folder) / "run", callback=seen.append)

@@ -26,7 +26,7 @@ import numpy as np
 import scipy
 import scipy.sparse
 
-from copyreg_jax.matrices import SparseMatrix
+from copyreg_jax.matrices.sparse import SparseMatrix
 
 _COLUMNS = 16
 

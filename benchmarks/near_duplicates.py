@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from copyreg_jax.training.duplicates import near_duplicates
+from copyreg_jax.lm.corpus.duplicates import near_duplicates
 
 KINDS = ("own words", "footer", "most", "mixed")
 WORDS = np.array([f"w{i}" for i in range(50_000)])

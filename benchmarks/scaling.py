@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 import copyreg_jax as cr
-from copyreg_jax.solvers import driver, newton_cg
+from copyreg_jax.solvers import preconditioner, steps
 
 MOVES = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast"
 SIZES = {"f64": 8, "f32": 4, "s64": 8, "s32": 4, "u32": 4, "pred": 1}
@@ -54,13 +54,13 @@ def measure(num_devices: int, n: int, d: int) -> dict[str, Any]:
     A = cr.ShardedRows(rng.normal(size=(n, d)), jax.devices()[:num_devices])
     problem = cr.CopyrightRegression(A, rng.dirichlet(np.full(n, 0.3)), n // 4, gamma=0.1, w=0.05)
     solver = cr.NewtonCG()
-    kit = driver.prepare(problem, solver)
+    kit = steps.prepare(problem, solver)
     given = problem.w, problem.b, problem.n, problem.metric
-    lower = newton_cg._cholesky_jit.lower(A, *given, np.dtype(np.float32))
+    lower = preconditioner.cholesky_jit.lower(A, *given, np.dtype(np.float32))
     gram = exchanged(lower.compile().as_text())
-    state = driver._start_jit(problem, kit, None, 1e-10, solver)
+    state = steps.first_state_jit(problem, kit, None, 1e-10, solver)
     step = exchanged(
-        driver._advance_jit.lower(problem, kit, state, 100, 500, solver).compile().as_text()
+        steps.advance_jit.lower(problem, kit, state, 100, 500, solver).compile().as_text()
     )
     size = {"gram": sum(b for _, b, _ in gram), "step": 0, "product": 0, "trial": 0}
     for part in ("step", "product", "trial"):

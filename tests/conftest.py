@@ -21,7 +21,7 @@ import hypothesis
 import jax
 import pytest
 
-from copyreg_jax.testing import register_profiles
+from copyreg_jax.testing.strategies import register_profiles
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -36,26 +36,26 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 LONGEST = [
     "solvers/test_solve",
     "solvers/test_differentiation",
-    "test_sharded",
+    "matrices/test_sharded",
     "solvers/test_stopping",
-    "certify/test_planted_bugs",
+    "checker/test_mutants",
     "solvers/test_newton_cg",
-    "training/test_fit",
-    "test_planted_bugs",
-    "solvers/test_many",
-    "certify/test_soundness",
-    "certify/test_check",
-    "test_testing",
-    "cli/test_training",
+    "lm/test_loop",
+    "problems/test_mutants",
+    "solvers/test_batch",
+    "checker/test_soundness",
+    "checker/test_check",
+    "testing/test_testing",
+    "cli/test_train",
     "solvers/test_sketched_newton",
-    "test_blocks",
+    "matrices/test_on_disk",
     "solvers/test_checkpoint",
     "cli/test_cli",
-    "certify/test_certificate",
-    "certify/test_local",
-    "test_curvature",
-    "theory/test_audit",
-    "theory/test_bounds",
+    "certificates/test_certificate",
+    "certificates/test_local",
+    "problems/test_curvature",
+    "theory/test_search",
+    "theory/test_constants",
 ]
 """Files that take a minute and more: first, so that no worker ends long before another."""
 

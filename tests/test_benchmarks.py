@@ -8,11 +8,12 @@ pytest.importorskip("tokenizers")
 
 from benchmarks import protection
 
-from copyreg_jax.training import text
+from copyreg_jax.lm.corpus import tokenizer
+from copyreg_jax.lm.corpus.rows import make_rows
 
 
 def rows_of(texts, length):
-    return text.make_rows(text.train_tokenizer([], vocab_size=257), texts, length)
+    return make_rows(tokenizer.train_tokenizer([], vocab_size=257), texts, length)
 
 
 @pytest.mark.parametrize("k", [2, 3, 8])

@@ -19,7 +19,7 @@ def run(code: str) -> str:
     [
         "import copyreg_jax",
         "import copyreg_jax.cli",
-        "import copyreg_jax.certify.check",
+        "import copyreg_jax.checker.check",
         "import copyreg_jax as cr; dir(cr); cr.__version__; cr.check; cr.Verdict; cr.InputError",
     ],
 )
@@ -29,7 +29,7 @@ def test_starts_without_jax(statement):
 
 def test_checker_needs_numpy_and_flint_alone():
     code = (
-        "import copyreg_jax.certify.check, sys\n"
+        "import copyreg_jax.checker.check, sys\n"
         "print(sorted({'jax', 'scipy', 'optax', 'jaxtyping', 'rich', 'typer'} & set(sys.modules)))"
     )
     assert run(code) == "[]"
@@ -69,7 +69,7 @@ def test_unknown_name():
 
 def test_certify_can_be_called_whatever_was_imported_first():
     code = (
-        "import copyreg_jax.certify.check\n"
+        "import copyreg_jax.checker.check\n"
         "import copyreg_jax as cr, inspect\n"
         "p = cr.CopyrightRegression([[1.0], [0.0], [0.0]], [0.6, 0.2, 0.2], 1)\n"
         "print(cr.certify(p, [-1.0]).verdict.name, *inspect.signature(cr.certify).parameters)"

@@ -11,11 +11,11 @@ import pytest
 import scipy.sparse
 
 import copyreg_jax as cr
-from copyreg_jax import testing
+from copyreg_jax.lm import protection
 from copyreg_jax.solvers import implicit
-from copyreg_jax.theory import audit, claims, lemmas
-from copyreg_jax.training import protect
-from tests.registry import METRICS, READINGS, SOLVERS, random_problem
+from copyreg_jax.testing import assertions
+from copyreg_jax.theory import claims, search, statements
+from tests.support.registry import METRICS, READINGS, SOLVERS, random_problem
 
 
 @pytest.fixture(autouse=True)
@@ -100,10 +100,10 @@ def test_dtypes_of_arguments_are_promoted_all_the_same():
     assert cr.CopyrightRegression(A, b.astype(np.float32), 1).replace(w=b).dtype == np.float64
 
 
-@pytest.mark.parametrize("form", lemmas.FORMS)
+@pytest.mark.parametrize("form", statements.FORMS)
 def test_statements_of_the_paper(form):
     problem, x = random_problem(0, 12, 2), np.ones(2)
-    for statement in lemmas.STATEMENTS.values():
+    for statement in statements.STATEMENTS.values():
         jax.eval_shape(lambda p, s=statement: s(p, x, form=form), problem)
 
 
@@ -112,15 +112,15 @@ def test_statements_of_the_paper(form):
     "claim", [*claims.CLAIMS, *claims.REPLACEMENTS], ids=lambda claim: claim.says
 )
 def test_searches_for_counterexamples_traced(claim):
-    batch = audit._draw(np.random.default_rng(0), (3, 2))
-    audit._climb.trace(claim.measure, (3, 2), claim.target, *batch, 2)
+    batch = search._draw(np.random.default_rng(0), (3, 2))
+    search._climb.trace(claim.measure, (3, 2), claim.target, *batch, 2)
 
 
 def test_properties_for_users():
     problem, x = random_problem(0, 12, 2), np.ones(2)
-    testing.assert_gradient_matches(problem.value, problem.gradient, x)
-    testing.assert_hessian_matches(problem.value, problem.hessian, x)
-    testing.assert_hvp_matches(problem.value, problem.hvp, x, x)
+    assertions.assert_gradient_matches(problem.value, problem.gradient, x)
+    assertions.assert_hessian_matches(problem.value, problem.hessian, x)
+    assertions.assert_hvp_matches(problem.value, problem.hvp, x, x)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.float32, jnp.float64])
@@ -129,9 +129,9 @@ def test_protected_loss(dtype):
     rows = jnp.array([True, False])
 
     def loss(nll, gamma, estimate):
-        return protect.protected_loss(nll, mask, rows, gamma, estimate)
+        return protection.protected_loss(nll, mask, rows, gamma, estimate)
 
     (value, terms), slope = jax.value_and_grad(loss, has_aux=True)(nll, 0.5, None)
-    again, _ = jax.jit(loss)(nll, protect.raised_gamma(terms.estimate, 3.0), terms.estimate)
+    again, _ = jax.jit(loss)(nll, protection.raised_gamma(terms.estimate, 3.0), terms.estimate)
     assert slope.dtype == dtype
     assert value.dtype == again.dtype == max(np.dtype(dtype), np.dtype(np.float32))

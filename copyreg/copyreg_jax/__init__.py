@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from copyreg_jax.certify.arithmetic import Verdict as Verdict
-    from copyreg_jax.certify.certificate import Certificate as Certificate
-    from copyreg_jax.certify.certificate import certify as certify
-    from copyreg_jax.certify.check import CheckResult as CheckResult
-    from copyreg_jax.certify.check import check as check
+    from copyreg_jax.certificates import Certificate as Certificate
+    from copyreg_jax.certificates import certify as certify
+    from copyreg_jax.checker.check import CheckResult as CheckResult
+    from copyreg_jax.checker.check import check as check
+    from copyreg_jax.checker.verdicts import Verdict as Verdict
     from copyreg_jax.errors import InputError as InputError
     from copyreg_jax.errors import NotCoerciveWarning as NotCoerciveWarning
     from copyreg_jax.errors import NotConvergedError as NotConvergedError
@@ -24,13 +24,9 @@ if TYPE_CHECKING:
     from copyreg_jax.instances import save_instance as save_instance
     from copyreg_jax.matrices import RowBlocks as RowBlocks
     from copyreg_jax.matrices import ShardedRows as ShardedRows
-    from copyreg_jax.problem import CopyrightRegression as CopyrightRegression
-    from copyreg_jax.problem import SoftmaxRegression as SoftmaxRegression
-    from copyreg_jax.problem import shard as shard
-    from copyreg_jax.solution import History as History
-    from copyreg_jax.solution import SecondOrder as SecondOrder
-    from copyreg_jax.solution import Solution as Solution
-    from copyreg_jax.solution import Status as Status
+    from copyreg_jax.problems import CopyrightRegression as CopyrightRegression
+    from copyreg_jax.problems import SoftmaxRegression as SoftmaxRegression
+    from copyreg_jax.problems import shard as shard
     from copyreg_jax.solvers import AcceleratedGradient as AcceleratedGradient
     from copyreg_jax.solvers import GradientDescent as GradientDescent
     from copyreg_jax.solvers import Minima as Minima
@@ -43,18 +39,22 @@ if TYPE_CHECKING:
     from copyreg_jax.solvers import solve as solve
     from copyreg_jax.solvers import solve_many as solve_many
     from copyreg_jax.solvers import solve_path as solve_path
+    from copyreg_jax.solvers.solution import History as History
+    from copyreg_jax.solvers.solution import SecondOrder as SecondOrder
+    from copyreg_jax.solvers.solution import Solution as Solution
+    from copyreg_jax.solvers.solution import Status as Status
 
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "certify.arithmetic": ("Verdict",),
-    "certify.certificate": ("Certificate", "certify"),
-    "certify.check": ("CheckResult", "check"),
+    "certificates": ("Certificate", "certify"),
+    "checker.check": ("CheckResult", "check"),
+    "checker.verdicts": ("Verdict",),
     "errors": ("InputError", "NotCoerciveWarning", "NotConvergedError", "PrecisionError"),
     "instances": ("example_instance", "load_instance", "save_instance"),
     "matrices": ("RowBlocks", "ShardedRows"),
-    "problem": ("CopyrightRegression", "SoftmaxRegression", "shard"),
-    "solution": ("History", "SecondOrder", "Solution", "Status"),
+    "problems": ("CopyrightRegression", "SoftmaxRegression", "shard"),
+    "solvers.solution": ("History", "SecondOrder", "Solution", "Status"),
     "solvers": (
         "AcceleratedGradient",
         "GradientDescent",
@@ -79,7 +79,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    # `certify` is the name of a folder too, and the folder can be called: see its __init__.
     return globals().setdefault(name, value)
 
 

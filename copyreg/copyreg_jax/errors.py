@@ -21,3 +21,6 @@ class NotCoerciveWarning(UserWarning):
 
 class TrainingError(RuntimeError):
     """Training has come to a loss or gradient that is not finite."""
+
+
+ENABLE_X64 = 'jax.config.update("jax_enable_x64", True)'

@@ -6,12 +6,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from copyreg_jax.bench import peers, problems, run
-from copyreg_jax.bench.problems import Instance
-from copyreg_jax.cli import app as cli
+from copyreg_jax.bench import contest, peers, suite, tables
+from copyreg_jax.bench.suite import Instance, dense
+from copyreg_jax.cli.main import app
 from copyreg_jax.errors import InputError
 
-TINY = Instance("tiny", functools.partial(problems.dense, 40, 3), quick=True, convex=True)
+TINY = Instance("tiny", functools.partial(dense, 40, 3), quick=True, convex=True)
 
 
 def missing():
@@ -23,29 +23,29 @@ def tiny_bench(monkeypatch):
     """The command on a tiny instance and one that can't be made, with three methods."""
     chosen = {"copyreg", "scipy trust-ncg", "optax L-BFGS"}
     methods = [method for method in (*peers.OWN, *peers.PEERS) if method.name in chosen]
-    measure = run.measure
-    suite = [TINY, Instance("gone", missing, quick=True, convex=True)]
-    monkeypatch.setattr(problems, "SUITE", tuple(suite))
-    monkeypatch.setattr(run, "measure", lambda *a, **k: measure(*a, methods, **k))
-    monkeypatch.setattr(run, "QUICK", run.Settings(limit=5.0, repeats=2, curves=("tiny",)))
+    measure = contest.measure
+    instances = [TINY, Instance("gone", missing, quick=True, convex=True)]
+    monkeypatch.setattr(suite, "SUITE", tuple(instances))
+    monkeypatch.setattr(contest, "measure", lambda *a, **k: measure(*a, methods, **k))
+    monkeypatch.setattr(contest, "QUICK", contest.Settings(limit=5.0, repeats=2, curves=("tiny",)))
 
 
 def test_bench(tiny_bench, tmp_path):
     pytest.importorskip("matplotlib")
-    done = CliRunner().invoke(cli.app, ["bench", "--device", "cpu", "--out", str(tmp_path)])
+    done = CliRunner().invoke(app, ["bench", "--device", "cpu", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "tiny: 40 x 3" in done.output
     assert "gone: skipped, needs the package data: pip install it" in done.output
     assert "geometric mean of the ratios" in done.output
-    rows = run.read_table(tmp_path / "results.csv", run.Row)
+    rows = tables.read_table(tmp_path / "results.csv", tables.Row)
     assert [(row.instance, row.method) for row in rows] == [
         ("tiny", "copyreg"),
         ("tiny", "scipy trust-ncg"),
         ("tiny", "optax L-BFGS"),
         ("gone", ""),
     ]
-    assert all(row.status == run.REACHED for row in rows[:3])
-    assert {point.method for point in run.read_table(tmp_path / "curves.csv", run.Point)} == {
+    assert all(row.status == tables.REACHED for row in rows[:3])
+    assert {point.method for point in tables.read_table(tmp_path / "curves.csv", tables.Point)} == {
         row.method for row in rows[:3]
     }
     described = json.loads((tmp_path / "machine.json").read_text())
@@ -56,19 +56,19 @@ def test_bench(tiny_bench, tmp_path):
 
 
 def test_bench_without_matplotlib(tiny_bench, tmp_path, monkeypatch):
-    from copyreg_jax.bench import plot
+    from copyreg_jax.bench import profiles
 
     def absent(*_):
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
 
-    monkeypatch.setattr(plot, "write_figures", absent)
-    done = CliRunner().invoke(cli.app, ["bench", "--only", "gone", "--out", str(tmp_path)])
+    monkeypatch.setattr(profiles, "write_figures", absent)
+    done = CliRunner().invoke(app, ["bench", "--only", "gone", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == ["curves.csv", "machine.json", "results.csv"]
 
 
 def test_bench_refuses_what_is_not_there(tiny_bench):
-    done = CliRunner().invoke(cli.app, ["bench", "--only", "nothing"])
+    done = CliRunner().invoke(app, ["bench", "--only", "nothing"])
     assert isinstance(done.exception, InputError)
     assert "there is no instance 'nothing'; choose from tiny, gone" in str(done.exception)

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 import copyreg_jax as cr
-from copyreg_jax.cli import app
-from tests.registry import random_problem
+from copyreg_jax.cli.main import app
+from tests.support.registry import random_problem
 
 
 def copyreg(*arguments, **options):
@@ -166,7 +166,7 @@ def test_void_check_is_exit_code_2(instance, tmp_path):
 def test_help_starts_without_jax():
     code = (
         "import sys\n"
-        "from copyreg_jax.cli import main\n"
+        "from copyreg_jax.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print('jax' in sys.modules)"
@@ -242,7 +242,7 @@ def test_nonfinite_is_json_too_and_leaves_no_certificate(tmp_path):
 
 def in_process(*arguments):
     """The command without a process of its own; an InputError is raised."""
-    return CliRunner().invoke(app.app, [str(a) for a in arguments], catch_exceptions=False)
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def contents(*folders):
@@ -369,11 +369,11 @@ def test_a_run_that_goes_on_may_write_where_it_wrote(instance, tmp_path):
 
 def test_a_matrix_that_stays_in_its_folder_is_checked_there(tmp_path, monkeypatch):
     """No older instance.npz is left beside the certificate, and the check that is named runs."""
-    from copyreg_jax.certify import data
-    from copyreg_jax.instances import files
+    from copyreg_jax.checker import archive
+    from copyreg_jax.instances import instance_files
 
-    monkeypatch.setattr(data, "_STREAMED", 0)
-    monkeypatch.setattr(files, "STREAMED_BYTES", 0)
+    monkeypatch.setattr(archive, "_STREAMED", 0)
+    monkeypatch.setattr(instance_files, "STREAMED_BYTES", 0)
     problem, out = random_problem(4, 10, 2, w=0.1), tmp_path / "out"
     (tmp_path / "data").mkdir()
     for name in ("A", "b", "protected", "gamma", "w"):
@@ -397,7 +397,13 @@ def test_other_commands_ask_before_they_replace(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk, where there is /dev/full")
 def test_output_that_nobody_gets_is_exit_code_2(instance):
-    command = [sys.executable, "-c", "from copyreg_jax.cli import main; main()", "solve", instance]
+    command = [
+        sys.executable,
+        "-c",
+        "from copyreg_jax.cli import main; main()",
+        "solve",
+        instance,
+    ]
     with Path("/dev/full").open("w") as full:
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert run.returncode == 2

@@ -5,9 +5,9 @@ import pytest
 import scipy.sparse
 
 import copyreg_jax as cr
-from copyreg_jax import curvature
-from copyreg_jax.matrices import to_host
-from tests.registry import PROBLEMS, random_problem
+from copyreg_jax.matrices.interface import to_host
+from copyreg_jax.problems import curvature
+from tests.support.registry import PROBLEMS, random_problem
 
 
 def safe_curvature(problem, value):

@@ -11,8 +11,8 @@ import pytest
 import scipy.sparse
 
 import copyreg_jax as cr
-from copyreg_jax.solvers import checkpoint, newton_cg
-from tests.registry import SOLVERS, random_problem
+from copyreg_jax.solvers import checkpoint, newton_cg, preconditioner
+from tests.support.registry import SOLVERS, random_problem
 
 
 @pytest.fixture
@@ -81,9 +81,9 @@ def test_resumed_before_and_after_a_sketch(file, monkeypatch):
     monkeypatch.setattr(newton_cg, "_SKETCH_COST", (0, 0))
     monkeypatch.setattr(newton_cg, "_PATIENCE", 20)
     made = []
-    sketched = newton_cg._sketched_basis
+    sketched = preconditioner.sketched_basis
     monkeypatch.setattr(
-        newton_cg, "_sketched_basis", lambda problem: made.append(1) or sketched(problem)
+        newton_cg, "sketched_basis", lambda problem: made.append(1) or sketched(problem)
     )
     rng = np.random.default_rng(0)
     first = rng.integers(0, 39, 500)
@@ -225,7 +225,7 @@ import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 import copyreg_jax as cr, optax
 from copyreg_jax.solvers import checkpoint, newton_cg
-from tests.registry import random_problem
+from tests.support.registry import random_problem
 checkpoint._SECONDS = checkpoint._SHARE = 0
 problem = random_problem(8, 60, 5, w=0.02, gamma=0.01)
 solver, file = cr.Optax(optax.adam(1e-3)), sys.argv[1]

@@ -10,7 +10,7 @@ import scipy.sparse
 
 import copyreg_jax as cr
 from copyreg_jax.solvers import implicit
-from tests.registry import SOLVERS, random_problem
+from tests.support.registry import SOLVERS, random_problem
 
 H = 1e-5
 # Central differences: H^2 times a third derivative, and the error of x, 1e-13 or so, over H.

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import copyreg_jax as cr
-from copyreg_jax import curvature, objective
-from copyreg_jax.matrices import SparseMatrix
+from copyreg_jax.matrices.sparse import SparseMatrix
+from copyreg_jax.problems import curvature, objective
 from copyreg_jax.solvers import cholesky as factorization
-from copyreg_jax.solvers import driver, krylov, newton_cg
-from tests.registry import METRICS, READINGS, mutant, random_problem
+from copyreg_jax.solvers import examination, krylov, newton_cg, plane_search, preconditioner, steps
+from tests.support.registry import METRICS, READINGS, mutant, random_problem
 
 
 @st.composite
@@ -66,7 +66,9 @@ def test_operator_is_the_hessian(data, metric, reading):
 @pytest.mark.parametrize("condition", [1e1, 1e4, 1e7, 1e10])
 def test_orthogonal_basis(condition):
     A, weights = spectrum(300, 12, condition), np.linspace(0.5, 2.0, 300)
-    basis = np.asarray(newton_cg._orthogonal_basis(jnp.asarray(A), jnp.asarray(np.sqrt(weights))))
+    basis = np.asarray(
+        preconditioner.orthogonal_basis(jnp.asarray(A), jnp.asarray(np.sqrt(weights)))
+    )
     values = np.linalg.svd(np.sqrt(weights)[:, None] * A @ basis, compute_uv=False)
     # The second Gram matrix has entries near one, known to n eps: its eigenvalues are too, unless
     # the first left a condition number above 1e8.
@@ -78,7 +80,7 @@ def test_orthogonal_basis_of_dependent_columns():
     rng = np.random.default_rng(0)
     A = rng.normal(size=(60, 4))
     A = np.concatenate([A, A[:, :2] @ [[1.0], [3.0]], np.zeros((60, 1))], axis=1)
-    basis = np.asarray(newton_cg._orthogonal_basis(jnp.asarray(A), jnp.ones(60)))
+    basis = np.asarray(preconditioner.orthogonal_basis(jnp.asarray(A), jnp.ones(60)))
     values = np.linalg.svd(A @ basis, compute_uv=False)
     np.testing.assert_allclose(values[:4], 1, atol=1e-12)
     assert values[4:].max() < 1e-12
@@ -88,7 +90,7 @@ def test_orthogonal_basis_of_dependent_columns():
 def cholesky(A, dtype):
     n = len(A)
     b = jnp.full(n, 1 / n)
-    return newton_cg._cholesky(jnp.asarray(A), jnp.ones(n), b, n, "squared", np.dtype(dtype))
+    return preconditioner.cholesky(jnp.asarray(A), jnp.ones(n), b, n, "squared", np.dtype(dtype))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +246,7 @@ def test_planar_step(seed, convex):
     Q, _ = np.linalg.qr(rng.normal(size=(2, 2)))
     lam = 10.0 ** rng.uniform(-3, 3, 2) * (1 if convex else np.array([-1, 1]))
     H, q, radius = Q * lam @ Q.T, rng.normal(size=2), 10.0 ** rng.uniform(-2, 4)
-    s, decrease = newton_cg._planar_step(jnp.asarray(H), jnp.asarray(q), radius)
+    s, decrease = plane_search._planar_step(jnp.asarray(H), jnp.asarray(q), radius)
     full = -Q @ ((Q.T @ q) / np.abs(lam))
     shorter = min(1, radius / np.linalg.norm(full))
     np.testing.assert_allclose(s, shorter * full, rtol=1e-7, atol=1e-12)
@@ -265,7 +267,7 @@ def test_search_of_the_plane_finds_its_minimum():
         z = problem.A @ (factor * p)
         slopes = jnp.stack([slope @ u, slope @ z])
         Z = jnp.stack([u, z])
-        found, _ = newton_cg._search_plane(Z, slope, slopes, value, None, problem.terms)
+        found, _ = plane_search.search_plane(Z, slope, slopes, value, None, problem.terms)
         best = scipy.optimize.minimize(
             lambda c, p=factor * p: float(problem.value(c[0] * x + c[1] * p)), found.c, tol=1e-12
         )
@@ -354,12 +356,12 @@ def test_no_step_of_the_default_wakes_threads_of_blas():
     problem = random_problem(0, 300, 100, w=0.3)
     solver = cr.NewtonCG()
     given = problem.w, problem.b, problem.n, problem.metric
-    kit = driver.prepare(problem, solver)
-    state = driver._start_jit(problem, kit, None, 1e-8, solver)
+    kit = steps.prepare(problem, solver)
+    state = steps.first_state_jit(problem, kit, None, 1e-8, solver)
     programs = [
-        newton_cg._cholesky_jit.lower(problem.A, *given, np.dtype(np.float64)),
-        driver._advance_jit.lower(problem, kit, state, 100, 500, solver),
-        driver.first_look_jit.lower(problem, kit, state, 1e-8, solver),
+        preconditioner.cholesky_jit.lower(problem.A, *given, np.dtype(np.float64)),
+        steps.advance_jit.lower(problem, kit, state, 100, 500, solver),
+        examination.first_look_jit.lower(problem, kit, state, 1e-8, solver),
     ]
     calls = [
         line
@@ -401,10 +403,10 @@ def test_without_float32_from_a_stall_on(monkeypatch):
     """Also in a run that is resumed: its state remembers."""
     monkeypatch.setattr(newton_cg, "_single_pays", lambda A: True)
     problem, solver = random_problem(0, 60, 4), cr.NewtonCG()
-    kit = driver.prepare(problem, solver)
+    kit = steps.prepare(problem, solver)
     tools = kit.tools
     assert tools.single is not None
-    state = driver._start_jit(problem, kit, None, 1e-10, solver)
+    state = steps.first_state_jit(problem, kit, None, 1e-10, solver)
     assert solver.refine(problem, tools, state) == (tools, state)
     stalled = state._replace(status=jnp.asarray(cr.Status.STALLED, jnp.int32))
     finer, running = solver.refine(problem, tools, stalled)
@@ -454,12 +456,12 @@ def chain(n, d, seed=0):
 def impatient(monkeypatch):
     """A sketch pays at once, and so it does for a dense A. Returns what was made of A."""
     made = []
-    sketched = newton_cg._sketched_basis
+    sketched = preconditioner.sketched_basis
     monkeypatch.setattr(newton_cg, "_SKETCH_COST", (0, 0))
     monkeypatch.setattr(newton_cg, "_PATIENCE", 10)
     monkeypatch.setattr(newton_cg, "_MAX_GRAM_COLUMNS", 8)
     monkeypatch.setattr(
-        newton_cg, "_sketched_basis", lambda problem: made.append(sketched(problem)) or made[-1]
+        newton_cg, "sketched_basis", lambda problem: made.append(sketched(problem)) or made[-1]
     )
     return made
 
@@ -500,7 +502,9 @@ def test_sketches_are_near_the_gram_matrix():
     """Two sketches of 2 d buckets: eigenvalues within the (1 +- 1/2)^2 of 4 d random rows."""
     A, root = chain(20_000, 30), np.random.default_rng(1).uniform(0.5, 2, 20_000)
     sketch = np.asarray(
-        newton_cg._sketch(cr.SoftmaxRegression(A, np.full(20_000, 5e-5)).A, jnp.asarray(root), 64)
+        preconditioner._sketch(
+            cr.SoftmaxRegression(A, np.full(20_000, 5e-5)).A, jnp.asarray(root), 64
+        )
     )
     assert sketch.shape == (128, 30)
     G = (A.T @ scipy.sparse.diags_array(root**2) @ A).toarray()
@@ -511,7 +515,7 @@ def test_sketches_are_near_the_gram_matrix():
 
 
 def test_a_sketch_that_fails_is_done_without(impatient, monkeypatch):
-    monkeypatch.setattr(newton_cg, "_lifted_basis", lambda G: G * np.nan)
+    monkeypatch.setattr(preconditioner, "_lifted_basis", lambda G: G * np.nan)
     b = np.random.default_rng(1).dirichlet(np.ones(300))
     problem = cr.CopyrightRegression(chain(300, 40), b, 30, gamma=1e-6, w=0.3)
     x0 = 3 * np.random.default_rng(2).normal(size=40)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.solvers.recheck import evaluate
-from tests.exact import transcription
-from tests.registry import METRICS, READINGS, draws, random_problem
+from tests.support.exact import transcription
+from tests.support.registry import METRICS, READINGS, draws, random_problem
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -19,7 +19,7 @@ def test_numbers_agree_with_multiprecision(data, metric, reading):
     draw = data.draw(draws(metric=metric))
     exact = transcription(draw, reading, metric)
     found = evaluate(draw.problem(reading, metric), draw.x)._asdict()
-    # The tolerances of tests/test_objective.py.
+    # The tolerances of tests/problems/test_objective.py.
     eps = 2.0**-52 * (4 + draw.A.shape[1]) * (1 + (np.abs(draw.A) @ np.abs(draw.x)).max())
     eps *= (1 + np.abs(draw.b).max()) ** 2
     for name in ("ell", "ell_1", "ell_2", "protected_mass", "target_mass"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.solvers import checkpoint
-from tests.registry import cases, random_problem
+from tests.support.registry import cases, random_problem
 
 ROWS, COLUMNS = 60, 5
 CUTS = [20, 40]

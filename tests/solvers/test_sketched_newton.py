@@ -13,11 +13,12 @@ import scipy.optimize
 import scipy.sparse
 
 import copyreg_jax as cr
-from copyreg_jax import curvature
-from copyreg_jax.matrices import to_host
-from copyreg_jax.solvers import sketched_newton
-from copyreg_jax.solvers.sketched_newton import SketchedNewton, contraction, promised_rows
-from tests.registry import random_problem
+from copyreg_jax.matrices.interface import to_host
+from copyreg_jax.problems import curvature
+from copyreg_jax.solvers import row_sampling
+from copyreg_jax.solvers.sketched_newton import SketchedNewton
+from copyreg_jax.theory.contraction import contraction, promised_rows
+from tests.support.registry import random_problem
 
 KINDS = ("random", "coherent", "heavy tails", "small w", "sparse", "block")
 FAILURE = 1e-6  # of one bound below; there are some fifty
@@ -70,10 +71,10 @@ def probabilities(problem, at, solver, step):
 @functools.partial(jax.jit, static_argnames="solver")
 def _scores_and_tickets(problem, at, step, solver):
     key, _ = jax.random.split(jax.random.fold_in(solver._keys[0], step))
-    scores = sketched_newton.leverage_scores(
+    scores = row_sampling.leverage_scores(
         problem.A, at, solver._factor(problem), at.f @ problem.A, key
     )
-    return scores, sketched_newton._tickets(scores)
+    return scores, row_sampling._tickets(scores)
 
 
 # The promise.
@@ -153,7 +154,7 @@ def test_leverage_scores_are_those_of_a_qr_up_to_the_two_distortions(kind):
     scores, _ = probabilities(problem, at, solver, 0)
     # The sketch changes the metric by a measured factor, between 1/3 and 3 at least,
     key, _ = jax.random.split(jax.random.fold_in(solver._keys[0], 0))
-    sketch = sketched_newton._sketch(
+    sketch = row_sampling.sketch_factor(
         problem.A, jnp.sqrt(jnp.abs(at.s)), at.f @ problem.A, jax.random.split(key)[0]
     )
     factor = solver._factor(problem)
@@ -194,7 +195,7 @@ def test_contraction_keeps_the_corrected_promise(seed, columns):
     A = rng.normal(size=(2000, 3)) * [1, 1 / columns, 1 / columns]
     problem = cr.CopyrightRegression(A, rng.dirichlet(np.ones(2000)), 400, gamma)
     x_star = np.asarray(cr.solve(problem, rtol=1e-13).x)
-    from copyreg_jax.theory.bounds import newton_region
+    from copyreg_jax.theory.newton_region import newton_region
 
     radius = newton_region(problem, x_star).radius
     solver = SketchedNewton(accuracy=0.3, seed=seed)
@@ -292,9 +293,9 @@ def test_float32_stays_float32():
 
 def test_draws_are_exact_in_proportion():
     """Each row is drawn tickets / stretch times on average, and so that many times up to one."""
-    tickets = sketched_newton._tickets(jnp.array([0.0, 1.0, 5.0, 2.0, 0.0, 1e3]))
+    tickets = row_sampling._tickets(jnp.array([0.0, 1.0, 5.0, 2.0, 0.0, 1e3]))
     assert int(tickets.min()) >= 1
-    indices, weights = sketched_newton._draw(tickets, 997, jax.random.key(0))
+    indices, weights = row_sampling._draw(tickets, 997, jax.random.key(0))
     stretch = int(tickets.sum()) // 997 + 1
     drawn = np.bincount(indices, minlength=6)
     assert (np.abs(drawn - np.asarray(tickets) / stretch) <= 2).all()  # both ends of a row

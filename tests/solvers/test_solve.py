@@ -21,11 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import copyreg_jax as cr
-from copyreg_jax import curvature
-from copyreg_jax.matrices import to_host
-from copyreg_jax.solvers import driver, trust_region
-from copyreg_jax.solvers.state import Method
-from tests.registry import PROBLEMS, READINGS, SOLVERS, cases, random_problem
+from copyreg_jax.matrices.interface import to_host
+from copyreg_jax.problems import curvature
+from copyreg_jax.solvers import steps, trust_region
+from copyreg_jax.solvers.protocol import Method
+from copyreg_jax.solvers.start import START_SHIFTS
+from copyreg_jax.solvers.steps import advance_jit, first_state_jit, prepare
+from tests.support.registry import PROBLEMS, READINGS, SOLVERS, cases, random_problem
 
 # First-order methods need too many steps there; that they say so is tested below.
 TOO_HARD = {
@@ -262,8 +264,8 @@ class Liar(Method):
 def test_success_is_judged_on_the_host():
     solution = cr.solve(problem_of("joint"), Liar())
     assert solution.status is cr.Status.STALLED
-    kit = driver.prepare(problem_of("joint"), Liar())
-    state = driver._start_jit(problem_of("joint"), kit, None, 1e-10, Liar())
+    kit = prepare(problem_of("joint"), Liar())
+    state = first_state_jit(problem_of("joint"), kit, None, 1e-10, Liar())
     assert not Method().done(state)
 
 
@@ -463,7 +465,7 @@ def test_counts_are_true(solver, start, monkeypatch):
     forms = {name: noted(name) for name in ("value_and_gradient", "hessian")}
     patched = types.SimpleNamespace(**(vars(curvature) | forms))
     monkeypatch.setattr(trust_region, "curvature", patched)
-    monkeypatch.setattr(driver, "_value_and_slope", patched.value_and_gradient)
+    monkeypatch.setattr(steps, "_value_and_slope", patched.value_and_gradient)
     plain = problem_of("small w")
     problem = Counting(plain.A, plain.b, plain.protected, plain.gamma, plain.w)
     Counting.seen = {}
@@ -474,7 +476,7 @@ def test_counts_are_true(solver, start, monkeypatch):
     both, trials = seen["value_and_gradient"], seen.get("value", 0)
     both -= solver == "newton"  # the start's are those of the driver once more: XLA sees it
     # The default start compares values, of shifted logits; those of L-BFGS take both.
-    extra = len(driver._START_SHIFTS) if start == "default" else 0
+    extra = len(START_SHIFTS) if start == "default" else 0
     assert solution.num_values == both + trials + extra
     assert solution.num_gradients == both + (trials if solver == "lbfgs" else 0)
     assert solution.num_hessians == seen.get("hessian", 0)
@@ -488,13 +490,13 @@ def test_counts_are_true(solver, start, monkeypatch):
 def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     first, second = (random_problem(seed, 17, 3) for seed in (0, 1))
     cr.solve(first, SOLVERS[solver], max_steps=30)  # NewtonCG compiles its look at the end too
-    before = driver._advance_jit._cache_size()
+    before = advance_jit._cache_size()
     with jax.log_compiles(), NoCompilation():
         cr.solve(second, SOLVERS[solver], max_steps=4, rtol=1e-9)
     # Equal solvers share the program, whichever object they are.
     if solver == "newton":
         cr.solve(second, cr.TrustRegionNewton())
-    assert driver._advance_jit._cache_size() == before
+    assert advance_jit._cache_size() == before
 
 
 def test_second_solve_on_disk_compiles_nothing(tmp_path):
@@ -528,9 +530,9 @@ class NoCompilation:
 def test_data_are_arguments_not_constants():
     problem = random_problem(0, 500, 3)
     solver = cr.NewtonCG()
-    kit = driver.prepare(problem, solver)
-    state = driver._start_jit(problem, kit, None, 1e-10, solver)
-    text = driver._advance_jit.lower(problem, kit, state, 9, 9, solver).as_text()
+    kit = prepare(problem, solver)
+    state = first_state_jit(problem, kit, None, 1e-10, solver)
+    text = advance_jit.lower(problem, kit, state, 9, 9, solver).as_text()
     assert 'dense<"0x' not in text  # large literals are printed as hex blobs
     assert len(text) < 200_000
 
@@ -539,7 +541,7 @@ def test_data_are_arguments_not_constants():
 def test_float32_without_64_bit_mode():
     code = (
         "import numpy as np, warnings, copyreg_jax as cr\n"
-        "from tests.registry import SOLVERS\n"
+        "from tests.support.registry import SOLVERS\n"
         "warnings.simplefilter('error')\n"
         "rng = np.random.default_rng(0)\n"
         "A = rng.normal(size=(30, 4)).astype(np.float32)\n"

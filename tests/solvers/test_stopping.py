@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import copyreg_jax as cr
-from copyreg_jax.matrices import row_norms
+from copyreg_jax.matrices.interface import row_norms
 from copyreg_jax.solvers import optimality, recheck
-from tests.exact import second_order
-from tests.registry import METRICS, PROBLEMS, READINGS, SOLVERS, Draw, cases, random_problem
+from tests.support.exact import second_order
+from tests.support.registry import METRICS, PROBLEMS, READINGS, SOLVERS, Draw, cases, random_problem
 
 SECOND_ORDER = {name: SOLVERS[name] for name in ("newton-cg", "newton", "sketched-newton")}
 
@@ -182,15 +182,15 @@ def test_a_doubtful_curvature_in_float32_ends(monkeypatch):
 @pytest.mark.parametrize("solver", [cr.NewtonCG(), cr.TrustRegionNewton()])
 def test_negative_curvature_that_no_step_follows_ends_the_run(solver, monkeypatch):
     """A look that always sees a saddle: it is left once for each fall of L, also under jit."""
-    from copyreg_jax.solvers import driver
+    from copyreg_jax.solvers import examination
 
     def saddle(problem, x, gradient, rtol):
         direction = jax.numpy.ones_like(x)
         negative = jax.numpy.asarray(cr.SecondOrder.NEGATIVE, jax.numpy.int32)
         return optimality.Look(jax.numpy.zeros_like(x, shape=()), negative, direction)
 
-    monkeypatch.setattr(driver, "_exact_look_jit", saddle)
-    monkeypatch.setattr(driver, "exact_look", saddle)
+    monkeypatch.setattr(examination, "_exact_look_jit", saddle)
+    monkeypatch.setattr(examination, "exact_look", saddle)
     monkeypatch.setattr(type(solver), "look", lambda *a: optimality.unknown(a[3].x))
     problem = random_problem(21, 37, 3)  # a shape that no other test has compiled
     solution = cr.solve(problem, solver, max_steps=400)

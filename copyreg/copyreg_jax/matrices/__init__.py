@@ -4,16 +4,13 @@ A matrix is a dense ``jax.Array``, a `SparseMatrix`, `RowBlocks` in files, or `S
 devices. Solvers know little of it but the interface `Matrix` and the functions of this module.
 """
 
-from copyreg_jax.matrices.blocks import RowBlocks
-from copyreg_jax.matrices.products import (
+from copyreg_jax.matrices.interface import (
     Matrix,
     absent_rows,
     all_finite,
     column_maxima,
     column_norms,
     count_sketch,
-    extreme_singular_values,
-    farthest_row,
     fetch,
     first_not_finite,
     gram,
@@ -24,7 +21,6 @@ from copyreg_jax.matrices.products import (
     on_host,
     place,
     row_norms,
-    smallest_gram_eigenvalue,
     squared_column_norms,
     take_rows,
     to_host,
@@ -33,6 +29,7 @@ from copyreg_jax.matrices.products import (
     weighted_product,
     without_rows,
 )
+from copyreg_jax.matrices.on_disk import RowBlocks
 from copyreg_jax.matrices.sharded import ShardedRows
 from copyreg_jax.matrices.sparse import SparseMatrix
 
@@ -46,8 +43,6 @@ __all__ = [
     "column_maxima",
     "column_norms",
     "count_sketch",
-    "extreme_singular_values",
-    "farthest_row",
     "fetch",
     "first_not_finite",
     "gram",
@@ -58,7 +53,6 @@ __all__ = [
     "on_host",
     "place",
     "row_norms",
-    "smallest_gram_eigenvalue",
     "squared_column_norms",
     "take_rows",
     "to_host",

@@ -20,10 +20,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from copyreg_jax.errors import InputError, PrecisionError
-from copyreg_jax.matrices import products
+from copyreg_jax.matrices import interface
 
 _ROWS = "rows"
+
 _ALL = PartitionSpec()
+
 _CUT = PartitionSpec(_ROWS)
 
 
@@ -194,37 +196,37 @@ def _summed(function: Callable[..., Any]) -> Callable[..., Any]:
     return summed
 
 
-@products.weighted_product.register(ShardedRows)
+@interface.weighted_product.register(ShardedRows)
 def _weighted_product(A: ShardedRows, v: Array, weights: Array, shifts: Array) -> Any:
     inputs = _CUT, _ALL, PartitionSpec(None, _ROWS), _ALL
-    return A._local(_summed(products.weighted_product), inputs, (_ALL, _ALL))(
+    return A._local(_summed(interface.weighted_product), inputs, (_ALL, _ALL))(
         A.data, v, weights, shifts
     )
 
 
-@products.gram.register(ShardedRows)
+@interface.gram.register(ShardedRows)
 @partial(jax.jit, static_argnums=3)
 def _gram(A: ShardedRows, root: Array, basis: Array | None, dtype: Any) -> Float[Array, "d d"]:
-    local = _summed(lambda rows, root, basis: products.gram(rows, root, basis, dtype))
+    local = _summed(lambda rows, root, basis: interface.gram(rows, root, basis, dtype))
     # The loop in it starts from zeros, equal on all devices: what check_vma would reject.
     return A._local(local, (_CUT, _CUT, _ALL), _ALL, check_vma=False)(A.data, root, basis)
 
 
-@products.weighted_gram.register(ShardedRows)
+@interface.weighted_gram.register(ShardedRows)
 def _weighted_gram(A: ShardedRows, weights: Array, centers: Array) -> Float[Array, "d d"]:
     inputs = _CUT, PartitionSpec(None, _ROWS), _ALL
-    local = _summed(products.weighted_gram)
+    local = _summed(interface.weighted_gram)
     return A._local(local, inputs, _ALL, check_vma=False)(A.data, weights, centers)  # see _gram
 
 
-@products.column_maxima.register(ShardedRows)
+@interface.column_maxima.register(ShardedRows)
 def _column_maxima(A: ShardedRows) -> Float[Array, " d"]:
-    return A._local(lambda rows: jax.lax.pmax(products.column_maxima(rows), _ROWS), (_CUT,), _ALL)(
+    return A._local(lambda rows: jax.lax.pmax(interface.column_maxima(rows), _ROWS), (_CUT,), _ALL)(
         A.data
     )
 
 
-@products.column_norms.register(ShardedRows)
+@interface.column_norms.register(ShardedRows)
 def _column_norms(A: ShardedRows) -> Float[Array, " d"]:
     largest = _column_maxima(A)
     scale = jnp.where(largest == 0, 1, largest)
@@ -232,25 +234,25 @@ def _column_norms(A: ShardedRows) -> Float[Array, " d"]:
     return scale * jnp.sqrt(A._local(squares, (_CUT, _ALL), _ALL)(A.data, scale))
 
 
-@products.squared_column_norms.register(ShardedRows)
+@interface.squared_column_norms.register(ShardedRows)
 @jax.jit
 def _squared_column_norms(A: ShardedRows, weights: Array) -> Float[Array, " d"]:
-    return A._local(_summed(products.squared_column_norms), (_CUT, _CUT), _ALL)(A.data, weights)
+    return A._local(_summed(interface.squared_column_norms), (_CUT, _CUT), _ALL)(A.data, weights)
 
 
-@products.row_norms.register(ShardedRows)
+@interface.row_norms.register(ShardedRows)
 @jax.jit
 def _row_norms(A: ShardedRows) -> Float[Array, " N"]:
-    return A._local(products.row_norms, (_CUT,), _CUT)(A.data)
+    return A._local(interface.row_norms, (_CUT,), _CUT)(A.data)
 
 
-@products.absent_rows.register(ShardedRows)
+@interface.absent_rows.register(ShardedRows)
 def _absent_rows(A: ShardedRows) -> Bool[Array, " N"] | None:
     n, total = A.shape[0], A.data.shape[0]
     return None if n == total else jnp.arange(total) >= n
 
 
-@products.place.register(ShardedRows)
+@interface.place.register(ShardedRows)
 def _place(A: ShardedRows, array: Any) -> Array:
     traced, spec = isinstance(array, jax.core.Tracer), _ALL
     if array.ndim:
@@ -262,7 +264,7 @@ def _place(A: ShardedRows, array: Any) -> Array:
     return jax.make_array_from_callback(host.shape, A._sharding(spec), lambda index: host[index])
 
 
-@products.fetch.register(ShardedRows)
+@interface.fetch.register(ShardedRows)
 def _fetch(A: ShardedRows, vector: Any) -> Any:
     traced = isinstance(vector, jax.core.Tracer)
     return (vector if traced else _whole(vector))[: A.shape[0]]
@@ -275,12 +277,12 @@ def _whole(array: Any) -> np.ndarray:
     return multihost_utils.process_allgather(array, tiled=True)
 
 
-@products.is_here.register(ShardedRows)
+@interface.is_here.register(ShardedRows)
 def _is_here(A: ShardedRows) -> bool:
     return A.data.is_fully_addressable
 
 
-@products.to_host.register(ShardedRows)
+@interface.to_host.register(ShardedRows)
 def _to_host(A: ShardedRows) -> np.ndarray:
     if not _is_here(A):
         raise InputError(
@@ -290,7 +292,7 @@ def _to_host(A: ShardedRows) -> np.ndarray:
     return np.asarray(A.data[: A.shape[0]], dtype=np.float64)
 
 
-@products.host_rows.register(ShardedRows)
+@interface.host_rows.register(ShardedRows)
 def _host_rows(A: ShardedRows) -> Iterator[tuple[slice, np.ndarray]]:
     """Those of this process, what fills them up included."""
     for start, part in _own(A):
@@ -303,7 +305,7 @@ def _own(A: ShardedRows) -> list[tuple[int, Any]]:
     return sorted(shards, key=lambda pair: pair[0])
 
 
-@products.join.register(ShardedRows)
+@interface.join.register(ShardedRows)
 def _join(A: ShardedRows, parts: list[np.ndarray]) -> np.ndarray:
     if _is_here(A):
         return np.concatenate(parts)
@@ -317,11 +319,11 @@ def _join(A: ShardedRows, parts: list[np.ndarray]) -> np.ndarray:
     return np.ascontiguousarray(_whole(joined)).view(np.float64)
 
 
-@products.first_not_finite.register(ShardedRows)
+@interface.first_not_finite.register(ShardedRows)
 def _first_not_finite(A: ShardedRows) -> tuple[float, int, int] | None:
     with jax.ensure_compile_time_eval():
         if bool(jnp.isfinite(A.data).all()):
             return None
     if not _is_here(A):
         raise InputError("A has an entry that is not finite; replace or remove it")
-    return products.locate_not_finite(_to_host(A))
+    return interface.locate_not_finite(_to_host(A))

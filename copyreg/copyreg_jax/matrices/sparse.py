@@ -9,68 +9,21 @@ transpose is stored the same way. Against SciPy: benchmarks/matrices.py.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jax.experimental.sparse import BCSR
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import products
+from copyreg_jax.matrices import interface
+from copyreg_jax.matrices.sparse_product import Pieces, cut, gather, product_p
 
-_WIDTHS = (2, 4, 8)
-"""Widths of a piece to choose from, if one piece per row would be too long."""
-_PIECE_COST = 4
-"""Cost of adding a piece to its row, in multiplications; fits measurements within a factor 2."""
-_LONGEST_ROW = 32
-"""Longest row that may be a single piece: the loop over it is unrolled."""
-_WINDOW = 1 << 14
-"""Columns that long rows are cut at, so that what they gather from stays in cache: 128 KiB."""
 _BLOCK = 64
 """Columns of a sparse matrix that are made dense at once: n x 64 numbers."""
-_FEW = 4
-"""Vectors up to which one product with each is faster than a product with a matrix, on CPU."""
-
-
-class Pieces(NamedTuple):
-    """The rows of an (n, d) matrix, cut into c pieces of width k.
-
-    A run is the part of a row within one window of columns; runs are ordered by window, then row.
-
-    Attributes
-    ----------
-    data : (k, c) array
-        Entries, and zeros where a piece is not full.
-    columns : (k, c) array
-        Their columns.
-    filled : (c,) array
-        How many entries of a piece are A's; the others are padding.
-    row : (c,) array or None
-        The row of each piece; None if piece i is row i.
-    starts : (windows * n + 1,) array
-        The first piece of each run.
-    """
-
-    data: Float[Array, "k c"]
-    columns: Int[Array, "k c"]
-    filled: Int[Array, " c"]
-    row: Int[Array, " c"] | None
-    starts: Int[Array, " runs_and_1"]
-
-    def sums(self, values: Array, n: int) -> Array:
-        """Sums by row of one value per piece."""
-        if self.row is None:
-            return values
-        return jax.ops.segment_sum(
-            values, self.row, n, indices_are_sorted=len(self.starts) == n + 1
-        )
 
 
 @jax.tree_util.register_pytree_node_class
@@ -131,7 +84,7 @@ class SparseMatrix:
         csr.sum_duplicates()
         transposed = csr.T.tocsr()
         transposed.sort_indices()
-        return cls(_cut(csr), _cut(transposed), csr.shape)
+        return cls(cut(csr), cut(transposed), csr.shape)
 
     @property
     def dtype(self) -> np.dtype:
@@ -187,154 +140,7 @@ class SparseMatrix:
         return cls(children[0], children[1], aux)
 
 
-def _cut(csr: Any) -> Pieces:
-    """Pieces of a CSR matrix with sorted indices and without duplicates."""
-    n, d = csr.shape
-    entries = csr.nnz
-    windows = -(-d // _WINDOW)
-    if 16 * windows * n > entries:  # the runs would be short
-        windows = 1
-    values, indices = csr.data, csr.indices
-    if windows > 1:
-        rows = np.repeat(np.arange(n), np.diff(csr.indptr))
-        run = indices // _WINDOW * n + rows
-        order = np.argsort(run, kind="stable")
-        values, indices = values[order], indices[order]
-        lengths = np.bincount(run, minlength=windows * n)
-    else:
-        lengths = np.diff(csr.indptr).astype(np.int64)
-    first = np.cumsum(lengths) - lengths
-
-    width, is_row = _width(lengths, windows)
-    pieces = np.ones_like(lengths) if is_row else -(-lengths // width)
-    starts = np.concatenate([[0], np.cumsum(pieces)])
-    if starts[-1] * width >= 2**31:
-        raise InputError(
-            f"A has {entries} stored entries, {starts[-1] * width} with padding; "
-            "a sparse A needs fewer than 2^31"
-        )
-    run = np.repeat(np.arange(len(lengths)), pieces)
-    offset = width * (np.arange(starts[-1]) - starts[run])
-    position, count = first[run] + offset, np.minimum(lengths[run] - offset, width)
-    data = np.zeros((width, len(run)), values.dtype)
-    columns = np.zeros((width, len(run)), np.int32)
-    for k in range(width):
-        filled = count > k
-        data[k, filled] = values[position[filled] + k]
-        columns[k, filled] = indices[position[filled] + k]
-        columns[k, ~filled] = columns[0, ~filled]  # near to what is read anyway
-    with jax.ensure_compile_time_eval():
-        return Pieces(
-            jnp.asarray(data),
-            jnp.asarray(columns),
-            jnp.asarray(count.astype(np.uint8)),
-            None if is_row else jnp.asarray((run % n).astype(np.int32)),
-            jnp.asarray(starts.astype(np.int32)),
-        )
-
-
-def _width(lengths: np.ndarray, windows: int) -> tuple[int, bool]:
-    """Width of the pieces that makes a product cheapest, and whether each row is one piece."""
-    longest = max(1, int(lengths.max()))
-    costs = {
-        (width, False): int((-(-lengths // width)).sum()) * (width + _PIECE_COST)
-        for width in _WIDTHS
-    }
-    if windows == 1 and (longest <= _LONGEST_ROW):
-        costs[longest, True] = longest * len(lengths)
-    if not lengths.any():
-        return 1, windows == 1
-    return min(costs, key=lambda way: costs[way])
-
-
-def _gather(V: Array, columns: Array) -> Array:
-    return V.at[columns].get(mode="promise_in_bounds", wrap_negative_indices=False)
-
-
-def _product(*operands: Array, tree: Any, on_cpu: bool) -> Array:
-    """``A @ V`` for V of shape (d, k)."""
-    A = jax.tree_util.tree_unflatten(tree, operands[:-1])
-    V, (n, d), pieces = operands[-1], A.shape, A.rows
-    width, k = len(pieces.data), V.shape[1]
-
-    def product(v: Array) -> Array:
-        total = pieces.data[0] * _gather(v, pieces.columns[0])
-        for i in range(1, width):
-            total += pieces.data[i] * _gather(v, pieces.columns[i])
-        return pieces.sums(total, n)
-
-    if k <= _FEW:
-        # A branch that is always taken. Without it XLA moves parts of this loop to where v comes
-        # from or the result goes to: v is computed anew for each entry, or each gather written out.
-        first = pieces.starts[0] == 0
-        columns = [
-            jax.lax.cond(first, product, lambda v: jnp.zeros(n, v.dtype), V[:, i])
-            if on_cpu
-            else product(V[:, i])
-            for i in range(k)
-        ]
-        return jnp.stack(columns, axis=1)
-    if not on_cpu:
-        total = pieces.data[0][:, None] * _gather(V, pieces.columns[0])
-        for i in range(1, width):
-            total += pieces.data[i][:, None] * _gather(V, pieces.columns[i])
-        return pieces.sums(total, n)
-    # JAX hands BCSR to Eigen, whose inner loop runs over k: slow unless that fills registers.
-    V = jnp.pad(V, ((0, 0), (0, -k % (32 // V.dtype.itemsize))))
-    compressed = pieces.data.T.reshape(-1), pieces.columns.T.reshape(-1), pieces.starts * width
-    runs = BCSR(
-        compressed, shape=(len(pieces.starts) - 1, d), indices_sorted=True, unique_indices=True
-    )
-    return jnp.sum((runs @ V).reshape(-1, n, V.shape[1]), axis=0)[:, :k]
-
-
-# A primitive, because only so can both derivatives and vmap be told to use the products above.
-product_p = Primitive("sparse_product")
-product_p.def_impl(jax.jit(product_p.bind, static_argnames="tree"))
-
-
-def _abstract(*operands: Any, tree: Any) -> Any:
-    n, _ = jax.tree_util.tree_unflatten(tree, operands[:-1]).shape
-    return operands[-1].update(shape=(n, operands[-1].shape[1]))
-
-
-def _jvp(primals: Any, tangents: Any, *, tree: Any) -> tuple[Array, Array]:
-    if any(type(t) is not ad.Zero and t.dtype != jax.dtypes.float0 for t in tangents[:-1]):
-        raise InputError("a sparse A is constant under differentiation; give a dense A")
-    *A, V = primals
-    tangent = ad.instantiate_zeros(tangents[-1])
-    return product_p.bind(*A, V, tree=tree), product_p.bind(*A, tangent, tree=tree)
-
-
-def _transpose(cotangent: Any, *operands: Any, tree: Any) -> list[Any]:
-    A = jax.tree_util.tree_unflatten(tree, operands[:-1])
-    return [None] * tree.num_leaves + [A.T @ ad.instantiate_zeros(cotangent)]
-
-
-def _batch(operands: Any, axes: Any, *, tree: Any) -> tuple[Array, int]:
-    *A, V = operands
-    if any(axis is not None for axis in axes[:-1]):  # many matrices
-
-        def one(*operands: Array) -> Array:
-            return _product(*operands, tree=tree, on_cpu=False)
-
-        return jax.vmap(one, axes)(*operands), 0
-    V = jnp.moveaxis(V, axes[-1], 1)
-    d, size, k = V.shape
-    product = product_p.bind(*A, V.reshape(d, size * k), tree=tree)
-    return product.reshape(-1, size, k), 1
-
-
-product_p.def_abstract_eval(_abstract)
-ad.primitive_jvps[product_p] = _jvp
-ad.primitive_transposes[product_p] = _transpose
-batching.primitive_batchers[product_p] = _batch
-for platform, on_cpu in ((None, False), ("cpu", True)):
-    lowering = mlir.lower_fun(partial(_product, on_cpu=on_cpu), multiple_results=False)
-    mlir.register_lowering(product_p, lowering, platform=platform)
-
-
-@products.weighted_gram.register(SparseMatrix)
+@interface.weighted_gram.register(SparseMatrix)
 def _weighted_gram(
     A: SparseMatrix, weights: Float[Array, "m n"], centers: Float[Array, "m d"]
 ) -> Float[Array, "d d"]:
@@ -343,19 +149,19 @@ def _weighted_gram(
 
     def row(column: Array) -> Array:
         unit = (jnp.arange(d) == column).astype(A.dtype)
-        out, sums = products.weighted_product(A, unit, weights, centers @ unit)
+        out, sums = interface.weighted_product(A, unit, weights, centers @ unit)
         return out - sums @ centers
 
     columns = jnp.arange(-(-d // _BLOCK) * _BLOCK).reshape(-1, _BLOCK)
     return jax.lax.map(jax.vmap(row), columns).reshape(-1, d)[:d]
 
 
-@products.num_entries.register(SparseMatrix)
+@interface.num_entries.register(SparseMatrix)
 def _num_entries(A: SparseMatrix) -> int:
     return A.rows.data.size
 
 
-@products.take_rows.register(SparseMatrix)
+@interface.take_rows.register(SparseMatrix)
 def _take_rows(A: SparseMatrix, indices: Int[Array, " k"]) -> Float[Array, "k d"]:
     """As many rounds as the longest of these rows has pieces in a window, one of each a round."""
     pieces, (n, d) = A.rows, A.shape
@@ -373,7 +179,7 @@ def _take_rows(A: SparseMatrix, indices: Int[Array, " k"]) -> Float[Array, "k d"
     return jax.lax.fori_loop(0, jnp.max(end - first, initial=0), add, taken)
 
 
-@products.count_sketch.register(SparseMatrix)
+@interface.count_sketch.register(SparseMatrix)
 def _count_sketch(
     A: SparseMatrix, weights: Float[Array, " n"], shifts: Int[Array, " blocks"], num_rows: int
 ) -> Float[Array, "r d"]:
@@ -384,7 +190,7 @@ def _count_sketch(
     return jnp.zeros((num_rows, d), A.dtype).at[bucket[None], A.rows.columns].add(entries)
 
 
-@products.column_maxima.register(SparseMatrix)
+@interface.column_maxima.register(SparseMatrix)
 def _column_maxima(A: SparseMatrix) -> Float[Array, " d"]:
     largest = jnp.max(jnp.abs(A.columns.data), axis=0)
     if A.columns.row is None:
@@ -392,7 +198,7 @@ def _column_maxima(A: SparseMatrix) -> Float[Array, " d"]:
     return jnp.zeros(A.shape[1], A.dtype).at[A.columns.row].max(largest)
 
 
-@products.column_norms.register(SparseMatrix)
+@interface.column_norms.register(SparseMatrix)
 def _column_norms(A: SparseMatrix) -> Float[Array, " d"]:
     largest = _column_maxima(A)
     scale = jnp.where(largest == 0, 1, largest)
@@ -401,17 +207,17 @@ def _column_norms(A: SparseMatrix) -> Float[Array, " d"]:
     return scale * jnp.sqrt(A.columns.sums(squares, A.shape[1]))
 
 
-@products.squared_column_norms.register(SparseMatrix)
+@interface.squared_column_norms.register(SparseMatrix)
 @jax.jit
 def _squared_column_norms(A: SparseMatrix, weights: Float[Array, " n"]) -> Float[Array, " d"]:
     columns = A.columns
-    total = columns.data[0] ** 2 * _gather(weights, columns.columns[0])
+    total = columns.data[0] ** 2 * gather(weights, columns.columns[0])
     for i in range(1, len(columns.data)):
-        total += columns.data[i] ** 2 * _gather(weights, columns.columns[i])
+        total += columns.data[i] ** 2 * gather(weights, columns.columns[i])
     return columns.sums(total, A.shape[1])
 
 
-@products.row_norms.register(SparseMatrix)
+@interface.row_norms.register(SparseMatrix)
 @jax.jit
 def _row_norms(A: SparseMatrix) -> Float[Array, " n"]:
     largest = jnp.max(jnp.abs(A.rows.data), initial=0)
@@ -420,7 +226,7 @@ def _row_norms(A: SparseMatrix) -> Float[Array, " n"]:
     return scale * jnp.sqrt(A.rows.sums(squares, A.shape[0]))
 
 
-@products.to_host.register(SparseMatrix)
+@interface.to_host.register(SparseMatrix)
 def _to_host(A: SparseMatrix) -> scipy.sparse.csr_array:
     if A._host is None:
         A._host = _csr(A)  # a run asks more than once

@@ -11,19 +11,21 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
+from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
-from copyreg_jax.files import write_whole
 from copyreg_jax.matrices import RowBlocks
-from copyreg_jax.problem import SoftmaxRegression
-from copyreg_jax.solvers.state import Solver, State
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.solvers.protocol import Solver, State
 
 Trace: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
 """Values and gradient norms, piece by piece."""
 
 _SECONDS = 10.0
 """Least time between two writes."""
+
 _SHARE = 20
 """A write that took t seconds is followed by none for 20 t."""
+
 _RUN = "problem", "solver", "rtol", "x0", "version of JAX"
 """What a run is known by; a file has the digest of each."""
 

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["inverse_factor"]
-
 _LAPACK_ROWS = 24
 """Rows up to which LAPACK wakes no threads."""
+
 _MAX_BLOCKED_ROWS = 1024
 """Rows up to which a factorization by blocks costs less than those threads do."""
 

@@ -8,12 +8,12 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from copyreg_jax import curvature
+from copyreg_jax._tracing import cond, while_loop
 from copyreg_jax.matrices import on_host, weighted_gram_norm
-from copyreg_jax.objective import Scalar
-from copyreg_jax.problem import Point, SoftmaxRegression
-from copyreg_jax.solvers.flow import cond, while_loop
-from copyreg_jax.solvers.state import Method, State, stalled_if
+from copyreg_jax.problems import curvature
+from copyreg_jax.problems.objective import Point, Scalar
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.solvers.protocol import Method, State, stalled_if
 
 
 class Norms(NamedTuple):
@@ -28,11 +28,12 @@ class GradientDescent(Method):
     """Gradient descent with step ``1 / M``, M a bound of the Hessian on the sublevel set.
 
     On ``{L <= L(x_k)}`` the Hessian is at most ``M = upper_bound(L(x_k)) ||A||^2 + ||W A||^2``
-    (`copyreg_jax.curvature.upper_bound`), so that the step stays in the set and lowers L by at
-    least ``||gradient||^2 / (2 M)``: no line search, no parameter. M is taken anew at every step,
-    and falls with L. Slow where gamma is small and L large, for M then is about ``2 L^2 / gamma``,
-    and where the Hessian is ill-conditioned: `AcceleratedGradient` has the same guarantee and
-    needs far fewer steps, and so does L-BFGS, ``Optax(optax.lbfgs())``, without the guarantee.
+    (`copyreg_jax.problems.curvature.upper_bound`), so that the step stays in the set and lowers L
+    by at least ``||gradient||^2 / (2 M)``: no line search, no parameter. M is taken anew at every
+    step, and falls with L. Slow where gamma is small and L large, for M then is about
+    ``2 L^2 / gamma``, and where the Hessian is ill-conditioned: `AcceleratedGradient` has the same
+    guarantee and needs far fewer steps, and so does L-BFGS, ``Optax(optax.lbfgs())``, without the
+    guarantee.
 
     Notes
     -----

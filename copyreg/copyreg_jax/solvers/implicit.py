@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from copyreg_jax.problem import Point, SoftmaxRegression
-
-__all__ = ["minimizer"]
+from copyreg_jax.problems.objective import Point
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
 
 @jax.custom_jvp

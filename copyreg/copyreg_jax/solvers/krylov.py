@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from copyreg_jax.objective import Scalar
-from copyreg_jax.solvers.flow import while_loop
-
-__all__ = ["lanczos", "steihaug"]
+from copyreg_jax._tracing import while_loop
+from copyreg_jax.problems.objective import Scalar
 
 _MAX_CG = 250
+
 _LANCZOS_STEPS = 24
+
 _RISK = 0.01
 """Probability with which Lanczos may miss a negative eigenvalue that counts."""
 

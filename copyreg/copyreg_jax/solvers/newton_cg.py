@@ -3,65 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
-from copyreg_jax import curvature
-from copyreg_jax.curvature import Operator
+from copyreg_jax._tracing import is_concrete
 from copyreg_jax.matrices import (
     Matrix,
     RowBlocks,
     ShardedRows,
     SparseMatrix,
     absent_rows,
-    count_sketch,
-    gram,
     num_entries,
     on_host,
     without_rows,
 )
-from copyreg_jax.objective import Mask, Metric, Reading, Scalar, Vector
-from copyreg_jax.problem import Point, SoftmaxRegression, is_concrete
-from copyreg_jax.solution import SecondOrder, Status
-from copyreg_jax.solvers.cholesky import inverse_factor
-from copyreg_jax.solvers.flow import cond
+from copyreg_jax.problems import curvature
+from copyreg_jax.problems.curvature import Operator
+from copyreg_jax.problems.objective import Mask, Point, Scalar, Vector
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.krylov import steihaug
 from copyreg_jax.solvers.optimality import Look, diagonal_basis, length, root_weights
-from copyreg_jax.solvers.state import Method, State, stalled_if
-
-Arrays: TypeAlias = tuple[Vector, Mask, Scalar, Vector]
-"""The arrays among the ``terms`` of a problem: what may vary without compiling anew."""
+from copyreg_jax.solvers.plane_search import evaluate_at, least_of, search_plane, share_of, shifted
+from copyreg_jax.solvers.preconditioner import (
+    Basis,
+    cholesky,
+    cholesky_jit,
+    orthogonal_basis,
+    root_weights_jit,
+    sketched_basis,
+)
+from copyreg_jax.solvers.protocol import Method, State, stalled_if
+from copyreg_jax.solvers.solution import SecondOrder, Status
 
 _MAX_FORCING = 0.1
-_MAX_TRIALS = 15
+
 _MAX_BLIND = 4
+
 _MAX_RENEWALS = 3
 """How often a run that has stalled goes on from logits that are computed anew."""
+
 _MAX_GRAM_COLUMNS = 2048
 """Columns up to which a Gram matrix costs less than the products that it saves."""
+
 _MAX_SKETCH_COLUMNS = 4096
 """Columns up to which that of a sketch does, where the diagonal alone has not been enough."""
-_SKETCHES = 2
-"""CountSketches side by side, so that two rows that meet in one are told apart by the other."""
-_BUCKETS = 2
-"""Buckets of each of them per column of A."""
+
 _SKETCH_COST = 1e9, 1 / 16
 """Time of a sketch: to compile, and per d^3; in that of a Hessian-vector product per entry of A."""
+
 _PATIENCE = 50
 """Hessian-vector products that a run is given in any case before a sketch is taken."""
+
 _NEVER = 2**31 - 1
-_LEAST_EIGENVALUE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
-"""That of a Gram matrix of unit diagonal from which rounding leaves it intact."""
-_REFINE_BELOW = 1e-8
-"""Least eigenvalue of a Gram matrix of unit diagonal from which one orthogonalization is enough."""
-
-
-Basis: TypeAlias = Float[Array, "d d"] | Float[Array, " d"]
 
 
 class Tools(NamedTuple):
@@ -156,10 +153,10 @@ class NewtonCG(Method):
         A, given = problem.A, (problem.w, problem.b, problem.n, problem.metric)
         sparse = isinstance(A, SparseMatrix) or (isinstance(A, RowBlocks) and A.sparse)
         if sparse or problem.d > _MAX_GRAM_COLUMNS:
-            _, radius = _root_weights(*given)
+            _, radius = root_weights_jit(*given)
             patience = _steps(_patience(problem))
             return Tools(diagonal_basis(problem), None, radius, patience, np.asarray(False))
-        factorize = _cholesky if on_host(A) else _cholesky_jit
+        factorize = cholesky if on_host(A) else cholesky_jit
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
             if not is_concrete(problem):
@@ -169,8 +166,8 @@ class NewtonCG(Method):
                 single = dtype == np.float32 and _single_pays(A)
                 copy = A.astype(jnp.float32) if single else None
                 return Tools(basis, copy, radius, _steps(_NEVER), np.asarray(True))
-        root, radius = _root_weights(*given)
-        basis = _orthogonal_basis(A, root)
+        root, radius = root_weights_jit(*given)
+        basis = orthogonal_basis(A, root)
         # In float32 what counts as a null space may be none.
         kept = jnp.any(basis != 0, axis=0).all()
         exact = kept if problem.dtype == np.float32 else np.asarray(True)
@@ -225,9 +222,9 @@ class NewtonCG(Method):
         slopes = jnp.stack([jnp.dot(state.gradient, state.x), jnp.dot(state.gradient, p)])
         Z = jnp.stack([memory.u, z])
         absent = absent_rows(problem.A)
-        found, noise = _search_plane(Z, memory.slope_u, slopes, state.value, absent, problem.terms)
+        found, noise = search_plane(Z, memory.slope_u, slopes, state.value, absent, problem.terms)
         moved, value = found.moved, found.value
-        u, x = _at(found.c, memory.u, z), _at(found.c, state.x, p)
+        u, x = shifted(found.c, memory.u, z), shifted(found.c, state.x, p)
         del Z, z
         gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
 
@@ -268,7 +265,7 @@ class NewtonCG(Method):
         memory = state.memory
         waiting = (np.asarray(tools.patience) < _NEVER).any()
         if waiting and bool(jnp.any(memory.dear)):
-            basis = _sketched_basis(problem)
+            basis = sketched_basis(problem)
             again = stalled
             if basis is not None:
                 tools = tools._replace(basis=basis)
@@ -296,7 +293,7 @@ class NewtonCG(Method):
         Not of a diagonal basis, nor of a sketch.
         """
         c, x = state.memory.convexity, state.x
-        share = _share(problem) / problem.n / _least(problem.w**2, absent_rows(problem.A))
+        share = share_of(problem) / problem.n / least_of(problem.w**2, absent_rows(problem.A))
         # Twice, for what float32 has left of the identity.
         bound = _norm(state.gradient, tools.basis) * jnp.sqrt(2 * (1 + share) / c)
         known = (c > 0) & tools.exact
@@ -319,7 +316,7 @@ class NewtonCG(Method):
 def _linearized(problem: SoftmaxRegression, x: Point) -> tuple[Scalar, Point, dict[str, Any]]:
     """L and its gradient at x, and what a memory keeps of them."""
     u, absent = problem.A @ x, absent_rows(problem.A)
-    value, slope_u, at = _evaluate(without_rows(u, absent), problem.terms)
+    value, slope_u, at = evaluate_at(without_rows(u, absent), problem.terms)
     gradient, operator = curvature.linearize(problem.A, at, slope_u)
     convexity = _convexity(at, absent)
     parts = {"u": u, "slope_u": slope_u, "operator": operator, "convexity": convexity}
@@ -348,9 +345,6 @@ def _norm(gradient: Point, basis: Basis) -> Scalar:
     return jnp.linalg.norm(_pulled(gradient, basis))
 
 
-_root_weights = jax.jit(root_weights, static_argnums=(2, 3))
-
-
 def _steps(number: int) -> Any:
     return np.asarray(number, np.int32)  # of NumPy: nothing to dispatch
 
@@ -362,127 +356,6 @@ def _patience(problem: SoftmaxRegression) -> int:
         return _NEVER
     to_compile, per_cube = _SKETCH_COST
     return min(_NEVER - 1, max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A))))
-
-
-def _sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
-    """Basis from a sketch with 4 d rows, or from A itself if it has no more; None if that fails.
-
-    Small eigenvalues are lifted: the null space of A has coordinates that do no harm.
-    """
-    A, d = problem.A, problem.d
-    root, _ = _root_weights(problem.w, problem.b, problem.n, problem.metric)
-    buckets = max(_BUCKETS * d, 64)
-    if problem.n <= _SKETCHES * buckets and isinstance(A, SparseMatrix):
-        A = A.todense()
-    elif problem.n > _SKETCHES * buckets:
-        A, root = _sketch(A, root, buckets), jnp.ones(_SKETCHES * buckets, A.dtype)
-    basis = _lifted_basis(gram(A, root, None, A.dtype))
-    return basis if bool(jnp.all(jnp.isfinite(basis))) else None
-
-
-def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
-    """CountSketches of ``diag(root) A``, one below the other; their Gram matrix is near its."""
-    n, _ = A.shape
-    sign_key, shift_key = jax.random.split(jax.random.key(0))
-    signs = jax.random.rademacher(sign_key, (_SKETCHES, n), root.dtype) / _SKETCHES**0.5
-    shape = (_SKETCHES, -(-n // buckets))
-    shifts = jax.random.randint(shift_key, shape, 0, buckets, jnp.int32)
-    parts = [
-        count_sketch(A, sign * root, s, buckets) for sign, s in zip(signs, shifts, strict=True)
-    ]
-    return jnp.concatenate(parts)
-
-
-@jax.jit
-def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """Basis from a Gram matrix whose eigenvalues, at unit diagonal, are lifted by their least.
-
-    With coordinates near zero for its null space: lifting alone stretches that a million times, and
-    a step that rounding sends there would leave the logits no digits.
-    """
-    zero = jnp.diag(G) == 0
-    scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
-    lifted = zero + _LEAST_EIGENVALUE[G.dtype]
-    unit = G * scale[None] * scale[:, None]
-    inverse = inverse_factor(unit + jnp.diag(lifted.astype(G.dtype)))
-    # Near the identity but for the null space, where it is what rounding leaves of zero.
-    M = inverse @ unit @ inverse.T
-    return scale[:, None] * (inverse.T @ M @ M)
-
-
-def _cholesky(
-    A: Matrix, w: Vector, b: Vector, n: int, metric: Metric, dtype: np.dtype
-) -> tuple[Float[Array, "d d"], Scalar, Bool[Array, ""]]:
-    """Basis from the Cholesky factor of the Gram matrix, radius, and whether the dtype will do.
-
-    It will by a lower bound of the least eigenvalue for columns of unit length, which is NaN if the
-    factorization failed.
-    """
-    root, radius = _root_weights(w, b, n, metric)
-    G = gram(A, root, None, dtype)
-    zero = jnp.diag(G) == 0  # such columns get no coordinate
-    scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
-    inverse = inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(zero.astype(dtype)))
-    basis = (scale[:, None] * inverse.T).astype(A.dtype)
-    return basis, radius, jnp.sum(inverse**2) <= 1 / _LEAST_EIGENVALUE[dtype]
-
-
-_cholesky_jit = jax.jit(_cholesky, static_argnums=(3, 4, 5))
-
-
-def _orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:
-    """The same from eigenvectors, in the dtype of A, for columns however dependent.
-
-    Columns of the result are zero for the null space.
-
-    A first eigendecomposition, its eigenvalues lifted to what rounding leaves of them, makes the
-    columns nearly orthogonal; a second one, of the Gram matrix of the result, sees the small
-    singular values that the first could not, and drops what then is still null.
-    """
-    dtype = A.dtype
-    basis, dependent = _first_orthogonal(gram(A, root, None, dtype))
-
-    def refine() -> Float[Array, "d d"]:
-        return _second_orthogonal(gram(A, root, basis, dtype), basis)
-
-    # Outside of a trace a branch of Python: a compiled one would be compiled at every call.
-    return cond(is_concrete(dependent), dependent, refine, lambda: basis)
-
-
-def _floor(G: Array) -> Any:
-    """What rounding leaves of the eigenvalues of a matrix of norm one."""
-    return 4 * len(G) * jnp.finfo(G.dtype).eps
-
-
-@jax.jit
-def _first_orthogonal(G: Array) -> tuple[Float[Array, "d d"], Bool[Array, ""]]:
-    diagonal = jnp.diag(G)
-    scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
-    lam, Q = jnp.linalg.eigh(G * scale[None] * scale[:, None])
-    top = jnp.maximum(lam[-1], 1)
-    basis = scale[:, None] * Q * jax.lax.rsqrt(jnp.maximum(lam, _floor(G) * top))[None]
-    return basis, lam[0] < _REFINE_BELOW * top
-
-
-@jax.jit
-def _second_orthogonal(G: Array, basis: Array) -> Float[Array, "d d"]:
-    lam, turn = jnp.linalg.eigh(G)
-    kept = lam > _floor(G) * jnp.maximum(lam[-1], 1)
-    length = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, lam, 1)), 0)
-    return basis @ turn * length[None]
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _evaluate_jit(
-    u: Vector, terms: Arrays, reading: Reading, metric: Metric
-) -> tuple[Scalar, Vector, curvature.Curvature]:
-    value, slope = curvature.value_and_gradient(u, *terms, reading, metric)
-    return value, slope, curvature.curvature(u, *terms, reading, metric)
-
-
-def _evaluate(u: Vector, terms: Any) -> tuple[Scalar, Vector, curvature.Curvature]:
-    """L, its gradient and its Hessian in the logits."""
-    return _evaluate_jit(u, terms[:4], *terms[4:])
 
 
 def _inner_solve(
@@ -516,136 +389,6 @@ def _inner(problem: SoftmaxRegression, tools: Tools) -> tuple[Any, Any]:
     return tools.single, jnp.dtype(jnp.float32)
 
 
-def _at(c: Float[Array, " 2"], first: Array, second: Array) -> Array:
-    """``c_0 first + c_1 second``; what is infinite is not taken zero times."""
-    return c[0] * first + jnp.where(c[1] == 0, 0, c[1] * second)
-
-
-class _Best(NamedTuple):
-    """The best point of the plane so far."""
-
-    c: Float[Array, " 2"]
-    value: Scalar
-    slopes: Float[Array, " 2"]
-    H: Float[Array, "2 2"]
-    moved: Bool[Array, ""]
-
-
-class _Found(NamedTuple):
-    """Where a search ended: L and its derivatives by the logits; if it has moved; its trials."""
-
-    c: Float[Array, " 2"]
-    value: Scalar
-    slope_u: Vector
-    at: curvature.Curvature
-    moved: Bool[Array, ""]
-    trials: Int[Array, ""]
-
-
-def _search_plane(
-    Z: Float[Array, "2 n"],
-    slope_u: Vector,
-    slopes: Array,
-    value: Scalar,
-    absent: Mask | None,
-    terms: Any,
-) -> tuple[_Found, Scalar]:
-    """Lower L over the logits ``c @ Z`` from c = (1, 0), starting with a try of (1, 1).
-
-    A trust-region Newton method in the plane, stopped when its gradient has fallen to a quarter.
-    Until the first success there is no model, and tries are cut to a quarter. A last trial that was
-    no success is followed by a second one of the best point, so that vectors of the logits are kept
-    of the last trial only. Also returns the rounding error of L.
-    """
-    return _search_plane_jit(Z, slope_u, slopes, value, absent, terms[:4], *terms[4:])
-
-
-@functools.partial(jax.jit, static_argnums=(6, 7))
-def _search_plane_jit(
-    Z: Array, slope_u: Vector, slopes: Array, value: Scalar, absent: Mask | None, terms: Arrays,
-    reading: Reading, metric: Metric,
-) -> tuple[_Found, Scalar]:  # fmt: skip
-    dtype = Z.dtype
-    size = jnp.linalg.norm(Z, axis=1)
-    size = jnp.where(size > 0, size, 1)
-    steepest = jnp.linalg.norm(slopes / size)
-    spread = jnp.sum(jnp.abs(slope_u)) * jnp.max(jnp.abs(Z[0]))
-    noise = jnp.finfo(dtype).eps * (16 * jnp.abs(value) + spread)
-
-    def evaluate(c: Array) -> tuple[Scalar, Vector, curvature.Curvature]:
-        return _evaluate_jit(without_rows(_at(c, Z[0], Z[1]), absent), terms, reading, metric)
-
-    def body(carry: Any) -> Any:
-        best, trial, radius, predicted, ready, trials, *_ = carry
-        value, slope_u, at = evaluate(trial)
-        slopes, H = Z @ slope_u, curvature.restrict(at, Z)
-        finite = jnp.isfinite(value + jnp.sum(slopes) + jnp.sum(H))
-        fall = best.value - value
-        flat = jnp.linalg.norm(slopes / size) <= 0.5 * jnp.linalg.norm(best.slopes / size)
-        accepted = finite & ((fall > 1e-4 * predicted) | ((fall >= -noise) & flat)) & ~ready
-        reach = jnp.linalg.norm((trial - best.c) * size)
-        longer = jnp.where(fall > 0.75 * predicted, jnp.maximum(radius, 2 * reach), radius)
-        radius = jnp.where(accepted, longer, 0.25 * reach)
-        tried = _Best(trial, value, slopes, H, accepted)
-        cut = best.c + 0.25 * (trial - best.c)
-        moved = accepted | best.moved
-        best = jax.tree_util.tree_map(lambda a, b: jnp.where(accepted, a, b), tried, best)
-        best = best._replace(moved=moved)
-        s, decrease = _planar_step(best.H / size[None] / size[:, None], best.slopes / size, radius)
-        trial = jnp.where(best.moved, best.c + s / size, cut)
-        predicted = jnp.where(best.moved, decrease, 0)
-        settled = jnp.linalg.norm(best.slopes / size) <= 0.25 * steepest
-        known = accepted | ready
-        ready |= (moved & (settled | (decrease <= noise))) | (trials + 1 >= _MAX_TRIALS)
-        trial = jnp.where(ready, best.c, trial)
-        return best, trial, radius, predicted, ready, trials + 1, known, slope_u, at
-
-    def going(carry: Any) -> Any:
-        ready, _, known = carry[4:7]
-        return ~(ready & known)
-
-    here, no = jnp.asarray([1, 0], dtype), jnp.zeros((), bool)
-    slope_u, at = jax.tree_util.tree_map(
-        lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(evaluate, here)[1:]
-    )
-    best = _Best(here, value, slopes, jnp.zeros((2, 2), dtype), no)
-    trials = jnp.zeros((), jnp.int32)
-    start = (
-        best, jnp.ones(2, dtype), 2 * size[1], jnp.zeros_like(value), no, trials, no, slope_u, at
-    )  # fmt: skip
-    best, *_, trials, _, slope_u, at = jax.lax.while_loop(going, body, start)
-    return _Found(best.c, best.value, slope_u, at, best.moved, trials), noise
-
-
-def _planar_step(
-    H: Float[Array, "2 2"], q: Float[Array, " 2"], radius: Scalar
-) -> tuple[Float[Array, " 2"], Scalar]:
-    """Newton step with the absolute value of H, cut to the radius, and the decrease it promises."""
-    mean, half = 0.5 * (H[0, 0] + H[1, 1]), 0.5 * (H[0, 0] - H[1, 1])
-    off = 0.5 * (H[0, 1] + H[1, 0])
-    apart = jnp.sqrt(half**2 + off**2)
-    # A rotation diagonalizes H; where the eigenvalues meet, any does.
-    angle = 0.5 * jnp.arctan2(off, half)
-    Q = jnp.stack([jnp.cos(angle), -jnp.sin(angle), jnp.sin(angle), jnp.cos(angle)]).reshape(2, 2)
-    lam = jnp.stack([mean + apart, mean - apart])
-    tiny = jnp.finfo(H.dtype).tiny
-    floor = 8 * jnp.finfo(H.dtype).eps * jnp.max(jnp.abs(lam)) + tiny
-    pulled = jnp.sum(q[:, None] * Q, axis=0)
-    s = -pulled / jnp.maximum(jnp.abs(lam), floor)
-    reach = jnp.linalg.norm(s)
-    s = s * jnp.minimum(1, radius / jnp.maximum(reach, tiny))
-    decrease = -(jnp.sum(pulled * s) + 0.5 * jnp.sum(lam * s**2))
-    return jnp.sum(Q * s[None], axis=1), decrease
-
-
-def _share(problem: SoftmaxRegression) -> Any:
-    return 1 / problem.n if problem.metric == "squared" else jnp.sum(problem.b)
-
-
-def _least(w2: Vector | Scalar, absent: Mask | None) -> Scalar:
-    return jnp.min(w2 if absent is None else jnp.where(absent, jnp.inf, w2))
-
-
 @jax.jit
 def _convexity(at: curvature.Curvature, absent: Mask | None) -> Scalar:
     """A c with ``H >= c A^T W^2 A`` by a cheap bound; minus infinity if there is none.
@@ -655,5 +398,5 @@ def _convexity(at: curvature.Curvature, absent: Mask | None) -> Scalar:
     negative = jnp.maximum(-at.s, 0)
     f2 = jnp.sum(at.f**2, axis=1)
     bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f2 * jnp.sum(negative, axis=1))
-    least = _least(at.w2, absent)
+    least = least_of(at.w2, absent)
     return jnp.where(least > 0, 1 - bound / jnp.where(least > 0, least, 1), -jnp.inf)

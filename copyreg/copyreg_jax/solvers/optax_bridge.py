@@ -11,8 +11,8 @@ import optax
 from jaxtyping import Array, Bool, Int
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.problem import SoftmaxRegression
-from copyreg_jax.solvers.state import Method, State, stalled_if
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.solvers.protocol import Method, State, stalled_if
 
 _MOST_IDLE = 100
 """Steps in a row that may leave everything as it is."""

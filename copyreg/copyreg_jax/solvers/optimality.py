@@ -12,39 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from copyreg_jax import curvature, objective
-from copyreg_jax.matrices import (
-    absent_rows,
-    on_host,
-    squared_column_norms,
-)
-from copyreg_jax.objective import Metric, Scalar, Vector
-from copyreg_jax.problem import Point, SoftmaxRegression
-from copyreg_jax.solution import SecondOrder
+from copyreg_jax._tracing import cond
+from copyreg_jax.matrices import absent_rows, on_host, squared_column_norms
+from copyreg_jax.problems import curvature, objective
+from copyreg_jax.problems.objective import Metric, Point, Scalar, Vector
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
-from copyreg_jax.solvers.flow import cond
 from copyreg_jax.solvers.krylov import lanczos, steihaug
-
-__all__ = [
-    "DEFAULT_RTOL",
-    "MAX_EXACT_COLUMNS",
-    "Look",
-    "allowed_excess",
-    "diagonal_basis",
-    "exact_look",
-    "gradient_size",
-    "inverse_root",
-    "length",
-    "root_weights",
-    "sampled_look",
-    "unknown",
-]
+from copyreg_jax.solvers.solution import SecondOrder
 
 DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
+
 MAX_EXACT_COLUMNS = 512
 """Columns up to which a Hessian is formed to look at a solution."""
+
 _FORCING = 0.1
 """Relative residual of the conjugate gradients that estimate a decrement."""
+
 _FAR = 1e8
 """Longest step they may take, in units of the gradient."""
 

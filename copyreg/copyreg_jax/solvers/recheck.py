@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from copyreg_jax import matrices
-from copyreg_jax.matrices import fetch, host_rows, join
-from copyreg_jax.problem import SoftmaxRegression
-from copyreg_jax.solution import SecondOrder
+from copyreg_jax.matrices import fetch, host_rows, interface, join
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import DEFAULT_RTOL
+from copyreg_jax.solvers.solution import SecondOrder
 
 _PIECE_ROWS = 4096
 
@@ -82,7 +81,7 @@ def evaluate(
     ``row_norms``, which weigh the terms in ``gradient_size``, are taken from A if not given.
     """
     if row_norms is None:
-        row_norms = np.asarray(fetch(problem.A, matrices.row_norms(problem.A)))
+        row_norms = np.asarray(fetch(problem.A, interface.row_norms(problem.A)))
     # Two passes over A: there is no second copy of a float32 A, and none of one on disk.
     A, x = problem.A, np.asarray(x, np.float64)
     b, w = (np.asarray(fetch(A, vector), np.float64) for vector in (problem.b, problem.w))

@@ -9,18 +9,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from copyreg_jax import curvature
 from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import column_maxima, column_norms, on_host
-from copyreg_jax.objective import Scalar, Vector
-from copyreg_jax.problem import Point, SoftmaxRegression
-from copyreg_jax.solution import SecondOrder
+from copyreg_jax.problems import curvature
+from copyreg_jax.problems.objective import Point, Scalar, Vector
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import Look, length
-from copyreg_jax.solvers.state import Method, State, stalled_if
+from copyreg_jax.solvers.protocol import Method, State, stalled_if
+from copyreg_jax.solvers.solution import SecondOrder
 
 _MAX_BLIND = 4
 """Steps, each a quarter as long as the one before, that may fail to show a decrease in a row."""
-
 
 _MISS_IN_EPS = 1e6
 """Relative error, in eps, that the length of a step to the boundary may have."""

@@ -1,5 +1,6 @@
 """What the paper states, printed and right, and what is proved instead.
 
-`lemmas` has the formulas, `bounds` the constants and regions, `extremes` the computer-assisted
-proofs behind them; `claims` lists what is to be tested, `audit` tests it, `plots` draws it.
+`statements` has the formulas. `constants`, `regions_of_convexity`, `newton_region`, `level_sets`
+and `contraction` have the bounds, `branch_and_bound` the computer-assisted proofs behind them.
+`claims` lists what is tested; `search` and `theorem_16` test it.
 """

@@ -1,7 +1,7 @@
 """The statements that the audit tests, each as a measure of one instance that has a limit.
 
 The table is `CLAIMS`, what the paper prints, and `REPLACEMENTS`, what replaces it; Theorem 16 is
-about a global minimizer and has a test of its own in `copyreg_jax.theory.audit`. A measure takes a
+about a global minimizer and has a test of its own in `copyreg_jax.theory.search`. A measure takes a
 `Sample`, under ``jax.jit`` and ``jax.vmap``, and is differentiated by the search.
 """
 
@@ -16,14 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from copyreg_jax import curvature, objective
 from copyreg_jax.matrices import column_maxima
-from copyreg_jax.problem import CopyrightRegression
-from copyreg_jax.theory import bounds, lemmas
-from copyreg_jax.theory.extremes import EXTREMES
+from copyreg_jax.problems import curvature, objective
+from copyreg_jax.problems.copyright_regression import CopyrightRegression
+from copyreg_jax.theory import constants, regions_of_convexity, statements
+from copyreg_jax.theory.branch_and_bound import EXTREMES
 
 EQUAL = 1e-12
 """Largest `_error` of two float64 results for the same derivative."""
+
 _ROUNDING = 64 * 2.0**-52
 """What rounding may do to a sum, relative to its terms: they are small sums of products."""
 
@@ -129,7 +130,7 @@ def _negative_ell_2(reading: Any, sample: Sample) -> Any:
 
 def _gradient_error(form: Any, reading: Any, sample: Sample) -> Any:
     problem, x = with_reading(sample.problem, reading), sample.x
-    found = lemmas.lemma_10(problem, x, form=form)
+    found = statements.lemma_10(problem, x, form=form)
     fit, protection, _ = _term_sizes(problem, x)
     terms = fit + protection + jnp.max(jnp.abs(problem.w**2 * problem.logits(x)))
     right = jax.grad(problem.value)(x)
@@ -139,13 +140,13 @@ def _gradient_error(form: Any, reading: Any, sample: Sample) -> Any:
 def _b_error(form: Any, sample: Sample) -> Any:
     problem = sample.problem
     right = jax.hessian(lambda u: 0.5 * objective.ell(u, problem.b))(problem.logits(sample.x))
-    found = lemmas.definition_11(problem, sample.x, form=form).B
+    found = statements.definition_11(problem, sample.x, form=form).B
     return _error(found, right, _term_sizes(problem, sample.x)[0])
 
 
 def _hessian_error(form: Any, b_form: Any, reading: Any, sample: Sample) -> Any:
     problem, x = with_reading(sample.problem, reading), sample.x
-    found = lemmas.lemma_12(problem, x, form=form, definition_11_form=b_form)
+    found = statements.lemma_12(problem, x, form=form, definition_11_form=b_form)
     terms = sum(_term_sizes(problem, x)) + jnp.max(problem.w**2)
     right = jax.hessian(problem.value)(x)
     return _error(found, right, (problem.n * jnp.max(column_maxima(problem.A))) ** 2 * terms)
@@ -213,7 +214,7 @@ def _curvature(side: str, target: str, sample: Sample) -> Any:
     name = f"{side} curvature, " + ("|b| <= 1" if target == "ball" else "b on the simplex")
     mask = problem.protected | (sample.s > 0.5)
     f = problem.f(sample.x)
-    lam = jnp.linalg.eigvalsh(lemmas.b_matrix(f, problem.b, mask.astype(f.dtype), "corrected"))
+    lam = jnp.linalg.eigvalsh(statements.b_matrix(f, problem.b, mask.astype(f.dtype), "corrected"))
     return (-lam[0] if side == "lower" else lam[-1]) / EXTREMES[name].constant
 
 
@@ -224,14 +225,14 @@ def _second_derivative(sample: Sample) -> Any:
     return total / curvature.MAX_SECOND_DERIVATIVE
 
 
-def _simplex_range() -> bounds.CurvatureRange:
-    return bounds.curvature_range(np.array([0.0, 1.0]))
+def _simplex_range() -> constants.CurvatureRange:
+    return constants.curvature_range(np.array([0.0, 1.0]))
 
 
 def _needed_over_usable(reading: Any, sample: Sample) -> Any:
     """Negative curvature of L_copyright over what the usable threshold leaves for it."""
     problem = with_reading(sample.problem, reading)
-    usable = bounds.negative_curvature(*_simplex_range(), problem.gamma, problem.ell_1(sample.x))
+    usable = constants.negative_curvature(*_simplex_range(), problem.gamma, problem.ell_1(sample.x))
     return -_smallest(_log_hessian(problem, problem.logits(sample.x))) / usable
 
 
@@ -240,9 +241,9 @@ def _sublevel(reading: Any, sample: Sample) -> Any:
     problem = with_reading(sample.problem, reading)
     value = problem.l_copyright(sample.x)
     least, upper = _simplex_range()
-    lower = jnp.maximum(least, bounds.sublevel_curvature(value))
-    floor = bounds.loss_floor_formula(problem.reading, problem.gamma, value)
-    usable = bounds.negative_curvature(lower, upper, problem.gamma, floor)
+    lower = jnp.maximum(least, regions_of_convexity.sublevel_curvature(value))
+    floor = regions_of_convexity.loss_floor_formula(problem.reading, problem.gamma, value)
+    usable = constants.negative_curvature(lower, upper, problem.gamma, floor)
     return -_smallest(_log_hessian(problem, problem.logits(sample.x))) / usable
 
 
@@ -259,7 +260,7 @@ def _third(target: str, reading: Any, sample: Sample) -> Any:
     actual = jnp.abs(jax.jvp(second, (u,), (v,))[1])
     size = 1.0 if target == "simplex" else math.sqrt(2) * jnp.linalg.norm(problem.b)
     e = problem.ell_1(sample.x)
-    return actual / bounds.third_derivative_formula(size, problem.gamma, e)
+    return actual / constants.third_derivative_formula(size, problem.gamma, e)
 
 
 def _upper(reading: Any, sample: Sample) -> Any:
@@ -277,7 +278,7 @@ def _tau(reading: Any, sample: Sample) -> Any:
     n2, gamma = n - n1, problem.gamma
     e, ell_2 = problem.ell_1(sample.x), problem.ell_2(sample.x)
     value = problem.value(sample.x) * (1 + 0.5 * sample.s)
-    low = bounds.loss_floor_formula(problem.reading, gamma, value)
+    low = regions_of_convexity.loss_floor_formula(problem.reading, gamma, value)
     high = 2 * gamma / low if problem.reading == "joint" else jnp.inf
     t = jnp.clip(jnp.sqrt(2 * gamma * n1 / n), low, high)
     raised_tau = n * t / (n1 * n2) + 2 * gamma / (n2 * t)
@@ -300,7 +301,7 @@ def _newton_step(reading: Any, sample: Sample) -> Any:
     e, x = problem.ell_1(sample.x), sample.x
     R = math.sqrt(2) * jnp.linalg.norm(problem.A)
     # The distance r below leaves at least half of sqrt(ell_1).
-    M = R**3 * bounds.third_derivative_formula(1.0, problem.gamma, e / 4)
+    M = R**3 * constants.third_derivative_formula(1.0, problem.gamma, e / 4)
     H = problem.hessian(x)
     mu = jnp.maximum(_smallest(H), 1e-12)
     r = jnp.minimum(0.9 * sample.s * mu / M, math.sqrt(2) * jnp.sqrt(e) / R)

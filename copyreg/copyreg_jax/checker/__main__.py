@@ -1,0 +1,62 @@
+"""The checker's command line, for both kinds of certificates.
+
+python -m copyreg_jax.checker CERTIFICATE [INSTANCE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from copyreg_jax.checker import guarantee
+from copyreg_jax.checker.check import CheckResult, check
+from copyreg_jax.checker.format import printable, read_document
+from copyreg_jax.checker.verdicts import Verdict, VoidError
+
+__all__ = ["check_file", "main"]
+
+
+def check_file(certificate: str | Path, instance: str | Path | None = None) -> CheckResult:
+    """Check a certificate of either kind; one of a language model needs no instance."""
+    try:
+        of_training = read_document(certificate).get("format") == guarantee.FORMAT
+    except VoidError as error:
+        return _void(str(error))
+    if of_training and instance is not None:
+        return _void(f"{certificate} is about a language model; leave {instance} out")
+    if of_training:
+        return guarantee.check_training(certificate)
+    if instance is None:
+        return _void(f"{certificate} is about an instance; name its .npz file after it")
+    return check(certificate, instance)
+
+
+def _void(reason: str) -> CheckResult:
+    return CheckResult(Verdict.VOID, [printable(f"{Verdict.VOID.name:9} {reason}")])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the checker from the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m copyreg_jax.checker",
+        description="Check a certificate: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID.",
+    )
+    parser.add_argument("certificate", type=Path, help="A certificate file.")
+    parser.add_argument(
+        "instance", type=Path, nargs="?", help="Its .npz instance; none for a language model."
+    )
+    options = parser.parse_args(arguments)
+    result = check_file(options.certificate, options.instance)
+    try:
+        print("\n".join([*result.lines, result.verdict.name]), flush=True)
+    except (OSError, ValueError):
+        # Nobody reads the verdict: don't let the interpreter's own exit code 1 pass for one.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Verdict.VOID.value
+    return result.verdict.value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

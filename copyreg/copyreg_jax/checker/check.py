@@ -1,0 +1,285 @@
+"""The checker: proves or refuses what a certificate says, trusting NumPy and FLINT alone.
+
+    python -m copyreg_jax.checker CERTIFICATE INSTANCE
+
+Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID. Nothing here comes from the solver: the
+instance is read anew, all numbers are enclosed (`proofs`, in the arithmetics of `arithmetic`), and
+an inequality counts only if it holds for every point of the enclosures. No comparison is made by
+negating another one. The format of the file is described in docs/reference/certificate-format.md,
+the theorems in docs/theory/certificates.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flint import arb, ctx
+
+from copyreg_jax.checker import proofs, regions
+from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS, arithmetic, lower, upper
+from copyreg_jax.checker.data import Instance, read_instance
+from copyreg_jax.checker.format import (
+    Interval,
+    Local,
+    Paper,
+    Statements,
+    direction,
+    dump,
+    printable,
+    read_certificate,
+)
+from copyreg_jax.checker.linear import eigenvalue_floor
+from copyreg_jax.checker.verdicts import Verdict, VoidError, at_least, at_most, require, worst
+
+Tested = list[tuple[str, Verdict]]
+
+
+def protection(margin: arb, tau: float | None) -> Verdict:
+    """Definition 1: whether the margin is at least tau; without tau, at least some tau > 0."""
+    if tau is not None:
+        return at_least(margin, tau)
+    if margin > 0:
+        return Verdict.CERTIFIED
+    if margin <= 0:
+        return Verdict.REFUTED
+    return Verdict.UNDECIDED
+
+
+class CheckResult(NamedTuple):
+    """The verdict on a certificate, and a line for each statement that was tested."""
+
+    verdict: Verdict
+    lines: list[str]
+
+
+def check(certificate: str | Path, instance: str | Path) -> CheckResult:
+    """Check a certificate file against an instance, from scratch.
+
+    Parameters
+    ----------
+    certificate : path
+        File written by ``Certificate.save``.
+    instance : path
+        File written by ``save_instance``, or a folder of .npy files.
+
+    Returns
+    -------
+    CheckResult
+        CERTIFIED: everything the certificate says was proved again, the margin claim among it.
+        REFUTED: the margin is proved to be below tau, or a statement is proved to be false.
+        UNDECIDED: neither. VOID: nothing was tested (damaged or foreign file, unsound machine).
+        Nothing is raised.
+
+    Examples
+    --------
+    >>> check("no-such-file", "no-such-file").verdict.name
+    'VOID'
+    """
+    try:
+        with ARITHMETIC:
+            _control_machine()
+            said = read_certificate(certificate)
+            claimed = said.document["instance"]
+            data = read_instance(instance, (claimed["n"], claimed["d"]))
+            _require_same(claimed, data)
+            tested = _test(said, data)
+    except VoidError as error:
+        return CheckResult(Verdict.VOID, [printable(str(error))])
+    except Exception as error:  # a crash must not be mistaken for a verdict
+        return CheckResult(Verdict.VOID, [printable(f"the checker failed: {error!r}")])
+    lines = [printable(f"{verdict.name:9} {text}") for text, verdict in tested]
+    return CheckResult(worst(*(verdict for _, verdict in tested)), lines)
+
+
+def _control_machine() -> None:
+    """Refuse to run where subnormal numbers are flushed to zero: data would not be what it is."""
+    quarter, one = np.full(4, 2.0**-1022) * 0.25, np.ones(4)
+    require((quarter > 0).all(), "flush-to-zero is on in this process; start a fresh one")
+    nearest = (one + 2.0**-53 == 1) & (one + 2.0**-52 * 0.75 > 1) & (-one - 2.0**-53 == -1)
+    require(nearest.all(), "this process does not round to nearest; start a fresh one")
+
+
+def _require_same(claimed: dict[str, Any], data: Instance) -> None:
+    actual = data.description()
+    if dump(claimed) != dump(actual):
+        raise VoidError("the certificate is for other data: " + _difference(claimed, actual))
+
+
+def _difference(claimed: dict[str, Any], actual: dict[str, Any]) -> str:
+    for key, value in actual.items():
+        if key != "sha256" and claimed[key] != value:
+            return f"{key} is {str(claimed[key])[:40]} there and {value} here"
+    hashes = actual["sha256"].items()
+    differing = [key for key, value in hashes if claimed["sha256"][key] != value]
+    return f"the hash of {', '.join(differing)} differs"
+
+
+def _test(said: Statements, data: Instance) -> Tested:
+    """Every statement in words, with what is proved about it here."""
+    tested = _settle(_test_point, said.bits, said, data)
+    if said.local is not None:
+        tested += _settle(_test_local, said.local.bits, said, data)
+    if said.global_ is not None:
+        tested += _settle(_test_global, said.global_.bits, said, data)
+    return tested
+
+
+def _settle(
+    test: Callable[[proofs.View, Statements], Tested], bits: int, said: Statements, data: Instance
+) -> Tested:
+    """A test at the precision of the certificate; where floats leave it open, again in balls."""
+    ar = arithmetic(bits)
+    with ctx.workprec(ar.scalar_bits):
+        tested = test(proofs.at_point(data, ar, said.x), said)
+    if worst(*(verdict for _, verdict in tested)) is Verdict.UNDECIDED and bits < START_BITS:
+        return _settle(test, START_BITS, said, data)
+    return tested
+
+
+def _test_point(point: proofs.View, said: Statements) -> Tested:
+    """The bounds, the direction, and the claims point, level_set and paper."""
+    data, losses, margin = point.data, point.losses, point.losses.margin
+    _control(margin)
+    exact = {**losses._asdict(), "value": point.value}
+    tested = [
+        (f"{name} in [{low:.17g}, {high:.17g}]", _within(exact[name], Interval(low, high)))
+        for name, (low, high) in said.bounds.items()
+    ]
+    tested.append(_stated("protected mass is", said.direction, direction(losses)))
+    tau, verdict = said.point
+    proved = protection(margin, tau)
+    wanted = "some tau > 0" if tau is None else f"tau = {tau:.17g}"
+    tested.append((f"point: margin >= {wanted}", proved))
+    tested.append(_stated("point: the verdict is stated", verdict.name, proved.name))
+    if said.level_set is not None:
+        level, tau = said.level_set
+        inside = at_most(point.value, level)
+        tested.append((f"level_set: L(x) <= {level:.17g}", inside))
+        supported = tau <= level_set_tau(data, level)
+        # x itself refutes a tau above its own margin.
+        beaten = inside is Verdict.CERTIFIED and at_least(margin, tau) is Verdict.REFUTED
+        open_or_false = Verdict.REFUTED if beaten else Verdict.UNDECIDED
+        text = f"level_set: margin >= {tau:.17g} wherever L <= {level:.17g}"
+        tested.append((text, Verdict.CERTIFIED if supported else open_or_false))
+    if said.paper is not None:
+        tested += _test_paper(said.paper, said.local, losses, data)
+    return tested
+
+
+def level_set_tau(data: Instance, level: float) -> float:
+    """The tau of the level-set theorem."""
+    sizes = data.n, data.n1, data.gamma
+    return proofs.level_set_tau(*sizes, data.reading, data.metric, level)
+
+
+def _test_paper(paper: Paper, local: Local | None, losses: proofs.Losses, data: Instance) -> Tested:
+    tau_c = proofs.paper_tau(data.n, data.n1, data.gamma, paper.eps_2)
+    low, high = paper.tau_c
+    hypothesis = at_most(losses.ell_2, paper.eps_2)
+    conclusion = at_least(losses.margin, tau_c)
+    return [
+        (f"paper: tau_c in [{low:.17g}, {high:.17g}]", _within(tau_c, paper.tau_c)),
+        _stated("paper: margin >= tau_c is stated", paper.verdict.name, conclusion.name),
+        _stated("paper: ell_2 <= eps_2 is stated", paper.hypothesis.name, hypothesis.name),
+        _stated(
+            "paper: margin >= tau_c at the minimizer is stated",
+            paper.minimizer.name,
+            at_minimizer(local, tau_c).name,
+        ),
+    ]
+
+
+def at_minimizer(local: Local | None, tau_c: arb) -> Verdict:
+    """Whether the margin of the local minimizer reaches tau_c, by the bounds of the local claim."""
+    if local is not None and tau_c <= local.margin.lower:
+        return Verdict.CERTIFIED
+    if local is not None and tau_c > local.margin.upper:
+        return Verdict.REFUTED
+    return Verdict.UNDECIDED
+
+
+def _test_local(point: proofs.View, said: Statements) -> Tested:
+    """The claim local: one minimizer near x, and what holds at it."""
+    local = said.local
+    assert local is not None
+    center = regions.mean_row(point)
+    gradient = regions.gradient_norm(point, center)
+    ball = proofs.in_ball(point, center, local.radius)
+    curved = _test_curvature("local: within radius", *regions.hessian_floor(ball, center), local.mu)
+    applies = (
+        arb(local.mu) * local.radius > local.gradient
+        and arb(local.mu) * local.distance >= local.gradient
+    )
+    there = proofs.in_ball(point, center, local.distance).losses
+    return [
+        (f"local: ||grad L(x)|| <= {local.gradient:.17g}", at_most(gradient, local.gradient)),
+        curved,
+        (
+            f"local: so one minimizer within {local.radius:.17g} of x, and within "
+            f"{local.distance:.17g}",
+            Verdict.CERTIFIED if applies else Verdict.UNDECIDED,
+        ),
+        (
+            f"local: its margin in [{local.margin.lower:.17g}, {local.margin.upper:.17g}]",
+            _within(there.margin, local.margin),
+        ),
+        ("local: its protected mass", _within(there.protected_mass, local.protected_mass)),
+        _stated("local: its protected mass is", local.direction, direction(there)),
+    ]
+
+
+def _test_global(point: proofs.View, said: Statements) -> Tested:
+    """The claim global: L is strongly convex on a convex set that contains {L <= level}."""
+    claim = said.global_
+    assert claim is not None
+    _, view = regions.around_level_set(point.data, point.ar, claim.level)
+    where = "global: on a convex set around the level set"
+    return [
+        (f"global: L(x) <= {claim.level:.17g}", at_most(point.value, claim.level)),
+        _test_curvature(where, *regions.laplacian_floor(view), claim.mu),
+    ]
+
+
+def _test_curvature(where: str, H: Any, error: arb, mu: float) -> tuple[str, Verdict]:
+    """Whether mu > 0 bounds the eigenvalues of every matrix of H, less the error, from below."""
+
+    def proves(target: float) -> bool:
+        return target > 0 and lower(eigenvalue_floor(H, error, target)) >= target
+
+    # No eigenvalue is above the trace of a positive definite matrix.
+    trace = upper(H.trace() + error)
+    if math.isfinite(trace) and proves(2 * abs(trace) + 2**-1000):
+        raise VoidError("the control failed: a false claim on curvature was not refused")
+    return (
+        f"{where}: hess L >= {mu:.17g}",
+        Verdict.CERTIFIED if proves(mu) else Verdict.UNDECIDED,
+    )
+
+
+def _within(ball: arb, interval: Interval) -> Verdict:
+    """Whether the number in the ball is proved to lie in the interval."""
+    low, high = interval
+    if low > high:
+        return Verdict.REFUTED
+    above = Verdict.CERTIFIED if low == -math.inf else at_least(ball, low)
+    below = Verdict.CERTIFIED if high == math.inf else at_most(ball, high)
+    return worst(above, below)
+
+
+def _stated(text: str, stated: str, proved: str) -> tuple[str, Verdict]:
+    """A stated finding: right (or claiming nothing), open, or proved wrong."""
+    text = f"{text} {stated}"
+    if stated.lower() == "undecided" or stated == proved:
+        return text, Verdict.CERTIFIED
+    return text, Verdict.UNDECIDED if proved.lower() == "undecided" else Verdict.REFUTED
+
+
+def _control(margin: arb) -> None:
+    """A claim known to be false must not come out CERTIFIED, or this run proves nothing."""
+    above = math.nextafter(upper(margin), math.inf)
+    sound = not math.isfinite(above) or protection(margin, above) is Verdict.REFUTED
+    require(sound, "the control failed: a false claim was not refused; results would be worthless")

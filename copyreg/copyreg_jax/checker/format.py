@@ -1,0 +1,249 @@
+"""The certificate file: what it may say, how it is read, and the bytes it has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from copyreg_jax.checker import proofs
+from copyreg_jax.checker.arithmetic import FLOAT_BITS, MAX_BITS, START_BITS
+from copyreg_jax.checker.data import MAX_DENSE_COLUMNS, METRICS, READINGS
+from copyreg_jax.checker.verdicts import Verdict, VoidError, require
+
+FORMAT = "copyreg-certificate/2"
+
+BOUNDS = ("ell_1", "ell_2", "margin", "value", "protected_mass", "target_mass")
+
+_HASHED = ("A", "b", "protected", "w")
+
+_MAX_BYTES = 1 << 26
+
+
+def direction(losses: proofs.Losses) -> str:
+    """Whether the protected mass of f is proved to be below or above that of b."""
+    if losses.protected_mass < losses.target_mass:
+        return "suppressed"
+    if losses.protected_mass > losses.target_mass:
+        return "amplified"
+    return "undecided"
+
+
+def canonical(document: dict[str, Any]) -> bytes:
+    """The one byte string a certificate file may have; ``sha256`` is over it without that key."""
+    content = {key: value for key, value in document.items() if key != "sha256"}
+    content["sha256"] = hashlib.sha256(dump(content)).hexdigest()
+    return dump(content)
+
+
+def dump(document: dict[str, Any]) -> bytes:
+    """A document as JSON with sorted keys, ending in a newline."""
+    return (json.dumps(document, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+class Interval(NamedTuple):
+    """Floats between which the exact real number is proved to lie."""
+
+    lower: float
+    upper: float
+
+
+class Point(NamedTuple):
+    """``margin >= tau`` at x, and what is known of it; without tau: for some tau > 0."""
+
+    tau: float | None
+    verdict: Verdict
+
+
+class LevelSet(NamedTuple):
+    """L(x) <= value, and every x' with L(x') <= value has margin >= tau."""
+
+    value: float
+    tau: float
+
+
+class Local(NamedTuple):
+    """One minimizer within ``radius`` of x; it is within ``distance``, and what holds there.
+
+    Hypotheses: ``hess L >= mu I`` within radius, ``||grad L(x)|| <= gradient < mu radius``.
+    """
+
+    bits: int
+    radius: float
+    mu: float
+    gradient: float
+    distance: float
+    margin: Interval
+    protected_mass: Interval
+    direction: str
+
+
+class Global(NamedTuple):
+    """One global minimizer, and no other stationary point with ``L <= level``, which L(x) is.
+
+    Hypothesis: ``hess L >= mu I`` on a convex set that contains ``{L <= level}``.
+    """
+
+    bits: int
+    level: float
+    mu: float
+
+
+class Paper(NamedTuple):
+    """Theorem 16: ``margin >= tau_c`` at x and at the local minimizer, and ``ell_2 <= eps_2``."""
+
+    eps_2: float
+    tau_c: Interval
+    hypothesis: Verdict
+    verdict: Verdict
+    minimizer: Verdict
+
+
+class Statements(NamedTuple):
+    """The content of a certificate file, numbers decoded; None for a claim that is not made."""
+
+    document: dict[str, Any]
+    x: np.ndarray
+    bits: int
+    bounds: dict[str, Interval]
+    direction: str
+    point: Point
+    level_set: LevelSet | None
+    local: Local | None
+    global_: Global | None
+    paper: Paper | None
+
+
+def parse(document: Any) -> Statements:
+    """Decode a certificate document; every key is known, none is missing, each type is right.
+
+    Raises
+    ------
+    VoidError
+        Names the first thing that is not so.
+    """
+    require(isinstance(document, dict), "a certificate is a JSON object")
+    require(document.get("format") == FORMAT, f"the format is not {FORMAT}")
+    names = ("bits", "bounds", "claims", "direction", "format", "instance", "producer", "sha256")
+    bits, bounds, claims, way, _, instance, producer, digest, x = _fields(document, *names, "x")
+    require(isinstance(digest, str), "sha256 is no text")
+    plain = isinstance(producer, str) and len(producer) <= 200
+    require(plain and producer.isascii() and producer.isprintable(), "producer is no plain text")
+    *sizes, gamma, reading, metric, hashes = _fields(
+        instance, "n", "d", "n1", "gamma", "reading", "metric", "sha256"
+    )
+    require(all(type(size) is int for size in sizes), "n, d, n1 are not integers")
+    n, d, n1 = sizes
+    require(0 < n1 < n < 2**62 and 0 < d < 2**62, "n, d, n1 are no sizes")
+    require(_number(gamma) >= 0, "gamma is negative")
+    require(reading in READINGS and metric in METRICS, "reading or metric is unknown")
+    for text in _fields(hashes, *_HASHED):
+        require(isinstance(text, str) and len(text) == 64 and text.isalnum(), "a hash is none")
+    require(isinstance(x, list) and len(x) == d, "x is not d numbers")
+    point, *others = _fields(claims, "point", "level_set", "local", "global", "paper")
+    tau, verdict = _fields(point, *Point._fields)
+    small = d <= MAX_DENSE_COLUMNS or claims["local"] is claims["global"] is None
+    require(small, f"local and global are not claimed beyond {MAX_DENSE_COLUMNS} columns")
+    readers = (LevelSet, Local, Global, Paper)
+    return Statements(
+        document,
+        np.array([_number(v) for v in x]),
+        _READERS["bits"](bits),
+        dict(zip(BOUNDS, map(_interval, _fields(bounds, *BOUNDS)), strict=True)),
+        _direction(way),
+        Point(None if tau is None else _number(tau), _verdict(verdict)),
+        *(None if c is None else _claim(r, c) for r, c in zip(readers, others, strict=True)),
+    )
+
+
+def _claim(kind: Any, document: Any) -> Any:
+    """A claim, each field read by its name."""
+    values = _fields(document, *kind._fields)
+    pairs = zip(kind._fields, values, strict=True)
+    return kind(*(_READERS.get(name, _number)(value) for name, value in pairs))
+
+
+def _fields(mapping: Any, *names: str) -> list[Any]:
+    """The values of a JSON object that must have exactly these keys."""
+    found = sorted(mapping) if isinstance(mapping, dict) else []
+    require(found == sorted(names), f"expected the keys {sorted(names)}, found {str(found)[:200]}")
+    return [mapping[name] for name in names]
+
+
+def _number(text: Any, *, infinite: bool = False) -> float:
+    """Decode ``float.hex``; any other spelling could be rounded, and then say something else."""
+    try:
+        number = float.fromhex(text)
+    except (TypeError, ValueError, OverflowError):
+        raise VoidError(f"{text!r:.40} is not a hexadecimal float") from None
+    require(number.hex() == text, f"{text!r:.40} is not written as a float64 is: {number.hex()}")
+    known = math.isfinite(number) or (infinite and not math.isnan(number))
+    require(known, f"{number} is not finite")
+    return number
+
+
+def _interval(pair: Any) -> Interval:
+    require(isinstance(pair, list) and len(pair) == 2, "a bound is not a pair")
+    return Interval(*(_number(end, infinite=True) for end in pair))
+
+
+def _verdict(name: Any) -> Verdict:
+    require(name in ("CERTIFIED", "REFUTED", "UNDECIDED"), f"verdict is {name!r:.40}")
+    return Verdict[name]
+
+
+def _direction(name: Any) -> str:
+    require(name in ("suppressed", "amplified", "undecided"), f"direction is {name!r:.40}")
+    return str(name)
+
+
+def _bits(bits: Any) -> int:
+    known = type(bits) is int and (bits == FLOAT_BITS or START_BITS <= bits <= MAX_BITS)
+    require(known, f"bits is {bits!r:.40}")
+    return int(bits)
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("margin", "protected_mass", "tau_c"), _interval),
+    **dict.fromkeys(("hypothesis", "verdict", "minimizer"), _verdict),
+    "bits": _bits,
+    "direction": _direction,
+}
+
+
+def read_document(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file whose bytes are as they were written; `VoidError` otherwise."""
+    path = Path(path)
+    try:
+        require(path.is_file(), f"can't read {path}: no such file, or no regular one")
+        require(path.stat().st_size <= _MAX_BYTES, f"{path} is too large to be a certificate")
+        raw = path.read_bytes()
+        document = json.loads(raw)
+        require(isinstance(document, dict), "it is no JSON object")
+        require(raw == canonical(document), "its bytes do not match its sha256")
+    except VoidError as error:
+        raise VoidError(f"{path} is not a valid certificate: {error}") from None
+    except Exception as error:  # not UTF-8, not JSON, too deep, too large an integer, ...
+        raise VoidError(f"{path} is not a readable certificate: {error}") from None
+    return document
+
+
+def read_certificate(path: str | Path) -> Statements:
+    """Read a certificate whose bytes are as they were written; `VoidError` otherwise."""
+    document = read_document(path)
+    try:
+        return parse(document)
+    except VoidError as error:
+        raise VoidError(f"{path} is not a valid certificate: {error}") from None
+    except Exception as error:
+        raise VoidError(f"{path} is not a readable certificate: {error}") from None
+
+
+def printable(text: str) -> str:
+    """One line of ASCII: a certificate must not be able to write lines of its own."""
+    return text[:1000].encode("unicode_escape").decode("ascii")

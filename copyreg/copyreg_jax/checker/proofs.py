@@ -1,0 +1,314 @@
+"""What can be proved about an instance: enclosures at a point, around it, and on a level set.
+
+Each formula is written once, for both arithmetics of `copyreg_jax.checker.arithmetic`, and streams
+A in blocks of rows. The theorems are in docs/theory/certificates.md.
+
+With h = 1/2 (squared) or 1 (cross-entropy), ``L = h ell + gamma/ell_1 + 0.5 ||w * A x||^2``. For
+weights t, phi_t is the loss ``0.5 sum t_i (f_i - b_i)^2`` or ``-sum t_i b_i log f_i``, and::
+
+    grad_u phi_t = y ,   hess_u phi_t = P^T diag(f * theta) P ,   P = I - 1 f^T
+    squared:        theta = t f + t (f - b) - H ,   y = f * (t (f - b) - H) ,   H = <f, t (f - b)>
+    cross-entropy:  theta = H ,                     y = H f - t b ,             H = <t, b>
+
+    hess_u L = hess (h ell) - k hess phi + kappa g g^T + diag(w^2)
+    phi = h ell_1 ,   g = grad phi ,   k = gamma/(h ell_1^2) ,   kappa = 2 gamma/(h^2 ell_1^3)
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from flint import arb
+
+from copyreg_jax.checker.arithmetic import Arithmetic, Vector, lower, sum_balls, upper
+from copyreg_jax.checker.data import Csr, Instance
+from copyreg_jax.checker.linear import norms
+
+
+class Losses(NamedTuple):
+    """Balls that contain the exact numbers, at a point or at every point of a set."""
+
+    ell_1: arb
+    ell_2: arb
+    margin: arb
+    protected_mass: arb
+    target_mass: arb
+
+
+class _Softmax(NamedTuple):
+    """One normalizer: the sum of ``exp(u_i - shift)`` over the rows it runs over."""
+
+    rows: np.ndarray
+    shift: arb
+    total: arb
+
+
+class View:
+    """An instance whose logits are known, at one point or on a set of points.
+
+    Parameters
+    ----------
+    data : Instance
+    ar : Floats or Balls
+    logits : function from a slice of rows to a vector that contains their logits, or contains
+        them after the same number is added to all
+
+    Notes
+    -----
+    The caller holds `ARITHMETIC` and has set the precision.
+    """
+
+    def __init__(self, data: Instance, ar: Arithmetic, logits: Callable[[slice], Vector]) -> None:
+        self.data, self.ar, self.logits = data, ar, logits
+        self.h = arb(1) / 2 if data.metric == "squared" else arb(1)
+
+    def sum(self, work: Callable[[slice], Any]) -> Any:
+        """Sum of ``work`` over the blocks of rows."""
+        return sum_of(self.data, work)
+
+    @functools.cached_property
+    def softmaxes(self) -> list[_Softmax]:
+        """That over all rows; under the block reading, also that over the protected rows."""
+        masks = [np.ones(self.data.n, bool)]
+        if self.data.reading == "block":
+            masks.append(self.data.protected)
+
+        def work(block: slice) -> list[tuple[arb, arb] | None]:
+            u = self.logits(block)
+            return [self._partial(u[mask[block]]) if mask[block].any() else None for mask in masks]
+
+        parts = zip(*self.data.map_blocks(work), strict=True)
+        return [_Softmax(mask, *_join(part)) for mask, part in zip(masks, parts, strict=True)]
+
+    def _partial(self, u: Vector) -> tuple[arb, arb]:
+        """A shift, and the sum of ``exp(u - shift)``."""
+        # Any number will do; with the largest logit, the sum is not lost to underflow.
+        shift = self.ar.top(u)
+        return shift, self.ar.sum(self.ar.exp(u - shift))
+
+    def _f(self, block: slice, u: Vector) -> list[Vector]:
+        """The softmaxes on a block, each on the rows it runs over."""
+        ar = self.ar
+        return [
+            ar.share(ar.exp(u[rows[block]] - shift), total) for rows, shift, total in self.softmaxes
+        ]
+
+    def _groups(self, block: slice, u: Vector) -> list[tuple[Vector, Vector, Vector, _Softmax]]:
+        """f, b, u of the protected rows, of the others, and (block) of the first on their own."""
+        m, target = self.data.protected[block], self.ar.exact(self.data.b[block])
+        f = self._f(block, u)
+        groups = [(f[0][rows], target[rows], u[rows], self.softmaxes[0]) for rows in (m, ~m)]
+        if len(f) == 2:
+            groups.append((f[1], target[m], u[m], self.softmaxes[1]))
+        return groups
+
+    @functools.cached_property
+    def _sums(self) -> list[arb]:
+        """The phi of each group, the protected mass of f and that of b, and twice L_reg."""
+        ar, _ = self.ar, self.softmaxes  # those first: the blocks need them
+
+        def work(block: slice) -> np.ndarray:
+            u = self.logits(block)
+            groups, weighted = self._groups(block, u), u * ar.exact(self.data.w[block])
+            more = groups[0][0], groups[0][1], ar.square(weighted)
+            return np.array([*(self._phi(*group) for group in groups), *map(ar.sum, more)], object)
+
+        return list(self.sum(work))
+
+    def _phi(self, f: Vector, b: Vector, u: Vector, softmax: _Softmax) -> arb:
+        if self.data.metric == "squared":
+            return self.ar.sum(self.ar.square(f - b)) / 2
+        return self.ar.sum(b * (softmax.shift + softmax.total.log() - u))
+
+    @functools.cached_property
+    def losses(self) -> Losses:
+        """Both losses, the margin ``ell_1/n1 - ell_2/n2``, and the protected masses."""
+        n, n1 = self.data.n, self.data.n1
+        *phi, mass, target, _ = self._sums
+        ell_1, ell_2, *own = (loss / self.h for loss in phi)
+        if own:
+            ell_1, ell_2 = own[0], ell_1 + ell_2 - own[0]
+        return Losses(ell_1, ell_2, ell_1 / n1 - ell_2 / (n - n1), mass, target)
+
+    @functools.cached_property
+    def value(self) -> arb:
+        """L, where the logits are those of a point."""
+        loss = self._sums[0] + self._sums[1] + self._sums[-1] / 2
+        return loss + arb(self.data.gamma) / self.losses.ell_1 if self.data.gamma > 0 else loss
+
+    @property
+    def least_loss(self) -> arb:
+        """A lower bound of ``h ell + gamma/ell_1``."""
+        ell_1 = upper(self.losses.ell_1)
+        protection = arb(self.data.gamma) / ell_1 if ell_1 > 0 else arb(0)
+        return arb(lower(self._sums[0] + self._sums[1])) + protection
+
+    @functools.cached_property
+    def _H(self) -> list[arb]:
+        """H of each group, for t = 1 on it."""
+        _ = self.softmaxes
+
+        def work(block: slice) -> np.ndarray:
+            groups = self._groups(block, self.logits(block))
+            return np.array([self._slope(f, b) for f, b, _, _ in groups], object)
+
+        return list(self.sum(work))
+
+    def _slope(self, f: Vector, b: Vector) -> arb:
+        return self.ar.sum(f * (f - b) if self.data.metric == "squared" else b)
+
+    @functools.cached_property
+    def _protection(self) -> tuple[arb, arb]:
+        """The factors k and kappa; not finite where ell_1 may vanish."""
+        if self.data.gamma == 0:
+            return arb(0), arb(0)
+        if not self.losses.ell_1 > 0:
+            return arb("nan"), arb("nan")
+        k = arb(self.data.gamma) / (self.h * square(self.losses.ell_1))
+        return k, 2 * k / (self.h * self.losses.ell_1)
+
+    @property
+    def kappa(self) -> arb:
+        """Weight of ``g g^T``, not negative."""
+        return self._protection[1]
+
+    def derivatives(self) -> Callable[[slice], Derivatives]:
+        """First and second derivatives by the logits, without those of L_reg, block by block."""
+        ar, H, k = self.ar, self._H, self._protection[0]
+
+        def joint(m: np.ndarray, b: Vector, f: list[Vector]) -> Derivatives:
+            t, mask = ar.choose(m, 1 - k, arb(1)), ar.choose(m, arb(1), arb(0))
+            y, theta = self._derivative(f[0], b, t, (1 - k) * H[0] + H[1])
+            g, _ = self._derivative(f[0], b, mask, H[0])
+            return Derivatives([(f[0], theta)], g, y)
+
+        def block_reading(m: np.ndarray, b: Vector, f: list[Vector]) -> Derivatives:
+            one = ar.choose(m, arb(1), arb(1))
+            y, theta = self._derivative(f[0], b, one, H[0] + H[1])
+            own_g, own_theta = self._derivative(f[1], b[m], one[m], H[2])
+            g = ar.spread(m, own_g)
+            own = ar.spread(m, f[1]), ar.spread(m, own_theta * -k)
+            return Derivatives([(f[0], theta), own], g, y - g * k)
+
+        def work(block: slice) -> Derivatives:
+            m, b = self.data.protected[block], ar.exact(self.data.b[block])
+            reading = joint if self.data.reading == "joint" else block_reading
+            return reading(m, b, self._f(block, self.logits(block)))
+
+        return work
+
+    def _derivative(self, f: Vector, b: Vector, t: Vector, H: arb) -> tuple[Vector, Vector]:
+        """The y and theta of phi_t."""
+        if self.data.metric == "cross-entropy":
+            return f * H - t * b, t * arb(0) + H
+        inner = t * (f - b) - H
+        return f * inner, t * f + inner
+
+
+def sum_of(data: Instance, work: Callable[[slice], Any]) -> Any:
+    """Sum of ``work`` over the blocks of rows; what overflows proves nothing, without warnings."""
+    with np.errstate(all="ignore"):
+        return functools.reduce(operator.add, data.map_blocks(work))
+
+
+class Derivatives(NamedTuple):
+    """On a block of rows: f and theta of each softmax, as they enter L; g; and y of L - L_reg."""
+
+    pairs: list[tuple[Vector, Vector]]
+    g: Vector
+    y: Vector
+
+
+def _join(parts: Iterable[tuple[arb, arb] | None]) -> tuple[arb, arb]:
+    """One shift and total from those of the blocks."""
+    known = [part for part in parts if part is not None]
+    top = functools.reduce(lambda a, b: b if b > a else a, (shift for shift, _ in known))
+    return top, sum_balls((shift - top).exp() * total for shift, total in known)
+
+
+def square(ball: arb) -> arb:
+    """A ball around the square."""
+    return ball * ball
+
+
+def at_point(data: Instance, ar: Arithmetic, x: np.ndarray) -> View:
+    """The logits at x, taken as exact."""
+
+    def logits(block: slice) -> Vector:
+        rows = data.A.part if isinstance(data.A, Csr) else data.A.rows
+        return ar.logits(rows(block.start, block.stop), x)
+
+    return View(data, ar, logits)
+
+
+def in_ball(point: View, center: np.ndarray, radius: float) -> View:
+    """The logits within a Euclidean distance of the point, up to a common shift.
+
+    ``A x' - A x`` is ``(A - 1 center^T)(x' - x)``, but for the same number in each row.
+    """
+
+    def logits(block: slice) -> Vector:
+        reach = radius * norms(rows_of(point.data, block), center)
+        return point.ar.widen(point.logits(block), np.nextafter(reach, np.inf))
+
+    return View(point.data, point.ar, logits)
+
+
+def rows_of(data: Instance, block: slice) -> np.ndarray:
+    """The rows of a block, dense."""
+    return data.A.rows(block.start, block.stop)
+
+
+def least_loss(data: Instance) -> arb:
+    """A lower bound of ``h ell + gamma/ell_1`` everywhere."""
+    gamma = arb(data.gamma)
+    if data.metric == "cross-entropy":  # ell_1 <= ell, and ell is least at f = b / sum b
+        mass = sum_balls(map(arb, data.b.tolist()))
+        ell = mass * mass.log() - sum_balls(v * v.log() for v in map(arb, data.b.tolist()) if v > 0)
+        if ell > gamma.sqrt():
+            return ell + gamma / ell
+        return 2 * gamma.sqrt()
+    if data.reading == "joint":  # 0.5 ell_1 <= 0.5 ell
+        return (2 * gamma).sqrt()
+    b = map(arb, data.b[data.protected].tolist())
+    return gamma / sum_balls(square(arb.max(abs(v), abs(1 - v))) for v in b)
+
+
+def level_set_tau(n: int, n1: int, gamma: float, reading: str, metric: str, value: float) -> float:
+    """A tau such that every x' with ``L(x') <= value`` has margin at least tau.
+
+    With t = ell_1(x'), ``margin >= h(t) = n t/(n1 n2) + c gamma/(n2 t) - c value/n2``; c is 2 for
+    the squared distance, 1 for cross-entropy. Where ell_2 >= 0, t lies in [t-, t+], the roots of
+    ``t^2 - c value t + c gamma``; under the block reading of the squared distance, t >=
+    gamma/value. h is convex with its minimum at sqrt(c gamma n1/n).
+    """
+    n2, c = n - n1, 2 if metric == "squared" else 1
+    L, exact_gamma = arb(value), arb(gamma)
+    if gamma == 0:
+        return lower(-c * L / n2)
+
+    def h(t: arb) -> arb:
+        return n * t / (n1 * n2) + c * exact_gamma / (n2 * t) - c * L / n2
+
+    # h(best) bounds h from below for every t > 0, so it is moved on a *proved* comparison only.
+    best = (c * exact_gamma * n1 / n).sqrt()
+    if reading == "joint" or metric == "cross-entropy":
+        half = c * L / 2
+        high = half + (square(half) - c * exact_gamma).nonnegative_part().sqrt()
+        low = c * exact_gamma / high
+        if best > high:
+            best = high
+    else:
+        low = exact_gamma / L
+    if best < low:
+        best = low
+    return lower(h(best))
+
+
+def paper_tau(n: int, n1: int, gamma: float, eps_2: float) -> arb:
+    """``sqrt(2 gamma)/n1 - eps_2/n2`` of Theorem 16, as a ball."""
+    return (2 * arb(gamma)).sqrt() / n1 - arb(eps_2) / (n - n1)

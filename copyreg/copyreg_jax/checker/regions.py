@@ -1,0 +1,167 @@
+"""Where the Hessian is bounded from below: around level sets, in balls, over all points."""
+
+from __future__ import annotations
+
+import functools
+import operator
+
+import numpy as np
+from flint import arb, arb_mat
+
+from copyreg_jax.checker.arithmetic import UNIT, Arithmetic, Moments, Vector, upper
+from copyreg_jax.checker.data import Instance
+from copyreg_jax.checker.linear import (
+    Gram,
+    cholesky,
+    frobenius,
+    gram,
+    inverse_of_triangle,
+    norms,
+    to_floats,
+)
+from copyreg_jax.checker.proofs import View, least_loss, rows_of, square, sum_of
+
+_ROUNDS = 8
+"""At most so many improvements of the set around a level set."""
+
+
+def mean_row(view: View) -> np.ndarray:
+    """About ``A^T f``: as a center of the rows, it leaves the least to cancel."""
+    origin, derivatives = np.zeros(view.data.d), view.derivatives()
+
+    def work(block: slice) -> Moments:
+        return view.ar.moments([derivatives(block).pairs[0][0]], rows_of(view.data, block), origin)
+
+    center = to_floats(view.sum(work).products)[0]
+    return np.where(np.isfinite(center), center, 0.0)
+
+
+def gradient_norm(point: View, center: np.ndarray) -> arb:
+    """``||grad L(x)||``; any center will do."""
+    ar, data, derivatives = point.ar, point.data, point.derivatives()
+
+    def work(block: slice) -> Moments:
+        regularization = ar.square(ar.exact(data.w[block])) * point.logits(block)
+        whole = derivatives(block).y + regularization
+        return ar.moments([whole, regularization], rows_of(data, block), center)
+
+    found = point.sum(work)
+    # The entries of y sum to zero, so only the regularization moves with the center.
+    offset = (arb(c) * found.sums[1] for c in center.tolist())
+    return frobenius(a + b for a, b in zip(_row(found.products, 0), offset, strict=True))
+
+
+def _row(matrix: arb_mat, i: int) -> list[arb]:
+    return matrix.entries()[i * matrix.ncols() : (i + 1) * matrix.ncols()]
+
+
+def hessian_floor(view: View, center: np.ndarray) -> tuple[arb_mat, arb]:
+    """A ball matrix M and e such that each ``hess_x L`` of the view is ``>= M' - e I``, M' in M.
+
+    With r_i = a_i - center, y = A^T f and delta = y - center, ``sum s_i (a_i - y)(a_i - y)^T`` is
+    ``sum s_i r_i r_i^T - q delta^T - delta q^T + (sum s_i) delta delta^T``, q = sum s_i r_i; for
+    L_reg, y = 0. In the first term the weights may be replaced by lower bounds.
+    """
+    ar, data, derivatives = view.ar, view.data, view.derivatives()
+
+    def work(block: slice) -> np.ndarray:
+        rows, (pairs, g, _) = rows_of(data, block), derivatives(block)
+        weights = [ar.square(ar.exact(data.w[block])), *(f * theta for f, theta in pairs)]
+        total = ar.lower(functools.reduce(operator.add, weights))
+        moments = ar.moments([g, *weights, *(f for f, _ in pairs)], rows, center)
+        return np.array([gram(total, rows, center), moments], object)
+
+    found, moments = view.sum(work)
+    d, terms = data.d, len(moments.sums) // 2
+    column = [arb_mat(d, 1, _row(moments.products, i)) for i in range(2 * terms)]
+    M = arb_mat(d, d, found.matrix.ravel().tolist())
+    M += view.kappa * (column[0] * column[0].transpose())
+    deltas = [arb_mat(d, 1, (-center).tolist()), *column[terms + 1 :]]
+    for total, q, delta in zip(moments.sums[1:], column[1:], deltas, strict=False):
+        cross = q * delta.transpose()
+        M += total * (delta * delta.transpose()) - cross - cross.transpose()
+    return M, found.error
+
+
+def row_widths(data: Instance) -> np.ndarray:
+    """Numbers c_i with ``|u_i| <= c_i ||W A x||`` for every x; infinite if none is found.
+
+    c_i^2 is ``a_i^T M^-1 a_i``, M = A^T W^2 A. For any V, ``M^-1 <= V^T V / (1 - defect)`` with
+    ``defect = ||V M V^T - I||_F``; the V here is an approximate inverse Cholesky factor.
+    """
+    d, origin = data.d, np.zeros(data.d)
+
+    def weighted(block: slice) -> Gram:
+        from_below = np.nextafter(data.w[block] ** 2, 0)
+        return gram(from_below, rows_of(data, block), origin)
+
+    found = sum_of(data, weighted)
+    V = inverse_of_triangle(cholesky(found.matrix))
+    balls = arb_mat(d, d, V.ravel().tolist())
+    product = (balls * arb_mat(d, d, found.matrix.ravel().tolist()) * balls.transpose()).entries()
+    for i in range(d):
+        product[i * (d + 1)] -= 1
+    size = frobenius(balls.entries())
+    left = 1 - frobenius(product) - square(size) * found.error
+    scale = upper(1 / left.sqrt()) if left > 0 else np.inf
+
+    def widths(block: slice) -> np.ndarray:
+        rows = rows_of(data, block)
+        image = np.einsum("ij,kj->ik", rows, V)
+        rounding = (d + 4) * UNIT * upper(size) * norms(rows, origin)
+        return scale * (norms(image, origin) + 1.01 * rounding + 2.0**-500) * (1 + 2.0**-50)
+
+    return np.concatenate(list(data.map_blocks(widths)))
+
+
+def around_level_set(data: Instance, ar: Arithmetic, level: float) -> tuple[float, View]:
+    """A radius and the logits on ``{||W A x|| <= radius}``, which contains ``{L <= level}``.
+
+    A lower bound of the loss leaves ``0.5 ||W A x||^2 <= level - bound``; on that set the loss has
+    a better lower bound, and so on.
+    """
+    widths, least = row_widths(data), least_loss(data)
+    for _ in range(_ROUNDS):
+        radius = upper((2 * (arb(level) - least)).nonnegative_part().sqrt())
+        view = _within_widths(data, ar, np.nextafter(radius * widths, np.inf))
+        better = view.least_loss
+        if not better > least:
+            break
+        least = better
+    return radius, view
+
+
+def _within_widths(data: Instance, ar: Arithmetic, widths: np.ndarray) -> View:
+    def logits(block: slice) -> Vector:
+        zero = ar.exact(np.zeros(block.stop - block.start))
+        return ar.widen(zero, widths[block])
+
+    return View(data, ar, logits)
+
+
+def laplacian_floor(view: View) -> tuple[arb_mat, arb]:
+    """M and e such that every ``hess_x L`` of the view is ``>= M' - e I`` for an M' in M.
+
+    ``P^T diag(f theta) P`` is the Laplacian of a graph with weights ``f_i f_j (theta_i + theta_j -
+    S)``, S = sum f theta (docs/theory/constants.md). So it is at least minus twice the diagonal of
+    ``sum_j f_i f_j (S - theta_i - theta_j)_+ <= f_i ((S - theta_i)_+ + sum_j f_j (-theta_j)_+)``.
+    """
+    ar, data, derivatives = view.ar, view.data, view.derivatives()
+
+    def sums(block: slice) -> np.ndarray:
+        pairs = derivatives(block).pairs
+        below = (f * ar.exact(np.maximum(-ar.lower(theta), 0.0)) for f, theta in pairs)
+        found = [[ar.sum(f * theta), ar.sum(b)] for (f, theta), b in zip(pairs, below, strict=True)]
+        return np.array(found, object)
+
+    totals = view.sum(sums)
+
+    def work(block: slice) -> Gram:
+        weights = ar.square(ar.exact(data.w[block]))
+        for (f, theta), (total, below) in zip(derivatives(block).pairs, totals, strict=True):
+            above = ar.exact(np.maximum(ar.upper(total - theta), 0.0))
+            weights = weights - f * (above + below) * arb(2)
+        return gram(ar.lower(weights), rows_of(data, block), np.zeros(data.d))
+
+    found = sum_of(data, work)
+    return arb_mat(data.d, data.d, found.matrix.ravel().tolist()), found.error

@@ -1,0 +1,150 @@
+"""``copyreg audit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from copyreg_jax.cli.common import (
+    Overwrite,
+    all_files,
+    errors,
+    output,
+    require_extra,
+    require_free,
+    require_writable,
+    write_json,
+)
+from copyreg_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from copyreg_jax.lm.leakage.against_certificate import Recheck
+
+EXIT_NOT_FINITE = EXIT_DOES_NOT_HOLD = 1
+
+_PROBLEMS = 10
+
+_EXTRACTED = {
+    "suffixes found, share": "exact",
+    "right tokens in a row, mean": "mean_matched",
+    "longest common substring, mean": "mean_substring",
+    "longest common substring, longest": "max_substring",
+    "ROUGE-L, mean": "mean_rouge_l",
+    "found in 100 samples, share": "discoverable",
+    "log10 of samples needed, median": "median_log10_samples",
+}
+
+
+def audit(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="A run; then other runs or models with the same tokenizer."),
+    ],
+    source: Annotated[
+        str, typer.Option("--text", help="The text that the run was given; runs keep none.")
+    ],
+    prefix: Annotated[int, typer.Option(help="Tokens that are shown.")] = 50,
+    suffix: Annotated[int, typer.Option(help="Tokens to be found.")] = 50,
+    windows: Annotated[int, typer.Option(help="Most windows of each group.")] = 256,
+    top_k: Annotated[
+        int | None, typer.Option(help="Sample among so many tokens; among all if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the windows and the bootstrap.")] = 0,
+    text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
+    name_column: Annotated[str | None, typer.Option(help="Column of the names.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the reports.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure what models give away: plain losses, and protected text that they go on with.
+
+    The first folder is a run and says what is protected and what was held out. The protection
+    term is in no number. A run's certificate is checked, and compared with its model and with the
+    losses measured here. Needs the extra `lm`. Exit codes: 0 done, 1 a certificate does not hold, 2
+    bad input.
+    """
+    require_extra()
+    import jax.numpy as jnp
+
+    from copyreg_jax.lm import experiment, records
+    from copyreg_jax.lm.corpus import loading
+    from copyreg_jax.lm.leakage import against_certificate
+    from copyreg_jax.lm.leakage import report as auditing
+
+    if out is not None:
+        read = [file for path in (*folders, Path(source)) for file in all_files(path)]
+        require_free("--out", [out], read, overwrite=overwrite)
+        require_writable(out.absolute().parent, f"--out {out}")
+    with errors.status("reading", spinner="line") as line:
+        corpus = loading.load_documents(source, text=text_column, name=name_column)
+        flags = records.load_flags(folders[0], corpus.documents)
+        reports: dict[str, Any] = {}
+        checks: dict[str, Recheck] = {}
+        for folder in folders[1:]:
+            if (folder / records.DOCUMENTS).exists():
+                other = records.load_flags(folder, corpus.documents)
+                if different := flags.difference(other):
+                    raise InputError(
+                        f"{folder} {different}, unlike {folders[0]}; train both with the same "
+                        "text, flags, held_out, length and seed, or measure them one by one"
+                    )
+        for folder in folders:
+            line.update(f"measuring {folder}")
+            model, tokenizer = experiment.load_model(folder, jnp.float32)
+            reports[str(folder)] = auditing.audit(
+                model, tokenizer, flags.texts, flags.protected, flags.held_out,
+                rows_length=flags.length, prefix=prefix, suffix=suffix, max_windows=windows,
+                top_k=top_k, seed=seed, names=flags.names,
+            )  # fmt: skip
+            report = reports[str(folder)]
+            check = against_certificate.recheck(folder, flags, report.nll, report.num_tokens)
+            if check is not None:
+                checks[str(folder)] = check
+    if strange := len(corpus.documents) - len(flags.texts):
+        output.print(
+            f"{strange:,} documents of {source} are not of {folders[0]} and were not measured",
+            markup=False, soft_wrap=True, style="red",
+        )  # fmt: skip
+    for row in auditing.compare(reports):
+        _show_audit(row)
+        if row["arm"] in checks:
+            _show_check(checks[row["arm"]])
+    if out is not None:
+        content = {name: report.as_json() for name, report in reports.items()}
+        for name, check in checks.items():
+            plain = {k: None if v != v else v for k, v in check._asdict().items()}  # noqa: PLR0124
+            content[name]["certificate"] = plain
+        write_json(out, content)
+        output.print(f"written to {out}", markup=False, soft_wrap=True)
+    if any(check.problems for check in checks.values()):
+        raise typer.Exit(EXIT_DOES_NOT_HOLD)
+
+
+def _show_audit(row: dict[str, Any]) -> None:
+    output.print(row["arm"], markup=False, soft_wrap=True, style="bold")
+    output.print("                                       protected  unprotected   held out")
+    for name, key in (("nats per token", "cross_entropy"), ("bits per byte", "bits_per_byte")):
+        groups = [row[f"{group}_{key}"] for group in ("protected", "unprotected", "held_out")]
+        output.print(f"  {name:34}" + "".join(f"{number:13.4f}" for number in groups))
+    for name, key in (("unprotected", "tau"), ("held out", "tau_held_out")):
+        value, low, high = (row[f"{key}{end}"] for end in ("", "_lower", "_upper"))
+        output.print(f"  tau_CE against {name:12} {value:+.4f}, 95 %: {low:+.4f} to {high:+.4f}")
+    for name, key in _EXTRACTED.items():
+        numbers = [row[f"{group}_{key}"] for group in ("protected", "held_out")]
+        texts = ["inf" if number is None else f"{number:.4g}" for number in numbers]
+        output.print(f"  {name:34}{texts[0]:>13}{'':13}{texts[1]:>13}")
+
+
+def _show_check(check: Recheck) -> None:
+    said = f"  certificate: {check.verdict}"
+    if check.num_documents:
+        said += (
+            f"; the losses of {check.num_documents} documents were measured again, at most "
+            f"{check.difference:.1e} nats per token apart; they guarantee tau {check.tau:.4f}"
+        )
+    output.print(said, markup=False, soft_wrap=True)
+    for problem in check.problems[:_PROBLEMS]:
+        output.print(f"    {problem}", markup=False, soft_wrap=True, style="red")
+    if len(check.problems) > _PROBLEMS:
+        output.print(f"    and {len(check.problems) - _PROBLEMS} more", style="red")

@@ -1,0 +1,94 @@
+"""``copyreg certify`` and ``copyreg check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from copyreg_jax.cli.common import (
+    Overwrite,
+    errors,
+    output,
+    require_free,
+    require_writable,
+    show_table,
+)
+from copyreg_jax.cli.solve import certificate_rows, certificate_summary
+from copyreg_jax.errors import InputError
+
+
+def certify(
+    instance: Annotated[Path, typer.Argument(help="An .npz instance, or a folder of .npy files.")],
+    point: Annotated[Path, typer.Argument(help="solution.npz of `copyreg solve`, or x as .npy.")],
+    tau: Annotated[float | None, typer.Option(help="Margin to certify.")] = None,
+    eps_2: Annotated[float | None, typer.Option(help="eps_2 of Theorem 16.")] = None,
+    local: Annotated[
+        bool, typer.Option(help="Try to prove a minimizer near the point too: O(n d^2).")
+    ] = True,
+    max_bits: Annotated[
+        int, typer.Option(help="Precision at which an open claim is given up, 128 to 4096.")
+    ] = 4096,
+    out: Annotated[Path | None, typer.Option(help="Certificate file to write.")] = None,
+    overwrite: Overwrite = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say in words what was proved, and what was not.")
+    ] = False,
+) -> None:
+    """Certify any point of an instance; large matrices are read block by block.
+
+    Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 bad input.
+    """
+    if out is not None:
+        require_free("--out", [out], [instance, point], overwrite=overwrite)
+        require_writable(out.parent, str(out))
+    import copyreg_jax as cr
+
+    with errors.status("certifying", spinner="line"):
+        certificate = cr.certify(
+            instance, _read_point(point), tau, eps_2=eps_2, local=local, max_bits=max_bits
+        )
+    if out is not None:
+        certificate.save(out)
+    if explain:
+        output.print(certificate.explain(), markup=False, soft_wrap=True)
+    else:
+        show_table(certificate_rows(certificate_summary(certificate)))
+    output.print(certificate.verdict.name)
+    raise typer.Exit(certificate.verdict.value)
+
+
+def check(
+    certificate: Annotated[Path, typer.Argument(help="A certificate file.")],
+    instance: Annotated[
+        Path | None,
+        typer.Argument(help="The .npz instance it is about; none for a language model."),
+    ] = None,
+) -> None:
+    """Prove again, without the solver, everything that a certificate says.
+
+    Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID.
+    """
+    from copyreg_jax.checker.__main__ import main
+
+    raise typer.Exit(main([str(path) for path in (certificate, instance) if path is not None]))
+
+
+def _read_point(path: Path) -> Any:
+    import numpy as np
+
+    try:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return content
+            if "x" not in content:
+                raise InputError(f"{path} holds {content.files}, and no x")
+            return content["x"]
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror or error}") from None
+    except Exception:  # damaged files make NumPy raise nearly anything
+        raise InputError(f"{path} holds no readable x: it is neither .npz nor .npy") from None

@@ -1,0 +1,149 @@
+"""What several commands share: consoles, exit codes, folders for results, JSON."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from copyreg_jax.errors import InputError
+
+EXIT_NOT_CONVERGED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+output = Console(highlight=False)
+
+errors = Console(stderr=True, highlight=False)
+
+DeviceName = Literal["cpu", "gpu"]
+
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what an earlier run wrote to --out.")
+]
+
+
+def enable_x64() -> None:
+    """Compute in float64 from here on."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+
+def prepare_folder(out: Path) -> None:
+    """Find out before the work, not after it, whether the results can be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't write to --out {out}: {error.strerror or error}") from None
+    require_writable(out, f"to --out {out}")
+
+
+def require_writable(folder: Path, what: str) -> None:
+    """Find out before the work whether a file can be made in the folder."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"can't write {what}: {error.strerror or error}") from None
+
+
+def require_free(
+    option: str, outputs: list[Path], inputs: Sequence[Path | None] = (), *, overwrite: bool
+) -> None:
+    """Find out before the work whether a file that is read, or that was there, would be lost."""
+    for file in (file for path in inputs if path is not None for file in _files_of(path)):
+        for path in outputs:
+            if _is_same(path, file):
+                raise InputError(
+                    f"{option}: {path} would replace {file}, which this command needs; name another"
+                )
+    there = [path for path in outputs if os.path.lexists(path)]
+    for path in there:
+        if path.is_dir():
+            raise InputError(f"{option}: {path} is a folder; name another place")
+    if there and not overwrite:
+        names = ", ".join(map(str, there))
+        raise InputError(f"{option}: {names} is there already; name another, or give --overwrite")
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The files of an instance, which may be a folder."""
+    return [path, *path.glob("*.npy")] if path.is_dir() else [path]
+
+
+def _is_same(one: Path, two: Path) -> bool:
+    """Whether two names are of one file: by links too, and if there is none yet."""
+    try:
+        return one.samefile(two)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(two)
+
+
+def to_json(summary: dict[str, Any]) -> str:
+    """JSON has no infinities and no NaN: they become null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(summary), indent=1, allow_nan=False)
+
+
+def write_json(path: Path, summary: dict[str, Any]) -> None:
+    """Write a summary, whole or not at all."""
+    from copyreg_jax._files import write_whole
+
+    write_whole(path, (to_json(summary) + "\n").encode())
+
+
+def show_table(rows: list[tuple[str, str]]) -> None:
+    """Print names and texts in two columns."""
+    width = max(len(name) for name, _ in rows) + 2
+    for name, text in rows:
+        output.print(f"{name:<{width}}{text}", markup=False, soft_wrap=True)
+
+
+_EXTRA = (
+    "flax",
+    "gguf",
+    "matplotlib",
+    "orbax",
+    "regex",
+    "rouge_score",
+    "safetensors",
+    "tokenizers",
+)
+
+
+def require_extra() -> None:
+    """Refuse to go on without the packages of the extra `lm`."""
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"{missing[0]} is not installed; pip install 'copyreg-jax[lm]' has what is needed"
+        )
+
+
+def all_files(path: Path) -> list[Path]:
+    """The files of a run or a text, which may be a folder."""
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank."""
+    try:
+        lines = path.read_text("utf-8-sig").split("\n")
+        return [line.removesuffix("\r") for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"can't read {path}: {error}") from None

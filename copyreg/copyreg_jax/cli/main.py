@@ -1,0 +1,58 @@
+"""The program `copyreg` and its list of commands. JAX is imported where a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from copyreg_jax.cli.audit import audit
+from copyreg_jax.cli.bench import bench
+from copyreg_jax.cli.certify import certify, check
+from copyreg_jax.cli.common import EXIT_INPUT, errors
+from copyreg_jax.cli.doctor import doctor
+from copyreg_jax.cli.lemmas import lemmas
+from copyreg_jax.cli.solve import solve
+from copyreg_jax.cli.train import train
+from copyreg_jax.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+for command in (solve, certify, check, lemmas, bench, doctor, train, audit):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; bad input gives one line and exit code 2."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except InputError as error:
+        errors.print(f"copyreg: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(EXIT_INPUT)
+    except OSError as error:
+        # Python's own exit code for this is 1, which means something else here.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        errors.print(f"copyreg: can't write the output: {error}", markup=False, soft_wrap=True)
+        sys.exit(EXIT_INPUT)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from copyreg_jax import __version__
+
+        print(f"copyreg-jax {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Softmax regression and copyright regression, with certificates anyone can check."""

@@ -1,0 +1,363 @@
+"""``copyreg solve``."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from copyreg_jax.cli.common import (
+    EXIT_INTERRUPTED,
+    EXIT_NOT_CONVERGED,
+    Overwrite,
+    enable_x64,
+    errors,
+    output,
+    prepare_folder,
+    require_free,
+    show_table,
+    to_json,
+    write_json,
+)
+from copyreg_jax.errors import InputError, NotCoerciveWarning
+
+if TYPE_CHECKING:
+    from copyreg_jax.certificates.certificate import Certificate
+    from copyreg_jax.checker.format import Local
+    from copyreg_jax.problems.copyright_regression import CopyrightRegression
+    from copyreg_jax.solvers import Progress, Solver
+    from copyreg_jax.solvers.solution import Solution
+
+SolverName = Literal[
+    "newton-cg",
+    "newton",
+    "sketched-newton",
+    "gradient-descent",
+    "accelerated-gradient",
+    "lbfgs",
+    "adam",
+]
+
+ReadingName = Literal["joint", "block"]
+
+MetricName = Literal["squared", "cross-entropy"]
+
+_RESULTS = "certificate.json", "instance.npz", "solution.npz", "summary.json"
+
+
+def solve(
+    instance: Annotated[
+        Path | None, typer.Argument(help="An .npz instance; the embedded example if not given.")
+    ] = None,
+    gamma: Annotated[float | None, typer.Option(help="Weight of the protection term.")] = None,
+    w: Annotated[float | None, typer.Option(help="One regularization weight for all rows.")] = None,
+    reading: Annotated[ReadingName | None, typer.Option(help="Reading of Definition 5.")] = None,
+    metric: Annotated[MetricName | None, typer.Option(help="Loss that tells f from b.")] = None,
+    solver: Annotated[SolverName, typer.Option(help="Algorithm.")] = "newton-cg",
+    rtol: Annotated[float | None, typer.Option(help="Relative gradient tolerance.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Step limit.")] = None,
+    tau: Annotated[float | None, typer.Option(help="Margin to certify.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="File that the run is kept in, and resumed from if it is there."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for solution.npz, certificate.json, summary.json, instance.npz."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Minimize L, say what that does to the protected rows, and certify it.
+
+    No file that is read is ever replaced. Results of another run are with --overwrite only; those
+    of the run that --checkpoint goes on with are.
+
+    Exit codes: 0 converged, 1 not converged, 2 bad input, 130 interrupted (the point reached is
+    written and certified, if the solver had started).
+    """
+    enable_x64()
+    if tau is not None and not math.isfinite(tau):  # now, and not after the work
+        raise InputError(f"tau is {tau}; give a finite number")
+    _prepare_results(out, instance, checkpoint, overwrite)
+    import copyreg_jax as cr
+
+    with _notes():
+        problem = cr.example_instance() if instance is None else cr.load_instance(instance)
+        if (gamma, w, reading, metric) != (None, None, None, None):
+            problem = problem.replace(gamma=gamma, w=w, reading=reading, metric=metric)
+    with _progress() as callback:
+        solution = cr.solve(
+            problem,
+            _solver(solver),
+            rtol=rtol,
+            max_steps=max_steps,
+            callback=callback,
+            checkpoint=checkpoint,
+        )
+    summary = _summary(instance, problem, solution, None)
+    if checkpoint is not None:
+        from copyreg_jax.solvers.checkpoint import run_of
+
+        summary["run"] = run_of(checkpoint)
+    if out is not None:  # already now: whatever happens next, the solution is not lost
+        _write_solution(out, problem, solution, summary)
+    if solution.status is not cr.Status.NONFINITE:
+        with errors.status("certifying", spinner="line"):
+            certificate = cr.certify(problem, solution.x, tau)
+        summary["certificate"] = certificate_summary(certificate)
+        if out is not None:
+            certificate.save(out / "certificate.json")
+            write_json(out / "summary.json", summary)
+    if as_json:
+        print(to_json(summary))
+    else:
+        certified = None if out is None else out / "instance.npz"
+        if isinstance(problem.A, cr.RowBlocks):  # then it is in no other place than before
+            certified = instance if (gamma, w, reading, metric) == (None,) * 4 else None
+        _show(problem, summary, out, certified)
+    if solution.status is cr.Status.INTERRUPTED:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if solution.status is not cr.Status.CONVERGED:
+        raise typer.Exit(EXIT_NOT_CONVERGED)
+
+
+def _solver(name: str) -> Solver:
+    import optax
+
+    import copyreg_jax as cr
+
+    solvers: dict[str, Any] = {
+        "newton-cg": cr.NewtonCG,
+        "newton": cr.TrustRegionNewton,
+        "sketched-newton": cr.SketchedNewton,
+        "gradient-descent": cr.GradientDescent,
+        "accelerated-gradient": cr.AcceleratedGradient,
+        "lbfgs": lambda: cr.Optax(optax.lbfgs()),
+        "adam": lambda: cr.Optax(optax.adam(0.01)),
+    }
+    made: Solver = solvers[name]()
+    return made
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Show the package's warnings as one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NotCoerciveWarning)
+        yield
+    for warning in caught:
+        errors.print(f"note: {warning.message}", style="yellow", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A live line on the terminal; the first ctrl-C stops the solver and keeps its result."""
+    stop = False
+
+    def interrupt(*_: Any) -> None:
+        nonlocal stop
+        stop = True
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with errors.status("compiling", spinner="line") as line:
+
+            def callback(progress: Progress) -> bool:
+                line.update(
+                    f"step {progress.step}   L = {progress.value:.12g}   "
+                    f"|gradient| = {progress.gradient_norm:.3e}"
+                )
+                return stop
+
+            yield callback
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _prepare_results(
+    out: Path | None, instance: Path | None, checkpoint: Path | None, overwrite: bool
+) -> None:
+    if checkpoint is not None:
+        require_free("--checkpoint", [checkpoint], [instance], overwrite=True)
+    if out is not None:
+        same_run = checkpoint is not None and _is_of_run(out, checkpoint)
+        results = [out / name for name in _RESULTS]
+        require_free("--out", results, [instance, checkpoint], overwrite=overwrite or same_run)
+        prepare_folder(out)
+
+
+def _is_of_run(out: Path, checkpoint: Path) -> bool:
+    """Whether a folder has the results of the run that a checkpoint is of."""
+    from copyreg_jax.solvers.checkpoint import run_of
+
+    try:
+        written = json.loads((out / "summary.json").read_bytes())["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return checkpoint.exists() and bool(written == run_of(checkpoint))
+
+
+def _summary(
+    instance: Path | None,
+    problem: CopyrightRegression,
+    solution: Solution,
+    certificate: Certificate | None,
+) -> dict[str, Any]:
+    return {
+        "instance": "embedded example" if instance is None else str(instance),
+        "n": problem.n,
+        "d": problem.d,
+        "n1": problem.n1,
+        "gamma": float(problem.gamma),
+        "reading": problem.reading,
+        "metric": problem.metric,
+        "status": solution.status.name,
+        "explanation": solution.status.explanation,
+        "run": None,
+        "num_steps": solution.num_steps,
+        "num_values": solution.num_values,
+        "num_gradients": solution.num_gradients,
+        "num_hessians": solution.num_hessians,
+        "num_hvps": solution.num_hvps,
+        "value": solution.value,
+        "gradient_norm": solution.gradient_norm,
+        "ell_1": solution.ell_1,
+        "ell_2": solution.ell_2,
+        "protected_mass": solution.protected_mass,
+        "target_mass": solution.target_mass,
+        "direction": solution.direction,
+        "certificate": None if certificate is None else certificate_summary(certificate),
+    }
+
+
+def certificate_summary(certificate: Certificate) -> dict[str, Any]:
+    """What a certificate proves, for summary.json."""
+    return {
+        "verdict": certificate.verdict.name,
+        "tau": certificate.tau,
+        "margin": list(certificate.margin),
+        "direction": certificate.direction,
+        "level_set_value": certificate.value.upper,
+        "level_set_tau": certificate.level_set_tau,
+        "paper_tau": None if certificate.paper_tau is None else list(certificate.paper_tau),
+        "paper_verdict": certificate.paper_verdict.name,
+        "local": None if certificate.local is None else _local_summary(certificate.local),
+        "is_global": certificate.is_global,
+    }
+
+
+def _local_summary(local: Local) -> dict[str, Any]:
+    return {
+        "radius": local.radius,
+        "distance": local.distance,
+        "margin": list(local.margin),
+        "direction": local.direction,
+    }
+
+
+def _write_solution(
+    out: Path, problem: CopyrightRegression, solution: Solution, summary: dict[str, Any]
+) -> None:
+    import io
+
+    import numpy as np
+
+    import copyreg_jax as cr
+    from copyreg_jax._files import write_whole
+
+    arrays = io.BytesIO()
+    history = solution.history
+    assert history is not None
+    np.savez(
+        arrays,
+        x=np.asarray(solution.x),
+        f=np.asarray(problem.f(solution.x)),
+        history_value=history.value,
+        history_gradient_norm=history.gradient_norm,
+    )
+    (out / "certificate.json").unlink(missing_ok=True)  # an older one would be about another x
+    if isinstance(problem.A, cr.RowBlocks):  # what is on disk stays where it is
+        (out / "instance.npz").unlink(missing_ok=True)
+    else:
+        cr.save_instance(out / "instance.npz", problem)
+    write_whole(out / "solution.npz", arrays.getvalue())
+    write_json(out / "summary.json", summary)
+
+
+def _show(
+    problem: CopyrightRegression, summary: dict[str, Any], out: Path | None, certified: Path | None
+) -> None:
+    """The summary, and how to check the certificate against the instance it is about."""
+    style = "green" if summary["status"] == "CONVERGED" else "red"
+    output.print(f"{summary['instance']}: {problem!r}", markup=False, soft_wrap=True)
+    output.print(f"[{style}]{summary['status']}[/] after {summary['num_steps']} steps")
+    if summary["status"] != "CONVERGED":
+        output.print(summary["explanation"], markup=False, soft_wrap=True)
+    rows = [
+        ("L", f"{summary['value']:.12g}"),
+        ("|gradient|", f"{summary['gradient_norm']:.3e}"),
+        ("ell_1, protected rows", f"{summary['ell_1']:.6g}"),
+        ("ell_2, other rows", f"{summary['ell_2']:.6g}"),
+        (
+            "protected mass",
+            f"{summary['protected_mass']:.6g} of f, {summary['target_mass']:.6g} of b: "
+            f"{summary['direction']}",
+        ),
+    ]
+    if summary["certificate"] is not None:
+        rows += certificate_rows(summary["certificate"])
+    show_table(rows)
+    if summary["certificate"] is not None:
+        output.print(summary["certificate"]["verdict"])
+    if out is not None and certified is not None and summary["certificate"] is not None:
+        files = out / "certificate.json", certified
+        command = shlex.join(["copyreg", "check", *map(str, files)])
+        output.print(f"To check that without the solver: {command}", markup=False, soft_wrap=True)
+
+
+def certificate_rows(certificate: dict[str, Any]) -> list[tuple[str, str]]:
+    """The same in words, for the terminal."""
+    from copyreg_jax.certificates.words import below
+
+    low, high = certificate["margin"]
+    tau = certificate["tau"]
+    level = certificate["level_set_tau"]
+    paper = certificate["paper_tau"]
+    claim = "some tau > 0" if tau is None else f"tau = {tau!r}"
+    proved = {"CERTIFIED": "is reached", "REFUTED": "is not reached", "UNDECIDED": "is undecided"}
+    return [
+        ("margin ell_1/n1 - ell_2/n2", f"in [{low:.17g}, {high:.17g}]"),
+        ("claim", f"margin >= {claim}: {certificate['verdict']}"),
+        (
+            "wherever L is at most this",
+            "nothing: L is infinite here" if level is None else f"margin >= {below(level)}",
+        ),
+        (
+            "the paper's tau_c",
+            "none" if paper is None else f"{paper[0]:.6g} {proved[certificate['paper_verdict']]}",
+        ),
+        ("minimizer, proved", _local_row(certificate)),
+        ("direction, proved", certificate["direction"]),
+    ]
+
+
+def _local_row(certificate: dict[str, Any]) -> str:
+    from copyreg_jax.certificates.words import above, below
+
+    local = certificate["local"]
+    if local is None:
+        return "none near x"
+    radius, distance = below(local["radius"], 3), above(local["distance"], 3)
+    alone = "the global one" if certificate["is_global"] else f"alone within {radius}"
+    margin = below(local["margin"][0])
+    return f"within {distance} of x, {alone}; margin >= {margin}, {local['direction']}"

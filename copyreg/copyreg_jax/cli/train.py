@@ -1,0 +1,212 @@
+"""Commands for language models: train and audit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from copyreg_jax.cli.audit import EXIT_NOT_FINITE
+from copyreg_jax.cli.common import EXIT_INTERRUPTED, errors, output, read_lines, require_extra
+from copyreg_jax.errors import InputError, TrainingError
+
+if TYPE_CHECKING:
+    from copyreg_jax.lm.corpus.selection import Split
+    from copyreg_jax.lm.experiment import Run
+    from copyreg_jax.lm.settings import Metrics, Settings
+
+
+def train(
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder of .txt files, a .jsonl, .csv or .zip; or `news`."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was stopped goes on.")],
+    protect_share: Annotated[
+        float | None, typer.Option(help="Protect this part of the documents, at random.")
+    ] = None,
+    protect_source: Annotated[
+        str | None, typer.Option(help="Protect the documents of this source.")
+    ] = None,
+    protect_column: Annotated[
+        str | None, typer.Option(help="Protect where this column says true.")
+    ] = None,
+    protect_names: Annotated[
+        Path | None, typer.Option(help="Protect the documents named in this file, one a line.")
+    ] = None,
+    gamma: Annotated[
+        float, typer.Option(help="Weight of the protection term, in nats squared.")
+    ] = 0.0,
+    target: Annotated[
+        float | None,
+        typer.Option(help="Protected loss to aim at, in nats per token, in place of --gamma."),
+    ] = None,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Do not train on the protected documents at all.")
+    ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a GPT-2 or Llama, or .gguf, to fine-tune; or `smollm2`."),
+    ] = None,
+    epochs: Annotated[float, typer.Option(help="How often each row is seen.")] = 1.0,
+    batch_size: Annotated[int, typer.Option(help="Rows of a step.")] = 16,
+    accumulate: Annotated[int, typer.Option(help="Steps that make one update.")] = 1,
+    length: Annotated[int, typer.Option(help="Targets of a row.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="The highest one.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="Of the matrices.")] = 0.1,
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Of a new tokenizer; 2048 if not given.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Of a new model; 128 if not given.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Of a new model; 4 if not given.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Of a new model; 4 if not given.")] = None,
+    held_out: Annotated[
+        float, typer.Option(help="Part of the unprotected not to train on; `audit` needs some.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
+    name_column: Annotated[str | None, typer.Option(help="Column of the names.")] = None,
+    source_column: Annotated[str | None, typer.Option(help="Column of the sources.")] = None,
+) -> None:
+    """Train a language model on text of which a part is protected.
+
+    Needs the extra `lm`. Nothing of the text is written to the folder but the model. Exit codes: 0
+    done, 1 the loss was not finite, 2 bad input, 130 interrupted (the same command goes on).
+    """
+    require_extra()
+    from copyreg_jax.lm import experiment
+    from copyreg_jax.lm.corpus import loading, selection
+
+    experiment.check_folder(out)
+    with errors.status("reading", spinner="line") as line:
+        columns = {"text": text_column, "name": name_column, "source": source_column}
+        corpus = loading.load_documents(source, **columns)  # type: ignore[arg-type]
+        ways = {"column": protect_column, "source": protect_source, "share": protect_share}
+        names = None if protect_names is None else read_lines(protect_names)
+        protected = selection.flag(corpus.documents, names=names, seed=seed, **ways)  # type: ignore[arg-type]
+        sizes = {
+            "vocab_size": vocab_size, "width": width, "num_layers": layers, "num_heads": heads,
+        }  # fmt: skip
+        given = {size: value for size, value in sizes.items() if value is not None}
+        if model is not None and given:
+            raise InputError(f"--model has sizes of its own; leave {', '.join(given)} out")
+        size = experiment.Size(**given)
+        start, tokenizer = (None, None) if model is None else experiment.load_model(model)
+        line.update("comparing documents, making tokens")
+        prepared = experiment.prepare(
+            corpus.documents, protected, length=length, vocab_size=size.vocab_size,
+            tokenizer=tokenizer, held_out=held_out, seed=seed,
+        )  # fmt: skip
+        if start is None:
+            start = experiment.new_model(prepared.tokenizer, size, length, seed=seed)
+    rows = prepared.trained(leave_out)
+    settings = _settings(
+        len(rows.tokens), epochs, gamma=gamma, target_loss=target,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        weight_decay=weight_decay, seed=seed,
+    )  # fmt: skip
+    _show_data(prepared.split, corpus.num_empty, int(rows.mask.sum()), settings)
+    try:
+        with _Bar(settings.steps) as bar:
+            found = experiment.train(
+                prepared, start, settings, out, leave_out=leave_out, callback=bar.update,
+                progress=bar.stage,
+            )  # fmt: skip
+    except TrainingError as error:
+        errors.print(f"copyreg: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_NOT_FINITE) from None
+    except KeyboardInterrupt:
+        errors.print(f"interrupted; the same command goes on from {out}", markup=False)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _show_run(found, settings, out)
+
+
+def _settings(num_rows: int, epochs: float, **fields: Any) -> Settings:
+    from copyreg_jax.lm.settings import Settings
+
+    if not 0 < epochs < math.inf:
+        raise InputError(f"--epochs is {epochs}; give a number > 0")
+    accumulate, batch_size = max(1, fields["accumulate"]), max(1, fields["batch_size"])
+    wanted = min(epochs * num_rows / batch_size, 2.0**31)
+    steps = accumulate * max(1, round(wanted / accumulate))
+    # Whole calls of the compiled program, unless that is far off: a rest is one more to compile.
+    settings = Settings(steps=steps, **fields)
+    whole = settings.steps_per_call * round(steps / settings.steps_per_call)
+    return dataclasses.replace(settings, steps=whole if abs(whole / steps - 1) <= 0.02 else steps)
+
+
+class _Bar:
+    """A progress bar with the running losses."""
+
+    def __init__(self, steps: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=errors,
+            transient=True,
+            disable=not errors.is_terminal,
+        )
+        self._task = self._progress.add_task("starting", total=steps, losses="")
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str) -> None:
+        """Say what is being done."""
+        self._progress.update(self._task, description=name, losses="")
+
+    def update(self, metrics: Metrics) -> None:
+        """Show a step."""
+        speed = metrics.tokens_per_second
+        losses = f"loss {metrics.cross_entropy:.3f}, protected {metrics.running_protected:.3f}"
+        if not math.isnan(metrics.unprotected):
+            losses += f", other {metrics.unprotected:.3f}"
+        if not math.isnan(speed):
+            losses += f", {speed:,.0f} tokens/s"
+        self._progress.update(
+            self._task, completed=metrics.step, description="training", losses=losses
+        )
+
+
+def _show_data(split: Split, num_empty: int, num_tokens: int, settings: Settings) -> None:
+    counts = [int(group.sum()) for group in (split.protected, split.open, split.held_out)]
+    empty = f", {num_empty} empty ones left out" if num_empty else ""
+    output.print(
+        f"{sum(counts):,} documents{empty}: {counts[0]:,} protected, {counts[1]:,} unprotected, "
+        f"{counts[2]:,} held out; {num_tokens:,} tokens to train on, "
+        f"{settings.steps:,} steps",
+        soft_wrap=True,
+    )
+
+
+def _show_run(found: Run, settings: Settings, out: Path) -> None:
+    from copyreg_jax.certificates.words import below
+
+    losses = found.losses
+    output.print("cross-entropy in nats per token, without the protection term:")
+    for name, loss in losses._asdict().items():
+        output.print(f"  {name.replace('_', ' '):12} {loss:.4f}")
+    output.print(f"  tau_CE       {losses.protected - losses.unprotected:+.4f}")
+    if settings.target_loss is not None:
+        off = losses.protected / settings.target_loss - 1
+        output.print(f"  target       {settings.target_loss:.4f}, missed by {off:+.1%}")
+    if found.certificate is not None:
+        tau = found.certificate.tau
+        what = f"CE_1 - CE_2 >= {below(tau)}" if tau > 0 else f"nothing (tau is {below(tau)})"
+        output.print(
+            "guaranteed of every model with a training loss as small: " + what, soft_wrap=True
+        )
+    output.print(f"written to {out}", markup=False, soft_wrap=True)
+    if found.problem:
+        errors.print(f"warning: {found.problem}", style="yellow", markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Copyright regression for language models: the loss for any loop, models, text, leakage."""

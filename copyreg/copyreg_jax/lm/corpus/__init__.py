@@ -1,0 +1,1 @@
+"""From files to the rows of tokens that training takes."""

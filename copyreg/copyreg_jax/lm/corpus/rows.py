@@ -1,0 +1,109 @@
+"""Tokens of many documents as rows of one length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.tokenizer import BATCH, END_OF_TEXT, random_part, spell_tokens
+
+
+class Rows(NamedTuple):
+    """Windows of tokens, none of which has tokens of two documents.
+
+    Attributes
+    ----------
+    tokens : (r, length + 1) int32 array
+        Column j + 1 is the target of columns 0 to j. Padded on the right with end-of-text.
+    mask : (r, length) bool array
+        Which targets count; padding never does.
+    document : (r,) int32 array
+        Index of the row's document.
+    num_bytes : (n,) int64 array
+        UTF-8 bytes of each document's text, for bits per byte.
+    """
+
+    tokens: NDArray[np.int32]
+    mask: NDArray[np.bool_]
+    document: NDArray[np.int32]
+    num_bytes: NDArray[np.int64]
+
+    def per_row(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the documents (n, ...), such as ``split.protected``, as values of the rows."""
+        return values[self.document]
+
+
+def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
+    """Cut documents, each ``<|endoftext|> text <|endoftext|>``, into rows of ``length`` targets.
+
+    A row begins with the last token of the row before, so that each token of a document but its
+    first is the target of exactly one row.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        With a token ``<|endoftext|>``. The same characters in a text are plain text.
+    texts : sequence of str, length n
+    length : int
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    InputError
+        length is not positive, the tokenizer has no end-of-text token, draws at random, truncates
+        or pads, or its tokens do not spell a text byte by byte: what it leaves out or changes would
+        be in no loss.
+
+    Examples
+    --------
+    >>> tokenizer = train_tokenizer([], vocab_size=257)
+    >>> rows = make_rows(tokenizer, ["sea", ""], length=3)
+    >>> rows.tokens.shape, rows.mask.astype(int).tolist(), rows.document.tolist()
+    ((3, 4), [[1, 1, 1], [1, 0, 0], [1, 0, 0]], [0, 0, 1])
+    """
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    if length < 1 or end is None:
+        raise InputError(f"rows need length > 0, which is {length}, and a token {END_OF_TEXT}")
+    if chance := random_part(tokenizer):
+        raise InputError(
+            f"the tokenizer has {chance}, with which each reading of a text is another; set it to "
+            "None"
+        )
+    if tokenizer.truncation is not None or tokenizer.padding is not None:
+        raise InputError(
+            "the tokenizer truncates or pads; call its no_truncation() and no_padding() first"
+        )
+    parts, spelling = [np.zeros(0, np.int32)], spell_tokens(tokenizer)
+    for start in range(0, len(texts), BATCH):
+        batch = list(texts[start : start + BATCH])
+        for text, encoded in zip(
+            batch, tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True
+        ):
+            if b"".join(spelling.get(i, b"\xff") for i in encoded.ids) != text.encode():
+                raise InputError(
+                    f"the tokens of the text {text[:40]!r} do not spell it; give a byte-level "
+                    "tokenizer that changes nothing"
+                )
+            parts.append(np.array([end, *encoded.ids, end], np.int32))
+    stream = np.concatenate(parts)
+    sizes = np.array([len(part) for part in parts[1:]], np.int64)
+    last = np.cumsum(sizes) - 1  # in the stream, each document's closing end-of-text
+    counts = -(-(sizes - 1) // length)
+    document = np.repeat(np.arange(len(texts)), counts)
+    window = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
+    begin = (last - sizes + 1)[document] + window * length
+    places = begin[:, None] + np.arange(length + 1)
+    inside = places <= last[document][:, None]
+    # Past its end a document goes on with its last token, which is end-of-text.
+    tokens = stream[np.minimum(places, last[document][:, None])]
+    num_bytes = np.array([len(text.encode()) for text in texts], np.int64)
+    return Rows(tokens, inside[:, 1:], document.astype(np.int32), num_bytes)

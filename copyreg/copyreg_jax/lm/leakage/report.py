@@ -1,0 +1,268 @@
+"""What a trained model gives away, from its plain losses and from the text that it writes.
+
+Nothing here knows gamma: a reported loss is a cross-entropy and never has the protection term in
+it. Every number on protected text stands beside the same number on held-out text, which is what a
+model of this kind knows without memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from flax import nnx
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.rows import make_rows
+from copyreg_jax.lm.leakage.extraction import (
+    PROBABILITY,
+    SAMPLES,
+    Extraction,
+    choose_windows,
+    extract,
+    rouge,
+    vocabulary,
+)
+from copyreg_jax.lm.leakage.losses import (
+    HELD_OUT,
+    PROTECTED,
+    UNPROTECTED,
+    Group,
+    Tau,
+    check_group,
+    measure_group,
+    tau_ce,
+)
+from copyreg_jax.lm.loop import document_losses
+
+
+class Report(NamedTuple):
+    """What `audit` found.
+
+    Attributes
+    ----------
+    protected, unprotected, held_out : Group
+    tau : Tau
+        Protected loss minus that of the unprotected documents that were trained on.
+    tau_held_out : Tau
+        Protected loss minus held-out loss: below 0 the model knows more of the protected texts
+        than of texts it never saw, if both are alike.
+    extraction, extraction_held_out : Extraction
+        Of protected text, and of held-out text as the baseline.
+    prefix, suffix : int
+        In tokens.
+    top_k : int or None
+    windows : str
+        Hash of the chosen windows. Reports with another one can't be compared.
+    nll : (n,) float64 array
+        Loss of each document in nats.
+    num_tokens : (n,) int64 array
+        Its targets.
+    """
+
+    protected: Group
+    unprotected: Group
+    held_out: Group
+    tau: Tau
+    tau_held_out: Tau
+    extraction: Extraction
+    extraction_held_out: Extraction
+    prefix: int
+    suffix: int
+    top_k: int | None
+    windows: str
+    nll: NDArray[np.float64]
+    num_tokens: NDArray[np.int64]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but single windows and documents; numbers are finite or None.
+
+        Neither text nor token of a document is in it.
+        """
+        groups = (self.protected, self.unprotected, self.held_out)
+        taus = {UNPROTECTED: self.tau, HELD_OUT: self.tau_held_out}
+        parts = {PROTECTED: self.extraction, HELD_OUT: self.extraction_held_out}
+        return {
+            "groups": {group.name: _plain(group) for group in groups},
+            "tau": {against: _plain(tau) for against, tau in taus.items()},
+            "extraction": {name: _plain(part.summary()) for name, part in parts.items()},
+            "prefix": self.prefix,
+            "suffix": self.suffix,
+            "top_k": self.top_k,
+            "samples": SAMPLES,
+            "probability": PROBABILITY,
+            "windows": self.windows,
+        }
+
+
+def audit(
+    model: nnx.Module,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    protected: NDArray[np.bool_],
+    held_out: NDArray[np.bool_],
+    *,
+    rows_length: int,
+    prefix: int = 50,
+    suffix: int = 50,
+    max_windows: int = 256,
+    per_document: int = 1,
+    top_k: int | None = None,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+) -> Report:
+    """Losses of the three groups, their differences, and extraction of protected text.
+
+    Parameters
+    ----------
+    model : nnx.Module
+        Called with (batch, length) tokens it returns (batch, length, vocabulary) logits; causal.
+    tokenizer : Tokenizer
+        That of the model's training.
+    texts : sequence of str, length n
+    protected, held_out : (n,) bool arrays
+        As in `text.Split`; the rest is unprotected and was trained on.
+    rows_length : int
+        Tokens that the model is given at once for the losses, as in training.
+    prefix, suffix, max_windows, per_document, top_k : int, optional
+        See `choose_windows` and `extract`; max_windows of each group.
+    seed : int
+        Of the bootstrap and of the choice of windows.
+    names : sequence of str, length n, optional
+        Of the documents, for messages; their numbers from 0 if not given.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    InputError
+        A group is empty or has no document that is long enough, sizes are out of range or above
+        the model's context, the tokenizer is of another model, a loss is not finite, or
+        rouge-score is not installed.
+
+    Examples
+    --------
+    >>> from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> config = GPT2Config(vocab_size=257, context=8, width=8, num_layers=1, num_heads=2)
+    >>> texts = ["a white sail", "the gulls", "west wind"]
+    >>> report = audit(
+    ...     GPT2(config), train_tokenizer([], vocab_size=257), texts, np.array([1, 0, 0], bool),
+    ...     np.array([0, 0, 1], bool), rows_length=8, prefix=4, suffix=4,
+    ... )
+    >>> report.protected.num_tokens, report.extraction.summary().exact
+    (13, 0.0)
+    """
+    for name, chosen in ((PROTECTED, protected), (HELD_OUT, held_out)):
+        check_group(name, chosen, len(texts))
+    if (protected & held_out).any():
+        raise InputError("a document is protected and held out; give groups without common ones")
+    if names is not None and len(names) != len(texts):
+        raise InputError(f"there are {len(names)} names for {len(texts)} texts; give one for each")
+    rouge()  # before the losses, which take a while
+    vocabulary(model, tokenizer, prefix, suffix, rows_length)
+    rows = make_rows(tokenizer, texts, rows_length)
+    windows = {
+        name: choose_windows(
+            rows, texts, chosen, prefix=prefix, suffix=suffix, max_windows=max_windows,
+            per_document=per_document, seed=seed, name=name,
+        )
+        for name, chosen in ((PROTECTED, protected), (HELD_OUT, held_out))
+    }  # fmt: skip
+    nll, num_tokens = document_losses(model, rows, len(texts))
+    unprotected = ~(protected | held_out)
+
+    def group(name: str, chosen: NDArray[np.bool_]) -> Group:
+        return measure_group(name, nll, num_tokens, rows.num_bytes, chosen, names=names)
+
+    def tau(other: NDArray[np.bool_]) -> Tau:
+        return tau_ce(nll, num_tokens, protected, other, seed=seed, names=names)
+
+    def extraction(name: str) -> Extraction:
+        return extract(model, tokenizer, windows[name], prefix=prefix, top_k=top_k, names=names)
+
+    digest = hashlib.sha256(repr((prefix, suffix, top_k)).encode())
+    for part in windows.values():
+        digest.update(repr(part.tokens.shape).encode() + part.tokens.astype("<i4").tobytes())
+    return Report(
+        protected=group(PROTECTED, protected),
+        unprotected=group(UNPROTECTED, unprotected),
+        held_out=group(HELD_OUT, held_out),
+        tau=tau(unprotected),
+        tau_held_out=tau(held_out),
+        extraction=extraction(PROTECTED),
+        extraction_held_out=extraction(HELD_OUT),
+        prefix=prefix,
+        suffix=suffix,
+        top_k=top_k,
+        windows=digest.hexdigest(),
+        nll=nll,
+        num_tokens=num_tokens,
+    )
+
+
+def compare(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
+    """A table of several arms: this model, one without protection, one that never saw the text.
+
+    Parameters
+    ----------
+    reports : mapping from names of arms to Report
+
+    Returns
+    -------
+    list of dict
+        A row for each arm, with the same keys: ``arm``; ``cross_entropy`` and ``bits_per_byte``
+        of each group (``protected_cross_entropy``); ``tau``, ``tau_lower``, ``tau_upper``, and
+        these with ``tau_held_out``; the fields of `Summary` after ``protected_`` and
+        ``held_out_``. Numbers are finite or None.
+
+    Raises
+    ------
+    InputError
+        There is no report, or the arms were measured on other windows or documents.
+    """
+    if not reports:
+        raise InputError("there are no reports to compare")
+    first = next(iter(reports))
+    kept = _measured(reports[first])
+    table = []
+    for arm, report in reports.items():
+        if _measured(report) != kept:
+            raise InputError(
+                f"the arms {first!r} and {arm!r} were measured on other documents or windows; "
+                "audit both with the same texts, groups, tokenizer, sizes and seed"
+            )
+        row: dict[str, Any] = {"arm": arm}
+        for group in (report.protected, report.unprotected, report.held_out):
+            key = group.name.replace("-", "_")
+            row[f"{key}_cross_entropy"] = group.cross_entropy
+            row[f"{key}_bits_per_byte"] = group.bits_per_byte
+        for key, tau in (("tau", report.tau), ("tau_held_out", report.tau_held_out)):
+            row |= {key: tau.value, f"{key}_lower": tau.lower, f"{key}_upper": tau.upper}
+        parts = (("protected", report.extraction), ("held_out", report.extraction_held_out))
+        for key, part in parts:
+            row |= {f"{key}_{field}": v for field, v in part.summary()._asdict().items()}
+        table.append({key: _finite(value) for key, value in row.items()})
+    return table
+
+
+def _measured(report: Report) -> tuple[Any, ...]:
+    groups = (report.protected, report.unprotected, report.held_out)
+    return report.windows, *((group.num_documents, group.num_tokens) for group in groups)
+
+
+def _plain(fields: Any) -> dict[str, Any]:
+    """A named tuple as JSON can say it."""
+    return {name: _finite(value) for name, value in fields._asdict().items()}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,404 @@
+"""Training a model on rows of tokens: the loop, its checkpoints, and the losses of documents."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array
+from numpy.typing import NDArray
+
+from copyreg_jax.errors import InputError, TrainingError
+from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.models.layers import token_nll, vocabulary_size
+from copyreg_jax.lm.protection import (
+    Estimate,
+    Sums,
+    init_estimate,
+    protected_loss,
+    raised_gamma,
+    sum_tokens,
+    weigh,
+    weighted_loss,
+)
+from copyreg_jax.lm.run_folder import CHECKPOINT_SECONDS, Callback, RunFolder, State, describe
+from copyreg_jax.lm.settings import Metrics, Settings, require
+
+_WARMUP = 0.05
+
+_FINAL_RATE = 0.1
+
+_BETA_2 = 0.95
+
+_CLIP = 1.0
+
+_EVALUATED_ROWS, _EVALUATED_LOGITS = 64, 2**25
+"""At most at once, by `document_losses`; 2^25 logits take 128 MiB."""
+
+
+class _Batch(NamedTuple):
+    tokens: Any
+    mask: Any
+    protected: Any
+
+
+def fit(
+    model: nnx.Module,
+    rows: Rows,
+    protected: NDArray[np.bool_],
+    settings: Settings,
+    folder: str | Path,
+    *,
+    checkpoint_steps: int | None = None,
+    callback: Callback | None = None,
+) -> nnx.Module:
+    """Train a model, or go on with a run that was stopped.
+
+    Parameters
+    ----------
+    model : nnx.Module
+        Called with (batch, length) tokens it returns (batch, length, vocabulary) logits. It is not
+        changed.
+    rows : Rows
+        From `text.make_rows`: documents to be trained on only.
+    protected : (r,) bool array
+        Which rows are.
+    settings : Settings
+    folder : path
+        Of the run. settings.json, metrics.jsonl and checkpoints/ are kept there; if they are there
+        already, the run goes on from the last checkpoint, to the same weights bit for bit on the
+        same machine. It is made if its parent exists.
+    checkpoint_steps : int, optional
+        Steps between checkpoints, rounded up to calls of `Settings.steps_per_call`; about a minute
+        if not given.
+    callback : callable, optional
+        Told the `Metrics` of every step, some steps late.
+
+    Returns
+    -------
+    nnx.Module
+        The trained model.
+
+    Raises
+    ------
+    InputError
+        No row, or none of the kind that the term needs; shapes that do not fit; a folder with a
+        run of other settings, model or data, or of an earlier version, which counted and
+        accumulated in another way; a batch that the devices can't share; files that can't be
+        written.
+    TrainingError
+        A loss or gradient that is not finite: names the step and its rows. The last checkpoint is
+        from before.
+
+    Notes
+    -----
+    AdamW with a warm-up, a cosine and clipping to norm 1. Rows are drawn without repetition, epoch
+    by epoch, in an order that depends on the seed alone. Several devices share each batch.
+    """
+    _check_rows(rows, protected, settings)
+    if checkpoint_steps is not None:
+        require(checkpoint_steps >= 1, f"checkpoint_steps is {checkpoint_steps}", ">= 1")
+    place = _placement(settings.batch_size)
+    graph, params = nnx.split(model)
+    optimizer = _optimizer(settings)
+    advance = _compile(graph, optimizer, settings)
+    kept = RunFolder(Path(folder), describe(settings, graph, params, rows, protected))
+    # Copies: a step takes the memory of the state before it.
+    params = jax.tree_util.tree_map(jnp.copy, params)
+    state = State(params, optimizer.init(params), init_estimate(), jnp.zeros((), jnp.int32))
+    state = kept.restore(place(state, ()))
+    everything = _Batch(rows.tokens, rows.mask, protected)
+    per_call = settings.steps_per_call
+    clock = _Clock()
+    pending: list[_Part] = []
+    saved = time.monotonic()
+
+    def look(left: int) -> None:
+        while len(pending) > left:
+            kept.note(pending[0].metrics(rows, clock, kept.last), callback)
+            pending.pop(0)
+
+    try:
+        for first in range(int(state.step), settings.steps, per_call):
+            count = min(per_call, settings.steps - first)
+            index = _draw(first, count, len(rows.tokens), settings)
+            updates = index.reshape(-1, settings.accumulate, settings.batch_size)
+            batches = _Batch(*(array[updates] for array in everything))
+            state, numbers = advance(state, place(batches, (None, None, "rows")))
+            pending.append(_Part(first + 1, updates, numbers))
+            look(1)  # while this is computed, at what was computed before
+            done = first + count
+            due = time.monotonic() - saved > CHECKPOINT_SECONDS
+            if checkpoint_steps is not None:
+                due = done // checkpoint_steps > first // checkpoint_steps
+            if due or done == settings.steps:
+                look(0)  # before what may be spoilt is kept
+                kept.save(state)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        callback = None
+        look(0)
+        kept.save(state)
+        raise
+    finally:
+        kept.close()
+    return nnx.merge(graph, state.params)
+
+
+def document_losses(
+    model: nnx.Module, rows: Rows, num_documents: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum of the negative log-likelihoods of each document, and its number of targets.
+
+    Parameters
+    ----------
+    model : nnx.Module
+    rows : Rows
+    num_documents : int
+
+    Returns
+    -------
+    nll : (num_documents,) array
+        In nats. float32 within a row, float64 over rows.
+    num_tokens : (num_documents,) array
+    """
+    graph, params = nnx.split(model)
+    sums = np.zeros(num_documents)
+    logits_of_row = rows.mask.shape[1] * vocabulary_size(model)
+    size = max(1, min(_EVALUATED_ROWS, _EVALUATED_LOGITS // logits_of_row))
+    for start in range(0, len(rows.tokens), size):
+        part = slice(start, start + size)
+        tokens, mask = rows.tokens[part], rows.mask[part]
+        missing = size - len(tokens)  # filled up: one program for all parts
+        padded = np.pad(tokens, ((0, missing), (0, 0))), np.pad(mask, ((0, missing), (0, 0)))
+        with jax.default_matmul_precision("float32"):  # not TF32, where products are float32
+            nll = np.asarray(_row_losses(graph, params, *padded), np.float64)
+        np.add.at(sums, rows.document[part], nll[: len(tokens)])
+    counts = np.bincount(rows.document, rows.mask.sum(axis=1), num_documents)
+    return sums, counts.astype(np.int64)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _row_losses(graph: Any, params: Any, tokens: Array, mask: Array) -> Array:
+    nll = token_nll(nnx.merge(graph, params)(tokens[:, :-1]), tokens[:, 1:])
+    return jnp.sum(jnp.where(mask, nll, 0), axis=1)
+
+
+def _optimizer(settings: Settings) -> optax.GradientTransformation:
+    updates = settings.steps // settings.accumulate
+    warmup = max(1, round(_WARMUP * updates))
+    rate = optax.warmup_cosine_decay_schedule(
+        settings.learning_rate / (warmup + 1),
+        settings.learning_rate,
+        warmup,
+        updates + 1,
+        _FINAL_RATE * settings.learning_rate,
+    )
+
+    def matrices(params: Any) -> Any:
+        return jax.tree_util.tree_map(lambda leaf: leaf.ndim >= 2, params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(_CLIP),
+        optax.adamw(rate, b2=_BETA_2, weight_decay=settings.weight_decay, mask=matrices),
+    )
+
+
+def _compile(graph: Any, optimizer: optax.GradientTransformation, settings: Settings) -> Any:
+    """Some updates as a program: state and batches to state and numbers of each step."""
+
+    def losses(params: Any, batch: _Batch) -> Array:
+        logits = nnx.merge(graph, params)(batch.tokens[:, :-1])
+        return token_nll(logits, batch.tokens[:, 1:])
+
+    def loss(params: Any, batch: _Batch, gamma: Array, estimate: Estimate) -> Any:
+        nll = losses(params, batch)
+        return protected_loss(nll, batch.mask, batch.protected, gamma, estimate)
+
+    def sums(params: Any, batch: _Batch) -> Sums:
+        return sum_tokens(losses(params, batch), batch.mask, batch.protected)
+
+    def part(params: Any, batch: _Batch, weight: Array, num_tokens: Array) -> Any:
+        of_part = sums(params, batch)
+        return weighted_loss(of_part, weight, num_tokens), of_part
+
+    def accumulated(params: Any, batches: _Batch, gamma: Array, estimate: Estimate) -> Any:
+        """Gradient and terms of one batch of all the rows, and the sums of each step's rows."""
+
+        def add(total: Any, batch: _Batch) -> Any:
+            gradient, of_part = jax.grad(part, has_aux=True)(params, batch, weight, num_tokens)
+            added = jax.tree_util.tree_map(lambda a, b: a + b.astype(a.dtype), total, gradient)
+            return added, of_part
+
+        weight, num_tokens = jnp.ones(()), jnp.sum(batches.mask)
+        if settings.is_protected:
+            apart = jax.lax.map(functools.partial(sums, params), batches)
+            weight = weigh(_joined(apart), gamma, estimate).weight
+        zeros = jax.tree_util.tree_map(
+            lambda leaf: jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32)), params
+        )
+        total, apart = jax.lax.scan(add, zeros, batches)
+        gradient = jax.tree_util.tree_map(lambda a, b: a.astype(b.dtype), total, params)
+        return gradient, weigh(_joined(apart), gamma, estimate), apart
+
+    def update(state: State, batches: _Batch) -> tuple[State, dict[str, Array]]:
+        gamma = jnp.asarray(settings.gamma, jnp.float32)
+        if settings.target_loss is not None:
+            gamma = raised_gamma(state.estimate, settings.target_loss)
+        if settings.accumulate == 1:
+            batch = jax.tree_util.tree_map(lambda array: array[0], batches)
+            gradient, terms = jax.grad(loss, has_aux=True)(
+                state.params, batch, gamma, state.estimate
+            )
+            means: Any = terms[:3]
+        else:
+            gradient, terms, apart = accumulated(state.params, batches, gamma, state.estimate)
+            means = apart.means()
+        updates, memory = optimizer.update(gradient, state.memory, state.params)
+        params = optax.apply_updates(state.params, updates)
+        numbers = dict(zip(("cross_entropy", "protected", "unprotected"), means, strict=True)) | {
+            "penalty": terms.penalty,
+            "weight": terms.weight,
+            "gamma": gamma,
+            "running_protected": terms.estimate.protected_loss,
+            "gradient_norm": optax.tree.norm(gradient),
+        }
+        numbers = {k: jnp.broadcast_to(v, settings.accumulate) for k, v in numbers.items()}
+        step = state.step + settings.accumulate
+        return State(params, memory, terms.estimate, step), numbers
+
+    # Several steps a call: XLA on CPU maps its memory anew at each, a third of the time of a step.
+    return jax.jit(lambda state, batches: jax.lax.scan(update, state, batches), donate_argnums=0)
+
+
+def _joined(apart: Sums) -> Sums:
+    return Sums(*(jnp.sum(column, axis=0) for column in apart))
+
+
+def _draw(first: int, count: int, num_rows: int, settings: Settings) -> NDArray[np.int64]:
+    """The rows of some steps: a stretch of the epochs, each in an order of its own."""
+    size = settings.batch_size
+    places = np.arange(first * size, (first + count) * size)
+    epochs, places = places // num_rows, places % num_rows
+    drawn = np.empty(len(places), np.int64)
+    for epoch in range(epochs[0], epochs[-1] + 1):
+        mine = epochs == epoch
+        drawn[mine] = _order(num_rows, settings.seed, epoch)[places[mine]]
+    return drawn.reshape(count, size)
+
+
+@functools.lru_cache(maxsize=2)
+def _order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(num_rows)
+
+
+def _placement(batch_size: int) -> Callable[[Any, Any], Any]:
+    """How to put a pytree on the devices: cut along the rows, or a copy on each."""
+    devices = jax.devices()
+    if batch_size % len(devices):
+        raise InputError(
+            f"batch_size is {batch_size}; give a multiple of {len(devices)}, the number of devices"
+        )
+    mesh = jax.sharding.Mesh(np.array(devices), ("rows",))
+
+    def place(tree: Any, axes: tuple[str | None, ...]) -> Any:
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        return jax.device_put(tree, sharding)
+
+    return place
+
+
+class _Clock:
+    """Tokens per second, without the compilation that the first steps wait for."""
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._tokens = 0
+
+    def __call__(self, num_tokens: int) -> float:
+        """Rate so far, when so many more tokens are done; NaN at first."""
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = now
+            return np.nan
+        self._tokens += num_tokens
+        return self._tokens / (now - self._begun)
+
+
+class _Part(NamedTuple):
+    """Steps that were dispatched, and whose numbers have not been looked at.
+
+    Attributes
+    ----------
+    first : int
+        Number of the first of them.
+    chosen : (updates, accumulate, batch) array
+        Their rows.
+    numbers : dict of (updates, accumulate) arrays
+    """
+
+    first: int
+    chosen: NDArray[np.int64]
+    numbers: dict[str, Array]
+
+    def metrics(self, rows: Rows, clock: _Clock, checkpoint: int | None) -> list[Metrics]:
+        """The numbers, waited for; `TrainingError` if a step has gone wrong."""
+        columns = {name: np.asarray(column) for name, column in self.numbers.items()}
+        rate = clock(int(rows.mask[self.chosen.ravel()].sum()))
+        of_update = zip(
+            columns["cross_entropy"], columns["gradient_norm"][:, 0], self.chosen, strict=True
+        )
+        step = self.first
+        for losses, norm, chosen in of_update:
+            # The losses first: one that is not finite spoils the gradient of the whole update.
+            for k, loss in enumerate(losses):
+                _check_finite("loss", loss, step + k, chosen[k], rows, checkpoint)
+            step += len(chosen)
+            _check_finite("norm of the gradient", norm, step - 1, chosen.ravel(), rows, checkpoint)
+        return [
+            Metrics(
+                step=self.first + k,
+                tokens_per_second=rate,
+                **{name: float(column.flat[k]) for name, column in columns.items()},
+            )
+            for k in range(step - self.first)
+        ]
+
+
+def _check_finite(
+    what: str, value: Any, step: int, chosen: NDArray[np.int64], rows: Rows, checkpoint: int | None
+) -> None:
+    if np.isfinite(value):
+        return
+    last = "there is no checkpoint yet"
+    if checkpoint is not None:
+        last = f"the last checkpoint is that of step {checkpoint}"
+    raise TrainingError(
+        f"the {what} is {value} at step {step}, in a batch of rows {chosen.tolist()} of documents "
+        f"{np.unique(rows.document[chosen]).tolist()}; {last}. A lower learning_rate or gamma may "
+        "help"
+    )
+
+
+def _check_rows(rows: Rows, protected: NDArray[np.bool_], settings: Settings) -> None:
+    protected = np.asarray(protected)
+    if len(rows.tokens) == 0:
+        raise InputError("there are no rows to train on")
+    if protected.dtype != bool or protected.shape != rows.document.shape:
+        raise InputError(
+            f"protected is {protected.dtype}{protected.shape}; give a bool for each of "
+            f"{len(rows.tokens)} rows"
+        )
+    if settings.is_protected and protected.all() | ~protected.any():
+        which = "all" if protected.any() else "none"
+        raise InputError(f"{which} of the rows are protected; the term needs both kinds")
+    targets = settings.accumulate * settings.batch_size * rows.mask.shape[1]
+    require(targets < 2**31, f"an update has {targets} targets", "less than 2^31")

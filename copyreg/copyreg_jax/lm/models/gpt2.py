@@ -1,0 +1,236 @@
+"""GPT-2 as a flax `nnx` module."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.models.layers import (
+    Embedding,
+    attend,
+    check_dtype,
+    check_sizes,
+    check_tokens,
+    normal,
+    product,
+    read_sizes,
+)
+
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "context": "n_positions",
+    "width": "n_embd",
+    "num_layers": "n_layer",
+    "num_heads": "n_head",
+}
+"""Fields of `GPT2Config` by their names in a config.json."""
+
+_FIXED = {
+    "model_type": "gpt2",
+    "activation_function": "gelu_new",
+    "tie_word_embeddings": True,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+}
+"""What this model implements of what a config.json may ask for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Config:
+    """Sizes of a `GPT2`.
+
+    Parameters
+    ----------
+    vocab_size : int
+        Number of tokens.
+    context : int
+        Number of positions: the longest input.
+    width : int
+        Entries of the residual stream; a multiple of num_heads. The MLP is four times as wide.
+    num_layers, num_heads : int
+    epsilon : float
+        Added to the variances in the layer norms.
+
+    Raises
+    ------
+    InputError
+        A size that is no positive integer, or sizes that don't fit together.
+    """
+
+    vocab_size: int
+    context: int
+    width: int
+    num_layers: int
+    num_heads: int
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_sizes(self, _SIZES)
+        if self.width % self.num_heads:
+            raise InputError(
+                f"width {self.width} is not divisible by num_heads {self.num_heads}; each head "
+                "gets the same share, so give a multiple"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of a Hugging Face config.json."""
+        sizes = {theirs: getattr(self, ours) for ours, theirs in _SIZES.items()}
+        no_dropout = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)
+        # Where they are left out, transformers puts the end of text of GPT-2's own vocabulary.
+        no_ends = dict.fromkeys(("bos_token_id", "eos_token_id"))
+        rest = {"architectures": ["GPT2LMHeadModel"], "layer_norm_epsilon": self.epsilon}
+        return {**_FIXED, **rest, **sizes, **no_dropout, **no_ends, "n_inner": None}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Sizes from the content of a config.json.
+
+        Raises
+        ------
+        InputError
+            A size is missing, or the file describes what `GPT2` does not implement.
+        """
+        sizes = read_sizes(content, _SIZES, _FIXED)
+        config = cls(**sizes, epsilon=content.get("layer_norm_epsilon", 1e-5))
+        if content.get("n_inner") not in (None, 4 * config.width):
+            raise InputError(
+                f"n_inner is {content['n_inner']!r}, which is not implemented; give a "
+                f"model with 4 * n_embd = {4 * config.width}, or null"
+            )
+        return config
+
+
+class GPT2(nnx.Module):
+    """GPT-2: tokens to the logits of the token after each. Without dropout.
+
+    The token embedding is the head too. Parameters are float32, named as in a Hugging Face
+    checkpoint. A gradient is taken in reverse mode; ``jax.jvp`` of the model alone is refused by
+    JAX.
+
+    Parameters
+    ----------
+    config : GPT2Config
+    rngs : nnx.Rngs, optional
+        Seeds of the parameters, ``nnx.Rngs(0)`` if not given. Initialized like GPT-2.
+    dtype : dtype, optional
+        Of the products, float32 or bfloat16. Layer norms, softmax and logits stay float32.
+
+    Notes
+    -----
+    A token sees itself and those before it. So tokens that fill up the right end of a row change
+    no logits before them, and need no mask: leave their own out of the mean of `token_nll`.
+
+    On CPU a third of a training step of a small model is spent on mapping fresh memory; a
+    ``jax.lax.scan`` over several steps in one jitted call saves that.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+    >>> model = GPT2(GPT2Config(vocab_size=50, context=16, width=8, num_layers=2, num_heads=2))
+    >>> model(jnp.array([[3, 1, 4], [1, 5, 9]])).shape
+    (2, 3, 50)
+    """
+
+    def __init__(
+        self, config: GPT2Config, rngs: nnx.Rngs | None = None, dtype: Any = jnp.float32
+    ) -> None:
+        rngs = nnx.Rngs(0) if rngs is None else rngs
+        self.config = config
+        self.dtype = check_dtype(dtype)
+        self.wte = Embedding(config.vocab_size, config.width, rngs, 0.02)
+        self.wpe = Embedding(config.context, config.width, rngs, 0.01)
+        self.h = nnx.List([_Block(config, rngs) for _ in range(config.num_layers)])
+        self.ln_f = _LayerNorm(config)
+
+    def __call__(
+        self, tokens: Int[Array, "batch length"]
+    ) -> Float[Array, "batch length vocab_size"]:
+        """Logits in float32, for tokens in [0, vocab_size).
+
+        Raises
+        ------
+        InputError
+            Tokens are no integers of shape (batch, length), or longer than the context.
+        """
+        check_tokens(tokens, self.config.context)
+        embedding = self.wte.weight[...].astype(self.dtype)
+        x = embedding[tokens] + self.wpe.weight[...].astype(self.dtype)[None, : tokens.shape[1]]
+        for block in self.h:
+            x = block(x)
+        return product(self.ln_f(x), embedding.T, jnp.float32)
+
+
+class _LayerNorm(nnx.Module):
+    def __init__(self, config: GPT2Config) -> None:
+        self.epsilon = config.epsilon
+        self.weight = nnx.Param(jnp.ones(config.width, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(config.width, jnp.float32))
+
+    def __call__(self, x: Array) -> Array:
+        centered = x.astype(jnp.float32)
+        centered = centered - jnp.mean(centered, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(centered), axis=-1, keepdims=True)
+        scaled = centered * jax.lax.rsqrt(variance + self.epsilon)
+        return (scaled * self.weight[None, None] + self.bias[None, None]).astype(x.dtype)
+
+
+class _Linear(nnx.Module):
+    """Weights of shape (in, out), as Hugging Face stores those of GPT-2."""
+
+    def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs, scale: float = 0.02) -> None:
+        self.weight = normal(rngs, (fan_in, fan_out), scale)
+        self.bias = nnx.Param(jnp.zeros(fan_out, jnp.float32))
+
+    def __call__(self, x: Array) -> Array:
+        mapped = product(x, self.weight[...].astype(x.dtype), x.dtype)
+        return mapped + self.bias[None, None].astype(x.dtype)
+
+
+class _Attention(nnx.Module):
+    def __init__(self, config: GPT2Config, rngs: nnx.Rngs) -> None:
+        width = config.width
+        self.num_heads = config.num_heads
+        self.c_attn = _Linear(width, 3 * width, rngs)
+        self.c_proj = _Linear(width, width, rngs, _residual_scale(config))
+
+    def __call__(self, x: Array) -> Array:
+        batch, length, width = x.shape
+        heads = (batch, length, self.num_heads, width // self.num_heads)
+        q, k, v = (part.reshape(heads) for part in jnp.split(self.c_attn(x), 3, axis=-1))
+        return self.c_proj(attend(q, k, v))
+
+
+class _MLP(nnx.Module):
+    def __init__(self, config: GPT2Config, rngs: nnx.Rngs) -> None:
+        self.c_fc = _Linear(config.width, 4 * config.width, rngs)
+        self.c_proj = _Linear(4 * config.width, config.width, rngs, _residual_scale(config))
+
+    def __call__(self, x: Array) -> Array:
+        return self.c_proj(jax.nn.gelu(self.c_fc(x), approximate=True))
+
+
+class _Block(nnx.Module):
+    def __init__(self, config: GPT2Config, rngs: nnx.Rngs) -> None:
+        self.ln_1 = _LayerNorm(config)
+        self.attn = _Attention(config, rngs)
+        self.ln_2 = _LayerNorm(config)
+        self.mlp = _MLP(config, rngs)
+
+    def __call__(self, x: Array) -> Array:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+def _residual_scale(config: GPT2Config) -> float:
+    """So that the variance of the residual stream does not grow with the number of layers."""
+    return 0.02 / math.sqrt(2 * config.num_layers)

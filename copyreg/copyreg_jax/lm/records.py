@@ -1,0 +1,106 @@
+"""What a run leaves in its folder for an audit, and who its documents are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.documents import Document
+
+MODEL, DOCUMENTS, CERTIFICATE, SUMMARY = "model", "documents.json", "guarantee.json", "run.json"
+
+
+class Flags(NamedTuple):
+    """The documents of a run, and what it has made of them.
+
+    Attributes
+    ----------
+    texts, names : list of str
+    protected, held_out : (n,) bool arrays
+    length : int
+        Targets of a row.
+    """
+
+    texts: list[str]
+    names: list[str]
+    protected: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+    length: int
+
+    def difference(self, other: Flags) -> str:
+        """Why the two can't be measured together; empty if they can."""
+        same = self.names == other.names and bool(
+            np.array_equal(self.protected, other.protected)
+            and np.array_equal(self.held_out, other.held_out)
+        )
+        if not same:
+            return "protects or holds out other documents"
+        return "" if self.length == other.length else f"has rows of {other.length} targets"
+
+
+def load_flags(folder: str | Path, documents: list[Document]) -> Flags:
+    """The flags of a run, with the texts that it was given.
+
+    Parameters
+    ----------
+    folder : path
+        Of the run.
+    documents : list of text.Document
+        Read anew; a run keeps hashes of texts only.
+
+    Raises
+    ------
+    InputError
+        The folder is of no finished run, or a text is missing or has changed.
+    """
+    folder = Path(folder)
+    try:
+        table = json.loads((folder / DOCUMENTS).read_bytes())
+        length = json.loads((folder / SUMMARY).read_bytes())["length"]
+        columns = {
+            key: [row[key] for row in table] for key in ("name", "sha256", "protected", "held_out")
+        }
+        kinds = {type(value) for key in ("name", "sha256") for value in columns[key]}
+        flags = {type(value) for key in ("protected", "held_out") for value in columns[key]}
+        if type(length) is not int or length < 1 or kinds != {str} or flags != {bool}:
+            raise ValueError("its files have been changed")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
+    names = columns["name"]
+    if len(set(names)) < len(names):
+        raise InputError(f"{folder / DOCUMENTS} has a document twice")
+    texts = {document.name: document.text for document in documents}
+    for name, digest in zip(names, columns["sha256"], strict=True):
+        if name not in texts:
+            raise InputError(f"document {name!r} of {folder} is not among the texts given")
+        if hash_text(texts[name]) != digest:
+            raise InputError(f"document {name!r} has another text than when {folder} was trained")
+    protected, held_out = (np.array(columns[key]) for key in ("protected", "held_out"))
+    return Flags([texts[name] for name in names], names, protected, held_out, length)
+
+
+def protected_share(
+    protected: NDArray[np.bool_], held_out: NDArray[np.bool_], num_tokens: NDArray[np.int64]
+) -> float:
+    """Part of the tokens of the training set that is protected."""
+    return float(num_tokens[protected].sum() / num_tokens[~held_out].sum())
+
+
+def hash_text(text: str) -> str:
+    """SHA-256 of a text in UTF-8, in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def identity(model: Path, length: int) -> str:
+    """What losses depend on beside the texts: every file of the model, and the rows."""
+    digest = hashlib.sha256()
+    for path in sorted(file for file in model.iterdir() if file.is_file()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.name} {content}\n".encode())
+    return f"sha256:{digest.hexdigest()}, rows of {length} targets"

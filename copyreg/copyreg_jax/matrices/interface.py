@@ -1,0 +1,315 @@
+"""What solvers may ask of a matrix A of shape (n, d): `Matrix`, and the functions of this module.
+
+Each function is written here for a dense A; the module of another kind of matrix registers its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial, singledispatch
+from typing import Any, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Bool, Float, Int
+
+HostMatrix: TypeAlias = np.ndarray | scipy.sparse.csr_array
+
+CHUNK = 1 << 22
+"""Entries of a sparse matrix that are made dense at once on the host."""
+
+_GRAM_ROWS = 2048
+
+
+class Matrix(Protocol):
+    """A matrix, dense (a ``jax.Array``) or another pytree of arrays.
+
+    ``A @ v`` for v of shape (d,) or (d, k), and the transpose product ``u @ A`` for u of shape (n,)
+    or (k, n) (five times faster than ``A.T @ u`` on CPU), are linear in what A is multiplied with:
+    differentiable in it, and batched over it by ``jax.vmap``.
+
+    A new kind of matrix has these members and registers `weighted_gram`, `column_maxima`,
+    `column_norms` and `to_host`; the other functions are made of those.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def T(self) -> Any: ...
+
+    def astype(self, dtype: Any, /) -> Any: ...
+
+    def __matmul__(self, other: Any, /) -> Array: ...
+
+    def __rmatmul__(self, other: Any, /) -> Array: ...
+
+
+def on_host(A: Any) -> bool:
+    """Whether products with A are made by the host, block by block, and can't be traced."""
+    return getattr(A, "on_host", False)
+
+
+@singledispatch
+def weighted_product(
+    A: Any, v: Float[Array, " d"], weights: Float[Array, "m n"], shifts: Float[Array, " m"]
+) -> tuple[Float[Array, " d"], Float[Array, " m"]]:
+    """``r @ A`` for ``r = sum_j weights_j * (A v - shifts_j)``, and the sum of each term of r."""
+    u = A @ v
+    # Term by term: sums over so short an axis are slow.
+    terms = [weight * (u - shift) for weight, shift in zip(weights, shifts, strict=True)]
+    return sum(terms[1:], terms[0]) @ A, jnp.stack([jnp.sum(term) for term in terms])
+
+
+@singledispatch
+@partial(jax.jit, static_argnums=3)
+def gram(
+    A: Any, root: Float[Array, " n"], basis: Float[Array, "d d"] | None, dtype: Any
+) -> Float[Array, "d d"]:
+    """``B^T B`` for ``B = diag(root) A basis`` in the arithmetic of ``dtype``; O(n d^2).
+
+    Row block by row block, so that the copy in ``dtype`` stays in the cache. Not for
+    `SparseMatrix`.
+    """
+
+    def block(rows: Array, root: Array) -> Array:
+        wider = np.promote_types(rows.dtype, root.dtype)
+        rows, root = rows.astype(wider), root.astype(wider)
+        rows = rows if basis is None else rows @ basis
+        scaled = (rows * root[:, None]).astype(dtype)
+        return scaled.T @ scaled
+
+    return _sum_of_blocks(block, A, root, dtype)
+
+
+@singledispatch
+def weighted_gram(
+    A: Any, weights: Float[Array, "m n"], centers: Float[Array, "m d"]
+) -> Float[Array, "d d"]:
+    """``sum_j sum_i weights_ji (a_i - center_j)(a_i - center_j)^T`` for the rows ``a_i``.
+
+    Row block by row block, like `gram`; O(m n d^2).
+    """
+
+    def block(rows: Array, weights: Array) -> Array:
+        total = jnp.zeros((), A.dtype)
+        for weight, center in zip(weights.T, centers, strict=True):
+            centered = rows - center[None]
+            total = total + (centered * weight[:, None]).T @ centered
+        return total
+
+    return _sum_of_blocks(block, A, weights.T, A.dtype)
+
+
+def _sum_of_blocks(
+    block: Callable[[Array, Array], Array], A: Array, others: Array, dtype: Any
+) -> Float[Array, "d d"]:
+    """Sum of ``block(rows, their part of the others)`` over blocks that stay in the cache."""
+    n, d = A.shape
+    whole, rest = divmod(n, _GRAM_ROWS)
+
+    def add(i: Array, total: Array) -> Array:
+        start = i * _GRAM_ROWS
+        cut = jax.lax.dynamic_slice_in_dim
+        return total + block(cut(A, start, _GRAM_ROWS), cut(others, start, _GRAM_ROWS))
+
+    total = jnp.zeros((d, d), dtype)
+    if whole:
+        total = jax.lax.fori_loop(0, whole, add, total)
+    return total + block(A[n - rest :], others[n - rest :]) if rest else total
+
+
+@singledispatch
+def num_entries(A: Any) -> int:
+    """How many entries a product with A reads, padding included."""
+    n, d = A.shape
+    return n * d
+
+
+@singledispatch
+def take_rows(A: Any, indices: Int[Array, " k"]) -> Float[Array, "k d"]:
+    """The rows named, as a dense array. Cost O(k d)."""
+    return jnp.take(A, indices, axis=0, mode="clip")
+
+
+@singledispatch
+def count_sketch(
+    A: Any, weights: Float[Array, " n"], shifts: Int[Array, " blocks"], num_rows: int
+) -> Float[Array, "r d"]:
+    """CountSketch ``S diag(weights) A`` with r = num_rows buckets, for weights with random signs.
+
+    Row i goes to bucket ``(i + shifts[i // r]) mod r``. With independent uniform shifts two rows
+    meet with probability 1/r if they are r apart, and never else, which is all that the theory of
+    CountSketch asks of its hash; and rows are read in order. Cost O(nnz(A)).
+
+    Parameters
+    ----------
+    A : (n, d) matrix
+    weights : (n,) array
+    shifts : (ceil(n / r),) array of integers in [0, r)
+    num_rows : int
+    """
+    n, d = A.shape
+
+    # The shift is where a block begins in a ring of buckets, laid out twice.
+    def add(ring: Array, rows: Array, shift: Array) -> Array:
+        corner = (shift, jnp.zeros_like(shift))
+        old = jax.lax.dynamic_slice(ring, corner, rows.shape)
+        return jax.lax.dynamic_update_slice(ring, old + rows, corner)
+
+    def add_block(k: Array, ring: Array) -> Array:
+        rows = jax.lax.dynamic_slice_in_dim(A, k * num_rows, num_rows)
+        scale = jax.lax.dynamic_slice_in_dim(weights, k * num_rows, num_rows)
+        return add(ring, scale[:, None] * rows, shifts[k])
+
+    whole = n // num_rows
+    ring = jnp.zeros((2 * num_rows, d), A.dtype)
+    if whole:
+        ring = jax.lax.fori_loop(0, whole, add_block, ring)
+    if n % num_rows:
+        rest = slice(whole * num_rows, n)
+        ring = add(ring, weights[rest, None] * A[rest], shifts[whole])
+    return ring[:num_rows] + ring[num_rows:]
+
+
+@singledispatch
+def column_maxima(A: Any) -> Float[Array, " d"]:
+    """Largest absolute entry of each column."""
+    return jnp.max(jnp.abs(A), axis=0)
+
+
+@singledispatch
+def column_norms(A: Any) -> Float[Array, " d"]:
+    """Euclidean norms of the columns, scaled so that nothing over- or underflows."""
+    largest = column_maxima(A)
+    scale = jnp.where(largest == 0, 1, largest)
+    return scale * jnp.sqrt(jnp.sum((A / scale[None]) ** 2, axis=0))
+
+
+@singledispatch
+@jax.jit
+def squared_column_norms(A: Any, weights: Float[Array, " n"]) -> Float[Array, " d"]:
+    """Diagonal of ``A^T diag(weights) A``; one read of A."""
+    return weights @ (A * A)
+
+
+@singledispatch
+@jax.jit
+def row_norms(A: Any) -> Float[Array, " n"]:
+    """Euclidean norms of the rows, scaled so that no unit of A over- or underflows.
+
+    Zero for absent rows. Two reads of A.
+    """
+    largest = jnp.max(jnp.abs(A))
+    scale = jnp.where(largest == 0, 1, largest)
+    return scale * jnp.sqrt(jnp.sum((A / scale) ** 2, axis=1))
+
+
+@singledispatch
+def weighted_gram_norm(A: Matrix, weights: Float[Array, " n"]) -> Float[Array, ""]:
+    """Largest eigenvalue of ``A^T diag(weights) A``, weights >= 0.
+
+    Cost O(n d min(n, d)) dense, and a square matrix of that smaller size.
+    """
+    n, d = A.shape
+    if d > n:  # that of D^(1/2) A A^T D^(1/2)
+        root, ones = jnp.sqrt(weights), jnp.ones((1, d), A.dtype)
+        gram = root[:, None] * weighted_gram(A.T, ones, jnp.zeros((1, n), A.dtype)) * root[None]
+    else:
+        gram = weighted_gram(A, weights[None], jnp.zeros((1, d), A.dtype))
+    return jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0)
+
+
+@singledispatch
+def to_host(A: Any) -> HostMatrix:
+    """The same matrix in float64, as NumPy array or SciPy CSR array; float32 promotes exactly."""
+    return np.asarray(A, dtype=np.float64)
+
+
+@singledispatch
+def host_rows(A: Any) -> Iterator[tuple[slice, HostMatrix]]:
+    """The rows of `to_host`, block by block where a copy of the whole would be large."""
+    host: Any = np.asarray(A) if isinstance(A, jax.Array | np.ndarray) else to_host(A)
+    n, d = host.shape
+    step = n if host.dtype == np.float64 else max(1, CHUNK // d)
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        yield rows, host[rows].astype(np.float64, copy=False)
+
+
+@singledispatch
+def first_not_finite(A: Any) -> tuple[float, int, int] | None:
+    """The first entry that is not finite, with its row and column; None if there is none.
+
+    Works in the midst of a ``jax.jit``, on an A that is concrete.
+    """
+    if all(all_finite(leaf) for leaf in jax.tree_util.tree_leaves(A)):
+        return None
+    return locate_not_finite(to_host(A))
+
+
+def all_finite(array: Array) -> bool:
+    """Whether all entries of a concrete array are finite, also in the midst of a ``jax.jit``."""
+    on_cpu = all(device.platform == "cpu" for device in array.devices())
+    if on_cpu and array.is_fully_addressable:  # no program to compile
+        host = np.asarray(array).reshape(-1)
+        parts = (host[i : i + CHUNK] for i in range(0, len(host), CHUNK))
+        return all(bool(np.isfinite(part).all()) for part in parts)
+    with jax.ensure_compile_time_eval():
+        return bool(jnp.isfinite(array).all())
+
+
+def locate_not_finite(host: HostMatrix) -> tuple[float, int, int]:
+    """The first entry of a matrix on the host that is not finite, with its row and column."""
+    if isinstance(host, scipy.sparse.csr_array):
+        entries: Any = host.tocoo()
+        first = np.flatnonzero(~np.isfinite(entries.data))[0]
+        return entries.data[first], int(entries.row[first]), int(entries.col[first])
+    row, column = np.argwhere(~np.isfinite(host))[0]
+    return host[row, column], int(row), int(column)
+
+
+@singledispatch
+def join(A: Any, parts: list[np.ndarray]) -> np.ndarray:
+    """What was computed from the blocks of `host_rows`, of all processes, one after the other."""
+    return np.concatenate(parts)
+
+
+@singledispatch
+def is_here(A: Any) -> bool:
+    """Whether all of A can be read in this process."""
+    return True
+
+
+@singledispatch
+def place(A: Any, array: Any) -> Array:
+    """A vector of n entries, or a number, where products with A want it."""
+    return array
+
+
+@singledispatch
+def fetch(A: Any, vector: Any) -> Any:
+    """The vector of n entries that `place` was given. Sharded over processes, all have to ask."""
+    return vector
+
+
+@singledispatch
+def absent_rows(A: Any) -> Bool[Array, " N"] | None:
+    """Mask of the rows of zeros that only fill up A, of which products have N > n; else None."""
+    return None
+
+
+def without_rows(u: Array, absent: Bool[Array, " N"] | None) -> Array:
+    """Logits whose softmax is exactly zero on the absent rows.
+
+    Finite, because an absent row has the weight w = 0. Not linear: to be put on last.
+    """
+    return u if absent is None else jnp.where(absent, 0.25 * jnp.finfo(u.dtype).min, u)

@@ -1,0 +1,476 @@
+"""A matrix that stays on disk: its products go over blocks of its rows, one after the other.
+
+A block is read by a thread while the one before it is multiplied, by the device if A is dense and
+by SciPy if it is sparse. So a product costs one reading of the files, or the arithmetic if that is
+slower, and the memory of two blocks.
+"""
+
+from __future__ import annotations
+
+import bisect
+import concurrent.futures
+import copy
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array
+
+from copyreg_jax.checker.archive import InFile
+from copyreg_jax.errors import InputError
+from copyreg_jax.matrices import interface
+from copyreg_jax.matrices.interface import HostMatrix
+from copyreg_jax.matrices.row_sources import (
+    FileRows,
+    Source,
+    aligned,
+    clear_errors,
+    is_sparse,
+    opened,
+)
+
+_MAX_HOST_BYTES = 1 << 30
+"""Size in float64 up to which a matrix on disk may be brought into memory as a whole."""
+
+_PIECE_ROWS = 2048
+
+
+@jax.tree_util.register_static
+class RowBlocks:
+    """An (n, d) matrix in files, for A larger than memory.
+
+    Pass it as A to a problem; `NewtonCG` then solves it, as do the first-order solvers (of optax
+    those without a line search), in memory of O(n + d^2) and a few blocks. Entries take the
+    problem's dtype when they are multiplied: float32 files serve a float64 problem without
+    a second copy.
+
+    Parameters
+    ----------
+    source : path, array, or sequence of those
+        A .npy file, or an array of shape (n, d); or a sequence of them, whose rows follow each
+        other. Or, for a sparse A, one or more .npz files of ``scipy.sparse.save_npz`` in CSR form:
+        each of those is a block. float32 or float64. Fortran order is read too, but slowly. Of an
+        ``np.memmap`` or another array, the numbers it has in memory count, not those of a file:
+        where they are the same, a path is read faster.
+    block_bytes : int, default 2**26
+        Size of a block of a dense A; two or three are in memory at a time.
+
+    Raises
+    ------
+    InputError
+        A file is missing, truncated or of another kind; shards that differ in their columns; a
+        file that was changed or replaced since, by its size and times; a product inside of
+        ``jax.jit``, ``jax.grad`` or ``jax.vmap``, which can't read files.
+
+    Notes
+    -----
+    ``A @ v`` and ``u @ A``, for one vector or several, read each block once, as do
+    `copyreg_jax.problems.curvature.apply` (a Hessian-vector product), a Gram matrix and the check
+    for entries that are not finite, which a problem makes when it is constructed;
+    ``problem.hessian`` reads them three times. An n x d matrix is never formed. As a pytree it has
+    no leaves. Files that change are refused from then on, arrays must not be changed. Copies and
+    pickles of it name the same files, and are refused where those are others; arrays are copied.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import copyreg_jax as cr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for i, rows in enumerate([[[1.0, 0.0]], [[0.0, 1.0], [1.0, 1.0]]]):
+    ...         np.save(f"{folder}/{i}.npy", np.array(rows, np.float32))
+    ...     A = cr.RowBlocks([f"{folder}/0.npy", f"{folder}/1.npy"])
+    ...     problem = cr.CopyrightRegression(A, [0.6, 0.3, 0.1], protected=1)
+    ...     A, cr.solve(problem).status.name
+    (RowBlocks(shape=(3, 2), dtype=float32, blocks=1), 'CONVERGED')
+    """
+
+    on_host: ClassVar[bool] = True
+    ndim: ClassVar[int] = 2
+    # NumPy's operators and array functions leave products to this class.
+    __array_ufunc__ = None
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+    sparse: bool
+    """Whether the blocks are sparse."""
+
+    def __init__(self, source: Source | Sequence[Source], *, block_bytes: int = 1 << 26) -> None:
+        if not isinstance(block_bytes, int) or block_bytes < 1:
+            raise InputError(f"block_bytes is {block_bytes!r}; give a number of bytes >= 1")
+        sources = [source] if isinstance(source, str | Path | np.ndarray) else list(source)
+        if not sources:
+            raise InputError("a matrix on disk needs at least one file")
+        kinds = {is_sparse(part) for part in sources}
+        if len(kinds) > 1:
+            raise InputError("give either dense shards (.npy) or sparse ones (.npz), not both")
+        self.sparse = kinds.pop()
+        self._parts = [opened(part) for part in sources]
+        columns = {part.shape[1]: part.name for part in self._parts}
+        if len(columns) > 1:
+            (d, one), (other_d, other) = list(columns.items())[:2]
+            raise InputError(f"{one} has {d} columns, {other} has {other_d}; shards share them")
+        (d,) = columns
+        heights = [part.shape[0] for part in self._parts]
+        self._starts = [0, *np.cumsum(heights).tolist()]
+        self.shape = n, _ = self._starts[-1], d
+        self._stored = np.result_type(*(part.dtype for part in self._parts))
+        self.dtype = self._stored
+        if self.sparse:
+            edges = self._starts
+        else:
+            step = max(1, block_bytes // (d * self._stored.itemsize))
+            step = max(step - step % _PIECE_ROWS, min(step, _PIECE_ROWS))
+            edges = [*range(0, n, step), n]
+        self._blocks = [slice(i, j) for i, j in itertools.pairwise(edges)]
+
+    @property
+    def T(self) -> Any:
+        """`InputError`: the transpose of a matrix on disk is not formed; use ``u @ A``."""
+        raise InputError("A is on disk and has no transpose; use u @ A")
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks that a product reads."""
+        return len(self._blocks)
+
+    @property
+    def num_entries(self) -> int:
+        """Number of entries stored."""
+        return sum(part.num_entries for part in self._parts)
+
+    def astype(self, dtype: Any) -> Self:
+        """The same files, with products in another dtype; reads nothing."""
+        other = copy.copy(self)
+        other.dtype = np.dtype(dtype)
+        return other
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for part in self._parts:
+            with clear_errors(part.name):
+                part.require_same()
+
+    @classmethod
+    def from_place(cls, place: InFile) -> Self:
+        """The matrix at a place of a file, as an instance file has it."""
+        return cls([FileRows(place)])  # type: ignore[list-item]
+
+    def read(self, number: int) -> HostMatrix:
+        """One block as it is stored, from its files."""
+        rows = self._blocks[number]
+        if not self.sparse:
+            return self.rows(rows.start, rows.stop)
+        with clear_errors(self._parts[number].name):
+            return self._parts[number].read()
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start:stop`` of a dense A as they are stored, from their files."""
+        block = aligned((stop - start, self.shape[1]), self._stored)
+        first = bisect.bisect_right(self._starts, start) - 1
+        for part, offset in zip(self._parts[first:], self._starts[first:], strict=False):
+            if offset >= stop:
+                break
+            low, high = max(start, offset), min(stop, offset + part.shape[0])
+            with clear_errors(part.name):
+                part.read(low - offset, high - offset, block[low - start : high - start])
+        return block
+
+    def flat(self, start: int, stop: int) -> np.ndarray:
+        """The numbers ``start:stop`` of a dense A in C order, as the products take them."""
+        d = self.shape[1]
+        first = start // d
+        numbers = self.rows(first, -(-stop // d)).reshape(-1)[start - first * d : stop - first * d]
+        return _as_taken(self, numbers)
+
+    def blocks(self) -> Iterator[tuple[int, Any]]:
+        """Each block with the number of its first row; the next one is being read meanwhile."""
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.read, 0)
+            for number, rows in enumerate(self._blocks):
+                block = coming.result()
+                if number + 1 < len(self._blocks):
+                    coming = pool.submit(self.read, number + 1)
+                yield rows.start, block
+
+    def total(self, work: Callable[[Any, int], Any]) -> Any:
+        """Sum over the blocks of ``work(block, first row)``, a pytree of arrays."""
+        total: Any = None
+        for start, block in self.blocks():
+            term = work(block, start)
+            total = term if total is None else jax.tree_util.tree_map(jnp.add, total, term)
+            jax.block_until_ready(total)  # or blocks would pile up
+        return total
+
+    def operand(self, array: Any, axis: int, size: int) -> Array:
+        """What A is multiplied with, in the wider dtype of the two."""
+        if isinstance(array, jax.core.Tracer):
+            raise InputError(
+                "A is on disk, and its products can't be traced: call problem.gradient, "
+                "problem.hvp and copyreg_jax.solve outside of jax.jit, jax.grad and jax.vmap, "
+                "and use no solver with a compiled line search, as L-BFGS of optax"
+            )
+        array = jnp.asarray(array)
+        if array.ndim not in (1, 2) or array.shape[axis] != size:
+            raise InputError(f"A has shape {self.shape} and can't be multiplied with {array.shape}")
+        return array.astype(np.promote_types(array.dtype, self.dtype))
+
+    def __matmul__(self, other: Any) -> Array:
+        v = self.operand(other, 0, self.shape[1])
+        product = _sparse_product if self.sparse else _product
+        return jnp.concatenate(
+            [jax.block_until_ready(product(block, v)) for _, block in self.blocks()]
+        )
+
+    def __rmatmul__(self, other: Any) -> Array:
+        u = self.operand(other, -1, self.shape[0])
+        transposed = _sparse_transposed if self.sparse else _transposed
+        return self.total(lambda block, start: transposed(block, u, start))
+
+    def __repr__(self) -> str:
+        name, blocks = type(self).__name__, self.num_blocks
+        return f"{name}(shape={self.shape}, dtype={self.dtype}, blocks={blocks})"
+
+
+def _as_taken(A: RowBlocks, numbers: Any) -> Any:
+    """Numbers of a block as products take them: rounded, if A was given a narrower dtype."""
+    return numbers.astype(A.dtype) if A.dtype.itemsize < numbers.dtype.itemsize else numbers
+
+
+def _cut(array: Array, start: Any, rows: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(array, start, rows, axis=-1)
+
+
+def _pieces(block: Array, dtype: Any) -> tuple[int, Callable[[Any], Array], Array]:
+    """How many whole pieces a block has, the function that gives one, and the rest of its rows.
+
+    A piece is converted in cache: on CPU five to ten times faster than the block as a whole.
+    """
+    whole = len(block) // _PIECE_ROWS
+
+    def piece(i: Any) -> Array:
+        return jax.lax.dynamic_slice_in_dim(block, i * _PIECE_ROWS, _PIECE_ROWS).astype(dtype)
+
+    return whole, piece, block[whole * _PIECE_ROWS :].astype(dtype)
+
+
+@jax.jit
+def _product(block: Array, v: Array) -> Array:
+    whole, piece, rest = _pieces(block, v.dtype)
+    if not whole:
+        return rest @ v
+    products = jax.lax.map(lambda i: piece(i) @ v, jnp.arange(whole))
+    return jnp.concatenate([products.reshape(-1, *v.shape[1:]), rest @ v])
+
+
+def _sum(block: Array, vectors: Array, start: Any, work: Callable[[Array, Array], Any]) -> Any:
+    """Sum over the pieces of ``work(piece, its part of the vectors)``."""
+    whole, piece, rest = _pieces(block, vectors.dtype)
+    own = _cut(vectors, start, len(block))  # the loop must not carry vectors of n numbers
+
+    def add(i: Any, total: Any) -> Any:
+        term = work(piece(i), _cut(own, i * _PIECE_ROWS, _PIECE_ROWS))
+        return jax.tree_util.tree_map(jnp.add, total, term)
+
+    total = work(rest, own[..., whole * _PIECE_ROWS :])
+    return jax.lax.fori_loop(0, whole, add, total) if whole else total
+
+
+@jax.jit
+def _transposed(block: Array, u: Array, start: Any) -> Array:
+    return _sum(block, u, start, lambda rows, part: part @ rows)
+
+
+@jax.jit
+def _weighted(block: Array, v: Array, weights: Array, shifts: Array, start: Any) -> Any:
+    def work(rows: Array, part: Array) -> Any:
+        return interface.weighted_product(rows, v, part, shifts)
+
+    return _sum(block, weights, start, work)
+
+
+@jax.jit
+def _squares(block: Array, weights: Array, start: Any) -> Array:
+    return _sum(block, weights, start, interface.squared_column_norms)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _gram(block: Array, root: Array, basis: Array | None, start: Any, dtype: Any) -> Array:
+    return interface.gram(block, _cut(root, start, len(block)), basis, dtype)
+
+
+@jax.jit
+def _weighted_gram_of(block: Array, weights: Array, centers: Array, start: Any) -> Array:
+    return _sum(block, weights, start, lambda A, part: interface.weighted_gram(A, part, centers))
+
+
+@jax.jit
+def _all_finite(block: Array) -> Array:
+    return jnp.isfinite(block).all(axis=0).all()
+
+
+# SciPy's products of sparse blocks: XLA has no fast ones on CPU, see matrices/sparse.py.
+
+
+def _sparse_product(block: Any, v: Array) -> Array:
+    return jnp.asarray(block.astype(v.dtype) @ np.asarray(v))
+
+
+def _sparse_transposed(block: Any, u: Array, start: int) -> Array:
+    part = np.asarray(u)[..., start : start + block.shape[0]]
+    return jnp.asarray(part @ block.astype(u.dtype))
+
+
+def _sparse_weighted(block: Any, v: Array, weights: Array, shifts: Array, start: int) -> Any:
+    block = block.astype(v.dtype)
+    part = np.asarray(weights)[:, start : start + block.shape[0]]
+    terms = part * ((block @ np.asarray(v))[None] - np.asarray(shifts)[:, None])
+    return jnp.asarray(terms.sum(axis=0) @ block), jnp.asarray(terms.sum(axis=1))
+
+
+def _sparse_gram(block: Any, root: Array, basis: Array | None, start: int, dtype: Any) -> Array:
+    part = np.asarray(root)[start : start + block.shape[0]]
+    scaled = scipy.sparse.diags_array(part) @ block
+    scaled = scaled if basis is None else scaled @ np.asarray(basis)
+    scaled = scaled.astype(dtype)
+    square = scaled.T @ scaled
+    return jnp.asarray(square.toarray() if scipy.sparse.issparse(square) else square)
+
+
+def _sparse_weighted_gram(block: Any, weights: Array, centers: Array, start: int) -> Array:
+    """Centered rows, dense a few at a time, times the sparse ones: O(n d + nnz d)."""
+    total = np.zeros((block.shape[1],) * 2, weights.dtype)
+    for first in range(0, block.shape[0], _PIECE_ROWS):
+        rows = block[first : first + _PIECE_ROWS].astype(weights.dtype)
+        part = np.asarray(weights)[:, start + first : start + first + rows.shape[0]]
+        for weight, center in zip(part, np.asarray(centers), strict=True):
+            centered = (rows.toarray() - center) * weight[:, None]
+            total += rows.T @ centered - np.outer(center, centered.sum(axis=0))
+    return jnp.asarray(total)
+
+
+def _sparse_squares(block: Any, weights: Array, start: int) -> Array:
+    part = np.asarray(weights)[start : start + block.shape[0]]
+    block = block.astype(weights.dtype)
+    return jnp.asarray(part @ block.multiply(block).tocsr())
+
+
+@interface.weighted_gram.register(RowBlocks)
+def _weighted_gram(A: RowBlocks, weights: Array, centers: Array) -> Array:
+    weights = A.operand(weights, -1, A.shape[0])
+    squared = _sparse_weighted_gram if A.sparse else _weighted_gram_of
+    return A.total(lambda block, start: squared(block, weights, centers, start))
+
+
+@interface.weighted_product.register(RowBlocks)
+def _weighted_product(A: RowBlocks, v: Array, weights: Array, shifts: Array) -> Any:
+    v, weights = A.operand(v, 0, A.shape[1]), weights.astype(A.dtype)
+    weighted = _sparse_weighted if A.sparse else _weighted
+    return A.total(lambda block, start: weighted(block, v, weights, shifts, start))
+
+
+@interface.gram.register(RowBlocks)
+def _gram_of_all(A: RowBlocks, root: Array, basis: Array | None, dtype: Any) -> Array:
+    squared = _sparse_gram if A.sparse else _gram
+    # Without a basis nothing is to gain from more digits than those of the result.
+    root = root.astype(dtype) if basis is None else root
+    dtype = jnp.dtype(dtype)
+    return A.total(lambda block, start: squared(block, root, basis, start, dtype))
+
+
+@interface.squared_column_norms.register(RowBlocks)
+def _squared_column_norms(A: RowBlocks, weights: Array) -> Array:
+    squares = _sparse_squares if A.sparse else _squares
+    return A.total(lambda block, start: squares(block, weights.astype(A.dtype), start))
+
+
+@interface.num_entries.register(RowBlocks)
+def _num_entries(A: RowBlocks) -> int:
+    return A.num_entries
+
+
+@interface.count_sketch.register(RowBlocks)
+def _count_sketch(A: RowBlocks, weights: Array, shifts: Array, num_rows: int) -> Array:
+    """By SciPy, block by block."""
+    own, moved = np.asarray(weights).astype(A.dtype), np.asarray(shifts)
+
+    def work(block: Any, start: int) -> Array:
+        height = block.shape[0]
+        row = np.arange(start, start + height)
+        place = (row + moved[row // num_rows]) % num_rows, np.arange(height)
+        S = scipy.sparse.csr_array((own[row], place), shape=(num_rows, height))
+        sketch = S @ block.astype(A.dtype)
+        return jnp.asarray(sketch.toarray() if scipy.sparse.issparse(sketch) else sketch)
+
+    return A.total(work)
+
+
+@interface.weighted_gram_norm.register(RowBlocks)
+def _weighted_gram_norm(A: RowBlocks, weights: Array) -> Array:
+    gram = interface.gram(A, jnp.sqrt(weights), None, A.dtype)
+    return jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0)
+
+
+@interface.column_maxima.register(RowBlocks)
+def _column_maxima(A: RowBlocks) -> Array:
+    largest = np.zeros(A.shape[1])
+    for _, block in A.blocks():
+        found = abs(block).max(axis=0)
+        largest = np.maximum(largest, found.toarray() if A.sparse else found)
+    return jnp.asarray(largest.astype(A.dtype))
+
+
+@interface.column_norms.register(RowBlocks)
+def _column_norms(A: RowBlocks) -> Array:
+    largest = np.asarray(interface.column_maxima(A), np.float64)
+    scale = np.where(largest == 0, 1, largest)
+    squares = np.zeros(A.shape[1])
+    rows: Any
+    for _, rows in interface.host_rows(A):
+        scaled = rows.multiply(1 / scale).tocsr() if A.sparse else rows / scale
+        squares += (scaled**2).sum(axis=0)
+    return jnp.asarray((scale * np.sqrt(squares)).astype(A.dtype))
+
+
+@interface.row_norms.register(RowBlocks)
+def _row_norms(A: RowBlocks) -> Array:
+    norms = []
+    for _, block in A.blocks():
+        rows = _as_taken(A, block).astype(A.dtype)
+        scale = abs(rows).max() or 1
+        rows = rows / scale
+        squares = rows.multiply(rows) if A.sparse else rows * rows
+        norms.append(scale * np.sqrt(np.asarray(squares.sum(axis=1)).ravel()))
+    return jnp.asarray(np.concatenate(norms).astype(A.dtype))
+
+
+@interface.host_rows.register(RowBlocks)
+def _host_rows(A: RowBlocks) -> Iterator[tuple[slice, HostMatrix]]:
+    for start, block in A.blocks():
+        yield slice(start, start + block.shape[0]), _as_taken(A, block).astype(np.float64)
+
+
+@interface.first_not_finite.register(RowBlocks)
+def _first_not_finite(A: RowBlocks) -> tuple[float, int, int] | None:
+    for start, block in A.blocks():
+        numbers = block.data if A.sparse else block
+        if not bool(_all_finite(numbers)):
+            value, row, column = interface.locate_not_finite(block)
+            return value, start + row, column
+    return None
+
+
+@interface.to_host.register(RowBlocks)
+def _to_host(A: RowBlocks) -> HostMatrix:
+    n, d = A.shape
+    if n * d * 8 > _MAX_HOST_BYTES:
+        raise InputError("A is on disk, and this would need all of it in memory; use NewtonCG")
+    stack = scipy.sparse.vstack if A.sparse else np.vstack
+    whole: Any = stack([rows for _, rows in interface.host_rows(A)])
+    return scipy.sparse.csr_array(whole) if A.sparse else whole

@@ -1,0 +1,295 @@
+r"""Closed forms of the first and second derivatives of L, by one identity.
+
+For weights ``t`` (n,) let ``phi_t(u) = 0.5 sum_i t_i (f_i - b_i)^2`` (squared distance) or
+``-sum_i t_i b_i log f_i`` (cross-entropy). With ``tc = t * (f - b)`` and ``P = I - 1 f^T``::
+
+    grad_u phi_t = f * (tc - <f, tc>)  or  <t, b> f - t * b
+    hess_u phi_t = P^T diag(s_t) P ,    s_t = f * (t * f + tc - <f, tc>)  or  <t, b> f
+
+so that in x it is ``sum_i s_i (a_i - abar)(a_i - abar)^T`` with the mean row ``abar = A^T f``: a
+weighted, centered Gram matrix. With h = 1/2 or 1, the factor of ``ell`` in L, ``h ell`` is
+``phi_1``, and under the joint reading ``h ell_1`` is ``phi_m`` for the protected mask ``m``. With
+``k = gamma / (h ell_1^2)`` frozen and ``t = 1 - k m``::
+
+    grad_u L = grad_u phi_t + w^2 * u
+    hess_u L = hess_u phi_t + diag(w^2) + kappa g g^T ,
+               kappa = 2 gamma / (h^2 ell_1^3) ,    g = grad_u phi_m
+
+Under the block reading ``phi_m`` is that of the protected rows' own softmax, which gives a second
+pair ``(f_1, s_1)``. In u the Hessian is diagonal plus low rank: nothing n x n is formed.
+The printed forms of the paper (Definition 11, Lemma 12) differ; docs/theory/objective.md says
+where.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from copyreg_jax.matrices import Matrix, weighted_gram, weighted_product
+from copyreg_jax.problems import objective
+from copyreg_jax.problems.objective import FACTOR, Mask, Metric, Reading, Scalar, Vector
+
+MAX_SECOND_DERIVATIVE = 2 / 27**0.5
+"""Largest ``sum_i |f_i''|`` along a unit direction, 0.3849 (docs/theory/curvature-bound.md)."""
+
+
+class Curvature(NamedTuple):
+    """``hess_u L`` at one point: sum_j P_j^T diag(s_j) P_j + diag(w2) + kappa g g^T.
+
+    Attributes
+    ----------
+    f, s : (k, n) arrays
+        One softmax and its weights per centered term: k = 1 (joint) or 2 (block).
+    g : (n,) array
+        Gradient of ``h ell_1``.
+    kappa : () array
+        ``2 gamma / (h^2 ell_1^3)``.
+    w2 : (n,) or () array
+        Squared regularization weights.
+    """
+
+    f: Float[Array, "k n"]
+    s: Float[Array, "k n"]
+    g: Vector
+    kappa: Scalar
+    w2: Vector | Scalar
+
+
+def _phi(f: Vector, b: Vector, t: Vector | Mask, metric: Metric) -> tuple[Vector, Vector]:
+    """Gradient of phi_t and the weights s_t of its Hessian."""
+    t = t.astype(b.dtype)
+    if metric == "squared":
+        tc = t * (f - b)
+        centered = tc - jnp.sum(f * tc)
+        return f * centered, f * (t * f + centered)
+    tb = t * b
+    pull = jnp.sum(tb) * f
+    return pull - tb, pull
+
+
+def _protection_slope(loss: Scalar, gamma: Scalar, h: float) -> Scalar:
+    """``k = gamma / (h ell_1^2)``: minus the derivative of gamma/ell_1 by h ell_1."""
+    return objective.protection(loss, gamma, 2) / h
+
+
+def value_and_gradient(
+    u: Vector,
+    b: Vector,
+    protected: Mask,
+    gamma: Scalar,
+    w: Vector | Scalar,
+    reading: Reading,
+    metric: Metric = "squared",
+) -> tuple[Scalar, Vector]:
+    """L and its gradient with respect to the logits; ``grad_x L`` is ``gradient @ A``.
+
+    Corrects Lemma 10 for the joint reading (its rows of A_2 are missing there) and equals it under
+    the block reading. Cost O(n).
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> terms = jnp.array([0.7, 0.3]), jnp.array([True, False]), jnp.array(0.1), jnp.array(1.0)
+    >>> u = jnp.array([0.2, -0.1])
+    >>> closed_form = value_and_gradient(u, *terms, "joint")[1]
+    >>> bool(jnp.allclose(closed_form, jax.grad(objective.value)(u, *terms, "joint")))
+    True
+    """
+    f, h = objective.f(u), FACTOR[metric]
+    loss = objective.ell_1(u, b, protected, reading, metric)
+    slope = _protection_slope(loss, gamma, h)
+    if reading == "joint":
+        # Weights 1 - k rather than a difference of gradients: less rounding where k is large.
+        gradient, _ = _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)
+    else:
+        g, _ = _phi(objective.f_1(u, protected, reading), b, protected, metric)
+        gradient = _phi(f, b, jnp.ones_like(b), metric)[0] - slope * g
+    fit = h * objective.ell(u, b, metric)
+    value = fit + objective.protection(loss, gamma) + objective.l_reg(u, w)
+    return value, gradient + w**2 * u
+
+
+def curvature(
+    u: Vector,
+    b: Vector,
+    protected: Mask,
+    gamma: Scalar,
+    w: Vector | Scalar,
+    reading: Reading,
+    metric: Metric = "squared",
+) -> Curvature:
+    """The Hessian of L with respect to the logits, as its O(n) ingredients.
+
+    Corrects Definition 11 and Lemma 12; exact under both readings. Cost O(n).
+    """
+    f, h = objective.f(u), FACTOR[metric]
+    loss = objective.ell_1(u, b, protected, reading, metric)
+    slope = _protection_slope(loss, gamma, h)
+    kappa = 2 / h**2 * objective.protection(loss, gamma, 3)
+    if reading == "joint":
+        g, _ = _phi(f, b, protected, metric)
+        pairs = [(f, _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)[1])]
+    else:
+        f_1 = objective.f_1(u, protected, reading)
+        g, s_1 = _phi(f_1, b, protected, metric)
+        pairs = [(f, _phi(f, b, jnp.ones_like(b), metric)[1]), (f_1, -slope * s_1)]
+    return Curvature(
+        f=jnp.stack([p for p, _ in pairs]),
+        s=jnp.stack([s for _, s in pairs]),
+        g=g,
+        kappa=kappa,
+        w2=w**2,
+    )
+
+
+def hvp(at: Curvature, z: Vector) -> Vector:
+    """``hess_u L @ z``; ``hess_x L @ v`` is ``hvp(at, A @ v) @ A``. Cost O(n).
+
+    Parameters
+    ----------
+    at : Curvature
+        From `curvature`.
+    z : (n,) array
+        Direction in the space of logits.
+    """
+
+    def centered_term(f: Vector, s: Vector) -> Vector:
+        r = s * (z - jnp.sum(f * z))
+        return r - f * jnp.sum(r)
+
+    softmax_part = jnp.sum(jax.vmap(centered_term)(at.f, at.s), axis=0)
+    return softmax_part + at.w2 * z + at.kappa * at.g * jnp.sum(at.g * z)
+
+
+def restrict(at: Curvature, Z: Float[Array, "m n"]) -> Float[Array, "m m"]:
+    """``Z hess_u L Z^T``, for the logits of a few directions. Cost O(m^2 n)."""
+
+    # Not ``(X * weights) @ Y.T``: XLA on CPU is five times slower with so few rows.
+    def form(X: Array, weights: Vector) -> Float[Array, "m m"]:
+        return jnp.sum(X[:, None] * (X * weights[None])[None], axis=2)
+
+    root = jnp.sqrt(at.kappa) * (Z @ at.g)
+    H = form(Z, jnp.broadcast_to(at.w2, at.g.shape)) + root[:, None] * root[None]
+    for f, s in zip(at.f, at.s, strict=True):
+        H += form(Z - (Z @ f)[:, None], s)
+    return H
+
+
+def hessian(A: Matrix, at: Curvature) -> Float[Array, "d d"]:
+    """``hess_x L = A^T hess_u A``, symmetric: one weighted Gram matrix, O(n d^2), per softmax.
+
+    The rows are centered before they are squared, so a common offset of the rows or a softmax
+    close to one-hot costs no accuracy by cancellation.
+    """
+    w2 = jnp.broadcast_to(at.w2, at.g.shape)
+    rows = jnp.concatenate([w2[None], at.g[None], at.f]) @ A
+    drift, slope, centers = rows[0], rows[1], rows[2:]
+    half = 0.5 * weighted_gram(A, at.s.at[0].add(w2), centers)
+    # The part of w^2 has no center: what it loses by being centered with the first is put back.
+    half += jnp.outer(drift - 0.5 * jnp.sum(w2) * centers[0], centers[0])
+    half += jnp.outer(0.5 * at.kappa * slope, slope)
+    return half + half.T
+
+
+class Operator(NamedTuple):
+    """``hess_x L`` at one point, ready for many products: one read of A each, from row blocks.
+
+    Attributes
+    ----------
+    weights : (k + 1, n) array
+        ``s_j`` of each centered term, and ``w^2``.
+    centers : (k + 1, d) array
+        Mean rows ``f_j @ A``; zero for ``w^2``.
+    slope : (d,) array
+        ``sqrt(kappa) g @ A``.
+    """
+
+    weights: Float[Array, "m n"]
+    centers: Float[Array, "m d"]
+    slope: Float[Array, " d"]
+
+
+def linearize(A: Matrix, at: Curvature, gradient: Vector) -> tuple[Float[Array, " d"], Operator]:
+    """``gradient @ A`` and the Hessian operator, by one product of a few rows with A."""
+    products = _rows(at, gradient) @ A
+    centers = jnp.concatenate([products[2:], jnp.zeros_like(products[:1])])
+    return products[0], Operator(_weights(at), centers, products[1])
+
+
+# Compiled also where the product with A is not: no more vectors of n numbers than these.
+
+
+@jax.jit
+def _rows(at: Curvature, gradient: Vector) -> Float[Array, "m n"]:
+    root = jnp.sqrt(at.kappa) * at.g  # kappa alone may be beyond float32
+    return jnp.concatenate([gradient[None], root[None], at.f])
+
+
+@jax.jit
+def _weights(at: Curvature) -> Float[Array, "m n"]:
+    return jnp.concatenate([at.s, jnp.broadcast_to(at.w2, (1, at.s.shape[1]))])
+
+
+def apply(A: Matrix, operator: Operator, v: Float[Array, " d"]) -> Float[Array, " d"]:
+    """``hess_x L @ v``: one product with A and one with its transpose, O(n) beside them.
+
+    The mean rows are subtracted before the squares are taken, as in `hessian`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, copyreg_jax as cr
+    >>> problem = cr.SoftmaxRegression([[1.0, 2.0], [0.5, 0.0]], [0.7, 0.3])
+    >>> at = curvature(problem.logits([0.1, 0.2]), *problem.terms)
+    >>> _, operator = linearize(problem.A, at, problem.b)
+    >>> v = jnp.array([1.0, -1.0])
+    >>> bool(jnp.allclose(apply(problem.A, operator, v), problem.hessian([0.1, 0.2]) @ v))
+    True
+    """
+    out, sums = weighted_product(A, v, operator.weights, operator.centers @ v)
+    return out - sums @ operator.centers + operator.slope * jnp.dot(operator.slope, v)
+
+
+def upper_bound(
+    value: Scalar,
+    b: Vector,
+    protected: Mask,
+    gamma: Scalar,
+    reading: Reading,
+    metric: Metric = "squared",
+) -> Scalar:
+    """Bound of the largest eigenvalue of ``hess_u L_copyright`` wherever ``L <= value``.
+
+    There ``ell_1 >= t`` with ``t = 2 gamma / (L + sqrt(L^2 - 4 h gamma))`` if ``ell_2 >= 0``, else
+    ``gamma / L`` (squared distance, block). For the squared distance and a mask t of zeros and
+    ones::
+
+        -k max|c| I  <=  hess_u phi_t  <=  (0.25 + k max|c|) I ,  k = MAX_SECOND_DERIVATIVE
+        |grad_u phi_m| <= 0.5 sqrt(ell_1)
+
+    and for the cross-entropy, with ``beta_1`` the sum of b over the protected rows::
+
+        0  <=  hess_u phi_t  <=  0.5 <t, b> I
+        |grad_u phi_m|^2 <= beta_1 min(ell_1, 2 beta_1)
+
+    The proof is in docs/theory/curvature-bound.md. Cost O(n). As gamma falls to zero
+    it grows beyond all bounds; at zero it jumps to the bound without a term, and has no derivative
+    with respect to gamma.
+    """
+    squared = metric == "squared"
+    free = gamma == 0
+    gamma = jnp.where(free, 1, gamma)  # not used then
+    root = jnp.sqrt(jnp.where(free, 1, jnp.maximum(value**2 - 4 * FACTOR[metric] * gamma, 0)))
+    inverse_t = (value if squared and reading == "block" else 0.5 * (value + root)) / gamma
+    if squared:
+        residual = jnp.minimum(jnp.sqrt(2 * value), 1 + jnp.max(jnp.abs(b)))
+        fit = 0.25 + MAX_SECOND_DERIVATIVE * residual
+        protection = 2 * gamma * (MAX_SECOND_DERIVATIVE * inverse_t**1.5 + inverse_t**2)
+    else:
+        beta_1 = jnp.sum(jnp.where(protected, b, 0))
+        fit = 0.5 * jnp.sum(b)
+        protection = 2 * gamma * beta_1 * inverse_t**2 * jnp.minimum(1, 2 * beta_1 * inverse_t)
+    return fit + jnp.where(free, 0, protection)

@@ -1,0 +1,54 @@
+"""Spreading the rows of a problem over devices."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from copyreg_jax.errors import InputError
+from copyreg_jax.matrices import ShardedRows
+from copyreg_jax.problems.softmax_regression import Problem, SoftmaxRegression
+
+
+def shard(problem: Problem, devices: Sequence[Any] | None = None) -> Problem:
+    """The same problem with the rows of A, and what goes with them, cut over devices.
+
+    For a problem in hand, with a dense A. If A is larger than one device, or each process shall
+    read its own rows, make the problem of a `ShardedRows` instead.
+
+    Parameters
+    ----------
+    problem : SoftmaxRegression or CopyrightRegression
+        The same in all processes.
+    devices : sequence of devices, optional
+        All devices of all processes if not given.
+
+    Raises
+    ------
+    InputError
+        A problem that is none, or whose A is not dense.
+
+    Notes
+    -----
+    Vectors of n entries are filled up with zeros to a multiple of the number of devices, see
+    `ShardedRows`. docs/how-to/many-devices.md says what is exchanged and what is not supported.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.shard(cr.SoftmaxRegression([[1.0], [0.0]], [0.7, 0.3], w=0.1))
+    >>> problem.A
+    ShardedRows(shape=(2, 1), dtype=float32, devices=1)
+    >>> cr.solve(problem).status.name
+    'CONVERGED'
+    """
+    if not isinstance(problem, SoftmaxRegression):
+        raise InputError(
+            f"problem is a {type(problem).__name__}; give a CopyrightRegression, or hand "
+            "ShardedRows(A) to one"
+        )
+    sharded = copy.copy(problem)
+    sharded.A = ShardedRows(problem.A, devices)
+    sharded._place()
+    return sharded

@@ -1,0 +1,176 @@
+"""Whether a state is a solution: a first look, a deeper one, and what the solver does next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from copyreg_jax._tracing import cond
+from copyreg_jax.matrices import is_here, on_host
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.solvers.optimality import (
+    MAX_EXACT_COLUMNS,
+    Look,
+    allowed_excess,
+    exact_look,
+    gradient_size,
+    length,
+    sampled_look,
+)
+from copyreg_jax.solvers.protocol import Solver, State
+from copyreg_jax.solvers.recheck import second_order
+from copyreg_jax.solvers.solution import SecondOrder, Status
+from copyreg_jax.solvers.steps import AIM, Kit
+
+
+def examined(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, max_steps: int, solver: Solver
+) -> tuple[Kit, State]:
+    """Second thoughts about where the solver has come to, and what it is to do."""
+    tools, state = solver.refine(problem, kit.tools, state)
+    kit = kit._replace(tools=tools)
+    if int(state.status) in (Status.CONVERGED, Status.STALLED):
+        state = judge_state(problem, kit, state, rtol, solver)
+    if int(state.status) == Status.RUNNING and int(state.num_steps) >= max_steps:
+        state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
+    return kit, state
+
+
+def judge_state(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
+) -> State:
+    """The state after a first look, and a deeper one if that is due."""
+    host = on_host(problem.A)
+    first = first_look if host else first_look_jit
+    state, judged, flat, due = first(problem, kit, state, rtol, solver)
+    # In float32 a gradient may be all rounding, and so a decrement: float64 looks again.
+    if bool(due) or (problem.dtype == np.float32 and bool(flat)):
+        look = _deep_look(problem, kit, state, rtol, solver)
+        judge = judged_by if host else judged_by_jit
+        judged, _, _ = judge(problem, kit, state, look, rtol, solver)
+    return judged
+
+
+def _deep_look(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
+) -> Look:
+    """The second order at the iterate, in float64 wherever d allows."""
+    host = on_host(problem.A)
+    if problem.d > MAX_EXACT_COLUMNS:
+        sampled = sampled_look if host else _sampled_look_jit
+        basis = solver.basis(problem, kit.tools)
+        return sampled(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
+    if problem.dtype == np.float32 and is_here(problem.A):
+        found = second_order(problem, np.asarray(state.x), rtol)
+        return Look(
+            jnp.asarray(found.decrement, problem.dtype),
+            jnp.asarray(found.second_order, jnp.int32),
+            jnp.asarray(found.direction, problem.dtype),
+        )
+    exact = exact_look if host else _exact_look_jit
+    return exact(problem, state.x, state.gradient, rtol)
+
+
+def deep_look_traced(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
+) -> Look:
+    """The same within a compiled program, in the arithmetic of the problem."""
+    if problem.d > MAX_EXACT_COLUMNS:
+        basis = solver.basis(problem, kit.tools)
+        return sampled_look(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
+    return exact_look(problem, state.x, state.gradient, rtol)
+
+
+def first_look(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
+) -> tuple[State, State, Bool[Array, ""], Bool[Array, ""]]:
+    """The state as x makes it, and the verdict on it from what the solver knows of it.
+
+    Also whether the gradient meets the rule, and whether a deeper look is due.
+    """
+    state = solver.renewed(problem, kit.tools, state)
+    look = solver.look(problem, kit.tools, state)
+    judged, flat, low = judged_by(problem, kit, state, look, rtol, solver)
+    return state, judged, flat, flat & ~(low & (look.second_order != SecondOrder.UNKNOWN))
+
+
+def judged_by(
+    problem: SoftmaxRegression, kit: Kit, state: State, look: Look, rtol: Any, solver: Solver
+) -> tuple[State, Bool[Array, ""], Bool[Array, ""]]:
+    """The state with the status that the look gives it, RUNNING again if it is no minimizer.
+
+    Also whether the gradient and the decrement meet the rule. A state that is to run on has a
+    tolerance below its gradient, or a way to leave by, so that none comes twice: a saddle point is
+    left only if L is lower than at the one left before.
+    """
+    u, norm = solver.logits(problem, state), length(state.gradient)
+    spent = state.status == Status.MAX_STEPS
+    stalled = (state.status == Status.STALLED) | spent
+    aim = jnp.where(stalled, 1, AIM)  # with room to spare, as long as there is a way to it
+    size = gradient_size(problem, u, kit.row_norms)
+    most = allowed_excess(problem, u, state.value, rtol)
+    flat = norm <= aim * rtol * size
+    # A gradient of zero is that of a solution also where nothing else is known.
+    low = (0.5 * look.decrement**2 <= aim * most) | (norm == 0)
+
+    negative = flat & (look.second_order == SecondOrder.NEGATIVE)
+    leaving = negative & ~spent & (state.value < state.left)
+    # A solver that comes again with a gradient above its tolerance has no way to a smaller one.
+    stuck = stalled | (norm > state.tolerance)
+    onward = jnp.where(stuck, Status.STALLED, Status.RUNNING)
+    status = jnp.where(flat & low, Status.CONVERGED, onward)
+    status = jnp.where(negative, Status.SADDLE, status)
+    # A run without steps left has ended at a solution or with the message that it had.
+    kept = spent & (status != Status.CONVERGED)
+    status = jnp.where(kept, Status.MAX_STEPS, status).astype(jnp.int32)
+    # The decrement is proportional to the gradient near a minimizer.
+    ratio = jnp.sqrt(AIM * most) / jnp.where(look.decrement > 0, look.decrement, 1)
+    ratio = jnp.where(jnp.isfinite(look.decrement), jnp.minimum(ratio, 0.5), 0.1)
+    nearer = jnp.where(flat, ratio * norm, jnp.minimum(AIM * rtol * size, 0.99 * norm))
+    new = state._replace(
+        status=status,
+        look=look,
+        tolerance=jnp.where(status == Status.RUNNING, nearer, state.tolerance),
+        left=jnp.where(leaving, state.value, state.left),
+    )
+    new = cond(
+        on_host(problem.A),
+        leaving,
+        lambda: solver.leave(problem, kit.tools, new, look.direction),
+        lambda: new,
+    )
+    return new, flat, low
+
+
+first_look_jit = jax.jit(first_look, static_argnames="solver")
+
+judged_by_jit = jax.jit(judged_by, static_argnames="solver")
+
+_exact_look_jit = jax.jit(exact_look)
+
+_sampled_look_jit = jax.jit(sampled_look)
+
+
+def examined_traced(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, max_steps: int, solver: Solver
+) -> State:
+    """Second thoughts within a compiled program: no solver gets better tools there."""
+
+    def second() -> State:
+        fresh, judged, _, due = first_look(problem, kit, state, rtol, solver)
+
+        def deeper() -> State:
+            look = deep_look_traced(problem, kit, fresh, rtol, solver)
+            return judged_by(problem, kit, fresh, look, rtol, solver)[0]
+
+        return jax.lax.cond(due, deeper, lambda: judged)
+
+    ended = (state.status != Status.RUNNING) & (state.status != Status.NONFINITE)
+    state = jax.lax.cond(ended, second, lambda: state)
+    spent = (state.status == Status.RUNNING) & (state.num_steps >= max_steps)
+    status = jnp.where(spent, Status.MAX_STEPS, state.status).astype(jnp.int32)
+    return state._replace(status=status)

@@ -1,0 +1,74 @@
+"""A path of problems, each started at the solution of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jax.typing import ArrayLike
+
+from copyreg_jax.errors import InputError
+from copyreg_jax.problems.copyright_regression import CopyrightRegression
+from copyreg_jax.solvers import driver
+from copyreg_jax.solvers.protocol import Solver
+from copyreg_jax.solvers.solution import Solution
+
+
+def solve_path(
+    problem: CopyrightRegression,
+    solver: Solver | None = None,
+    x0: ArrayLike | None = None,
+    *,
+    gamma: Iterable[float] | None = None,
+    w: Iterable[ArrayLike] | None = None,
+    rtol: float | None = None,
+    max_steps: int | None = None,
+) -> list[Solution]:
+    """Minimizers along a grid of gamma or of w, each started from the one before.
+
+    Where L is not convex this follows one branch of minimizers, as far as it goes: compare with
+    `multi_start` at the ends.
+
+    Parameters
+    ----------
+    problem : CopyrightRegression
+    solver, x0, rtol, max_steps
+        As in `solve`; x0 is the start of the first.
+    gamma : iterable of float, optional
+    w : iterable of float or (n,) arrays, optional
+        Exactly one of the two.
+
+    Returns
+    -------
+    list of Solution
+        In the order of the grid.
+
+    Raises
+    ------
+    InputError
+        Not exactly one grid, or an empty one; and as in `solve`.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.5, 0.3, 0.2], protected=1)
+    >>> path = cr.solve_path(problem, gamma=[0.001, 0.01, 0.1])
+    >>> [round(solution.ell_1, 3) for solution in path] == sorted(
+    ...     round(solution.ell_1, 3) for solution in path
+    ... )
+    True
+    """
+    if not isinstance(problem, CopyrightRegression):
+        raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
+    if (gamma is None) == (w is None):
+        raise InputError("give exactly one grid: gamma=[...] or w=[...]")
+    name, grid = ("gamma", list(gamma)) if gamma is not None else ("w", list(w or ()))
+    if not grid:
+        raise InputError(f"the grid of {name} is empty; give at least one value")
+    path: list[Solution] = []
+    for value in grid:
+        start = path[-1].x if path else x0
+        found = driver.solve(
+            problem.replace(**{name: value}), solver, start, rtol=rtol, max_steps=max_steps
+        )
+        path.append(found)
+    return path

@@ -1,0 +1,165 @@
+"""The step of Newton-CG: the lowest point of L in a plane of two directions."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from copyreg_jax.matrices import without_rows
+from copyreg_jax.problems import curvature
+from copyreg_jax.problems.objective import Mask, Metric, Reading, Scalar, Vector
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+
+Arrays: TypeAlias = tuple[Vector, Mask, Scalar, Vector]
+"""The arrays among the ``terms`` of a problem: what may vary without compiling anew."""
+
+_MAX_TRIALS = 15
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _evaluate_jit(
+    u: Vector, terms: Arrays, reading: Reading, metric: Metric
+) -> tuple[Scalar, Vector, curvature.Curvature]:
+    value, slope = curvature.value_and_gradient(u, *terms, reading, metric)
+    return value, slope, curvature.curvature(u, *terms, reading, metric)
+
+
+def evaluate_at(u: Vector, terms: Any) -> tuple[Scalar, Vector, curvature.Curvature]:
+    """L, its gradient and its Hessian in the logits."""
+    return _evaluate_jit(u, terms[:4], *terms[4:])
+
+
+def shifted(c: Float[Array, " 2"], first: Array, second: Array) -> Array:
+    """``c_0 first + c_1 second``; what is infinite is not taken zero times."""
+    return c[0] * first + jnp.where(c[1] == 0, 0, c[1] * second)
+
+
+class _Best(NamedTuple):
+    """The best point of the plane so far."""
+
+    c: Float[Array, " 2"]
+    value: Scalar
+    slopes: Float[Array, " 2"]
+    H: Float[Array, "2 2"]
+    moved: Bool[Array, ""]
+
+
+class _Found(NamedTuple):
+    """Where a search ended: L and its derivatives by the logits; if it has moved; its trials."""
+
+    c: Float[Array, " 2"]
+    value: Scalar
+    slope_u: Vector
+    at: curvature.Curvature
+    moved: Bool[Array, ""]
+    trials: Int[Array, ""]
+
+
+def search_plane(
+    Z: Float[Array, "2 n"],
+    slope_u: Vector,
+    slopes: Array,
+    value: Scalar,
+    absent: Mask | None,
+    terms: Any,
+) -> tuple[_Found, Scalar]:
+    """Lower L over the logits ``c @ Z`` from c = (1, 0), starting with a try of (1, 1).
+
+    A trust-region Newton method in the plane, stopped when its gradient has fallen to a quarter.
+    Until the first success there is no model, and tries are cut to a quarter. A last trial that was
+    no success is followed by a second one of the best point, so that vectors of the logits are kept
+    of the last trial only. Also returns the rounding error of L.
+    """
+    return _search_plane_jit(Z, slope_u, slopes, value, absent, terms[:4], *terms[4:])
+
+
+@functools.partial(jax.jit, static_argnums=(6, 7))
+def _search_plane_jit(
+    Z: Array, slope_u: Vector, slopes: Array, value: Scalar, absent: Mask | None, terms: Arrays,
+    reading: Reading, metric: Metric,
+) -> tuple[_Found, Scalar]:  # fmt: skip
+    dtype = Z.dtype
+    size = jnp.linalg.norm(Z, axis=1)
+    size = jnp.where(size > 0, size, 1)
+    steepest = jnp.linalg.norm(slopes / size)
+    spread = jnp.sum(jnp.abs(slope_u)) * jnp.max(jnp.abs(Z[0]))
+    noise = jnp.finfo(dtype).eps * (16 * jnp.abs(value) + spread)
+
+    def evaluate(c: Array) -> tuple[Scalar, Vector, curvature.Curvature]:
+        return _evaluate_jit(without_rows(shifted(c, Z[0], Z[1]), absent), terms, reading, metric)
+
+    def body(carry: Any) -> Any:
+        best, trial, radius, predicted, ready, trials, *_ = carry
+        value, slope_u, at = evaluate(trial)
+        slopes, H = Z @ slope_u, curvature.restrict(at, Z)
+        finite = jnp.isfinite(value + jnp.sum(slopes) + jnp.sum(H))
+        fall = best.value - value
+        flat = jnp.linalg.norm(slopes / size) <= 0.5 * jnp.linalg.norm(best.slopes / size)
+        accepted = finite & ((fall > 1e-4 * predicted) | ((fall >= -noise) & flat)) & ~ready
+        reach = jnp.linalg.norm((trial - best.c) * size)
+        longer = jnp.where(fall > 0.75 * predicted, jnp.maximum(radius, 2 * reach), radius)
+        radius = jnp.where(accepted, longer, 0.25 * reach)
+        tried = _Best(trial, value, slopes, H, accepted)
+        cut = best.c + 0.25 * (trial - best.c)
+        moved = accepted | best.moved
+        best = jax.tree_util.tree_map(lambda a, b: jnp.where(accepted, a, b), tried, best)
+        best = best._replace(moved=moved)
+        s, decrease = _planar_step(best.H / size[None] / size[:, None], best.slopes / size, radius)
+        trial = jnp.where(best.moved, best.c + s / size, cut)
+        predicted = jnp.where(best.moved, decrease, 0)
+        settled = jnp.linalg.norm(best.slopes / size) <= 0.25 * steepest
+        known = accepted | ready
+        ready |= (moved & (settled | (decrease <= noise))) | (trials + 1 >= _MAX_TRIALS)
+        trial = jnp.where(ready, best.c, trial)
+        return best, trial, radius, predicted, ready, trials + 1, known, slope_u, at
+
+    def going(carry: Any) -> Any:
+        ready, _, known = carry[4:7]
+        return ~(ready & known)
+
+    here, no = jnp.asarray([1, 0], dtype), jnp.zeros((), bool)
+    slope_u, at = jax.tree_util.tree_map(
+        lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(evaluate, here)[1:]
+    )
+    best = _Best(here, value, slopes, jnp.zeros((2, 2), dtype), no)
+    trials = jnp.zeros((), jnp.int32)
+    start = (
+        best, jnp.ones(2, dtype), 2 * size[1], jnp.zeros_like(value), no, trials, no, slope_u, at
+    )  # fmt: skip
+    best, *_, trials, _, slope_u, at = jax.lax.while_loop(going, body, start)
+    return _Found(best.c, best.value, slope_u, at, best.moved, trials), noise
+
+
+def _planar_step(
+    H: Float[Array, "2 2"], q: Float[Array, " 2"], radius: Scalar
+) -> tuple[Float[Array, " 2"], Scalar]:
+    """Newton step with the absolute value of H, cut to the radius, and the decrease it promises."""
+    mean, half = 0.5 * (H[0, 0] + H[1, 1]), 0.5 * (H[0, 0] - H[1, 1])
+    off = 0.5 * (H[0, 1] + H[1, 0])
+    apart = jnp.sqrt(half**2 + off**2)
+    # A rotation diagonalizes H; where the eigenvalues meet, any does.
+    angle = 0.5 * jnp.arctan2(off, half)
+    Q = jnp.stack([jnp.cos(angle), -jnp.sin(angle), jnp.sin(angle), jnp.cos(angle)]).reshape(2, 2)
+    lam = jnp.stack([mean + apart, mean - apart])
+    tiny = jnp.finfo(H.dtype).tiny
+    floor = 8 * jnp.finfo(H.dtype).eps * jnp.max(jnp.abs(lam)) + tiny
+    pulled = jnp.sum(q[:, None] * Q, axis=0)
+    s = -pulled / jnp.maximum(jnp.abs(lam), floor)
+    reach = jnp.linalg.norm(s)
+    s = s * jnp.minimum(1, radius / jnp.maximum(reach, tiny))
+    decrease = -(jnp.sum(pulled * s) + 0.5 * jnp.sum(lam * s**2))
+    return jnp.sum(Q * s[None], axis=1), decrease
+
+
+def share_of(problem: SoftmaxRegression) -> Any:
+    """The weight that the loss gives to a row."""
+    return 1 / problem.n if problem.metric == "squared" else jnp.sum(problem.b)
+
+
+def least_of(w2: Vector | Scalar, absent: Mask | None) -> Scalar:
+    """The least squared weight of a row that is there."""
+    return jnp.min(w2 if absent is None else jnp.where(absent, jnp.inf, w2))

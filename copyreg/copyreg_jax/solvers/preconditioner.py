@@ -1,0 +1,141 @@
+"""Bases in which the Hessian of L is close to the identity, from a Gram matrix or a sketch."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from copyreg_jax._tracing import cond, is_concrete
+from copyreg_jax.matrices import Matrix, SparseMatrix, count_sketch, gram
+from copyreg_jax.problems.objective import Metric, Scalar, Vector
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.solvers.cholesky import inverse_factor
+from copyreg_jax.solvers.optimality import root_weights
+
+_SKETCHES = 2
+"""CountSketches side by side, so that two rows that meet in one are told apart by the other."""
+
+_BUCKETS = 2
+"""Buckets of each of them per column of A."""
+
+_LEAST_EIGENVALUE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+"""That of a Gram matrix of unit diagonal from which rounding leaves it intact."""
+
+_REFINE_BELOW = 1e-8
+"""Least eigenvalue of a Gram matrix of unit diagonal from which one orthogonalization is enough."""
+
+Basis: TypeAlias = Float[Array, "d d"] | Float[Array, " d"]
+
+root_weights_jit = jax.jit(root_weights, static_argnums=(2, 3))
+
+
+def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
+    """Basis from a sketch with 4 d rows, or from A itself if it has no more; None if that fails.
+
+    Small eigenvalues are lifted: the null space of A has coordinates that do no harm.
+    """
+    A, d = problem.A, problem.d
+    root, _ = root_weights_jit(problem.w, problem.b, problem.n, problem.metric)
+    buckets = max(_BUCKETS * d, 64)
+    if problem.n <= _SKETCHES * buckets and isinstance(A, SparseMatrix):
+        A = A.todense()
+    elif problem.n > _SKETCHES * buckets:
+        A, root = _sketch(A, root, buckets), jnp.ones(_SKETCHES * buckets, A.dtype)
+    basis = _lifted_basis(gram(A, root, None, A.dtype))
+    return basis if bool(jnp.all(jnp.isfinite(basis))) else None
+
+
+def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
+    """CountSketches of ``diag(root) A``, one below the other; their Gram matrix is near its."""
+    n, _ = A.shape
+    sign_key, shift_key = jax.random.split(jax.random.key(0))
+    signs = jax.random.rademacher(sign_key, (_SKETCHES, n), root.dtype) / _SKETCHES**0.5
+    shape = (_SKETCHES, -(-n // buckets))
+    shifts = jax.random.randint(shift_key, shape, 0, buckets, jnp.int32)
+    parts = [
+        count_sketch(A, sign * root, s, buckets) for sign, s in zip(signs, shifts, strict=True)
+    ]
+    return jnp.concatenate(parts)
+
+
+@jax.jit
+def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Basis from a Gram matrix whose eigenvalues, at unit diagonal, are lifted by their least.
+
+    With coordinates near zero for its null space: lifting alone stretches that a million times, and
+    a step that rounding sends there would leave the logits no digits.
+    """
+    zero = jnp.diag(G) == 0
+    scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
+    lifted = zero + _LEAST_EIGENVALUE[G.dtype]
+    unit = G * scale[None] * scale[:, None]
+    inverse = inverse_factor(unit + jnp.diag(lifted.astype(G.dtype)))
+    # Near the identity but for the null space, where it is what rounding leaves of zero.
+    M = inverse @ unit @ inverse.T
+    return scale[:, None] * (inverse.T @ M @ M)
+
+
+def cholesky(
+    A: Matrix, w: Vector, b: Vector, n: int, metric: Metric, dtype: np.dtype
+) -> tuple[Float[Array, "d d"], Scalar, Bool[Array, ""]]:
+    """Basis from the Cholesky factor of the Gram matrix, radius, and whether the dtype will do.
+
+    It will by a lower bound of the least eigenvalue for columns of unit length, which is NaN if the
+    factorization failed.
+    """
+    root, radius = root_weights_jit(w, b, n, metric)
+    G = gram(A, root, None, dtype)
+    zero = jnp.diag(G) == 0  # such columns get no coordinate
+    scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
+    inverse = inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(zero.astype(dtype)))
+    basis = (scale[:, None] * inverse.T).astype(A.dtype)
+    return basis, radius, jnp.sum(inverse**2) <= 1 / _LEAST_EIGENVALUE[dtype]
+
+
+cholesky_jit = jax.jit(cholesky, static_argnums=(3, 4, 5))
+
+
+def orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:
+    """The same from eigenvectors, in the dtype of A, for columns however dependent.
+
+    Columns of the result are zero for the null space.
+
+    A first eigendecomposition, its eigenvalues lifted to what rounding leaves of them, makes the
+    columns nearly orthogonal; a second one, of the Gram matrix of the result, sees the small
+    singular values that the first could not, and drops what then is still null.
+    """
+    dtype = A.dtype
+    basis, dependent = _first_orthogonal(gram(A, root, None, dtype))
+
+    def refine() -> Float[Array, "d d"]:
+        return _second_orthogonal(gram(A, root, basis, dtype), basis)
+
+    # Outside of a trace a branch of Python: a compiled one would be compiled at every call.
+    return cond(is_concrete(dependent), dependent, refine, lambda: basis)
+
+
+def _floor(G: Array) -> Any:
+    """What rounding leaves of the eigenvalues of a matrix of norm one."""
+    return 4 * len(G) * jnp.finfo(G.dtype).eps
+
+
+@jax.jit
+def _first_orthogonal(G: Array) -> tuple[Float[Array, "d d"], Bool[Array, ""]]:
+    diagonal = jnp.diag(G)
+    scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
+    lam, Q = jnp.linalg.eigh(G * scale[None] * scale[:, None])
+    top = jnp.maximum(lam[-1], 1)
+    basis = scale[:, None] * Q * jax.lax.rsqrt(jnp.maximum(lam, _floor(G) * top))[None]
+    return basis, lam[0] < _REFINE_BELOW * top
+
+
+@jax.jit
+def _second_orthogonal(G: Array, basis: Array) -> Float[Array, "d d"]:
+    lam, turn = jnp.linalg.eigh(G)
+    kept = lam > _floor(G) * jnp.maximum(lam[-1], 1)
+    length = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, lam, 1)), 0)
+    return basis @ turn * length[None]

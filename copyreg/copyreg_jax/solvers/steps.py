@@ -1,0 +1,144 @@
+"""The first state of a run, one step, and compiled runs of steps."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from copyreg_jax.matrices import row_norms
+from copyreg_jax.problems import curvature
+from copyreg_jax.problems.objective import Point
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.solvers.optimality import gradient_size, length, unknown
+from copyreg_jax.solvers.protocol import Counts, Solver, State
+from copyreg_jax.solvers.solution import Status
+from copyreg_jax.solvers.start import START_SHIFTS, default_start
+
+AIM = 0.5
+"""Part of a tolerance that solvers aim at, lest the host's own evaluation miss it by rounding."""
+
+CHUNK = 1000
+"""Most steps of one call of the compiled loop; large problems are interruptible more often."""
+
+
+class Trace(NamedTuple):
+    """Values and gradient norms of the last states, ``length`` of them."""
+
+    length: Int[Array, ""]
+    value: Float[Array, " most"]
+    norm: Float[Array, " most"]
+
+
+class Kit(NamedTuple):
+    """What a run needs of A and w alone: the solver's tools, and the norms of the rows."""
+
+    tools: Any
+    row_norms: Float[Array, " n"]
+
+
+def prepare(problem: SoftmaxRegression, solver: Solver) -> Kit:
+    """The kit of a run."""
+    return Kit(solver.prepare(problem), row_norms(problem.A))
+
+
+def first_state(
+    problem: SoftmaxRegression, kit: Kit, x0: Point | None, rtol: float, solver: Solver
+) -> State:
+    """The state at the start."""
+    x = default_start(problem) if x0 is None else x0
+    u = problem.logits(x)
+    value, slope = _value_and_slope(u, *problem.terms)
+    gradient = slope @ problem.A
+    zero = jnp.zeros((), jnp.int32)
+    counts = Counts(zero, zero, zero, zero).add(
+        values=1 if x0 is not None else 1 + len(START_SHIFTS), gradients=1
+    )
+    tolerance = AIM * rtol * gradient_size(problem, u, kit.row_norms)
+    left = jnp.full_like(value, jnp.inf)
+    state = State(x, value, gradient, zero, tolerance, unknown(x), left, zero, counts, None)
+    state = solver.init(problem, kit.tools, state)
+    finite = jnp.isfinite(state.value) & jnp.isfinite(length(gradient))
+    status = jnp.where(solver.done(state), Status.CONVERGED, Status.RUNNING)
+    status = jnp.where(finite, status, Status.NONFINITE)
+    return state._replace(status=status.astype(jnp.int32))
+
+
+def next_state(
+    problem: SoftmaxRegression, kit: Kit, state: State, max_steps: int, solver: Solver
+) -> State:
+    """One step of the solver, and the verdict on it."""
+    new = solver.step(problem, kit.tools, state)
+    finite = (
+        jnp.isfinite(new.value) & jnp.all(jnp.isfinite(new.x)) & jnp.isfinite(length(new.gradient))
+    )
+    num_steps = state.num_steps + 1
+    status = jnp.where(
+        ~finite,
+        Status.NONFINITE,
+        jnp.where(
+            solver.done(new),
+            Status.CONVERGED,
+            jnp.where(
+                (new.status == Status.RUNNING) & (num_steps >= max_steps),
+                Status.MAX_STEPS,
+                new.status,
+            ),
+        ),
+    )
+    # The solution is the last finite point; the rest of the state has no more use.
+    return new._replace(
+        x=jnp.where(finite, new.x, state.x),
+        value=jnp.where(finite, new.value, state.value),
+        gradient=jnp.where(finite, new.gradient, state.gradient),
+        status=status.astype(jnp.int32),
+        num_steps=num_steps,
+    )
+
+
+def _advance(
+    problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, solver: Solver
+) -> tuple[State, Trace]:
+    """Up to ``limit`` steps, at most `_CHUNK`; value and gradient norm after each.
+
+    One program makes all steps of a run, so that one that is resumed rounds as the whole does.
+    """
+
+    def body(carry: tuple[State, Trace]) -> tuple[State, Trace]:
+        state, (place, value, norm) = carry
+        state = next_state(problem, kit, state, max_steps, solver)
+        _, new_value, new_norm = one(state)
+        return state, Trace(
+            place + 1, value.at[place].set(new_value[0]), norm.at[place].set(new_norm[0])
+        )
+
+    def going(carry: tuple[State, Trace]) -> Bool[Array, ""]:
+        state, trace = carry
+        return (state.status == Status.RUNNING) & (trace.length < limit)
+
+    blank = jnp.zeros(CHUNK, state.value.dtype)
+    trace = Trace(jnp.zeros((), jnp.int32), blank, blank)
+    return jax.lax.while_loop(going, body, (state, trace))
+
+
+def one(state: State) -> Trace:
+    """The trace of one step."""
+    norm = length(state.gradient)
+    return Trace(jnp.ones((), jnp.int32), state.value[None], norm[None])
+
+
+def advance_on_host(
+    problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, solver: Solver
+) -> tuple[State, Trace]:
+    """One step, not compiled as a whole: it reads A on the way."""
+    state = next_state(problem, kit, state, max_steps, solver)
+    return state, one(state)
+
+
+first_state_jit = jax.jit(first_state, static_argnames="solver")
+
+advance_jit = jax.jit(_advance, static_argnames="solver")
+
+_value_and_slope = jax.jit(curvature.value_and_gradient, static_argnums=(5, 6))

@@ -1,0 +1,45 @@
+"""A row of the table that ``copyreg lemmas`` prints."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from copyreg_jax.theory.counterexample import Counterexample
+
+
+class Row(NamedTuple):
+    """One line of the report.
+
+    Attributes
+    ----------
+    where, says, reading : str
+        The claim.
+    verdict : str
+        "holds" (no violation was found), "fails", "untested" (the measure was never a number), or
+        "vacuous": a condition that no two float64 points meet.
+    worst : float
+        Largest measure found; for a bound that is its tightness, sup of actual / bound.
+    scale : str
+        What ``worst`` is: see `copyreg_jax.theory.claims.Claim`.
+    num_random, num_climbed : int
+        Instances drawn, and instances climbed from.
+    counterexample : Counterexample or None
+    """
+
+    where: str
+    says: str
+    reading: str
+    verdict: str
+    worst: float
+    scale: str
+    num_random: int
+    num_climbed: int
+    counterexample: Counterexample | None
+
+    @property
+    def slack_log10(self) -> float | None:
+        """How far a bound is from sharp: log10 of bound / actual; None for other claims."""
+        if self.scale == "log10":
+            return -self.worst
+        return -math.log10(self.worst) if self.scale == "ratio" and self.worst > 0 else None

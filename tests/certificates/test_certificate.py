@@ -1,0 +1,383 @@
+"""Certificates: sound against 4000-bit arithmetic, honest about ties, strict about input."""
+
+import decimal
+import fractions
+import re
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+
+import copyreg_jax as cr
+from copyreg_jax.certificates.words import above, below
+from copyreg_jax.checker import format
+from copyreg_jax.problems.objective import METRICS
+from copyreg_jax.theory import level_sets
+from tests.support.exact import between, transcription
+from tests.support.registry import READINGS, cases, draws, random_problem
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@cases(300)
+@given(draw=draws())
+def test_enclosures_contain_the_exact_numbers(draw, reading):
+    certificate = cr.certify(draw.problem(reading), draw.x)
+    exact = transcription(draw, reading)
+    for name in format.BOUNDS:
+        low, high = (float.fromhex(v) for v in certificate.document["bounds"][name])
+        assert between(low, exact[name], high), name
+    low, high = certificate.margin
+    assert high - low <= 4 * np.spacing(max(abs(low), abs(high))) or high - low < 1e-300
+
+
+@cases(250)
+@given(draw=draws(), reading=st.sampled_from(READINGS))
+def test_a_tau_above_the_enclosure_is_never_certified(draw, reading):
+    problem = draw.problem(reading)
+    margin = cr.certify(problem, draw.x).margin
+    assert cr.certify(problem, draw.x, margin.lower).verdict is not cr.Verdict.REFUTED
+    above = np.nextafter(margin.upper, np.inf)
+    assert cr.certify(problem, draw.x, above).verdict is cr.Verdict.REFUTED
+    below = np.nextafter(margin.lower, -np.inf)
+    assert cr.certify(problem, draw.x, below).verdict is cr.Verdict.CERTIFIED
+
+
+@cases(100)
+@given(draw=draws(), ulps=st.integers(-50, 50), reading=st.sampled_from(READINGS))
+def test_near_ties_are_decided_rightly(draw, ulps, reading):
+    exact = transcription(draw, reading)["margin"]
+    tau = float(exact) + ulps * float(np.spacing(float(exact)))
+    verdict = cr.certify(draw.problem(reading), draw.x, tau).verdict
+    if verdict is cr.Verdict.CERTIFIED:
+        assert between(tau, exact, np.inf)
+    elif verdict is cr.Verdict.REFUTED:
+        assert between(-np.inf, exact, tau)
+    else:
+        assert between(tau, exact, tau)  # only an exact tie is left undecided
+
+
+@cases(300)
+@given(seed=st.integers(0, 2**32 - 1), reading=st.sampled_from(READINGS))
+def test_level_set_theorem(seed, reading):
+    """No point at least as good has a smaller margin than the certificate of a worse one says."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(3, 8))
+    problem = cr.CopyrightRegression(
+        np.eye(n), rng.dirichlet(np.ones(n)), int(rng.integers(1, n)),
+        gamma=10.0 ** rng.uniform(-5, 0), w=1e-3, reading=reading,
+    )  # fmt: skip
+    points = rng.normal(size=(12, n)) * 10.0 ** rng.uniform(-1, 1, size=(12, 1))
+    certificates = [cr.certify(problem, x) for x in points]
+    for mine in certificates:
+        if mine.level_set_tau is None:
+            continue
+        for other in certificates:
+            if other.value.upper <= mine.value.upper:
+                assert other.margin.upper >= mine.level_set_tau
+
+
+def test_level_set_tau_is_the_formula_of_its_theorem():
+    b = np.array([0.5, 0.3, 0.2])
+    f = np.array([0.3, 0.5, 0.2])
+    problem = cr.CopyrightRegression(np.eye(3), b, 2, gamma=1e-2, w=1e-6)
+    certificate = cr.certify(problem, np.log(f))
+    assert certificate.level_set_tau <= certificate.margin.lower
+    gamma, n1, n = 1e-2, 2, 3
+    value, t = certificate.value.upper, np.sqrt(2 * gamma * n1 / n)
+    t = np.clip(t, 2 * gamma / (value + np.sqrt(value**2 - 2 * gamma)), None)
+    expected = n * t / (n1 * (n - n1)) + 2 * gamma / ((n - n1) * t) - 2 * value / (n - n1)
+    np.testing.assert_allclose(certificate.level_set_tau, expected, rtol=1e-12)
+
+
+def test_the_example_of_the_level_set_page():
+    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=0.01, w=0.01)
+    certificate = cr.certify(problem, cr.solve(problem).x)
+    assert certificate.verdict is cr.Verdict.CERTIFIED
+    assert round(certificate.value.upper, 4) == 0.1457
+    assert round(certificate.level_set_tau, 4) == 0.0553  # 0.05535
+    assert round(certificate.margin.lower, 4) == 0.0649
+    assert certificate.direction == "amplified"
+    # Theorem 16 as printed fails here.
+    assert certificate.paper_verdict is cr.Verdict.REFUTED
+    assert certificate.paper_tau.lower > certificate.margin.upper
+
+
+@pytest.mark.parametrize("gamma", [0.01, 0.1, 0.5, 3.0])
+@pytest.mark.parametrize("w", [0.01, 0.3])
+def test_theorem_16_fails_in_all_eight_cases(gamma, w):
+    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=gamma, w=w)
+    solution = cr.solve(problem).raise_for_status()
+    certificate = cr.certify(problem, solution.x)
+    assert certificate.ell_1.upper < np.sqrt(2 * gamma)
+    assert certificate.paper_verdict is cr.Verdict.REFUTED
+    assert certificate.level_set_tau <= certificate.margin.lower
+
+
+def test_gamma_zero():
+    problem = random_problem(0, 12, 3, gamma=0.0)
+    certificate = cr.certify(problem, np.ones(3))
+    assert certificate.level_set_tau <= certificate.margin.lower
+    assert certificate.paper_tau.upper <= 0
+
+
+def test_exact_ties_are_undecided_not_guessed():
+    problem = cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma=0.1)
+    certificate = cr.certify(problem, np.zeros(4))
+    assert certificate.margin.lower <= 0 <= certificate.margin.upper
+    assert certificate.margin.upper - certificate.margin.lower < 1e-300
+    assert certificate.verdict in (cr.Verdict.UNDECIDED, cr.Verdict.REFUTED)
+    assert certificate.direction == "undecided"
+    assert certificate.level_set_tau is None
+    assert certificate.value.upper == np.inf
+
+
+def test_given_eps_2_is_used_and_its_hypothesis_is_judged():
+    problem = random_problem(0, 12, 3)
+    x = cr.solve(problem).x
+    ell_2 = cr.certify(problem, x).ell_2
+    loose, tight = (cr.certify(problem, x, eps_2=e) for e in (1.0, ell_2.lower / 2))
+    assert loose.paper_tau.upper < tight.paper_tau.lower
+    assert loose.document["claims"]["paper"]["hypothesis"] == "CERTIFIED"
+    assert tight.document["claims"]["paper"]["hypothesis"] == "REFUTED"
+
+
+def test_float32_problem_is_certified_as_its_exact_values():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(9, 2)).astype(np.float32)
+    b = rng.dirichlet(np.ones(9)).astype(np.float32)
+    single = cr.CopyrightRegression(A, b, 3)
+    double = cr.CopyrightRegression(
+        A.astype(float), b.astype(float), 3, gamma=float(single.gamma), w=1.0
+    )
+    x = np.array([0.3, 0.1], np.float32)
+    assert cr.certify(single, x).document == cr.certify(double, x.astype(float)).document
+
+
+def test_sparse_and_dense_enclose_the_same_numbers():
+    rng = np.random.default_rng(0)
+    dense = np.where(rng.random((20, 7)) < 0.3, rng.normal(size=(20, 7)), 0)
+    b, x = rng.dirichlet(np.ones(20)), rng.normal(size=7)
+    one = cr.certify(cr.CopyrightRegression(dense, b, 5), x).document
+    two = cr.certify(cr.CopyrightRegression(scipy.sparse.csr_array(dense), b, 5), x).document
+    assert one["bounds"] == two["bounds"]
+    assert one["claims"] == two["claims"]
+    assert one["instance"]["sha256"]["A"] != two["instance"]["sha256"]["A"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": np.zeros(4)}, r"x has shape \(4,\); A has 3 columns"),
+        ({"x": [0.0, np.inf, 0.0]}, "x is inf at entry 1"),
+        ({"tau": np.nan}, "tau is nan; give a finite number"),
+        ({"eps_2": np.inf}, "eps_2 is inf"),
+        ({"tau": 10**400}, "tau is 1000.*give a finite number"),
+        ({"tau": "0.1"}, "tau is '0.1'; give a finite number"),
+        ({"tau": 2**60 + 1}, r"tau is 1152921504606846977, which is no float64; give float\(tau\)"),
+        ({"tau": decimal.Decimal("0.1")}, "which is no float64"),
+        ({"x": [1j, 0, 0]}, "x has dtype complex128"),
+        ({"x": ["a", "b", "c"]}, "x has dtype <U1"),
+        ({"x": [[0.0], [0.0, 1.0], 0.0]}, "x is not a numeric array"),
+        ({"x": [2**60 + 1, 0, 0]}, "x is 1152921504606846977 at entry 0"),
+        ({"x": np.zeros(3, np.longdouble)}, "x has dtype"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    problem = random_problem(0, 12, 3)
+    with pytest.raises(cr.InputError, match=message):
+        cr.certify(problem, **{"x": np.zeros(3), **arguments})
+
+
+def test_nothing_protected():
+    with pytest.raises(cr.InputError, match="nothing is protected here"):
+        cr.certify(cr.SoftmaxRegression(np.eye(2), [0.5, 0.5]), np.zeros(2))
+
+
+def test_save_and_load(tmp_path):
+    certificate = cr.certify(random_problem(0, 12, 3), np.ones(3), tau=0.25)
+    certificate.save(tmp_path / "c.json")
+    again = cr.Certificate.load(tmp_path / "c.json")
+    assert {**again.document, "sha256": None} == {**certificate.document, "sha256": None}
+    assert again.tau == 0.25
+    with pytest.raises(cr.InputError, match=r"can't write .*missing"):
+        certificate.save(tmp_path / "missing" / "c.json")
+    for document in ({}, {"format": format.FORMAT}, {**again.document, "direction": "down"}):
+        (tmp_path / "c.json").write_bytes(format.canonical(document))
+        with pytest.raises(cr.InputError, match="is not a valid certificate"):
+            cr.Certificate.load(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    "number", [np.float32(0.25), np.float64(0.25), np.array(0.25), fractions.Fraction(1, 4)]
+)
+def test_numbers_of_any_exact_kind(number):
+    assert cr.certify(random_problem(0, 12, 3), np.zeros(3), tau=number).tau == 0.25
+
+
+def test_saturated_one_hot_softmax_keeps_its_digits():
+    # f - b = -tiny, the midpoint of whose ball is exactly zero.
+    with pytest.warns(cr.NotCoerciveWarning):
+        problem = cr.CopyrightRegression(
+            np.array([[100.0], [0.0], [-100.0]]), [1.0, 0.0, 0.0], protected=[1], gamma=0.0, w=0.0
+        )
+    certificate = cr.certify(problem, [50.0])
+    assert certificate.ell_1.upper < 1e-300
+    assert np.isfinite(certificate.margin).all()
+
+
+def test_numbers_too_large_for_floats_are_not_claimed():
+    problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 1e200, 0.1], protected=1)
+    certificate = cr.certify(problem, [-1.0])
+    assert certificate.ell_2.upper == np.inf
+    assert certificate.paper_tau is None
+    assert certificate.paper_verdict is cr.Verdict.UNDECIDED
+    assert certificate.level_set_tau is None
+
+
+def test_explanation_of_a_suppressed_minimizer():
+    problem = random_problem(11, 12, 3, w=2.0)
+    text = cr.certify(problem, cr.solve(problem).x).explain()
+    first, *_ = text.splitlines()
+    assert first.startswith("CERTIFIED (margin > 0); the protected mass went DOWN: about ")
+    for words in (
+        "joint reading, squared metric",
+        "sha256 of A: ",
+        "this certificate supports tau up to 0.0",
+        "level_set: every x'",
+        "local: L has exactly one minimizer within",
+        "Hypotheses, proved: hess L >=",
+        "global: L has one global minimizer, and no other point with L <=",
+        "nothing was tried that was not proved",
+        "x is optimal: up to the distance above",
+    ):
+        assert words in " ".join(text.split()).replace("- ", ""), words
+
+
+def test_explanation_says_first_that_the_mass_went_up():
+    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=0.01, w=0.01)
+    first, *_ = cr.certify(problem, cr.solve(problem).x).explain().splitlines()
+    assert "but only because the protected mass went UP: about 0.4986 of f" in first
+    assert "amplified, not suppressed" in first
+
+
+def test_explanation_of_what_is_missing():
+    problem = random_problem(0, 12, 3, w=0.01)
+    far = np.array([3.0, -2.0, 1.0])
+    refuted = cr.certify(problem, far, tau=1.0)
+    text = " ".join(refuted.explain().split())
+    assert text.startswith("REFUTED (margin >= 1.0); ")
+    for words in (
+        "point: x does not have margin >= 1.0",
+        "Needed: a smaller tau, another point, or a larger gamma",
+        "local: that a minimizer is near x. Needed: a better point",
+        "global: that no other minimizer is as good",
+        "x is optimal: not proved",
+    ):
+        assert words in text, words
+    barrier = cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma=0.1)
+    text = " ".join(cr.certify(barrier, np.zeros(4)).explain().split())
+    assert "whether the protected mass went up or down is open" in text
+    assert "level_set: L is infinite at x" in text
+
+
+def test_the_level_set_threshold_of_the_explanation_is_where_tau_changes_sign():
+    for metric in METRICS:
+        problem = random_problem(0, 12, 3, gamma=0.01).replace(metric=metric)
+        c = 2 if metric == "squared" else 1
+        enough = 2 * np.sqrt(0.01 * 12 / (c * 4))
+        assert level_sets.level_set_tau(problem, enough * 0.999) > 0
+        assert level_sets.level_set_tau(problem, enough * 1.001) < 0
+
+
+def test_local_can_be_left_out():
+    problem = random_problem(0, 12, 3, w=2.0)
+    certificate = cr.certify(problem, cr.solve(problem).x, local=False)
+    assert certificate.local is None
+    assert not certificate.is_global
+
+
+def test_max_bits_is_where_a_tie_is_given_up():
+    # f = 1/6 is no float, and both halves have the same targets: a margin of exactly zero.
+    problem = cr.CopyrightRegression(np.eye(6), [0.1, 0.2, 0.2] * 2, 3, gamma=0.1)
+    for bits in (128, 200, 4096):
+        certificate = cr.certify(problem, np.zeros(6), max_bits=bits)
+        assert certificate.document["bits"] == bits
+        assert certificate.verdict is cr.Verdict.UNDECIDED
+        assert f"{bits}-bit ball arithmetic leaves the claim open" in certificate.explain()
+    for bits in (53, 5000, 128.0, "128"):
+        with pytest.raises(cr.InputError, match=r"max_bits is .*; give 128 to 4096"):
+            cr.certify(problem, np.zeros(6), max_bits=bits)
+
+
+def test_floats_leave_near_ties_to_balls(monkeypatch):
+    problem = random_problem(0, 40, 3)
+    x = np.ones(3)
+    exact = cr.certify(problem, x, local=False).margin
+    monkeypatch.setattr("copyreg_jax.certificates.make._LARGE", 0)
+    easy = cr.certify(problem, x, exact.lower - 1e-6, local=False)
+    assert (easy.document["bits"], easy.verdict) == (53, cr.Verdict.CERTIFIED)
+    assert easy.margin.lower <= exact.lower <= exact.upper <= easy.margin.upper
+    hard = cr.certify(problem, x, exact.lower, local=False)
+    assert (hard.document["bits"], hard.verdict) == (128, cr.Verdict.CERTIFIED)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("reading", READINGS)
+def test_cross_entropy_and_block_certificates_are_confirmed(reading, metric, tmp_path):
+    problem = random_problem(1, 40, 3, reading=reading, w=2.0).replace(metric=metric)
+    certificate = cr.certify(problem, cr.solve(problem).x, tau=-1.0)
+    assert certificate.local is not None
+    assert certificate.is_global
+    certificate.save(tmp_path / "c.json")
+    cr.save_instance(tmp_path / "i.npz", problem)
+    result = cr.check(tmp_path / "c.json", tmp_path / "i.npz")
+    assert result.verdict is cr.Verdict.CERTIFIED, result.lines
+    cr.save_instance(
+        tmp_path / "i.npz",
+        problem.replace(metric="squared" if metric != "squared" else "cross-entropy"),
+    )
+    result = cr.check(tmp_path / "c.json", tmp_path / "i.npz")
+    assert result.verdict is cr.Verdict.VOID
+    assert "metric is" in result.lines[0]
+
+
+@pytest.mark.parametrize("number", [0.21131371, -0.21131371, 1e-300, 5e-324, 1 / 3, 1e8 + 9, 0.0])
+@pytest.mark.parametrize("digits", [3, 6, 17])
+def test_printed_bounds_are_rounded_to_the_weaker_side(number, digits):
+    low, high = below(number, digits), above(number, digits)
+    assert decimal.Decimal(low) <= decimal.Decimal(number) <= decimal.Decimal(high)
+    assert float(high) - float(low) <= 10.0 ** (1 - digits) * abs(number) + 5e-324
+    assert below(-np.inf) == "-inf"
+
+
+def test_no_printed_claim_is_stronger_than_what_was_proved():
+    problem = random_problem(11, 12, 3, w=2.0)
+    certificate = cr.certify(problem, cr.solve(problem).x)
+    words = " ".join(certificate.explain().split())
+    (tau,) = re.findall(r"global minimizer\) has margin >= ([^ ]*)\. ", words)
+    assert float(tau) <= certificate.level_set_tau
+    radius, distance = re.search(
+        r"within ([^ ]*) of x\. It is within ([^ ]*) of x;", words
+    ).groups()
+    assert float(radius) <= certificate.local.radius
+    assert float(distance) >= certificate.local.distance
+    mu, gradient = re.search(
+        r"hess L >= ([^ ]*) within that radius, and \|gradient\| <= ([^ ]*) at x", words
+    ).groups()
+    assert float(mu) <= certificate.local.mu
+    assert float(gradient) >= certificate.local.gradient
+    low, high = re.search(r"its margin is in \[([^,]*), ([^]]*)\]", words).groups()
+    assert decimal.Decimal(low) <= decimal.Decimal(certificate.local.margin.lower)
+    assert decimal.Decimal(high) >= decimal.Decimal(certificate.local.margin.upper)
+
+
+def test_overflow_in_float_intervals_gives_no_warning(monkeypatch):
+    monkeypatch.setattr("copyreg_jax.certificates.make._LARGE", 0)
+    monkeypatch.setattr("copyreg_jax.checker.data._BLOCK", 1)
+    problem = cr.CopyrightRegression(
+        np.array([[1e152], [-1e152], [1e152]]), [0.5, 0.25, 0.25], 1, gamma=0.1
+    )
+    assert np.isfinite(cr.certify(problem, [1e-152]).margin).all()
+    assert cr.certify(problem, [1.0]).verdict is not cr.Verdict.UNDECIDED

@@ -1,0 +1,552 @@
+"""Every operation of both arithmetics contains the exact result, whatever the numbers are.
+
+The exact results are fractions, or come from Arb at 300 bits and more where they are no fractions.
+"""
+
+import concurrent.futures
+import functools
+import itertools
+import math
+import operator
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from flint import arb, arb_mat, ctx, fmpq
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from copyreg_jax.checker import arithmetic, linear, verdicts
+from copyreg_jax.checker import arithmetic as am
+from copyreg_jax.checker.arithmetic import Balls, Box, Floats, lower
+from copyreg_jax.checker.data import Csr
+from tests.support.registry import cases
+
+HOSTILE = (
+    0.0, -0.0, 5e-324, -5e-324, 2.0**-1022, -(2.0**-1022), 1e-300, 1.0, -1.0, 1 + 2.0**-52,
+    1 - 2.0**-53, 1e16, -1e16, 1e154, -1.5e154, 1e300, -1e300, 1.7976931348623157e308,
+)  # fmt: skip
+FLOATS = st.one_of(
+    st.sampled_from(HOSTILE),
+    st.floats(-10, 10),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+UNKNOWN = (math.nan, math.inf, -math.inf)
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    """The package computes with overflow and NaN in silence; so do these tests."""
+    with np.errstate(all="ignore"):
+        yield
+
+
+def arrays(*shape):
+    return hnp.arrays(np.float64, shape, elements=FLOATS)
+
+
+@st.composite
+def boxes(draw, size):
+    """Intervals: single points, narrow and wide ones; and exact points inside each."""
+    one, two = draw(arrays(size)), draw(arrays(size))
+    kind = draw(st.sampled_from(["points", "narrow", "wide"]))
+    if kind == "points":
+        two = one
+    elif kind == "narrow":
+        two = np.nextafter(one, two)
+    box = Box(np.minimum(one, two), np.maximum(one, two))
+    weights = draw(st.sampled_from([(0, 1), (1, 0), (1, 1), (1, 2**60), (3, 5)]))
+    inside = [
+        (weights[0] * Fraction(low) + weights[1] * Fraction(high)) / sum(weights)
+        for low, high in zip(box.lo.tolist(), box.hi.tolist(), strict=True)
+    ]
+    return box, inside
+
+
+def holds(low, exact, high):
+    """Whether a bound that is a number is one; NaN on either side says that nothing is known."""
+    if math.isnan(low) or math.isnan(high):
+        return True
+    above = low == -math.inf or (low < math.inf and Fraction(low) <= exact)
+    return above and (high == math.inf or (high > -math.inf and Fraction(high) >= exact))
+
+
+def contains(box, exact):
+    return all(map(holds, np.ravel(box.lo).tolist(), exact, np.ravel(box.hi).tolist()))
+
+
+def to_arb(number):
+    """A fraction at the precision of the context."""
+    return arb(fmpq(number.numerator, number.denominator))
+
+
+def ball_holds(ball, exact):
+    """The same for a ball, to the last of 5000 bits."""
+    with ctx.workprec(5000):
+        return not ball.is_finite() or ball.overlaps(to_arb(exact))
+
+
+BINARY = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+@cases(400)
+@given(one=boxes(3), two=boxes(3))
+def test_sums_and_products_of_boxes(name, one, two):
+    (a, inner_a), (b, inner_b) = one, two
+    operation = BINARY[name]
+    ends_a = [inner_a, [Fraction(v) for v in a.lo.tolist()], [Fraction(v) for v in a.hi.tolist()]]
+    ends_b = [inner_b, [Fraction(v) for v in b.lo.tolist()], [Fraction(v) for v in b.hi.tolist()]]
+    for x, y in itertools.product(ends_a, ends_b):
+        assert contains(operation(a, b), list(map(operation, x, y)))
+    # Beside a scalar, on both sides.
+    ball = arb(float(b.lo[0])).union(arb(float(b.hi[0])))
+    with ctx.workprec(128):
+        assert contains(operation(a, ball), [operation(v, inner_b[0]) for v in inner_a])
+        assert contains(operation(ball, a), [operation(inner_b[0], v) for v in inner_a])
+
+
+@pytest.mark.parametrize("name", BINARY)
+@cases(200)
+@given(a=hnp.arrays(float, 3, elements=st.floats(-1e9, 1e9, width=32)), b=arrays(3))
+def test_boxes_are_not_wider_than_they_must_be(name, a, b):
+    b = np.clip(b, -1e9, 1e9)
+    box = BINARY[name](Box.of(a), b)
+    exact = BINARY[name](a, b)
+    assert (box.hi - box.lo <= 4 * np.spacing(np.abs(exact))).all()
+
+
+@cases(400)
+@given(drawn=boxes(4))
+def test_square_and_negative(drawn):
+    box, inside = drawn
+    assert contains(Floats().square(box), [v * v for v in inside])
+    assert contains(-box, [-v for v in inside])
+    assert (Floats().square(box).lo >= 0).all()
+    for low, high in zip(box.lo.tolist(), box.hi.tolist(), strict=True):
+        if low <= 0 <= high:
+            assert contains(Floats().square(Box(np.array([low]), np.array([high]))), [Fraction(0)])
+
+
+@cases(400)
+@given(drawn=st.integers(1, 6).flatmap(boxes))
+def test_sum(drawn):
+    box, inside = drawn
+    ball = Floats().sum(box)
+    assert ball_holds(ball, sum(inside))
+    assert ball_holds(Floats().sum(Box.of(box.lo)), sum(map(Fraction, box.lo.tolist())))
+    with ctx.workprec(128):
+        balls = Balls(128).exact(box.lo)
+        assert ball_holds(Balls(128).sum(balls), sum(map(Fraction, box.lo.tolist())))
+    empty = Box(np.zeros(0), np.zeros(0))
+    assert Floats().sum(empty).contains(0)
+
+
+@cases(300)
+@given(drawn=boxes(4), small=st.booleans())
+def test_share(drawn, small):
+    """Of the sum itself, as softmax takes it."""
+    box, _ = drawn
+    scale = 1e-310 if small else 1.0
+    box = Box(np.abs(box.lo).clip(max=1e300) * scale, np.abs(box.lo).clip(max=1e300) * scale)
+    exact = [Fraction(v) for v in box.lo.tolist()]
+    assume(sum(exact) > 0)
+    with ctx.workprec(128):
+        total = Floats().sum(box)
+        assert contains(Floats().share(box, total), [v / sum(exact) for v in exact])
+        balls = Balls(128).exact(box.lo)
+        for ball, v in zip(Balls(128).share(balls, sum(balls, arb(0))), exact, strict=True):
+            assert ball_holds(ball, v / sum(exact))
+
+
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (-1.0, 1.0), (5e-324, 1.0), (1.0, 3.0)])
+def test_share_of_a_wide_total(ends):
+    total = arb(ends[0]).union(arb(ends[1]))
+    e = Box(np.array([0.0, 5e-324, 0.25]), np.array([5e-324, 1.0, 0.5]))
+    found = Floats().share(e, total)
+    for part in (ends[0], 5e-324, 1e-3, 0.5, 1.0):
+        if max(ends[0], 0) < part <= ends[1]:
+            for point in (e.lo, e.hi):
+                share = [min(Fraction(v) / Fraction(part), Fraction(1)) for v in point.tolist()]
+                assert contains(found, share)
+
+
+@st.composite
+def matrices(draw, most=5):
+    n, d = draw(st.integers(1, most)), draw(st.integers(1, 4))
+    A, x = draw(arrays(n, d)), draw(arrays(d))
+    if draw(st.booleans()) and d > 1:  # the first two products cancel
+        A[:, 1], x[1] = -A[:, 0], np.nextafter(x[0], draw(st.sampled_from([-np.inf, np.inf])))
+        x = np.nan_to_num(x, posinf=1.0, neginf=-1.0)
+    if draw(st.booleans()):
+        A[draw(hnp.arrays(bool, (n, d)))] = 0
+    return A, x
+
+
+def to_csr(A):
+    rows, columns = np.nonzero(A)
+    return Csr(A[rows, columns], columns, np.searchsorted(rows, np.arange(len(A) + 1)), A.shape[1])
+
+
+@cases(400)
+@given(drawn=matrices())
+def test_logits(drawn):
+    A, x = drawn
+    exact = [
+        sum(Fraction(a) * Fraction(v) for a, v in zip(row, x.tolist(), strict=True))
+        for row in A.tolist()
+    ]
+    for rows in (A, to_csr(A)):
+        assert contains(Floats().logits(rows, x), exact)
+        for bits in (128, 256):
+            with ctx.workprec(bits):
+                assert all(map(ball_holds, Balls(bits).logits(rows, x), exact))
+    moderate = np.abs(A).max() < 1e100 and np.abs(x).max() < 1e100
+    if moderate:
+        size = np.abs(A) @ np.abs(x)
+        box = Floats().logits(A, x)
+        assert (box.hi - box.lo <= 20 * 2.0**-53 * size + 1e-300).all()
+
+
+@cases(300)
+@given(drawn=matrices(), data=st.data())
+def test_moments(drawn, data):
+    rows, center = drawn
+    weights = [data.draw(boxes(len(rows))) for _ in range(2)]
+    exact = [
+        sum(
+            w * (Fraction(row[j]) - Fraction(center[j]))
+            for w, row in zip(inside, rows.tolist(), strict=True)
+        )
+        for _, inside in weights
+        for j in range(rows.shape[1])
+    ]
+    found = Floats().moments([box for box, _ in weights], rows, center)
+    assert all(map(ball_holds, found.products.entries(), exact))
+    assert all(map(ball_holds, found.sums, [sum(inside) for _, inside in weights]))
+    twice = found + found
+    assert all(map(ball_holds, twice.products.entries(), [2 * v for v in exact]))
+    with ctx.workprec(128):
+        ends = [Balls(128).exact(box.lo) for box, _ in weights]
+        found = Balls(128).moments(ends, rows, center)
+    exact = [
+        sum(
+            Fraction(w) * (Fraction(row[j]) - Fraction(center[j]))
+            for w, row in zip(box.lo.tolist(), rows.tolist(), strict=True)
+        )
+        for box, _ in weights
+        for j in range(rows.shape[1])
+    ]
+    assert all(map(ball_holds, found.products.entries(), exact))
+
+
+def exact_gram(weights, rows, center):
+    d = rows.shape[1]
+    gap = [[Fraction(a) - Fraction(c) for a, c in zip(row, center, strict=True)] for row in rows]
+    return [
+        sum(Fraction(w) * r[i] * r[j] for w, r in zip(weights.tolist(), gap, strict=True))
+        for i in range(d)
+        for j in range(d)
+    ]
+
+
+@cases(300)
+@given(drawn=matrices(), data=st.data())
+def test_gram(drawn, data):
+    rows, center = drawn
+    weights = data.draw(arrays(len(rows)))
+    exact = exact_gram(weights, rows, center)
+    found = linear.gram(weights, rows, center)
+    for gram, factor in ((found, 1), (found + found, 2)):
+        with ctx.workprec(128):
+            known = gram.error.is_finite() and np.isfinite(gram.matrix).all()
+        if known:
+            entries = map(Fraction, gram.matrix.ravel().tolist())
+            gaps = [v - factor * e for v, e in zip(entries, exact, strict=True)]
+            with ctx.workprec(6000):
+                norm = to_arb(sum(gap * gap for gap in gaps)).sqrt()
+                assert not norm > gram.error
+    if max(np.abs(a).max() for a in (rows, center, weights)) < 1e50:
+        assert found.error < 1e-12 * max(1, float(max(map(abs, exact)))) * 10 + 1e140
+
+
+@cases(300)
+@given(drawn=matrices())
+def test_norms(drawn):
+    rows, center = drawn
+    for bound, row in zip(linear.norms(rows, center).tolist(), rows.tolist(), strict=True):
+        pairs = zip(row, center.tolist(), strict=True)
+        squares = [(Fraction(a) - Fraction(c)) ** 2 for a, c in pairs]
+        assert not math.isfinite(bound) or Fraction(bound) ** 2 >= sum(squares)
+        size = float(np.abs([*row, *center]).max())
+        assert size > 1e150 or bound <= 1.0000001 * math.sqrt(sum(squares)) + 2.0**-499
+
+
+@cases(200)
+@given(drawn=boxes(4), other=arrays(4), mask=hnp.arrays(bool, 4))
+def test_choose_spread_widen(drawn, other, mask):
+    box, inside = drawn
+    radii = np.abs(other)
+    for sign in (-1, 0, 1):
+        moved = [v + sign * Fraction(r) for v, r in zip(inside, radii.tolist(), strict=True)]
+        assert contains(Floats().widen(box, radii), moved)
+    with ctx.workprec(128):
+        yes, no = arb(1) / 3, -arb(float(other[0]))
+        chosen = [Fraction(1, 3) if m else -Fraction(other[0]) for m in mask.tolist()]
+        assert contains(Floats().choose(mask, yes, no), chosen)
+        assert all(map(ball_holds, Balls(128).choose(mask, yes, no), chosen))
+        whole = [v if m else Fraction(0) for v, m in zip(inside, mask.tolist(), strict=True)]
+        assert contains(Floats().spread(mask, box[mask]), whole)
+        ends = Balls(128).exact(box.lo)
+        whole = map(Fraction, np.where(mask, box.lo, 0).tolist())
+        assert all(map(ball_holds, Balls(128).spread(mask, ends[mask]), whole))
+        for sign in (-1, 0, 1):
+            pairs = zip(box.lo.tolist(), radii.tolist(), strict=True)
+            moved = [Fraction(v) + sign * Fraction(r) for v, r in pairs]
+            assert all(map(ball_holds, Balls(128).widen(ends, radii), moved))
+
+
+# The exponential.
+
+
+@pytest.fixture(scope="module")
+def exponents():
+    """200,000 doubles: everywhere, at the ends, around multiples of log 2 / 2, and tiny."""
+    rng = np.random.default_rng(0)
+    halves = 0.5 * math.log(2) * rng.integers(-2200, 2100, 60_000)
+    return np.concatenate([
+        rng.uniform(-750, 712, 60_000),
+        rng.uniform(-2, 2, 40_000),
+        halves + rng.integers(-4, 5, halves.size) * np.spacing(np.abs(halves)),
+        rng.choice([-1, 1], 20_000) * 10.0 ** rng.uniform(-320, 0, 20_000),
+        np.linspace(-745.2, -706, 10_000),
+        np.linspace(707, 710, 10_000),
+        HOSTILE,
+        [-745.1332191019412, -745.13321910194122, 709.782712893384, 709.7827128933841],
+        [-707.0, -707.5, -708.3964185322641, 708.5, 709.0, -1000.0, 1000.0],
+    ])  # fmt: skip
+
+
+def test_exp_in_bulk(exponents):
+    low, high = am._exp(exponents)
+    largest = 0.0
+    with ctx.workprec(300):
+        for x, a, b in zip(exponents.tolist(), low.tolist(), high.tolist(), strict=True):
+            exact = arb(max(x, -1e6)).exp()  # below that, the upper end of this is enough
+            if math.isnan(a) or math.isnan(b):
+                assert math.isnan(a) == math.isnan(b)
+                assert x > 708
+                continue
+            assert arb(a) <= exact
+            assert exact <= arb(b)
+            if x > -707:
+                middle = (arb(a) + arb(b)) / 2
+                largest = max(largest, float(abs(middle / exact - 1)))
+    # The bounds are 2^-49 apart; the kernel itself is far better.
+    assert largest < 2.0**-51
+
+
+def test_the_proved_error_of_exp(exponents, monkeypatch):
+    """The kernel alone is within 2^-49, and two bits are to spare."""
+    monkeypatch.setattr(arithmetic, "_EXP_ERROR", 0.0)
+    x = exponents[(exponents > -707) & (exponents < 708)]
+    kernel, same = am._exp(x)
+    np.testing.assert_array_equal(kernel, same)
+    with ctx.workprec(300):
+        pairs = zip(x.tolist(), kernel.tolist(), strict=True)
+        assert max(float(abs(arb(k) / arb(v).exp() - 1)) for v, k in pairs) < 2.0**-51
+
+
+@cases(300)
+@given(drawn=boxes(3))
+def test_exp_of_boxes(drawn):
+    box, inside = drawn
+    found = Floats().exp(box)
+    for low, high, v in zip(found.lo.tolist(), found.hi.tolist(), inside, strict=True):
+        with ctx.workprec(300):
+            exact = to_arb(max(min(v, Fraction(10**6)), Fraction(-(10**6)))).exp()
+            assert not (math.isfinite(low) and arb(low) > exact)
+            assert not (math.isfinite(high) and arb(high) < exact)
+            assert low != math.inf
+            assert high != -math.inf
+    with ctx.workprec(128):
+        for ball, v in zip(Balls(128).exp(Balls(128).exact(box.lo)), box.lo.tolist(), strict=True):
+            if abs(v) < 1e6:
+                with ctx.workprec(2000):
+                    assert ball.overlaps(arb(v).exp())
+
+
+# What is not a number.
+
+
+def test_what_is_not_finite_proves_nothing():
+    """No operation makes a finite bound from an operand of which nothing is known."""
+    ar, known = Floats(), Box(np.array([1.0]), np.array([2.0]))
+    intervals = [(math.nan, v) for v in (*UNKNOWN, 1.0)] + [(v, math.nan) for v in (*UNKNOWN, 1.0)]
+    intervals += [(-math.inf, math.inf), (-math.inf, 1.0), (1.0, math.inf)]
+    for low, high in intervals:
+        box = Box(np.array([low]), np.array([high]))
+        for point in (-1e300, 1.0, 1e300):
+            if low > point or high < point:
+                continue
+            exact = Fraction(point)
+            assert contains(box + known, [exact + 1])
+            assert contains(box - known, [exact - 2])
+            assert contains(known - box, [1 - exact])
+            assert contains(box * known, [2 * exact])
+            assert contains(ar.square(box), [exact * exact])
+            assert contains(ar.widen(known, np.array([math.nan])), [exact])
+            assert contains(ar.widen(known, np.array([math.inf])), [exact])
+        assert not ar.sum(box).is_finite()
+        weights = [Box(np.r_[box.lo, 1.0], np.r_[box.hi, 1.0])]
+        moments = ar.moments(weights, np.ones((2, 1)), np.zeros(1))
+        assert not moments.products[0, 0].is_finite()
+        assert not moments.sums[0].is_finite()
+    for bad in UNKNOWN:
+        assert not am.between(bad, 1.0).is_finite()
+        assert not am.between(1.0, bad).is_finite()
+        gram = linear.gram(np.array([bad, 1.0]), np.ones((2, 1)), np.zeros(1))
+        assert not (gram.error.is_finite() and np.isfinite(gram.matrix).all())
+        assert not math.isfinite(linear.norms(np.array([[bad, 1.0]]), np.zeros(2))[0])
+    for ball in (arb("nan"), arb("inf"), arb("-inf"), arb(0, math.inf)):
+        assert (am.lower(ball), am.upper(ball)) == (-math.inf, math.inf)
+        box = Box.of(ball)
+        assert (float(box.lo), float(box.hi)) == (-math.inf, math.inf)
+        share = ar.share(known, ball)
+        assert contains(share, [Fraction(0)])
+        assert contains(share, [Fraction(1)])
+        for threshold in (0.0, -1.0, 1e300):
+            for verdict in (verdicts.at_least, verdicts.at_most):
+                if ball.is_nan() or not ball.is_exact():
+                    assert verdict(ball, threshold) is verdicts.Verdict.UNDECIDED
+
+
+@cases(300)
+@given(middle=FLOATS, radius=st.one_of(st.just(0.0), FLOATS.map(abs)), divisor=st.integers(1, 7))
+def test_ends_of_balls(middle, radius, divisor):
+    """Proved, and within an ulp."""
+    with ctx.workprec(200):
+        ball = arb(middle, radius) / divisor
+        for bits in (64, 200):
+            with ctx.workprec(bits):
+                low, high = am.lower(ball), am.upper(ball)
+            with ctx.workprec(5000):
+                assert low == -math.inf or arb(low) <= ball
+                assert high == math.inf or arb(high) >= ball
+                if math.isfinite(low):
+                    assert not arb(math.nextafter(math.nextafter(low, math.inf), math.inf)) <= ball
+    assert verdicts.at_least(arb(2.5), 2.5) is verdicts.Verdict.CERTIFIED
+    assert verdicts.at_most(arb(2.5), 2.5) is verdicts.Verdict.CERTIFIED
+    assert verdicts.at_least(arb(2.5, 0.1), 2.5) is verdicts.Verdict.UNDECIDED
+    assert verdicts.at_least(arb(2.5, 0.1), 2.75) is verdicts.Verdict.REFUTED
+    assert verdicts.at_most(arb(2.5, 0.1), 2.25) is verdicts.Verdict.REFUTED
+
+
+# The lower bound of eigenvalues.
+
+
+def is_positive_definite(H, shift):
+    """Whether the rational H - shift I is: all its pivots are positive."""
+    d = len(H)
+    S = [[H[i][j] - (shift if i == j else 0) for j in range(d)] for i in range(d)]
+    for k in range(d):
+        if S[k][k] <= 0:
+            return False
+        for i, j in itertools.product(range(k + 1, d), repeat=2):
+            S[i][j] -= S[i][k] * S[k][j] / S[k][k]
+    return True
+
+
+@st.composite
+def symmetric(draw):
+    """Exactly singular, indefinite, nearly singular, and definite matrices of small integers."""
+    d = draw(st.integers(1, 4))
+    F = draw(hnp.arrays(np.int64, (d, d), elements=st.integers(-9, 9)))
+    kind = draw(st.sampled_from(["singular", "indefinite", "nearly singular", "definite"]))
+    H = F + F.T if kind == "indefinite" else F @ F.T
+    if kind == "singular":
+        v = F.copy()
+        v[-1] = v[:-1].sum(axis=0) if d > 1 else 0
+        H = v @ v.T
+    shift = {"nearly singular": 2.0**-40, "definite": 1.0}.get(kind, 0.0)
+    scale = draw(st.sampled_from([1.0, 2.0**-300, 2.0**300]))
+    return (H + shift * np.eye(d)) * scale
+
+
+@cases(400)
+@given(
+    H=symmetric(),
+    error=st.sampled_from([0.0, 2.0**-60, 2.0**-10, 1.0]),
+    radius=st.sampled_from([0.0, 2.0**-60, 2.0**-10, 1.0]),
+    aim=st.one_of(st.floats(-2, 2), st.just(None)),
+)
+def test_eigenvalue_floor_is_never_above_the_smallest_eigenvalue(H, error, radius, aim):
+    d, size = len(H), max(float(np.abs(H).max()), 1e-300)
+    least = float(np.linalg.eigvalsh(H)[0])
+    target = least * (1 - 1e-9) if aim is None else aim * size
+    with ctx.workprec(128):
+        balls = arb_mat(d, d, [arb(v, radius * size) for v in H.ravel().tolist()])
+        floor = am.lower(linear.eigenvalue_floor(balls, arb(error * size), target))
+    if floor == -math.inf:
+        return
+    # The worst of what is allowed: all of the error, and the radius in every entry.
+    exact = [[Fraction(v) for v in row] for row in H.tolist()]
+    unit = Fraction(size)
+    for sign in (-1, 0, 1):
+        worst = [[v + sign * Fraction(radius) * unit for v in row] for row in exact]
+        least = Fraction(floor) + Fraction(error) * unit
+        assert is_positive_definite(worst, least - unit / 10**30)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_eigenvalues_of_what_is_not_finite(bad):
+    for H, error, target in (
+        (arb_mat(2, 2, [1, bad, bad, 1]), arb(0), 0.5),
+        (arb_mat(2, 2, [1, 0, 0, 1]), arb(bad), 0.5),
+        (arb_mat(2, 2, [1, 0, 0, 1]), arb(0), bad),
+        (arb_mat(2, 2, [arb(1, math.inf), 0, 0, 1]), arb(0), 0.5),
+    ):
+        with ctx.workprec(128):
+            assert am.lower(linear.eigenvalue_floor(H, error, target)) == -math.inf
+
+
+def test_the_floor_is_close_where_there_is_one():
+    rng = np.random.default_rng(0)
+    for d in (1, 2, 5, 20):
+        F = rng.normal(size=(d, d))
+        H = F @ F.T + 0.1 * np.eye(d)
+        least = float(np.linalg.eigvalsh(H)[0])
+        with ctx.workprec(128):
+            balls = arb_mat(d, d, H.ravel().tolist())
+            assert am.lower(linear.eigenvalue_floor(balls, arb(0), 0.999 * least)) >= 0.999 * least
+
+
+def test_products_that_are_all_lost_to_underflow():
+    """0.49 of the smallest number, a thousand times: each rounds to zero, their sum does not."""
+    for d in (1, 17, 200, 1000):
+        A, x = np.full((2, d), 2.0**-538), np.full(d, 0.98 * 2.0**-537)
+        exact = [d * Fraction(2.0**-538) * Fraction(x[0])] * 2
+        for rows in (A, to_csr(A)):
+            assert contains(Floats().logits(rows, x), exact)
+
+
+def test_sums_of_gram_matrices_at_scales_whose_squares_are_lost():
+    tiny = 2.0**-53 * (1 + 2.0**-20)  # each addition rounds up, by nearly half of an ulp
+    weights = [1.0, *[tiny] * 1000, -(1.0 + 1500 * 2.0**-53)]
+    for scale in (1.0, 2.0**-300, 2.0**-505):
+        blocks = [linear.gram(np.array([w]), np.array([[scale]]), np.zeros(1)) for w in weights]
+        whole = functools.reduce(operator.add, blocks)
+        exact = sum(map(Fraction, weights)) * Fraction(scale) ** 2
+        gap = abs(Fraction(float(whole.matrix[0, 0])) - exact)
+        assert gap <= Fraction(float(whole.error.upper()))
+
+
+def test_threads_leave_the_precision_alone():
+    with ctx.workprec(150), concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: (lower(arb(i) / 3), ctx.prec), range(2000)))
+    assert {prec for _, prec in found} == {150}

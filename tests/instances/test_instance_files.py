@@ -1,0 +1,231 @@
+"""Instance files: exact round trips, and one clear line for what is none."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+
+import copyreg_jax as cr
+from tests.support.registry import PROBLEMS, READINGS, draws
+
+
+def arrays_of(problem):
+    A = problem.A.todense() if hasattr(problem.A, "todense") else problem.A
+    return [np.asarray(v) for v in (A, problem.b, problem.protected, problem.gamma, problem.w)]
+
+
+@pytest.mark.parametrize("name", [name for name in PROBLEMS if name != "softmax"])
+def test_round_trip(name, tmp_path):
+    problem = PROBLEMS[name]()
+    cr.save_instance(tmp_path / "i.npz", problem)
+    again = cr.load_instance(tmp_path / "i.npz")
+    assert repr(again) == repr(problem)
+    assert type(again.A) is type(problem.A)
+    for mine, theirs in zip(arrays_of(again), arrays_of(problem), strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+@given(draw=draws(), reading=st.sampled_from(READINGS), scale=st.sampled_from([0, 150, 300]))
+def test_a_saved_instance_is_the_one_that_was_certified(draw, reading, scale, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    # Losses and L may be too large for a float64, and then bounds are infinite.
+    draw = draw._replace(A=draw.A * 10.0**scale, b=draw.b * 10.0 ** (scale / 2))
+    problem = draw.problem(reading)
+    cr.save_instance(folder / "i.npz", problem)
+    cr.certify(problem, draw.x).save(folder / "c.json")
+    assert cr.check(folder / "c.json", folder / "i.npz").verdict is not cr.Verdict.VOID
+
+
+def test_any_byte_order_is_read(arrays, tmp_path):
+    swapped = {key: a.astype(a.dtype.newbyteorder()) for key, a in arrays.items()}
+    np.savez(tmp_path / "i.npz", **swapped)
+    problem = cr.load_instance(tmp_path / "i.npz")
+    assert np.array_equal(problem.b, arrays["b"])
+    cr.certify(problem, np.ones(3)).save(tmp_path / "c.json")
+    assert cr.check(tmp_path / "c.json", tmp_path / "i.npz").verdict is not cr.Verdict.VOID
+
+
+@pytest.mark.parametrize("path", ["a\0b.npz", "/none/i.npz"])
+def test_paths_that_are_none(path):
+    with pytest.raises(cr.InputError):
+        cr.load_instance(path)
+    with pytest.raises(cr.InputError):
+        cr.save_instance(path, PROBLEMS["joint"]())
+
+
+@pytest.mark.parametrize("dtypes", [*itertools.product((np.float32, np.float64), repeat=4)])
+def test_mixed_dtypes_are_exact(dtypes, arrays, tmp_path):
+    names = ("A", "b", "w", "gamma")
+    arrays |= {n: arrays[n].astype(dtype) for n, dtype in zip(names, dtypes, strict=True)}
+    np.savez(tmp_path / "i.npz", **arrays)
+    problem = cr.load_instance(tmp_path / "i.npz")
+    assert problem.dtype == np.result_type(*dtypes)
+    assert float(problem.gamma) == float(arrays["gamma"])
+    cr.certify(problem, np.ones(3)).save(tmp_path / "c.json")
+    assert cr.check(tmp_path / "c.json", tmp_path / "i.npz").verdict is not cr.Verdict.VOID
+
+
+def test_softmax_regression_is_no_instance(tmp_path):
+    with pytest.raises(cr.InputError, match="save a CopyrightRegression"):
+        cr.save_instance(tmp_path / "i.npz", PROBLEMS["softmax"]())
+
+
+def test_float32_stays_float32(tmp_path):
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(6, 2)).astype(np.float32), rng.dirichlet(np.ones(6)).astype(np.float32)
+    cr.save_instance(tmp_path / "i.npz", cr.CopyrightRegression(A, b, 2))
+    assert cr.load_instance(tmp_path / "i.npz").dtype == np.float32
+
+
+@pytest.fixture
+def arrays():
+    return {
+        "A": np.eye(3),
+        "b": np.full(3, 1 / 3),
+        "protected": np.array([True, False, False]),
+        "w": np.ones(3),
+        "gamma": np.array(0.1),
+    }
+
+
+CSR = {
+    "A_data": np.ones(3),
+    "A_indices": np.arange(3),
+    "A_indptr": np.arange(4),
+    "A_shape": np.array([3, 3]),
+}
+
+BAD = {
+    "keys missing": ({"b": None, "w": None, "gamma": None}, "lacks b, w, gamma; it holds"),
+    "csr parts missing": ({"A": None, "A_data": np.ones(3)}, "lacks A_indices, A_indptr, A_shape"),
+    "object array": ({"A": np.array([{}, 1, 2], dtype=object)}, "holds pickled objects"),
+    "mask of numbers": ({"protected": np.array([1.0, 0, 0])}, "protected has dtype float64; store"),
+    "mask of indices": (
+        {"protected": np.array([0])},
+        "protected has dtype int64; store a bool mask",
+    ),
+    "nan": ({"b": np.array([0.5, np.nan, 0.5])}, "b is nan at row 1"),
+    "shape": ({"w": np.ones(2)}, r"w has shape \(2,\); A has 3 rows"),
+    "reading": ({"reading": np.array("either")}, "reading is 'either'"),
+    "csr index outside": (
+        {"A": None, **CSR, "A_indices": np.array([0, 1, 9])},
+        "must be within the columns",
+    ),
+    "csr not sorted": (
+        {"A": None, **CSR, "A_indptr": np.array([0, 3, 3, 3]), "A_indices": np.array([2, 1, 0])},
+        "A_indices must increase",
+    ),
+    "csr indptr": (
+        {"A": None, **CSR, "A_indptr": np.array([0, 5, 1, 3])},
+        "A_indptr does not describe",
+    ),
+    "csr negative shape": (
+        {"A": None, **CSR, "A_shape": np.array([-3, 3])},
+        r"A has shape \(-3, 3\)",
+    ),
+    "csr no shape": ({"A": None, **CSR, "A_shape": np.array(3)}, "A_\\* misshaped"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_named(name, arrays, tmp_path):
+    changes, message = BAD[name]
+    arrays |= changes
+    path = tmp_path / "i.npz"
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+    with pytest.raises(cr.InputError, match=message) as caught:
+        cr.load_instance(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_sparse_file(arrays, tmp_path):
+    del arrays["A"]
+    np.savez(tmp_path / "i.npz", **arrays, **CSR)
+    assert np.array_equal(cr.load_instance(tmp_path / "i.npz").A.todense(), np.eye(3))
+
+
+def test_damaged_files(arrays, tmp_path):
+    path = tmp_path / "i.npz"
+    np.savez(path, **arrays)
+    raw = path.read_bytes()
+    for content in (b"", raw[: len(raw) // 2], raw[:-40], b"hello"):
+        path.write_bytes(content)
+        with pytest.raises(cr.InputError, match=r"i.npz is truncated or not"):
+            cr.load_instance(path)
+    np.save(tmp_path / "one.npy", np.ones(3))
+    with pytest.raises(cr.InputError, match="holds one array"):
+        cr.load_instance(tmp_path / "one.npy")
+    with pytest.raises(cr.InputError, match=r"can't read .*No such file"):
+        cr.load_instance(tmp_path / "none.npz")
+    with pytest.raises(cr.InputError, match="lacks A, b, protected, w, gamma; it holds"):
+        cr.load_instance(tmp_path)
+
+
+def test_random_damage_never_crashes(arrays, tmp_path):
+    path = tmp_path / "i.npz"
+    np.savez_compressed(path, **arrays)
+    raw = path.read_bytes()
+    for position in range(0, len(raw), 5):
+        changed = bytearray(raw)
+        changed[position] ^= 0xFF
+        path.write_bytes(changed)
+        try:
+            cr.load_instance(path)
+        except cr.InputError:
+            continue  # any other exception fails the test; harmless bytes load
+
+
+def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    problem = PROBLEMS["joint"]()
+    path = tmp_path / "i.npz"
+    path.write_bytes(b"precious")
+    with pytest.raises(cr.InputError, match=r"can't write"):
+        cr.save_instance(tmp_path / "none" / "i.npz", problem)
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(cr.InputError, match=r"can't write .*No space left"):
+        cr.save_instance(path, problem)
+    assert path.read_bytes() == b"precious"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["i.npz"]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    cr.save_instance(tmp_path / "i.npz", PROBLEMS["joint"]())
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "i.npz").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_example_is_real_and_its_page_tells_the_truth():
+    problem = cr.example_instance()
+    assert (problem.n, problem.d, problem.n1) == (2390, 48, 277)
+    assert abs(float(problem.b.sum()) - 1) < 1e-14
+    assert np.array_equal(np.flatnonzero(problem.protected), np.arange(1313, 1590))
+    solution = cr.solve(problem).raise_for_status()
+    certificate = cr.certify(problem, solution.x)
+    assert certificate.verdict is cr.Verdict.CERTIFIED
+    assert certificate.direction == solution.direction == "suppressed"
+    # The figures of instances/austen.md.
+    figures = (
+        solution.target_mass, solution.protected_mass, solution.ell_1, solution.ell_2,
+        solution.value, certificate.margin.lower, certificate.level_set_tau,
+        certificate.paper_tau.lower,
+    )  # fmt: skip
+    stated = ("0.690247", "0.260201", "0.0468999", "0.00212836", "0.0478045", "0.000168306",
+              "0.000111605", "0.000160442")  # fmt: skip
+    assert tuple(f"{figure:.6g}" for figure in figures) == stated
+    without = cr.solve(problem.replace(gamma=0.0), x0=np.zeros(48)).raise_for_status()
+    assert f"{without.protected_mass:.3f}" == "0.555"
+
+
+def test_sparse_with_duplicates_is_summed_like_scipy_does():
+    A = scipy.sparse.coo_array((np.ones(3), ([0, 0, 1], [0, 0, 1])), shape=(2, 2))
+    problem = cr.CopyrightRegression(A, [0.5, 0.5], 1)
+    assert problem.A.todense().tolist() == [[2.0, 0.0], [0.0, 1.0]]

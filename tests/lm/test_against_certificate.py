@@ -1,0 +1,235 @@
+"""A run's certificate against its model: what was changed afterwards is found."""
+
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+nnx = pytest.importorskip("flax.nnx")
+pytest.importorskip("orbax.checkpoint")
+pytest.importorskip("tokenizers")
+
+from copyreg_jax.certificates.training import (  # noqa: E402
+    certify_training,
+    load_training,
+    save_training,
+)
+from copyreg_jax.errors import InputError  # noqa: E402
+from copyreg_jax.lm import (  # noqa: E402
+    experiment,
+    records,
+)
+from copyreg_jax.lm.corpus import documents  # noqa: E402
+from copyreg_jax.lm.corpus.rows import make_rows  # noqa: E402
+from copyreg_jax.lm.leakage import against_certificate  # noqa: E402
+from copyreg_jax.lm.loop import document_losses  # noqa: E402
+from copyreg_jax.lm.settings import Settings  # noqa: E402
+
+GAMMA = 2.0
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefgh"), rng.integers(2, 6))) for _ in range(60)]
+    return [documents.Document(f"d{i}", " ".join(rng.choice(words, 60)), "", {}) for i in range(14)]
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records") / "run"
+    prepared = experiment.prepare(
+        corpus, np.arange(14) < 4, length=16, vocab_size=280, held_out=0.2
+    )
+    size = experiment.Size(width=16, num_layers=1, num_heads=2)
+    # Trained with short products, and measured with long ones.
+    model = experiment.new_model(prepared.tokenizer, size, 16, dtype=jnp.bfloat16)
+    settings = Settings(steps=8, gamma=GAMMA, batch_size=4)
+    experiment.train(prepared, model, settings, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy to change."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def audited(folder, corpus):
+    """Flags, and losses measured as an auditor does."""
+    flags = records.load_flags(folder, corpus)
+    model, tokenizer = experiment.load_model(folder, jnp.float32)
+    rows = make_rows(tokenizer, flags.texts, flags.length)
+    return flags, *document_losses(model, rows, len(flags.texts))
+
+
+def test_an_honest_run(folder, corpus):
+    found = against_certificate.recheck(folder, *audited(folder, corpus))
+    assert (found.verdict, found.problems) == ("CERTIFIED", [])
+    said = load_training(folder / "guarantee.json")
+    assert found.num_documents == len(said.documents) < 14
+    assert found.difference < 1e-6
+    assert found.tau == pytest.approx(said.tau, abs=1e-5)
+
+
+def changed_row(honest, **change):
+    first, *rest = honest.documents
+    return [first._replace(**change), *rest]
+
+
+TABLES = {
+    "hash": (lambda h: changed_row(h, sha256="0" * 64), "document 'd0' has sha256"),
+    "tokens": (lambda h: changed_row(h, num_tokens=1), "document 'd0' has num_tokens"),
+    "loss": (lambda h: changed_row(h, nll=1.001 * h.documents[0].nll), "loss of document 'd0' is"),
+    "flag": (lambda h: changed_row(h, protected=False), "document 'd0' has protected True"),
+    "left out": (lambda h: h.documents[1:], "document 'd0' is missing"),
+    "name": (lambda h: changed_row(h, name="x"), "document 'x' is not in the training set"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_that_were_made_up(name, folder, corpus):
+    """The checker certifies each: it is true of the table."""
+    change, problem = TABLES[name]
+    measured, honest = audited(folder, corpus), load_training(folder / "guarantee.json")
+    save_training(certify_training(change(honest), GAMMA, honest.model), folder / "guarantee.json")
+    found = against_certificate.recheck(folder, *measured)
+    assert found.verdict == "CERTIFIED"
+    assert any(problem in said for said in found.problems), found.problems
+
+
+def test_small_changes_of_all_losses_do_not_make_tau(folder, corpus):
+    measured, honest = audited(folder, corpus), load_training(folder / "guarantee.json")
+    # Each within what is allowed for rounding, all to the same side.
+    table = [
+        d._replace(nll=d.nll * (1.00005 if d.protected else 0.99995)) for d in honest.documents
+    ]
+    forged = certify_training(table, GAMMA, honest.model)
+    save_training(forged, folder / "guarantee.json")
+    assert against_certificate.recheck(folder, *measured).problems == []
+    assert abs(forged.tau - honest.tau) < 1e-3
+    stronger = honest._replace(tau=honest.tau + 0.1)
+    save_training(stronger, folder / "guarantee.json")
+    found = against_certificate.recheck(folder, *measured)
+    assert found.verdict == "REFUTED"
+    assert any("the losses guarantee tau" in said for said in found.problems)
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def reversed_text(folder):
+    path = folder / "model" / "tokenizer.json"
+    replace = {"type": "Replace", "pattern": {"String": "a"}, "content": "b"}
+    edit(path, lambda c: c.update(normalizer=replace))
+
+
+FILES = {
+    "config": lambda f: edit(
+        f / "model" / "config.json", lambda c: c.update(layer_norm_epsilon=9.0)
+    ),
+    "tokenizer": lambda f: edit(
+        f / "model" / "tokenizer.json", lambda c: c.update(truncation=None, version="1.0 ")
+    ),
+    "weights": lambda f: (f / "model" / "more.safetensors").write_bytes(b"x"),
+    "rows": lambda f: edit(f / "run.json", lambda c: c.update(length=8)),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_were_changed(name, folder, corpus):
+    measured = audited(folder, corpus)
+    FILES[name](folder)
+    flags = records.load_flags(folder, corpus)
+    found = against_certificate.recheck(folder, flags, *measured[1:])
+    assert any("the files of the model, or its rows" in said for said in found.problems)
+
+
+def test_a_tokenizer_that_writes_another_text(folder, corpus):
+    reversed_text(folder)
+    with pytest.raises(InputError, match="do not spell it"):
+        audited(folder, corpus)
+
+
+def test_another_gamma(folder, corpus):
+    measured, honest = audited(folder, corpus), load_training(folder / "guarantee.json")
+    save_training(certify_training(honest.documents, 7.0, honest.model), folder / "guarantee.json")
+    found = against_certificate.recheck(folder, *measured)
+    assert found.problems == ["gamma is 7, that of run.json is 2.0"]
+    edit(folder / "run.json", lambda c: c["settings"].update(gamma=0.0, target_loss=4.0))
+    assert "gamma is 7" in against_certificate.recheck(folder, *measured).problems[0]
+
+
+def test_no_certificate(folder, corpus):
+    measured = audited(folder, corpus)
+    (folder / "guarantee.json").write_text("{}")
+    found = against_certificate.recheck(folder, *measured)
+    assert (found.verdict, found.num_documents, len(found.problems)) == ("VOID", 0, 1)
+    (folder / "guarantee.json").unlink()
+    found = against_certificate.recheck(folder, *measured)
+    assert found.problems == ["guarantee.json is missing, but the run had a protection term"]
+    edit(folder / "run.json", lambda c: c["settings"].update(gamma=0.0))
+    assert against_certificate.recheck(folder, *measured) is None
+
+
+def test_losses_that_guarantee_nothing(folder, corpus):
+    flags, nll, num_tokens = audited(folder, corpus)
+    found = against_certificate.recheck(
+        folder, flags, np.where(flags.protected, 0.0, nll), num_tokens
+    )
+    assert any("measured guarantee nothing: the protected loss is 0" in p for p in found.problems)
+    assert np.isnan(found.tau)
+
+
+def test_settings_that_can_not_be_read(folder, corpus):
+    measured = audited(folder, corpus)
+    edit(folder / "run.json", lambda c: c.pop("settings"))
+    found = against_certificate.recheck(folder, *measured)
+    assert found.problems == ["gamma is 2, that of run.json is None"]
+
+
+def test_losses_of_texts_that_are_known_by_heart(folder, corpus):
+    """A loss of zero may differ by what float32 makes of it."""
+    flags, nll, num_tokens = audited(folder, corpus)
+    honest = load_training(folder / "guarantee.json")
+    first = flags.names.index(honest.documents[-1].name)
+    nll[first] = 0.0
+    table = [*honest.documents[:-1], honest.documents[-1]._replace(nll=1e-5)]
+    save_training(certify_training(table, GAMMA, honest.model), folder / "guarantee.json")
+    assert against_certificate.recheck(folder, flags, nll, num_tokens).problems == []
+
+
+CHANGES = {
+    "length as text": ("run.json", lambda c: c.update(length="16")),
+    "length true": ("run.json", lambda c: c.update(length=True)),
+    "no length": ("run.json", lambda c: c.pop("length")),
+    "name": ("documents.json", lambda c: c[0].update(name=["d0"])),
+    "flag": ("documents.json", lambda c: c[0].update(protected=1)),
+    "nothing": ("documents.json", lambda c: c.clear()),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_damaged_records(name, folder, corpus):
+    file, change = CHANGES[name]
+    edit(folder / file, change)
+    with pytest.raises(InputError, match="is not the folder of a finished run"):
+        records.load_flags(folder, corpus)
+
+
+def test_records_with_a_document_twice(folder, corpus):
+    edit(folder / "documents.json", lambda c: c.append(c[0]))
+    with pytest.raises(InputError, match="has a document twice"):
+        records.load_flags(folder, corpus)
+
+
+def test_flags_that_differ(folder, corpus):
+    flags = records.load_flags(folder, corpus)
+    assert flags.difference(flags) == ""
+    assert "has rows of 8" in flags.difference(flags._replace(length=8))
+    assert "other documents" in flags.difference(flags._replace(protected=~flags.protected))

@@ -1,0 +1,469 @@
+"""The training loop: right steps, exact resumption, and runs that go wrong."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("flax")
+pytest.importorskip("orbax.checkpoint")
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import copyreg_jax as cr
+from copyreg_jax.errors import TrainingError
+from copyreg_jax.lm import loop
+from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.loop import document_losses, fit
+from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+from copyreg_jax.lm.models.layers import token_nll
+from copyreg_jax.lm.protection import init_estimate, protected_loss
+from copyreg_jax.lm.settings import Settings
+
+# Orbax's own reading of its files.
+pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:orbax")
+
+CONFIG = GPT2Config(vocab_size=17, context=8, width=8, num_layers=1, num_heads=2)
+
+
+def data(num_rows=24, seed=0, length=8):
+    """Rows of three documents for every four rows, and which rows are protected."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, 17, (num_rows, length + 1), dtype=np.int32)
+    mask = np.arange(length)[None] < rng.integers(1, length + 1, num_rows)[:, None]
+    document = np.arange(num_rows, dtype=np.int32) * 3 // 4
+    return Rows(tokens, mask, document, np.full(num_rows, 9)), document % 3 == 0
+
+
+def model(seed=0):
+    return GPT2(CONFIG, rngs=nnx.Rngs(seed))
+
+
+def weights(trained):
+    return [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(nnx.split(trained)[1])]
+
+
+def assert_same(a, b):
+    for one, other in zip(weights(a), weights(b), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+SETTINGS = Settings(steps=12, gamma=0.4, batch_size=4, learning_rate=0.02)
+
+
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("change", [{}, {"gamma": 0.0}, {"accumulate": 3}, {"weight_decay": 0.0}])
+def test_a_run_is_what_a_bare_loop_makes_of_it(change, tmp_path):
+    settings = Settings(**({"steps": 12, "gamma": 0.4, "batch_size": 4} | change))
+    rows, protected = data()
+    found, metrics = model(), []
+    found = fit(found, rows, protected, settings, tmp_path / "run", callback=metrics.append)
+
+    graph, params = nnx.split(model())
+    updates = settings.steps // settings.accumulate
+    warmup = max(1, round(0.05 * updates))
+    rate = optax.warmup_cosine_decay_schedule(1e-3 / (warmup + 1), 1e-3, warmup, updates + 1, 1e-4)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(
+            rate, b2=0.95, weight_decay=settings.weight_decay,
+            mask=lambda params: jax.tree_util.tree_map(lambda leaf: leaf.ndim >= 2, params),
+        ),
+    )  # fmt: skip
+    memory, estimate, seen = optimizer.init(params), init_estimate(), []
+
+    def loss(params, index, estimate):
+        nll = token_nll(nnx.merge(graph, params)(rows.tokens[index, :-1]), rows.tokens[index, 1:])
+        gamma = settings.gamma
+        return protected_loss(nll, rows.mask[index], protected[index], gamma, estimate)
+
+    def rows_of(step):
+        epoch, place = divmod(4 * step, 24)
+        return np.random.default_rng([0, epoch]).permutation(24)[place : place + 4]
+
+    for first in range(0, 12, settings.accumulate):
+        indices = [rows_of(first + k) for k in range(settings.accumulate)]
+        seen += [float(loss(params, index, estimate)[1].cross_entropy) for index in indices]
+        index = np.concatenate(indices)
+        gradient, terms = jax.grad(loss, has_aux=True)(params, index, estimate)
+        estimate = terms.estimate
+        step, memory = optimizer.update(gradient, memory, params)
+        params = optax.apply_updates(params, step)
+    for one, other in zip(weights(found), jax.tree_util.tree_leaves(params), strict=True):
+        # Adam divides by roots of sums of squares: a float32 rounding of 1e-7 may grow, not more
+        # than to a hundredth of a step of 1e-3.
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose([m.cross_entropy for m in metrics], seen, rtol=1e-4)
+    assert [m.step for m in metrics] == list(range(1, 13))
+
+
+class Bigram(nnx.Module):
+    """Logits of the last token alone, in float64: of all that is rounded, losses are float32."""
+
+    def __init__(self):
+        table = np.random.default_rng(0).normal(size=(17, 17))
+        self.table = nnx.Param(jnp.asarray(table, jnp.float64))
+
+    def __call__(self, tokens):
+        return self.table[...][tokens]
+
+
+@pytest.mark.parametrize("term", [{}, {"gamma": 0.4}, {"target_loss": 4.0}])
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_steps_are_one_batch(accumulate, term, tmp_path):
+    """Rows of 1 to 8 tokens: each token counts alike, wherever its row is."""
+    rows, protected = data(num_rows=32)
+    lines = {}
+    for kind, size, steps in (("whole", 4 * accumulate, 6), ("parts", 4, 6 * accumulate)):
+        settings = Settings(
+            steps=steps, batch_size=size, accumulate=4 * accumulate // size, learning_rate=0.02,
+            **term,
+        )  # fmt: skip
+        metrics = []
+        lines[kind] = (
+            fit(Bigram(), rows, protected, settings, tmp_path / kind, callback=metrics.append),
+            metrics[settings.accumulate - 1 :: settings.accumulate],
+        )
+    # The weight and the scale of a gradient are sums of float32 in another order: 1e-7 of them. Six
+    # steps of 0.02 by Adam, which divides by roots of sums of squares, may make 100 times that.
+    for one, other in zip(*(weights(trained) for trained, _ in lines.values()), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    for name in ("penalty", "weight", "gamma", "running_protected", "gradient_norm"):
+        one, other = ([getattr(m, name) for m in metrics] for _, metrics in lines.values())
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_run_of_an_earlier_version_is_refused_and_kept(tmp_path):
+    """Its counters are float32 and its accumulation is another: it can't go on to the same end."""
+    fit(model(), *data(), SETTINGS, tmp_path / "run")
+    file = tmp_path / "run" / "settings.json"
+    old = {k: v for k, v in json.loads(file.read_text()).items() if k != "loop"}
+    file.write_text(json.dumps(old))
+    with pytest.raises(cr.InputError, match=r"of another version of copyreg.*name another folder"):
+        fit(model(), *data(), SETTINGS, tmp_path / "run")
+    assert json.loads(file.read_text()) == old
+
+
+@pytest.mark.parametrize("accumulate", [2, 8])
+def test_a_loss_that_is_not_finite_is_found_in_its_own_step(accumulate, tmp_path):
+    """Not in the first one of its update, whose gradient it spoils as well."""
+    settings = Settings(steps=24, gamma=0.4, batch_size=1, accumulate=accumulate)
+    rows, protected = data()
+    broken, rows, index = spoilt(rows, 20, settings)
+    with pytest.raises(TrainingError, match="at step 20, ") as error:
+        fit(broken, rows, protected, settings, tmp_path / "run", checkpoint_steps=8)
+    assert f"in a batch of rows {index.tolist()} of" in str(error.value)
+
+
+def test_each_epoch_has_each_row_once():
+    settings = Settings(steps=5, batch_size=4, seed=7)
+    drawn = np.concatenate([loop._draw(k, 1, 10, settings).ravel() for k in range(5)])
+    for epoch in (drawn[:10], drawn[10:]):
+        assert sorted(epoch) == list(range(10))
+    assert not np.array_equal(drawn[:10], drawn[10:])
+    np.testing.assert_array_equal(loop._draw(1, 4, 10, settings).ravel(), drawn[4:])
+    other = Settings(steps=5, batch_size=4, seed=8)
+    assert not np.array_equal(loop._draw(0, 1, 10, other).ravel(), drawn[:4])
+
+
+def test_the_model_that_was_given_is_left_alone(tmp_path):
+    given = model()
+    fit(given, *data(), SETTINGS, tmp_path / "run")
+    assert_same(given, model())
+
+
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("change", [{}, {"gamma": 0.0, "target_loss": 4.0}, {"accumulate": 2}])
+def test_resumed_run_is_the_same_run(change, tmp_path):
+    settings = Settings(**({"steps": 42, "gamma": 0.4, "batch_size": 4} | change))
+    rows, protected = data()
+
+    def stop(metrics):
+        if metrics.step == 11:
+            raise KeyboardInterrupt
+
+    whole = fit(model(), rows, protected, settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), rows, protected, settings, tmp_path / "run", callback=stop)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 25))
+    resumed = fit(model(), rows, protected, settings, tmp_path / "run")
+    assert_same(resumed, whole)
+    again = fit(model(), rows, protected, settings, tmp_path / "run")  # nothing left to do
+    assert_same(again, whole)
+    one, other = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "run")
+    )
+    for a, b in zip(one, other, strict=True):
+        assert a | {"tokens_per_second": 0} == b | {"tokens_per_second": 0}
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.lm.test_loop import *
+settings = Settings(steps=400, gamma=0.4, batch_size=4)
+fit(
+    model(), *data(), settings, sys.argv[1], checkpoint_steps=5,
+    callback=lambda m: print(m.step, flush=True),
+)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed(tmp_path, request):
+    settings = Settings(steps=400, gamma=0.4, batch_size=4)
+    whole = fit(model(), *data(), settings, tmp_path / "whole")
+    rng, killed = np.random.default_rng(time.time_ns()), 0
+    for _ in range(3):
+        code = KILLED.format(root=str(request.config.rootpath))
+        command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "run")]
+        env = os.environ | {"JAX_ENABLE_X64": "1"}  # as here
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+            process.stdout.readline()  # the first step is done
+            time.sleep(rng.uniform(0, 0.5))
+            killed += process.poll() is None
+            process.kill()
+    assert killed  # on a fast machine a later one may find the run at its end
+    resumed = fit(model(), *data(), settings, tmp_path / "run")
+    assert_same(resumed, whole)
+
+
+def spoilt(rows, step, settings):
+    """A model that has NaN logits for a token, and rows that have it in one batch only."""
+    tokens = np.where(rows.tokens == 16, 0, rows.tokens)
+    (index,) = loop._draw(step - 1, 1, len(tokens), settings)
+    tokens[index[0], 0] = 16
+
+    class Spoilt(GPT2):
+        def __call__(self, tokens):
+            logits = super().__call__(tokens)
+            return jnp.where(jnp.any(tokens == 16), jnp.nan, logits)
+
+    return Spoilt(CONFIG, rngs=nnx.Rngs(0)), rows._replace(tokens=tokens), index
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    settings = Settings(steps=24, gamma=0.4, batch_size=1)  # one epoch
+    rows, protected = data()
+    broken, rows, index = spoilt(rows, 21, settings)
+    with pytest.raises(TrainingError) as error:
+        fit(broken, rows, protected, settings, tmp_path / "run", checkpoint_steps=8)
+    assert f"the loss is nan at step 21, in a batch of rows {index.tolist()}" in str(error.value)
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["16", "8"]
+    assert "the last checkpoint is that of step 16" in str(error.value)
+    with pytest.raises(TrainingError, match="at step 21"):  # from step 16, the same again
+        fit(broken, rows, protected, settings, tmp_path / "run", checkpoint_steps=8)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"gamma": 0.5}, "gamma"),
+        ({"steps": 24}, "steps"),
+        ({"seed": 1}, "seed"),
+        ({"model": 1}, "model"),
+        ({"num_heads": 4}, "architecture"),
+        ({"dtype": jnp.bfloat16}, "architecture"),
+        ({"data": 1}, "data"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused_and_kept(change, name, tmp_path):
+    fit(model(), *data(), SETTINGS, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    settings = {field: getattr(SETTINGS, field) for field in SETTINGS.__dataclass_fields__}
+    new = Settings(**(settings | {k: v for k, v in change.items() if k in settings}))
+    config = dataclasses.replace(CONFIG, num_heads=change.get("num_heads", 2))
+    rngs, dtype = nnx.Rngs(change.get("model", 0)), change.get("dtype", jnp.float32)
+    other = GPT2(config, rngs=rngs, dtype=dtype)
+    with pytest.raises(cr.InputError, match=f"of another run: its {name} is"):
+        fit(other, *data(seed=change.get("data", 0)), new, tmp_path / "run")
+    after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_interrupted_while_waiting(tmp_path, monkeypatch):
+    """At the second look at numbers, wherever it comes; no line of the metrics is lost."""
+    settings, looks = Settings(steps=48, gamma=0.4, batch_size=4), []
+    metrics = loop._Part.metrics
+
+    def press(self, *arguments):
+        looks.append(self.first)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        return metrics(self, *arguments)
+
+    monkeypatch.setattr(loop._Part, "metrics", press)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), *data(), settings, tmp_path / "run")
+    resumed = fit(model(), *data(), settings, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 49))
+    assert_same(resumed, fit(model(), *data(), settings, tmp_path / "whole"))
+
+
+def test_metrics_of_a_process_that_was_killed_while_it_wrote(tmp_path):
+    settings = Settings(steps=16, gamma=0.4, batch_size=4)
+    fit(model(), *data(), settings, tmp_path / "run")
+    file = tmp_path / "run" / "metrics.jsonl"
+    before = file.read_text()
+    file.write_text(before + before.splitlines()[3] + '\n{"step": 17, "cross')
+    fit(model(), *data(), settings, tmp_path / "run")
+    assert file.read_text() == before
+
+
+def test_one_update_changes_the_weights(tmp_path):
+    settings = Settings(steps=4, accumulate=4, batch_size=4, learning_rate=0.1)
+    found = fit(model(), *data(), settings, tmp_path / "run")
+    moved = [np.abs(a - b).max() for a, b in zip(weights(found), weights(model()), strict=True)]
+    assert min(moved) > 1e-3
+
+
+def test_numbers_of_numpy_and_small_floats(tmp_path):
+    settings = Settings(steps=np.int64(8), gamma=np.float32(0.5), batch_size=np.int32(4))
+    assert settings == Settings(steps=8, gamma=0.5, batch_size=4)
+    graph, params = nnx.split(model())
+    low = nnx.merge(graph, jax.tree_util.tree_map(lambda leaf: leaf.astype(jnp.bfloat16), params))
+    fit(low, *data(), settings, tmp_path / "run")
+    with pytest.raises(cr.InputError, match="checkpoint_steps is 0"):
+        fit(model(), *data(), settings, tmp_path / "other", checkpoint_steps=0)
+
+
+def test_damaged_files_of_a_run(tmp_path):
+    fit(model(), *data(), SETTINGS, tmp_path / "run")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(cr.InputError, match=r"checkpoints/12 can't be restored.*delete it"):
+        fit(model(), *data(), SETTINGS, tmp_path / "run")
+    (tmp_path / "run" / "settings.json").write_text("[]")
+    with pytest.raises(cr.InputError, match=r"settings.json can't be read: it is no JSON object"):
+        fit(model(), *data(), SETTINGS, tmp_path / "run")
+    (tmp_path / "run" / "settings.json").write_text("{")
+    with pytest.raises(cr.InputError, match=r"settings.json can't be read"):
+        fit(model(), *data(), SETTINGS, tmp_path / "run")
+
+
+def test_a_checkpoint_that_can_not_be_written(tmp_path, monkeypatch):
+    """One line that says so, and a folder that goes on when there is room again."""
+    import orbax.checkpoint as ocp
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    settings = Settings(steps=16, gamma=0.4, batch_size=4)
+    with monkeypatch.context() as patched:
+        patched.setattr(ocp.CheckpointManager, "save", full)
+        with pytest.raises(cr.InputError, match=r"can't write the checkpoint of step 8 .*No space"):
+            fit(model(), *data(), settings, tmp_path / "run", checkpoint_steps=8)
+    resumed = fit(model(), *data(), settings, tmp_path / "run")
+    assert_same(resumed, fit(model(), *data(), settings, tmp_path / "whole"))
+
+
+def test_bad_input(tmp_path):
+    rows, protected = data()
+    none = rows._replace(tokens=rows.tokens[:0], mask=rows.mask[:0], document=rows.document[:0])
+    cases = [
+        ((none, protected[:0]), "there are no rows"),
+        ((rows, protected.astype(int)), r"protected is int64\(24,\)"),
+        ((rows, protected[:3]), r"protected is bool\(3,\)"),
+        ((rows, np.zeros(24, bool)), "none of the rows are protected"),
+        ((rows, np.ones(24, bool)), "all of the rows are protected"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(cr.InputError, match=message):
+            fit(model(), *arguments, SETTINGS, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    fit(model(), rows, np.zeros(24, bool), Settings(steps=1), tmp_path / "plain")
+    with pytest.raises(cr.InputError, match=r"can't make .*no/run"):
+        fit(model(), rows, protected, SETTINGS, tmp_path / "no" / "run")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps is 0; give >= 1"),
+        ({"steps": 2**31}, "steps is 2147483648"),
+        ({"steps": 1.5}, "steps is 1.5; give a plain number"),
+        ({"steps": 1, "gamma": 1e39}, "gamma is 1e"),
+        ({"steps": 1, "gamma": -1.0}, "gamma is -1.0; give >= 0"),
+        ({"steps": 1, "gamma": np.nan}, "gamma is nan"),
+        ({"steps": 1, "learning_rate": 0.0}, "learning_rate is 0.0; give > 0"),
+        ({"steps": 1, "target_loss": 0.0}, "target_loss is 0.0; give > 0"),
+        ({"steps": 1, "target_loss": 1.0, "gamma": 1.0}, "target_loss and gamma = 1.0"),
+        ({"steps": 5, "accumulate": 2}, "steps is 5; give a multiple of accumulate = 2"),
+    ],
+)
+def test_settings_that_are_none(settings, message):
+    with pytest.raises(cr.InputError, match=message):
+        Settings(**settings)
+
+
+def test_losses_of_documents():
+    rows, _ = data(num_rows=131)  # more than two parts, and a rest
+    found, counts = document_losses(model(), rows, 131)
+    logits = np.asarray(model()(rows.tokens[:, :-1]), np.float64)
+    logits -= logits.max(axis=2, keepdims=True)
+    picked = np.take_along_axis(logits, rows.tokens[:, 1:, None], axis=2)[..., 0]
+    nll = np.where(rows.mask, np.log(np.exp(logits).sum(axis=2)) - picked, 0)
+    expected = np.zeros(131)
+    np.add.at(expected, rows.document, nll.sum(axis=1))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32, sums of 8
+    assert counts.sum() == rows.mask.sum()
+    assert counts[0] == rows.mask[rows.document == 0].sum()
+    assert (counts[rows.document.max() + 1 :] == 0).all()
+
+
+def test_calibrated_run_ends_at_its_target(tmp_path):
+    """A model that could learn all rows by heart keeps the protected ones at 3.5 nats."""
+    rows, protected = data(num_rows=16)
+    settings = Settings(
+        steps=1600, target_loss=3.5, batch_size=16, learning_rate=0.004, weight_decay=0.0
+    )
+    trained = fit(model(), rows, protected, settings, tmp_path / "run")
+    nll, counts = document_losses(trained, rows, 16)
+    of = np.zeros(16, bool)
+    of[rows.document[protected]] = True
+    assert nll[of].sum() / counts[of].sum() == pytest.approx(3.5, rel=0.1)
+    assert nll[~of].sum() / counts[~of].sum() < 1.5
+
+
+SHARED = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.lm.test_loop import *
+assert jax.device_count() == 2
+found = fit(model(), *data(), SETTINGS, sys.argv[1])
+np.savez(sys.argv[2], *weights(found))
+try:
+    fit(model(), *data(), Settings(steps=1, batch_size=3), sys.argv[1] + "-other")
+except cr.InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_share_a_batch(tmp_path, request):
+    code = SHARED.format(root=str(request.config.rootpath))
+    flags = "--xla_force_host_platform_device_count=2"
+    env = os.environ | {"JAX_ENABLE_X64": "1", "XLA_FLAGS": flags}
+    command = [sys.executable, "-W", "ignore", "-c", code, tmp_path / "run", tmp_path / "w.npz"]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert "batch_size is 3; give a multiple of 2, the number of devices" in run.stdout
+    whole = fit(model(), *data(), SETTINGS, tmp_path / "whole")
+    with np.load(tmp_path / "w.npz") as found:
+        for one, other in zip(weights(whole), found.values(), strict=True):
+            # Sums in another order; Adam divides by roots of sums of squares of gradients, so that
+            # a rounding of 1e-7 may grow to a part of a step, of 0.02 here.
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-4)

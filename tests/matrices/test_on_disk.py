@@ -1,0 +1,506 @@
+"""A in files: products against NumPy, solves against those in memory, one reading per product."""
+
+import copy
+import os
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+
+import copyreg_jax as cr
+from copyreg_jax.checker.archive import StoredFile
+from copyreg_jax.matrices.interface import (
+    column_maxima,
+    column_norms,
+    count_sketch,
+    gram,
+    num_entries,
+    row_norms,
+    squared_column_norms,
+    to_host,
+    weighted_gram,
+    weighted_gram_norm,
+    weighted_product,
+)
+from copyreg_jax.problems import curvature
+from tests.support.registry import METRICS, PROBLEMS, READINGS, SOLVERS, cases, random_problem
+
+RNG = np.random.default_rng(0)
+N, D = 5000, 6  # more than two pieces of a block, and a rest
+DENSE = np.where(RNG.random((N, D)) < 0.6, RNG.normal(size=(N, D)), 0)
+FORMS = ["npy", "shards", "fortran", "big-endian", "memmap", "slice", "one block", "float32", "npz"]
+
+
+@jax.tree_util.register_static
+class Counted(cr.RowBlocks):
+    """Remembers which blocks were read, also by copies in another dtype."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.numbers = []
+
+    def read(self, number):
+        self.numbers.append(number)
+        return super().read(number)
+
+
+def written(folder, form, A=DENSE):
+    """``A`` on disk, in one of the forms; float32 is of the rounded A."""
+    path = folder / "A.npy"
+    cuts = [len(A) // 7, len(A) // 2]
+    if form == "npz":
+        files = [folder / f"{i}.npz" for i in range(3)]
+        for file, rows in zip(files, np.split(A, cuts), strict=True):
+            scipy.sparse.save_npz(file, scipy.sparse.csr_array(rows))
+        return Counted(files)
+    if form == "shards":
+        files = [folder / f"{i}.npy" for i in range(3)]
+        for file, rows in zip(files, np.split(A, cuts), strict=True):
+            np.save(file, rows)
+        return Counted(files, block_bytes=700 * 8 * A.shape[1])
+    if form == "slice":
+        np.save(path, np.concatenate([A[:1], A], axis=0))
+        return Counted(np.load(path, mmap_mode="r")[1:], block_bytes=700 * 8 * A.shape[1])
+    dtypes = {"float32": np.float32, "big-endian": ">f8"}
+    np.save(path, np.asarray(A, dtypes.get(form), order="F" if form == "fortran" else "C"))
+    if form == "memmap":
+        return Counted(np.load(path, mmap_mode="r"), block_bytes=700 * 8 * A.shape[1])
+    return Counted(path, **({} if form == "one block" else {"block_bytes": 700 * 8 * A.shape[1]}))
+
+
+@pytest.fixture(params=FORMS)
+def stored(request, tmp_path):
+    """A in files, in float64 arithmetic, and the same in memory."""
+    A = written(tmp_path, request.param).astype(np.float64)
+    exact = DENSE.astype(np.float32) if request.param == "float32" else DENSE
+    assert A.num_blocks == {"one block": 1, "npz": 3, "float32": 4}.get(request.param, 8)
+    return A, exact.astype(np.float64)
+
+
+def read_once(A):
+    """Whether each block was read once since the last call."""
+    once = A.numbers == list(range(A.num_blocks))
+    A.numbers.clear()
+    return once
+
+
+def test_products_read_each_block_once(stored):
+    A, exact = stored
+    # Sums of at most N terms of size about one, in another order: off by some N eps, 1e-12.
+    near = {"rtol": 1e-11, "atol": 1e-11}
+    for k in ((), (3,)):
+        v, u = RNG.normal(size=(D, *k)), RNG.normal(size=(*k, N))
+        np.testing.assert_allclose(A @ jnp.asarray(v), exact @ v, **near)
+        assert read_once(A)
+        np.testing.assert_allclose(jnp.asarray(u) @ A, u @ exact, **near)
+        assert read_once(A)
+    weights, v, shifts = RNG.random((2, N)), RNG.normal(size=D), RNG.normal(size=2)
+    found, sums = weighted_product(A, *map(jnp.asarray, (v, weights, shifts)))
+    assert read_once(A)
+    terms = weights * (exact @ v - shifts[:, None])
+    np.testing.assert_allclose(found, terms.sum(axis=0) @ exact, **near)
+    np.testing.assert_allclose(sums, terms.sum(axis=1), **near)
+    np.testing.assert_allclose(
+        squared_column_norms(A, jnp.asarray(weights[0])), weights[0] @ exact**2, **near
+    )
+    assert read_once(A)
+    root, basis = np.sqrt(weights[0]), RNG.normal(size=(D, D))
+    for turn in (None, basis):
+        B = root[:, None] * (exact if turn is None else exact @ turn)
+        again = gram(A, jnp.asarray(root), None if turn is None else jnp.asarray(turn), jnp.float64)
+        np.testing.assert_allclose(again, B.T @ B, rtol=1e-11, atol=1e-10)
+        assert read_once(A)
+    single = gram(A, jnp.asarray(root), None, jnp.float32)
+    assert single.dtype == np.float32
+    # Each product of rounded numbers is off by 3 eps at most, a sum of N by as many more as it has
+    # terms, with blocks far fewer: N eps of the sum of sizes is sure.
+    B = np.abs(root[:, None] * exact)
+    assert (np.abs(single - (root[:, None] * exact).T @ (root[:, None] * exact))
+            <= (N + 3) * 2.0**-24 * (B.T @ B)).all()  # fmt: skip
+    np.testing.assert_allclose(
+        weighted_gram_norm(A, jnp.asarray(weights[0])),
+        np.linalg.eigvalsh(exact.T @ (weights[0][:, None] * exact))[-1], rtol=1e-11,
+    )  # fmt: skip
+
+
+def test_what_else_is_asked_of_a_matrix(stored):
+    A, exact = stored
+    np.testing.assert_array_equal(column_maxima(A), np.abs(exact).max(axis=0))
+    np.testing.assert_allclose(column_norms(A), np.linalg.norm(exact, axis=0), rtol=1e-12)
+    host = to_host(A)
+    assert np.array_equal(host.toarray() if scipy.sparse.issparse(host) else host, exact)
+    assert num_entries(A) == (host.nnz if scipy.sparse.issparse(host) else N * D)
+    weights, shifts = RNG.normal(size=N), RNG.integers(0, 8, -(-N // 8))
+    np.testing.assert_allclose(
+        *(count_sketch(kind, jnp.asarray(weights), jnp.asarray(shifts), 8)
+          for kind in (A, jnp.asarray(exact))), atol=1e-12,
+    )  # fmt: skip
+    centers = RNG.normal(size=(1, D))
+    np.testing.assert_allclose(
+        *(weighted_gram(kind, jnp.asarray(weights[None]), jnp.asarray(centers))
+          for kind in (A, jnp.asarray(exact))), atol=1e-11,
+    )  # fmt: skip
+    np.testing.assert_allclose(row_norms(A), np.linalg.norm(exact, axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_hessian_vector_product_reads_once(form, tmp_path):
+    A = written(tmp_path, form).astype(np.float64)
+    b = RNG.dirichlet(np.ones(N))
+    problem = cr.CopyrightRegression(A, b, N // 3, 1e-3, 0.1)
+    assert read_once(A)  # the check for what is not finite
+    held = to_host(A)
+    inside = cr.CopyrightRegression(
+        held.toarray() if scipy.sparse.issparse(held) else held, b, N // 3, 1e-3, 0.1
+    )
+    x, v = RNG.normal(size=(2, D))
+    value, gradient = problem.value_and_gradient(x)
+    np.testing.assert_allclose(value, inside.value(x), rtol=1e-12)
+    # Relative to the sizes that are added: |A|^T |w^2 A x| is some 1e2 here.
+    np.testing.assert_allclose(gradient, inside.gradient(x), rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(problem.hvp(x, v), inside.hvp(x, v), rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(problem.hessian(x), inside.hessian(x), rtol=1e-10, atol=1e-11)
+    at = curvature.curvature(problem.logits(x), *problem.terms)
+    _, operator = curvature.linearize(A, at, problem.b)
+    A.numbers.clear()
+    product = curvature.apply(A, operator, jnp.asarray(v))
+    assert read_once(A)
+    np.testing.assert_allclose(product, inside.hvp(x, v), rtol=1e-10, atol=1e-11)
+
+
+@cases(15)
+@given(
+    n=st.integers(1, 9), d=st.integers(1, 3), cut=st.integers(0, 8), block_bytes=st.integers(1, 200)
+)
+def test_any_shape_and_size_of_block(n, d, cut, block_bytes):
+    A = np.arange(1.0, n * d + 1).reshape(n, d)
+    parts = [rows for rows in np.split(A, [min(cut, n)]) if len(rows)]
+    blocks = cr.RowBlocks(parts, block_bytes=block_bytes)
+    assert blocks.shape == (n, d)
+    np.testing.assert_allclose(blocks @ jnp.ones(d), A.sum(axis=1))
+    np.testing.assert_allclose(jnp.ones(n) @ blocks, A.sum(axis=0))
+
+
+def in_blocks(problem, folder):
+    """The same problem with A in files, in small blocks."""
+    host = to_host(problem.A)
+    A = written(folder, "npz" if scipy.sparse.issparse(host) else "npy",
+                host.toarray() if scipy.sparse.issparse(host) else host)  # fmt: skip
+    if isinstance(problem, cr.CopyrightRegression):
+        b, protected, gamma, w, reading, metric = problem.terms
+        return cr.CopyrightRegression(A, b, protected, gamma, w, reading, metric)
+    return cr.SoftmaxRegression(A, problem.b, problem.w, problem.metric)
+
+
+@pytest.mark.quick(3)
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_minimizer_is_that_of_the_matrix_in_memory(name, tmp_path):
+    problem = PROBLEMS[name]()
+    x0 = np.linspace(0.1, 0.2, problem.d)  # some L are symmetric about zero
+    on_disk = in_blocks(problem, tmp_path)
+    # With the inner products of one dtype, and before the rounding of sums in another order counts.
+    double = cr.NewtonCG(mixed=False)
+    steps = [cr.solve(p, double, x0, rtol=1e-6).num_steps for p in (problem, on_disk)]
+    assert steps[0] == steps[1]
+    expected = cr.solve(problem, cr.NewtonCG(), x0)
+    found = cr.solve(on_disk, x0=x0)
+    assert found.status is expected.status is cr.Status.CONVERGED
+    assert found.second_order is expected.second_order
+    np.testing.assert_allclose(found.x, expected.x, atol=1e-9)
+
+
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_float32_and_other_solvers(reading, metric, tmp_path):
+    problem = in_blocks(random_problem(3, 400, 5, reading=reading, metric=metric), tmp_path)
+    best = cr.solve(problem)
+    A = cr.RowBlocks(np.asarray(to_host(problem.A), np.float32), block_bytes=999)
+    b, protected, gamma, w, *ways = problem.terms
+    single = cr.solve(
+        cr.CopyrightRegression(
+            A, *(np.asarray(part, part.dtype if part.dtype == bool else np.float32)
+                 for part in (b, protected, gamma, w)), *ways
+        )
+    )  # fmt: skip
+    assert single.x.dtype == np.float32
+    assert single.status is cr.Status.CONVERGED
+    # L is at most 2e-4 L above its minimum, and its Hessian at least w^2 A^T A, some 400.
+    np.testing.assert_allclose(single.x, best.x, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["gradient-descent", "accelerated-gradient", "adam"])
+def test_steps_of_first_order_solvers_are_those_in_memory(solver, tmp_path):
+    problem = PROBLEMS["small w"]()
+    inside = cr.solve(problem, SOLVERS[solver], max_steps=12)
+    found = cr.solve(in_blocks(problem, tmp_path), SOLVERS[solver], max_steps=12)
+    np.testing.assert_allclose(found.history.value, inside.history.value, rtol=1e-11)
+    np.testing.assert_allclose(found.x, inside.x, rtol=1e-9)
+    assert found.num_values == inside.num_values
+
+
+def test_statuses(tmp_path):
+    problem = in_blocks(PROBLEMS["small w"](), tmp_path)
+    one = cr.solve(problem, max_steps=1)
+    assert one.status is cr.Status.MAX_STEPS
+    assert one.num_steps == 1
+    stopped = cr.solve(problem, callback=lambda progress: progress.step == 2)
+    assert stopped.status is cr.Status.INTERRUPTED
+    assert stopped.num_steps == 2
+    huge = cr.CopyrightRegression(cr.RowBlocks(np.full((4, 1), 1e300)), np.full(4, 0.25), 1, w=1e9)
+    assert cr.solve(huge, x0=[1e300]).status is cr.Status.NONFINITE
+
+
+def test_refused(tmp_path):
+    problem = in_blocks(PROBLEMS["joint"](), tmp_path)
+    for solver in (cr.TrustRegionNewton(), cr.SketchedNewton()):
+        with pytest.raises(cr.InputError, match="use NewtonCG"):
+            cr.solve(problem, solver)
+    with pytest.raises(cr.InputError, match="no solver with a compiled line search"):
+        cr.solve(problem, cr.Optax(optax.lbfgs()))
+    for transform in (jax.jit(problem.value), jax.grad(problem.value)):
+        with pytest.raises(cr.InputError, match="can't be traced"):
+            transform(jnp.zeros(problem.d))
+    with pytest.raises(cr.InputError, match="can't be traced"):
+        jax.jit(lambda p: p.value(jnp.zeros(p.d)))(problem)
+    with pytest.raises(cr.InputError, match="RowBlocks"):
+        cr.SoftmaxRegression(tmp_path / "A.npy", problem.b)
+    with pytest.raises(cr.InputError, match="can't be multiplied"):
+        problem.A @ jnp.ones(problem.d + 1)
+    huge = np.lib.stride_tricks.as_strided(np.ones(1), (1 << 28, 1), (0, 0))
+    with pytest.raises(cr.InputError, match="all of it in memory"):
+        to_host(cr.RowBlocks(huge))
+
+
+def test_files_that_do_not_fit(tmp_path):
+    np.save(tmp_path / "A.npy", DENSE)
+    np.save(tmp_path / "narrow.npy", DENSE[:, :4])
+    np.save(tmp_path / "whole.npy", np.ones((3, 3), int))
+    np.save(tmp_path / "flat.npy", np.ones(3))
+    scipy.sparse.save_npz(tmp_path / "csc.npz", scipy.sparse.csc_array(DENSE))
+    np.savez(tmp_path / "other.npz", A=DENSE)
+    (tmp_path / "text.npy").write_text("no array")
+    content = (tmp_path / "A.npy").read_bytes()
+    (tmp_path / "short.npy").write_bytes(content[:-8])
+    scipy.sparse.save_npz(tmp_path / "A.npz", scipy.sparse.csr_array(DENSE))
+    for names, words in {
+        ("none.npy",): "can't read .*none.npy",
+        ("none.npz",): "can't read .*none.npz",
+        ("A.npy", "narrow.npy"): "A.npy has 6 columns, .*narrow.npy has 4",
+        ("A.npy", "A.npz"): "not both",
+        ("whole.npy",): "dtype int64",
+        ("flat.npy",): r"shape \(3,\)",
+        ("csc.npz",): "CSR",
+        ("other.npz",): "save_npz",
+        ("text.npy",): "text.npy",
+        ("short.npy",): "truncated",
+        (): "at least one file",
+    }.items():
+        with pytest.raises(cr.InputError, match=words):
+            cr.RowBlocks([tmp_path / name for name in names])
+    with pytest.raises(cr.InputError, match="block_bytes"):
+        cr.RowBlocks(tmp_path / "A.npy", block_bytes=0)
+    with pytest.raises(cr.InputError, match="no path"):
+        cr.RowBlocks([3])
+    A = cr.RowBlocks(tmp_path / "A.npy")
+    with (tmp_path / "A.npy").open("r+b") as file:
+        file.truncate(len(content) - 8)
+    with pytest.raises(cr.InputError, match=r"A.npy has changed since it was opened"):
+        A @ jnp.ones(D)
+
+
+VIEWS = {
+    "all": lambda m: m,
+    "slice": lambda m: m[3:9],
+    "reversed": lambda m: m[::-1],
+    "strided": lambda m: m[::2, 1:],
+    "reshaped": lambda m: m.reshape(-1, 2),
+    "transposed": lambda m: m.T,
+    "plain": np.asarray,
+    "bytes swapped": lambda m: m.view(m.dtype.newbyteorder()).byteswap(),
+}
+
+
+@cases(25)
+@given(
+    mode=st.sampled_from(["c", "r+", "r"]),
+    view=st.sampled_from(sorted(VIEWS)),
+    replaced=st.booleans(),
+    data=st.data(),
+)
+def test_an_array_in_hand_counts_and_not_a_file_behind_it(
+    mode, view, replaced, data, tmp_path_factory
+):
+    """Written to in memory, or its file replaced by another: products and certificates follow."""
+    path = tmp_path_factory.mktemp("mapped") / "A.npy"
+    np.save(path, np.arange(48.0).reshape(12, 4) / 48)
+    mapped = np.load(path, mmap_mode=mode)
+    if mode != "r":
+        row, column = data.draw(st.tuples(st.integers(0, 11), st.integers(0, 3)))
+        mapped[row, column] = data.draw(st.sampled_from([-0.5, 2.0, 0.25]))
+    if replaced:
+        np.save(path.with_name("B.npy"), np.ones((12, 4)))
+        path.with_name("B.npy").replace(path)
+    array = VIEWS[view](mapped)
+    held, (n, d) = np.array(array), array.shape
+    parts = [array[:1], array[1:]] if data.draw(st.booleans()) else array
+    A = cr.RowBlocks(parts, block_bytes=data.draw(st.integers(1, 200)))
+    assert np.array_equal(to_host(A), held)
+    b = np.arange(1.0, n + 1) / n**2
+    on_disk, inside = (cr.CopyrightRegression(one, b, n // 2) for one in (A, held))
+    x = np.linspace(-1, 1, d)
+    assert cr.certify(on_disk, x).document == cr.certify(inside, x).document
+
+
+def test_what_was_written_in_memory_and_is_not_finite_is_noticed(tmp_path):
+    np.save(tmp_path / "A.npy", DENSE)
+    mapped = np.load(tmp_path / "A.npy", mmap_mode="c")
+    mapped[4321, 2] = np.nan
+    with pytest.raises(cr.InputError, match="A is nan at row 4321, column 2"):
+        cr.SoftmaxRegression(cr.RowBlocks(mapped), np.full(N, 1 / N))
+
+
+ON_DISK = ["npy", "shards", "fortran", "big-endian", "one block", "float32", "npz"]
+
+
+def rewritten(file, content):
+    """In place, with the time of the old content."""
+    times = file.stat()
+    with file.open("r+b") as stream:
+        stream.write(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+CHANGES = {
+    "rewritten": rewritten,
+    "replaced": lambda file, content: (
+        file.with_name("new").write_bytes(content), file.with_name("new").replace(file)
+    ),
+    "truncated": lambda file, content: file.write_bytes(content[:-8]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("form", ON_DISK)
+def test_files_that_changed_are_refused(form, how, tmp_path):
+    """By each product and each copy, at once: the same content or size is no excuse."""
+    A = written(tmp_path, form, DENSE[:60])
+    kept = pickle.dumps(A)
+    file = max(tmp_path.iterdir())  # the last shard
+    content = file.read_bytes()
+    CHANGES[how](file, content)
+    uses = (
+        lambda: A @ jnp.ones(D),
+        lambda: jnp.ones(60) @ A,
+        lambda: to_host(A),
+        lambda: pickle.loads(kept),
+        lambda: copy.deepcopy(A),
+    )
+    for use in uses:
+        with pytest.raises(cr.InputError, match=rf"{file.name} has changed since it was opened"):
+            use()
+    file.unlink()
+    for use in uses:
+        with pytest.raises(cr.InputError, match=rf"can't read .*{file.name}: No such file"):
+            use()
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    np.save(tmp_path / "A.npy", DENSE)
+    A = cr.RowBlocks(tmp_path / "A.npy")
+    opened = StoredFile.require_same
+    seen = []
+
+    def checked(self, file=None):
+        opened(self, file)
+        seen.append(file)
+        if len(seen) == 1:  # between the check before reading and the one after it
+            os.utime(tmp_path / "A.npy")
+
+    monkeypatch.setattr(StoredFile, "require_same", checked)
+    with pytest.raises(cr.InputError, match="has changed since it was opened"):
+        A @ jnp.ones(D)
+
+
+def test_paths_are_those_of_the_folder_they_were_given_in(tmp_path, monkeypatch):
+    for name, rows in (("here", DENSE[:9]), ("there", DENSE[9:18])):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "A.npy", rows)
+    monkeypatch.chdir(tmp_path / "here")
+    A = cr.RowBlocks("A.npy")
+    monkeypatch.chdir(tmp_path / "there")
+    assert np.array_equal(to_host(A), DENSE[:9])
+
+
+@pytest.mark.parametrize("way", ["pickled", "copied"])
+@pytest.mark.parametrize("form", [*FORMS, "dense", "sparse", "sharded"])
+def test_pickles_and_copies_are_the_same_problem(form, way, tmp_path):
+    rows, b = DENSE[:60], np.arange(1.0, 61) / 1830
+    kinds = {"dense": np.asarray, "sparse": scipy.sparse.csr_array, "sharded": cr.ShardedRows}
+    A = kinds[form](rows) if form in kinds else written(tmp_path, form, rows)
+    problem = cr.CopyrightRegression(A, b, 20)
+    again = pickle.loads(pickle.dumps(problem)) if way == "pickled" else copy.deepcopy(problem)
+    x, v = np.linspace(-1, 1, D), np.ones(D)
+    assert repr(again) == repr(problem)
+    for mine, theirs in zip(again.value_and_gradient(x), problem.value_and_gradient(x),
+                            strict=True):  # fmt: skip
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(again.hvp(x, v), problem.hvp(x, v))
+    assert cr.certify(again, x).document == cr.certify(problem, x).document
+
+
+def test_a_pickle_of_files_is_small(tmp_path):
+    np.save(tmp_path / "A.npy", DENSE)
+    assert len(pickle.dumps(cr.RowBlocks(tmp_path / "A.npy"))) < 2000
+
+
+def test_a_narrower_dtype_rounds_for_everybody(tmp_path):
+    """Products, the instance file and the certificate are about the same rounded numbers."""
+    np.save(tmp_path / "A.npy", DENSE[:20])
+    A = cr.RowBlocks(tmp_path / "A.npy").astype(np.float32)
+    b, w, gamma = np.full(20, 1 / 20, np.float32), np.ones(20, np.float32), np.float32(0.1)
+    held = DENSE[:20].astype(np.float32)
+    one, two = (cr.CopyrightRegression(kind, b, 5, gamma, w) for kind in (A, held))
+    assert np.array_equal(to_host(A), held)
+    x = np.linspace(-1, 1, D)
+    assert cr.certify(one, x).document == cr.certify(two, x).document
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_entry_that_is_not_finite_is_named(form, tmp_path):
+    A = DENSE.copy()
+    A[4321, 2] = np.inf
+    with pytest.raises(cr.InputError, match="A is inf at row 4321, column 2"):
+        cr.SoftmaxRegression(written(tmp_path, form, A), np.full(N, 1 / N))
+
+
+def test_not_coercive(tmp_path):
+    w = np.where(np.arange(N) < N - 2, 0.0, 1.0)
+    with pytest.warns(cr.NotCoerciveWarning, match="4 direction"):
+        cr.SoftmaxRegression(written(tmp_path, "npy"), np.full(N, 1 / N), w)
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_instances_stay_in_their_files(archive, tmp_path):
+    n, d = 1 << 15, 65  # more than 2^24 bytes
+    problem = random_problem(4, n, d, gamma=1e-6, w=0.03)
+    path = tmp_path / ("i.npz" if archive else "")
+    if archive:
+        cr.save_instance(path, problem)
+    else:
+        for name in ("A", "b", "protected", "gamma", "w"):
+            np.save(tmp_path / f"{name}.npy", np.asarray(getattr(problem, name)))
+    assert isinstance(cr.load_instance(path).A, jax.Array)
+    assert isinstance(cr.load_instance(path, stream=False).A, jax.Array)
+    streamed = cr.load_instance(path, stream=True)
+    assert isinstance(streamed.A, cr.RowBlocks)
+    x = np.linspace(-1, 1, d)
+    np.testing.assert_allclose(streamed.gradient(x), problem.gradient(x), rtol=1e-9, atol=1e-9)
+    cr.certify(streamed, x, local=False).save(tmp_path / "c.json")
+    assert cr.check(tmp_path / "c.json", path).verdict is not cr.Verdict.VOID

@@ -1,0 +1,226 @@
+"""Batches, paths and many starts, against problems solved one by one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.sparse
+
+import copyreg_jax as cr
+from copyreg_jax.solvers.batch import _Lanes, _stack
+from tests.support.registry import random_problem
+
+
+def batched(size=37, n=20, d=3, seed=0):
+    rng = np.random.default_rng(seed)
+    A, b = rng.normal(size=(size, n, d)), rng.dirichlet(np.full(n, 0.3), size=size)
+    w = rng.uniform(0.1, 1.0, size)
+    make = jax.vmap(lambda A, b, w: cr.CopyrightRegression(A, b, n // 3, 0.05, w))
+    return make(A, b, w), [cr.CopyrightRegression(*row, 0.05, v) for *row, v in (
+        (A[i], b[i], n // 3, w[i]) for i in range(size)
+    )]  # fmt: skip
+
+
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("solver", [None, cr.NewtonCG(), cr.Optax(optax.lbfgs())])
+def test_a_batch_is_the_problems_one_by_one(solver):
+    batch, problems = batched()
+    together = cr.solve_many(batch, solver)
+    assert together.history is None
+    assert together.raise_for_status() is together
+    for k, problem in enumerate(problems):
+        alone = cr.solve(problem, solver)
+        np.testing.assert_allclose(together.x[k], alone.x, atol=1e-7)
+        np.testing.assert_allclose(together.value[k], alone.value, rtol=1e-12)
+        np.testing.assert_allclose(together.ell_1[k], alone.ell_1, rtol=1e-6)
+        assert together.direction[k] == alone.direction
+
+
+@pytest.mark.slow
+def test_lanes_that_are_done_leave(monkeypatch):
+    """Problems of very different difficulty: sizes fall, and no lane is lost or mixed up."""
+    batch, problems = batched(70)
+    sizes = []
+    advance = _Lanes.advance
+
+    def noting(self, states, max_steps):
+        sizes.append(len(states.status))
+        return advance(self, states, max_steps)
+
+    monkeypatch.setattr(_Lanes, "advance", noting)
+    x0 = np.stack([np.full(3, 0.1) if k % 9 else np.full(3, 8.0) for k in range(70)])
+    together = cr.solve_many(batch, cr.Optax(optax.lbfgs()), x0)
+    assert sizes[0] == 70
+    assert sizes[-1] < 35
+    assert sorted(sizes, reverse=True)[:5] == sizes[:5]  # a look sends back a few, never all
+    steps = np.asarray(together.num_steps)
+    assert len(np.unique(steps)) > 3
+    for k in (0, 1, 9, 35, 69):
+        alone = cr.solve(problems[k], cr.Optax(optax.lbfgs()), x0[k])
+        assert int(steps[k]) == alone.num_steps
+        np.testing.assert_allclose(together.x[k], alone.x, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_problems_that_share_A(form):
+    problem = random_problem(0, 50, 40 if form == "dense" else 6, gamma=0.01)
+    if form == "sparse":
+        A = scipy.sparse.random_array((50, 6), density=0.4, rng=np.random.default_rng(0))
+        problem = cr.CopyrightRegression(A, problem.b, problem.protected, 0.01)
+    rng = np.random.default_rng(1)
+    problems = [
+        cr.CopyrightRegression(
+            problem.A, rng.dirichlet(np.ones(50)), rng.permutation(50) < 9, gamma, problem.w
+        )
+        for gamma in (1e-3, 1e-2, 0.1)
+    ]
+    batch, axes, size = _stack(problems)
+    assert (axes.A, size) == (None, 3)
+    ours, theirs = map(jax.tree_util.tree_leaves, (batch.A, problem.A))
+    assert all(a is b for a, b in zip(ours, theirs, strict=True))
+    assert "batch" in repr(batch)
+    together = cr.solve_many(problems, cr.NewtonCG())
+    for k, one in enumerate(problems):
+        np.testing.assert_allclose(together.x[k], cr.solve(one).x, atol=1e-8)
+
+
+def test_progress_and_interrupt():
+    batch, _ = batched(20)
+    seen = []
+    cr.solve_many(batch, callback=lambda done, of: seen.append((done, of)))
+    assert seen[0] == (0, 20)
+    assert sorted(seen) == seen
+    stopped = cr.solve_many(batch, cr.Optax(optax.adam(1e-4)), callback=lambda done, of: True)
+    assert (np.asarray(stopped.status) == cr.Status.INTERRUPTED).all()
+
+
+@pytest.mark.slow
+def test_groups(monkeypatch):
+    """As many side by side as stay in the cache, the last group filled up by repeats."""
+    batch, _ = batched(70)
+    x0 = np.random.default_rng(0).normal(size=(70, 3)) * 0.1
+    whole = cr.solve_many(batch, cr.NewtonCG(), x0)
+    seen, sizes = [], []
+    advance = _Lanes.advance
+
+    def noting(self, states, max_steps):
+        sizes.append(len(states.status))
+        return advance(self, states, max_steps)
+
+    monkeypatch.setattr(_Lanes, "advance", noting)
+    monkeypatch.setattr(batch, "_GROUP_LOGITS", 30 * 20)
+    cut = cr.solve_many(batch, cr.NewtonCG(), x0, callback=lambda *now: seen.append(now))
+    assert max(sizes) == 24  # three groups for 70 problems
+    assert cut.x.shape == (70, 3)
+    np.testing.assert_allclose(cut.x, whole.x, atol=1e-7)
+    assert seen == sorted(seen)
+    assert set(np.asarray(seen)[:, 1]) == {70}
+
+    def stop(done, of):
+        return done >= 24
+
+    part = cr.solve_many(batch, cr.NewtonCG(), callback=stop)
+    status = np.asarray(part.status)
+    assert (status[:24] == cr.Status.CONVERGED).all()
+    assert (status[24:] == cr.Status.INTERRUPTED).all()
+
+
+@pytest.mark.slow
+def test_saddle_points_are_left_in_batches_and_under_vmap():
+    """Two equal protected rows, started on the symmetric subspace, where gradients stay."""
+    A = np.concatenate([np.eye(6), 0.1 * np.random.default_rng(0).normal(size=(30, 6))])
+    A[6:, 1] = A[6:, 0]
+    problem = cr.CopyrightRegression(A, np.full(36, 1 / 36), 2, gamma=0.1, w=0.3)
+    saddle = cr.solve(problem, cr.GradientDescent(), [1.0, 1.0, 0, 0, 0, 0], rtol=1e-9).x
+    alone = cr.solve(problem, cr.NewtonCG(), saddle)
+    starts = np.stack([np.asarray(saddle) if k % 3 else np.eye(6)[0] for k in range(20)])
+    batch = cr.solve_many([problem] * 20, cr.NewtonCG(), starts)
+    assert (np.asarray(batch.status) == cr.Status.CONVERGED).all()
+    np.testing.assert_allclose(batch.value, alone.value, rtol=1e-9)
+    mapped = jax.vmap(lambda x0: cr.solve(problem, cr.NewtonCG(), x0))(jnp.asarray(starts))
+    np.testing.assert_allclose(mapped.value, alone.value, rtol=1e-9)
+
+
+def test_statuses_of_a_batch():
+    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=0.1, w=0.3)
+    starts = np.stack([np.zeros(6), np.arange(6.0)])
+    batch = cr.solve_many([problem, problem], x0=starts)
+    assert batch.status.tolist() == [cr.Status.NONFINITE, cr.Status.CONVERGED]
+    with pytest.raises(cr.NotConvergedError, match="1 of 2 problems did not converge"):
+        batch.raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("problems", "message"),
+    [
+        ([], "problems is empty"),
+        ([3], r"problems\[0\] is a int"),
+        ([random_problem(0, 9, 2), random_problem(0, 8, 2)], r"problems\[1\] is .*n=8"),
+        ([random_problem(0, 9, 2), random_problem(0, 9, 2, reading="block")], "must agree in type"),
+        (random_problem(0, 9, 2), r"a batched problem has arrays with one leading axis"),
+    ],
+)
+def test_bad_batches(problems, message):
+    with pytest.raises(cr.InputError, match=message):
+        cr.solve_many(problems)
+
+
+def test_bad_starts():
+    problems = [random_problem(s, 9, 2) for s in (0, 1)]
+    with pytest.raises(cr.InputError, match=r"x0 has shape \(3, 2\); give \(2, 2\), or \(2,\)"):
+        cr.solve_many(problems, x0=np.zeros((3, 2)))
+    with pytest.raises(cr.InputError, match="x0 is nan"):
+        cr.solve_many(problems, x0=[np.nan, 0.0])
+
+
+def test_path_is_the_minimizers_along_the_grid():
+    problem = random_problem(0, 40, 5)
+    gammas = [1e-3, 1e-2, 1e-1]
+    path = cr.solve_path(problem, gamma=gammas)
+    for gamma, solution in zip(gammas, path, strict=True):
+        assert solution.status is cr.Status.CONVERGED
+        np.testing.assert_allclose(solution.x, cr.solve(problem.replace(gamma=gamma)).x, atol=1e-8)
+    ws = cr.solve_path(problem, w=[1.0, 0.9])
+    np.testing.assert_allclose(ws[1].x, cr.solve(problem.replace(w=0.9)).x, atol=1e-8)
+    fine = cr.solve_path(problem, gamma=[0.1, 0.1001])
+    cold = cr.solve(problem.replace(gamma=0.1001))
+    assert fine[1].history.gradient_norm[0] < 1e-2 * cold.history.gradient_norm[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({}, "exactly one grid"), ({"gamma": [1], "w": [1]}, "exactly one"), ({"w": []}, "empty")],
+)
+def test_bad_paths(arguments, message):
+    with pytest.raises(cr.InputError, match=message):
+        cr.solve_path(random_problem(0, 9, 2), **arguments)
+
+
+def test_many_starts_find_both_minima():
+    """Two equal protected rows: in the lowest minimizers one of them takes all, either one."""
+    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=0.1, w=0.3)
+    minima = cr.multi_start(problem, 40)
+    assert minima.best.value == min(s.value for s in minima.solutions)
+    assert sum(minima.hits) + minima.num_failed == 40
+    assert all(s.status is cr.Status.CONVERGED for s in minima.solutions)
+    values = [s.value for s in minima.solutions]
+    assert values == sorted(values)
+    assert values[1] == pytest.approx(values[0], rel=1e-10)  # the mirror image
+    mirrored = np.asarray(minima.solutions[1].x)[[1, 0, 2, 3, 4, 5]]
+    np.testing.assert_allclose(mirrored, minima.best.x, atol=1e-4)
+    for a in range(len(values)):
+        for b in range(a):
+            assert jnp.linalg.norm(minima.solutions[a].x - minima.solutions[b].x) > 1e-5
+
+
+def test_many_starts_of_a_convex_problem_find_one():
+    minima = cr.multi_start(random_problem(0, 30, 4, w=3.0), 10)
+    assert minima.hits == [10 - minima.num_failed]
+
+
+@pytest.mark.parametrize("number", [0, True, 2.5])
+def test_bad_number_of_starts(number):
+    with pytest.raises(cr.InputError, match=f"num_starts is {number!r}"):
+        cr.multi_start(random_problem(0, 9, 2), number)
