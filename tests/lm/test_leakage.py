@@ -39,7 +39,7 @@ from copyreg_jax.lm.models.gpt2 import (  # noqa: E402
     GPT2,
     GPT2Config,
 )
-from tests.support.registry import mutant  # noqa: E402
+from tests.support.mutants import planted  # noqa: E402
 
 VOCAB = 257  # bytes and end-of-text
 PREFIX, SUFFIX = 6, 8
@@ -351,9 +351,9 @@ def oracle_log_p(table, windows, prefix, top_k=None):
     return np.array(result)
 
 
-def check_log_p(module, tokenizer):
+def check_log_p(tokenizer):
     model, windows = random_bigram(), some_windows(19)  # more than a batch
-    found = module.extract(model, tokenizer, windows, prefix=PREFIX).log_p
+    found = extract(model, tokenizer, windows, prefix=PREFIX).log_p
     expected = oracle_log_p(np.asarray(model.table[...]), windows, PREFIX)
     assert np.std(expected) > 1
     # float32: eight logarithms of size 10, each to a few eps of 6e-8.
@@ -361,27 +361,33 @@ def check_log_p(module, tokenizer):
 
 
 def test_log_p_is_the_log_of_the_product(tokenizer):
-    check_log_p(extraction, tokenizer)
+    check_log_p(tokenizer)
 
 
 BUGS = {
-    "the token given is the target": ("[:, prefix:, None]", "[:, prefix - 1 : -1, None]"),
-    "logits one too early": ("[:, prefix - 1 :].astype", "[:, prefix - 2 : -1].astype"),
+    "the token given is the target": (
+        "windows[:, prefix:, None]", "windows[:, prefix - 1 : -1, None]",
+    ),
+    "logits one too early": (
+        "nnx.merge(graph, params)(windows[:, :-1])[:, prefix - 1 :]",
+        "nnx.merge(graph, params)(windows[:, :-1])[:, prefix - 2 : -1]",
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("bug", BUGS)
-def test_planted_misalignment_is_found(bug, tokenizer):
-    with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        check_log_p(mutant(extraction, *BUGS[bug]), tokenizer)
+@pytest.mark.parametrize("name", BUGS)
+def test_planted_misalignment_is_found(name, tokenizer):
+    bug = planted("lm.leakage.extraction:_suffix_logs", *BUGS[name], compiled=True)
+    with bug, pytest.raises(AssertionError, match="Not equal to tolerance"):
+        check_log_p(tokenizer)
 
 
 def test_planted_continuation_of_the_wrong_token_is_found(tokenizer):
     windows, model = some_windows(2), random_bigram()
-    check_greedy(extraction, model, windows, tokenizer)
-    bug = mutant(extraction, "jnp.take(logits, place - 1", "jnp.take(logits, place - 2")
-    with pytest.raises(AssertionError):
-        check_greedy(bug, model, windows, tokenizer)
+    check_greedy(model, windows, tokenizer)
+    place = "lm.leakage.extraction:_continuations"
+    with planted(place, "place - 1", "place - 2", compiled=True), pytest.raises(AssertionError):
+        check_greedy(model, windows, tokenizer)
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 40, VOCAB])
@@ -404,8 +410,8 @@ def test_top_k_is_renormalized(top_k, tokenizer):
         assert found.log_p[:5].tolist() == [0] * 5
 
 
-def check_greedy(module, model, windows, tokenizer):
-    found = module.extract(model, tokenizer, windows, prefix=PREFIX).continuation
+def check_greedy(model, windows, tokenizer):
+    found = extract(model, tokenizer, windows, prefix=PREFIX).continuation
     forward = nnx.jit(lambda model, tokens: model(tokens))
     for row, continuation in zip(windows.tokens, found, strict=True):
         known = row[:PREFIX].tolist()
@@ -421,7 +427,7 @@ def test_continuations_of_gpt2_are_those_of_a_text_that_grows(tokenizer):
     noisy = jax.tree.map(lambda x: x + rng.normal(size=x.shape).astype("f"), nnx.state(model))
     nnx.update(model, noisy)
     windows = some_windows(3)
-    check_greedy(extraction, model, windows, tokenizer)
+    check_greedy(model, windows, tokenizer)
     found = extract(model, tokenizer, windows, prefix=PREFIX).continuation
     assert len(np.unique(found)) > 3  # not one token over and over
 
