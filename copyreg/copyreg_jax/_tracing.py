@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+__all__ = ["cond", "is_concrete", "is_traced", "while_loop"]
+
 
 def is_concrete(array: Any) -> bool:
     """Whether no leaf of a pytree is being traced by JAX."""

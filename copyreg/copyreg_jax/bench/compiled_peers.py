@@ -29,6 +29,8 @@ from copyreg_jax.bench.oracle import (
 from copyreg_jax.problems.objective import Point, Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
+__all__ = ["Compiled", "Loop", "jaxopt_lbfgs", "optax_lbfgs", "optimistix_bfgs", "optimistix_lbfgs"]
+
 
 class Loop(NamedTuple):
     """Result of a peer whose loop is compiled as a whole."""

@@ -33,6 +33,20 @@ from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.recheck import evaluate
 from copyreg_jax.solvers.start import default_start
 
+__all__ = [
+    "FULL",
+    "QUICK",
+    "SAME_VALUE",
+    "Comparison",
+    "Report",
+    "Settings",
+    "compare",
+    "geometric_mean",
+    "judge",
+    "measure",
+    "start",
+]
+
 SAME_VALUE = 1e-9
 """Relative difference up to which two values of L count as the same minimum."""
 

@@ -15,6 +15,26 @@ from copyreg_jax.problems.curvature import Curvature
 from copyreg_jax.problems.objective import Point, Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
+__all__ = [
+    "AIM",
+    "CALIBRATION",
+    "FIRST_ITERATIONS",
+    "MAX_ITERATIONS",
+    "START_NORM_COMPILED",
+    "START_NORM_ON_HOST",
+    "WORTH_A_RESTART",
+    "GoodEnoughError",
+    "Method",
+    "Oracle",
+    "OutOfTimeError",
+    "Outcome",
+    "Run",
+    "Task",
+    "Trace",
+    "elapsed",
+    "standstill",
+]
+
 AIM = 0.9
 """Share of the tolerance at which peers stop, so that the judge's rounding fails none of them."""
 

@@ -18,6 +18,8 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import RowBlocks, fetch, to_host
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 
+__all__ = ["exact_float", "exact_point", "input_errors", "instance", "to_instance"]
+
 
 @contextlib.contextmanager
 def input_errors() -> Iterator[None]:

@@ -22,6 +22,8 @@ from copyreg_jax.checker.guarantee import (
 from copyreg_jax.checker.verdicts import VoidError
 from copyreg_jax.errors import InputError
 
+__all__ = ["certify_training", "load_training", "save_training"]
+
 
 def certify_training(
     documents: Sequence[DocumentLoss], gamma: float, model: str = ""

@@ -15,6 +15,8 @@ import numpy as np
 
 from copyreg_jax.checker.verdicts import VoidError, require
 
+__all__ = ["InFile", "Numbers", "StoredFile", "T", "read_arrays"]
+
 _STREAMED = 1 << 24
 """Bytes from which a matrix stays in its file."""
 

@@ -16,6 +16,25 @@ from copyreg_jax.checker.arithmetic import FLOAT_BITS, MAX_BITS, START_BITS
 from copyreg_jax.checker.data import MAX_DENSE_COLUMNS, METRICS, READINGS
 from copyreg_jax.checker.verdicts import Verdict, VoidError, require
 
+__all__ = [
+    "BOUNDS",
+    "FORMAT",
+    "Global",
+    "Interval",
+    "LevelSet",
+    "Local",
+    "Paper",
+    "Point",
+    "Statements",
+    "canonical",
+    "direction",
+    "dump",
+    "parse",
+    "printable",
+    "read_certificate",
+    "read_document",
+]
+
 FORMAT = "copyreg-certificate/2"
 
 BOUNDS = ("ell_1", "ell_2", "margin", "value", "protected_mass", "target_mass")

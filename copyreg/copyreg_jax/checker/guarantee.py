@@ -24,6 +24,18 @@ from copyreg_jax.checker.check import CheckResult, Tested
 from copyreg_jax.checker.format import Interval, canonical, printable, read_document
 from copyreg_jax.checker.verdicts import Verdict, VoidError, at_least, at_most, require, worst
 
+__all__ = [
+    "BITS",
+    "FORMAT",
+    "DocumentLoss",
+    "TrainingCertificate",
+    "check_table",
+    "check_training",
+    "guarantee",
+    "parse",
+    "proved_losses",
+]
+
 FORMAT = "copyreg-training/1"
 
 BITS = 128

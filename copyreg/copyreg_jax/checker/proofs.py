@@ -28,6 +28,20 @@ from copyreg_jax.checker.arithmetic import Arithmetic, Vector, lower, sum_balls,
 from copyreg_jax.checker.data import Csr, Instance
 from copyreg_jax.checker.linear import norms
 
+__all__ = [
+    "Derivatives",
+    "Losses",
+    "View",
+    "at_point",
+    "in_ball",
+    "least_loss",
+    "level_set_tau",
+    "paper_tau",
+    "rows_of",
+    "square",
+    "sum_of",
+]
+
 
 class Losses(NamedTuple):
     """Balls that contain the exact numbers, at a point or at every point of a set."""

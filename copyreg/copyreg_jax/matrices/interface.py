@@ -15,6 +15,35 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
+__all__ = [
+    "CHUNK",
+    "HostMatrix",
+    "Matrix",
+    "absent_rows",
+    "all_finite",
+    "column_maxima",
+    "column_norms",
+    "count_sketch",
+    "fetch",
+    "first_not_finite",
+    "gram",
+    "host_rows",
+    "is_here",
+    "join",
+    "locate_not_finite",
+    "num_entries",
+    "on_host",
+    "place",
+    "row_norms",
+    "squared_column_norms",
+    "take_rows",
+    "to_host",
+    "weighted_gram",
+    "weighted_gram_norm",
+    "weighted_product",
+    "without_rows",
+]
+
 HostMatrix: TypeAlias = np.ndarray | scipy.sparse.csr_array
 
 CHUNK = 1 << 22

@@ -15,6 +15,18 @@ from copyreg_jax.checker.archive import InFile, StoredFile
 from copyreg_jax.checker.verdicts import VoidError
 from copyreg_jax.errors import InputError
 
+__all__ = [
+    "DenseRows",
+    "FileRows",
+    "MemoryRows",
+    "Source",
+    "SparseRows",
+    "aligned",
+    "clear_errors",
+    "is_sparse",
+    "opened",
+]
+
 Source: TypeAlias = str | Path | np.ndarray
 
 _ALIGNMENT = 64

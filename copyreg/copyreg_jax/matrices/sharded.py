@@ -19,8 +19,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from copyreg_jax._tracing import is_concrete
 from copyreg_jax.errors import InputError, PrecisionError
 from copyreg_jax.matrices import interface
+
+__all__ = ["ShardedRows"]
 
 _ROWS = "rows"
 
@@ -254,7 +257,7 @@ def _absent_rows(A: ShardedRows) -> Bool[Array, " N"] | None:
 
 @interface.place.register(ShardedRows)
 def _place(A: ShardedRows, array: Any) -> Array:
-    traced, spec = isinstance(array, jax.core.Tracer), _ALL
+    traced, spec = not is_concrete(array), _ALL
     if array.ndim:
         spec, absent = _CUT, A.data.shape[0] - len(array)
         array = jnp.pad(array, (0, absent)) if traced else np.pad(array, (0, absent))
@@ -266,7 +269,7 @@ def _place(A: ShardedRows, array: Any) -> Array:
 
 @interface.fetch.register(ShardedRows)
 def _fetch(A: ShardedRows, vector: Any) -> Any:
-    traced = isinstance(vector, jax.core.Tracer)
+    traced = not is_concrete(vector)
     return (vector if traced else _whole(vector))[: A.shape[0]]
 
 

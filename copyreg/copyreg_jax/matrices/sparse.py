@@ -22,6 +22,8 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import interface
 from copyreg_jax.matrices.sparse_product import Pieces, cut, gather, product_p
 
+__all__ = ["SparseMatrix"]
+
 _BLOCK = 64
 """Columns of a sparse matrix that are made dense at once: n x 64 numbers."""
 

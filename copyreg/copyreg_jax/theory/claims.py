@@ -22,6 +22,8 @@ from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.theory import constants, regions_of_convexity, statements
 from copyreg_jax.theory.branch_and_bound import EXTREMES
 
+__all__ = ["CLAIMS", "EQUAL", "REPLACEMENTS", "Claim", "Sample", "with_reading"]
+
 EQUAL = 1e-12
 """Largest `_error` of two float64 results for the same derivative."""
 

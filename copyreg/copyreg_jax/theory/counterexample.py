@@ -12,6 +12,8 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.instances import load_instance, save_instance
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 
+__all__ = ["Counterexample", "counterexample", "read_counterexample", "stored_counterexamples"]
+
 
 class Counterexample(NamedTuple):
     """An instance and a point that violate a claim."""

@@ -26,6 +26,20 @@ from copyreg_jax.theory.constants import (
 )
 from copyreg_jax.theory.spectra import smallest_gram_eigenvalue
 
+__all__ = [
+    "Ball",
+    "Floor",
+    "Region",
+    "Sublevel",
+    "float64_point",
+    "floor_around",
+    "hessian_at",
+    "loss_floor",
+    "loss_floor_formula",
+    "strong_convexity",
+    "sublevel_curvature",
+]
+
 
 class Floor(NamedTuple):
     """The region ``{x : ell_1(x) >= ell_1}``; it need not be convex."""
@@ -118,11 +132,6 @@ def _strong_convexity_in_ball(
     smallest, _ = hessian_at(problem, center)
     local = float(smallest - R**3 * third_derivative_bound(problem.b, gamma, e) * radius)
     return max(modulus, local) if math.isfinite(local) else modulus
-
-
-def is_strongly_convex(problem: SoftmaxRegression, region: Region) -> bool:
-    """Whether `strong_convexity` is positive: the Hessian is proved positive definite there."""
-    return strong_convexity(problem, region) > 0
 
 
 def _modulus(

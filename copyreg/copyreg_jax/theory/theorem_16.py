@@ -20,6 +20,8 @@ from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.theory.counterexample import Counterexample
 from copyreg_jax.theory.search_results import Row
 
+__all__ = ["EPS_2", "refute_theorem_16", "theorem_16"]
+
 # Theorem 16: a statement about the global minimizer, so one that is proved or refuted, not sampled.
 
 _GRID = 801
