@@ -18,7 +18,7 @@ def is_concrete(array: Any) -> bool:
 
 
 def is_traced() -> bool:
-    """Whether this is the midst of a ``jax.jit``, where also what is made anew is traced."""
+    """Whether this runs within a ``jax.jit``, where new arrays are traced, too."""
     return not is_concrete(jax.lax.neg(np.float32(0)))
 
 

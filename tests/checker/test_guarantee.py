@@ -131,7 +131,7 @@ def test_saved_and_checked(file):
 def test_a_file_says_what_was_certified(file):
     assert load_training(file) == certify_training(TABLE, 2.5, "model 1")
     file.write_bytes(b"{}")
-    with pytest.raises(cr.InputError, match=r"training\.json is no training certificate"):
+    with pytest.raises(cr.InputError, match=r"training\.json is not a training certificate"):
         load_training(file)
 
 

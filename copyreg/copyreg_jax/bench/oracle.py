@@ -55,7 +55,7 @@ Trace: TypeAlias = list[tuple[float, float]]
 
 
 class OutOfTimeError(Exception):
-    """Ends a peer in the midst of its loop."""
+    """Ends a peer within its loop."""
 
 
 class GoodEnoughError(Exception):

@@ -52,7 +52,7 @@ def exact_float(name: str, number: Any) -> float:
     if not math.isfinite(value):
         raise InputError(f"{name} is {number!r:.40}; give a finite number")
     if value != number:
-        raise InputError(f"{name} is {number!r:.40}, which is no float64; give float({name})")
+        raise InputError(f"{name} is {number!r:.40}, which is not a float64; give float({name})")
     return value
 
 

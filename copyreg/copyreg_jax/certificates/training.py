@@ -117,9 +117,9 @@ def load_training(path: str | Path) -> TrainingCertificate:
     Raises
     ------
     InputError
-        It is no training certificate.
+        The file is not a training certificate.
     """
     try:
         return parse(read_document(path))
     except VoidError as error:
-        raise InputError(f"{path} is no training certificate: {error}") from None
+        raise InputError(f"{path} is not a training certificate: {error}") from None

@@ -57,7 +57,7 @@ class DocumentLoss(NamedTuple):
     nll : float
         Sum of their negative log-likelihoods in nats, >= 0.
     sha256 : str
-        Of its text in UTF-8, 64 hexadecimal digits; not used, and empty if it is not known.
+        Hash of its text in UTF-8, 64 hexadecimal digits. It is not used; empty if unknown.
     """
 
     name: str

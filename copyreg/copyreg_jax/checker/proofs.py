@@ -262,7 +262,7 @@ def at_point(data: Instance, ar: Arithmetic, x: np.ndarray) -> View:
 def in_ball(point: View, center: np.ndarray, radius: float) -> View:
     """The logits within a Euclidean distance of the point, up to a common shift.
 
-    ``A x' - A x`` is ``(A - 1 center^T)(x' - x)``, but for the same number in each row.
+    ``A x' - A x`` differs from ``(A - 1 center^T)(x' - x)`` by the same number in each row.
     """
 
     def logits(block: slice) -> Vector:

@@ -278,7 +278,7 @@ def host_rows(A: Any) -> Iterator[tuple[slice, HostMatrix]]:
 def first_not_finite(A: Any) -> tuple[float, int, int] | None:
     """The first entry that is not finite, with its row and column; None if there is none.
 
-    Works in the midst of a ``jax.jit``, on an A that is concrete.
+    Works within a ``jax.jit``, on an A that is concrete.
     """
     if all(all_finite(leaf) for leaf in jax.tree_util.tree_leaves(A)):
         return None
@@ -286,7 +286,7 @@ def first_not_finite(A: Any) -> tuple[float, int, int] | None:
 
 
 def all_finite(array: Array) -> bool:
-    """Whether all entries of a concrete array are finite, also in the midst of a ``jax.jit``."""
+    """Whether all entries of a concrete array are finite, also within a ``jax.jit``."""
     on_cpu = all(device.platform == "cpu" for device in array.devices())
     if on_cpu and array.is_fully_addressable:  # no program to compile
         host = np.asarray(array).reshape(-1)

@@ -36,7 +36,7 @@ _ALIGNMENT = 64
 def is_sparse(source: Any) -> bool:
     """Whether a source is a sparse matrix in SciPy's file format."""
     if not isinstance(source, str | Path | np.ndarray | FileRows):
-        raise InputError(f"{source!r:.60} is no path and no array; give .npy or .npz files")
+        raise InputError(f"{source!r:.60} is neither a path nor an array; give .npy or .npz files")
     return isinstance(source, str | Path) and Path(source).suffix == ".npz"
 
 
@@ -156,7 +156,7 @@ class SparseRows:
                         )
                         entries, _, dtype = header(member)
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{source} is no file of scipy.sparse.save_npz: {error}") from None
+            raise InputError(f"{source} is not a file of scipy.sparse.save_npz: {error}") from None
         if form not in (b"csr", "csr"):
             raise InputError(f"{source} is in {form} form; save it as CSR")
         self.shape = tuple(int(size) for size in shape)

@@ -164,7 +164,7 @@ class ShardedRows:
         return f"ShardedRows(shape={self.shape}, dtype={self.dtype}, devices={self.mesh.size})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Devices have no meaning elsewhere, but for their numbers.
+        # Of a device, only its number has a meaning elsewhere.
         if not _is_here(self):
             raise InputError("A is sharded over processes and can't be pickled; pickle its source")
         numbers = [device.id for device in self.mesh.devices.flat]
@@ -297,7 +297,7 @@ def _to_host(A: ShardedRows) -> np.ndarray:
 
 @interface.host_rows.register(ShardedRows)
 def _host_rows(A: ShardedRows) -> Iterator[tuple[slice, np.ndarray]]:
-    """Those of this process, what fills them up included."""
+    """The rows of this process, with those that fill it up."""
     for start, part in _own(A):
         yield slice(start, start + len(part.data)), np.asarray(part.data, np.float64)
 

@@ -148,7 +148,7 @@ def contraction(
     Raises
     ------
     InputError, PrecisionError
-        Those of `copyreg_jax.theory.newton_region.newton_region`, whose modulus l and Lipschitz
+        Raised by `copyreg_jax.theory.newton_region.newton_region`, whose modulus l and Lipschitz
         constant M the promise takes; x is x_star.
 
     Notes

@@ -72,7 +72,7 @@ def strong_convexity(problem: SoftmaxRegression, region: Region) -> float:
     problem : SoftmaxRegression or CopyrightRegression
     region : Floor, Sublevel or Ball
         Without gamma, a `Floor` is everywhere. On a `Ball`, or a convex part of the others, l > 0
-        means strongly convex in the usual sense; else it is about every Hessian in the region.
+        means strongly convex in the usual sense; elsewhere it bounds every Hessian of the region.
 
     Returns
     -------

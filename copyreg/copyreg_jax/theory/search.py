@@ -58,7 +58,7 @@ def count_verdicts(rows: list[Row]) -> dict[str, str]:
             said[where] = f"holds under {' and '.join(held)}"
         else:
             parts = dict.fromkeys(row.says for row in failed)
-            said[where] = f"holds but for: {'; '.join(parts)}"
+            said[where] = f"holds, except: {'; '.join(parts)}"
     return said
 
 
