@@ -231,7 +231,7 @@ def test_metric_is_kept_and_shown_where_it_is_not_the_usual_one():
     leaves, structure = jax.tree_util.tree_flatten(problem)
     again = jax.tree_util.tree_unflatten(structure, leaves)
     assert (again.metric, again.reading) == ("cross-entropy", "block")
-    assert problem.terms[-1] == problem.replace(gamma=0.5).metric == "cross-entropy"
+    assert problem.terms.metric == problem.replace(gamma=0.5).metric == "cross-entropy"
     usual = problem.replace(metric="squared")
     assert "metric" not in repr(usual)
     assert structure != jax.tree_util.tree_structure(usual)  # compiled apart

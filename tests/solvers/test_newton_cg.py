@@ -40,10 +40,10 @@ def spectrum(n, d, condition, seed=0):
 @given(data=st.data())
 def test_operator_is_the_hessian(data, metric, reading):
     problem, x = data.draw(drawn(metric, reading))
-    at = curvature.curvature(problem.logits(x), *problem.terms)
+    at = curvature.curvature(problem.logits(x), problem.terms)
     H = np.asarray(problem.hessian(x))
     v = np.random.default_rng(0).normal(size=len(x))
-    slope = curvature.value_and_gradient(problem.logits(x), *problem.terms)[1]
+    slope = curvature.value_and_gradient(problem.logits(x), problem.terms)[1]
     gradient, operator = curvature.linearize(problem.A, at, slope)
     # Both round sums of n products of |weights|, squares of rows and of the mean rows.
     rows = np.abs(problem.A).sum(axis=1).max()
@@ -174,23 +174,23 @@ def test_steihaug(seed, kind, host):
 def fault_of_search(module, problem, x, direction):
     """What is wrong with the result of a search from x along a direction of the logits, or None."""
     u = problem.logits(x)
-    value, slope = curvature.value_and_gradient(u, *problem.terms)
+    value, slope = curvature.value_and_gradient(u, problem.terms)
     slopes = jnp.stack([slope @ u, slope @ direction])
     Z = jnp.stack([u, direction])
-    found, noise = module._search_plane(Z, slope, slopes, value, None, problem.terms)
+    found, noise = module.search_plane(Z, slope, slopes, value, None, problem.terms)
     if not float(found.value) <= float(value) + float(noise):
         return "L rises"
     if int(found.trials) > module._MAX_TRIALS + 1:  # one more to see the best point again
         return "too many trials"
     if not found.moved and found.c.tolist() != [1.0, 0.0]:
         return "elsewhere without a move"
-    there = module._at(found.c, u, direction)
-    again, slope_u = curvature.value_and_gradient(there, *problem.terms)
+    there = module.combine(found.c, u, direction)
+    again, slope_u = curvature.value_and_gradient(there, problem.terms)
     if not abs(again - found.value) <= 2 * noise:  # as compiled here and there
         return "value of another point"
     # The derivatives are those of the point returned, not of the last trial. Near the barrier
     # ell_1 = 0 they are known to few digits; those of another point have other leading ones.
-    H = curvature.curvature(there, *problem.terms)
+    H = curvature.curvature(there, problem.terms)
     for mine, theirs in zip((found.slope_u, *found.at), (slope_u, *H), strict=True):
         if not np.allclose(mine, theirs, rtol=1e-3, atol=1e-6 * np.abs(theirs).max()):
             return "derivatives of another point"
@@ -205,7 +205,7 @@ def test_search_of_the_plane(data, length, metric, reading):
     problem, x = data.draw(drawn(metric, reading))
     z = -problem.A @ problem.gradient(x)
     z = length * z / jnp.maximum(jnp.linalg.norm(z), 1e-300)
-    assert fault_of_search(newton_cg, problem, x, z) is None
+    assert fault_of_search(plane_search, problem, x, z) is None
 
 
 def hard_searches():
@@ -221,7 +221,7 @@ def hard_searches():
 
 
 def test_search_in_hard_directions():
-    faults = [fault_of_search(newton_cg, *search) for search in hard_searches()]
+    faults = [fault_of_search(plane_search, *search) for search in hard_searches()]
     assert faults == [None] * len(faults)
 
 
@@ -236,7 +236,7 @@ SEARCH_BUGS = {
 
 @pytest.mark.parametrize("name", SEARCH_BUGS)
 def test_a_bug_in_the_search_is_found(name):
-    bug = mutant(newton_cg, *SEARCH_BUGS[name])
+    bug = mutant(plane_search, *SEARCH_BUGS[name])
     assert any(fault_of_search(bug, *search) for search in hard_searches())
 
 
@@ -261,7 +261,7 @@ def test_search_of_the_plane_finds_its_minimum():
     problem = random_problem(3, 60, 6, w=0.3, gamma=0.05)
     x = np.full(6, 0.2)
     u = problem.logits(x)
-    value, slope = curvature.value_and_gradient(u, *problem.terms)
+    value, slope = curvature.value_and_gradient(u, problem.terms)
     p = -np.asarray(problem.gradient(x))
     for factor in (1e-3, 1.0, 1e2):
         z = problem.A @ (factor * p)
@@ -280,7 +280,7 @@ def test_search_of_the_plane_finds_its_minimum():
 @given(data=st.data())
 def test_convexity_at_a_point_is_never_claimed_wrongly(data, metric, reading):
     problem, x = data.draw(drawn(metric, reading))
-    at = curvature.curvature(problem.logits(x), *problem.terms)
+    at = curvature.curvature(problem.logits(x), problem.terms)
     c = float(newton_cg._convexity(at, None))
     if c > -np.inf:  # H >= c W^2
         H = np.asarray(jax.vmap(lambda z: curvature.hvp(at, z))(jnp.eye(problem.n)))
@@ -292,7 +292,7 @@ def test_convexity_at_a_point_is_never_claimed_wrongly(data, metric, reading):
 def test_convexity_is_seen_where_w_is_large():
     problem = random_problem(0, 40, 3, w=2.0, gamma=1e-6)
     solution = cr.solve(problem)
-    at = curvature.curvature(problem.logits(solution.x), *problem.terms)
+    at = curvature.curvature(problem.logits(solution.x), problem.terms)
     assert 0 < newton_cg._convexity(at, None) <= 1
 
 

@@ -46,7 +46,7 @@ def exact(kind):
     """A point, the Hessian there, G (all weights made positive) and exact leverage scores."""
     problem = problem_of(kind)
     x = 0.1 * np.random.default_rng(99).normal(size=problem.d)
-    at = curvature.curvature(problem.logits(x), *problem.terms)
+    at = curvature.curvature(problem.logits(x), problem.terms)
     A = to_host(problem.A)
     A = A.toarray() if scipy.sparse.issparse(A) else A
     f, s = np.asarray(at.f), np.asarray(at.s)

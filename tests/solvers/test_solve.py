@@ -121,8 +121,7 @@ def test_gradient_descent_falls_by_what_it_promises(name):
     gram = np.linalg.norm(A, 2) ** 2
     weighted = np.linalg.norm(np.asarray(problem.w)[:, None] * A, 2) ** 2
     for k in range(min(20, len(history.value) - 1)):
-        b, protected, gamma, _, reading, metric = problem.terms
-        bound = curvature.upper_bound(history.value[k], b, protected, gamma, reading, metric)
+        bound = curvature.upper_bound(history.value[k], problem.terms)
         promised = history.gradient_norm[k] ** 2 / (2 * (float(bound) * gram + weighted))
         fall = history.value[k] - history.value[k + 1]
         assert fall >= promised * (1 - 1e-9) - 8 * 2.0**-52 * history.value[k]

@@ -93,7 +93,7 @@ def _value_and_gradient(problem: SoftmaxRegression, x: Point) -> tuple[Scalar, P
 
 @jax.jit
 def _curvature(problem: SoftmaxRegression, x: Point) -> Curvature:
-    return curvature.curvature(problem.logits(x), *problem.terms)
+    return curvature.curvature(problem.logits(x), problem.terms)
 
 
 @jax.jit

@@ -179,6 +179,4 @@ def _norms(problem: SoftmaxRegression) -> Norms:
 
 def _safe_curvature(problem: SoftmaxRegression, value: Scalar, norms: Norms) -> Scalar:
     """Bound of the largest eigenvalue of the Hessian wherever L is at most ``value``."""
-    b, protected, gamma, _, reading, metric = problem.terms
-    bound = curvature.upper_bound(value, b, protected, gamma, reading, metric)
-    return bound * norms.gram + norms.weighted
+    return curvature.upper_bound(value, problem.terms) * norms.gram + norms.weighted

@@ -26,8 +26,8 @@ from copyreg_jax.problems.curvature import Operator
 from copyreg_jax.problems.objective import Mask, Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.krylov import steihaug
-from copyreg_jax.solvers.optimality import Look, diagonal_basis, length, root_weights
-from copyreg_jax.solvers.plane_search import evaluate_at, least_of, search_plane, share_of, shifted
+from copyreg_jax.solvers.optimality import Look, diagonal_basis, length, loss_weight, root_weights
+from copyreg_jax.solvers.plane_search import combine, evaluate_at, search_plane, smallest_weight
 from copyreg_jax.solvers.preconditioner import (
     Basis,
     cholesky,
@@ -150,10 +150,10 @@ class NewtonCG(Method):
     steps_per_call: ClassVar[int] = 1
 
     def prepare(self, problem: SoftmaxRegression) -> Tools:
-        A, given = problem.A, (problem.w, problem.b, problem.n, problem.metric)
+        A, terms, n = problem.A, problem.terms, problem.n
         sparse = isinstance(A, SparseMatrix) or (isinstance(A, RowBlocks) and A.sparse)
         if sparse or problem.d > _MAX_GRAM_COLUMNS:
-            _, radius = root_weights_jit(*given)
+            _, radius = root_weights_jit(terms, n)
             patience = _steps(_patience(problem))
             return Tools(diagonal_basis(problem), None, radius, patience, np.asarray(False))
         factorize = cholesky if on_host(A) else cholesky_jit
@@ -161,12 +161,12 @@ class NewtonCG(Method):
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
             if not is_concrete(problem):
                 break
-            basis, radius, good = factorize(A, *given, dtype)
+            basis, radius, good = factorize(A, terms, dtype)
             if bool(good):
                 single = dtype == np.float32 and _single_pays(A)
                 copy = A.astype(jnp.float32) if single else None
                 return Tools(basis, copy, radius, _steps(_NEVER), np.asarray(True))
-        root, radius = root_weights_jit(*given)
+        root, radius = root_weights_jit(terms, n)
         basis = orthogonal_basis(A, root)
         # In float32 what counts as a null space may be none.
         kept = jnp.any(basis != 0, axis=0).all()
@@ -224,7 +224,7 @@ class NewtonCG(Method):
         absent = absent_rows(problem.A)
         found, noise = search_plane(Z, memory.slope_u, slopes, state.value, absent, problem.terms)
         moved, value = found.moved, found.value
-        u, x = shifted(found.c, memory.u, z), shifted(found.c, state.x, p)
+        u, x = combine(found.c, memory.u, z), combine(found.c, state.x, p)
         del Z, z
         gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
 
@@ -293,7 +293,8 @@ class NewtonCG(Method):
         Not of a diagonal basis, nor of a sketch.
         """
         c, x = state.memory.convexity, state.x
-        share = share_of(problem) / problem.n / least_of(problem.w**2, absent_rows(problem.A))
+        smallest = smallest_weight(problem.w**2, absent_rows(problem.A))
+        share = loss_weight(problem.terms, problem.n) / problem.n / smallest
         # Twice, for what float32 has left of the identity.
         bound = _norm(state.gradient, tools.basis) * jnp.sqrt(2 * (1 + share) / c)
         known = (c > 0) & tools.exact
@@ -306,7 +307,7 @@ class NewtonCG(Method):
     def leave(
         self, problem: SoftmaxRegression, tools: Tools, state: State, direction: Point
     ) -> State:
-        root, _ = root_weights(problem.w, problem.b, problem.n, problem.metric)
+        root, _ = root_weights(problem.terms, problem.n)
         unit = length(root * (problem.A @ direction))
         escape = direction / jnp.where(unit > 0, unit, 1)
         memory = state.memory._replace(escape=escape, radius=tools.radius)
@@ -398,5 +399,5 @@ def _convexity(at: curvature.Curvature, absent: Mask | None) -> Scalar:
     negative = jnp.maximum(-at.s, 0)
     f2 = jnp.sum(at.f**2, axis=1)
     bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f2 * jnp.sum(negative, axis=1))
-    least = least_of(at.w2, absent)
+    least = smallest_weight(at.w2, absent)
     return jnp.where(least > 0, 1 - bound / jnp.where(least > 0, least, 1), -jnp.inf)

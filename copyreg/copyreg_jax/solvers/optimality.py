@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from copyreg_jax._tracing import cond
 from copyreg_jax.matrices import absent_rows, on_host, squared_column_norms
 from copyreg_jax.problems import curvature, objective
-from copyreg_jax.problems.objective import Metric, Point, Scalar, Vector
+from copyreg_jax.problems.objective import Point, Scalar, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
 from copyreg_jax.solvers.krylov import lanczos, steihaug
@@ -71,23 +71,24 @@ def gradient_size(problem: SoftmaxRegression, u: Vector, row_norms: Vector) -> S
     derivative of its phi_t is ``f_i (t_i (f_i - b_i) - <f, t (f - b)>)``, and its terms are
     ``f_i (t_i (f_i + |b_i|) + <f, t (f + |b|)>)``. Cost O(n).
     """
-    b, protected, gamma, w, reading, metric = problem.terms
+    terms = problem.terms
+    b, protected, metric = terms.b, terms.protected, terms.metric
     f = objective.f(u)
-    loss = objective.ell_1(u, b, protected, reading, metric)
-    slope = curvature._protection_slope(loss, gamma, objective.FACTOR[metric])
+    loss = objective.ell_1(u, b, protected, terms.reading, metric)
+    slope = curvature.protection_slope(loss, terms.gamma, objective.FACTOR[metric])
 
     def sizes(f: Vector, t: Vector) -> Vector:
         if metric == "squared":
-            terms = t * (f + jnp.abs(b))
-            return f * (terms + jnp.sum(f * terms))
+            parts = t * (f + jnp.abs(b))
+            return f * (parts + jnp.sum(f * parts))
         return jnp.sum(t * b) * f + t * b
 
-    if reading == "joint":
+    if terms.reading == "joint":
         total = sizes(f, jnp.where(protected, 1 + slope, 1))
     else:
-        own = sizes(objective.f_1(u, protected, reading), protected.astype(u.dtype))
+        own = sizes(objective.f_1(u, protected, terms.reading), protected.astype(u.dtype))
         total = sizes(f, jnp.ones_like(f)) + slope * own
-    return jnp.sum((total + w**2 * jnp.abs(u)) * row_norms)
+    return jnp.sum((total + terms.w**2 * jnp.abs(u)) * row_norms)
 
 
 def allowed_excess(problem: SoftmaxRegression, u: Vector, value: Scalar, rtol: Any) -> Scalar:
@@ -107,13 +108,17 @@ def allowed_excess(problem: SoftmaxRegression, u: Vector, value: Scalar, rtol: A
     return rtol * value + scale * (noise**2 + share * (noise * reach) ** 2)
 
 
-def root_weights(w: Vector, b: Vector, n: int, metric: Metric) -> tuple[Vector, Scalar]:
+def loss_weight(terms: Terms, n: int) -> Any:
+    """Weight that the loss gives to each of n rows where all entries of f are equal, times n."""
+    return 1 / n if terms.metric == "squared" else jnp.sum(terms.b)
+
+
+def root_weights(terms: Terms, n: int) -> tuple[Vector, Scalar]:
     """Root of the diagonal D of the preconditioner ``A^T D A``, and of its trace.
 
-    D is w^2, and what the loss has at equal f, for w = 0.
+    D is w^2, and what the loss has at equal f, for w = 0. A has n rows that are not absent.
     """
-    share = 1 / n if metric == "squared" else jnp.sum(b)
-    weights = w**2 + share / n
+    weights = terms.w**2 + loss_weight(terms, n) / n
     return jnp.sqrt(weights), jnp.sqrt(jnp.sum(weights))
 
 
@@ -124,7 +129,7 @@ def inverse_root(squares: Float[Array, " d"]) -> Float[Array, " d"]:
 
 def diagonal_basis(problem: SoftmaxRegression) -> Float[Array, " d"]:
     """Coordinates in which the columns of ``D^(1/2) A`` have unit length."""
-    root, _ = root_weights(problem.w, problem.b, problem.n, problem.metric)
+    root, _ = root_weights(problem.terms, problem.n)
     return inverse_root(squared_column_norms(problem.A, root**2))
 
 
@@ -135,7 +140,7 @@ def exact_look(problem: SoftmaxRegression, x: Point, gradient: Point, rtol: Any)
     which no entry of the Hessian is above one, so that ``16 d eps`` is what rounding leaves.
     """
     u = problem.logits(x)
-    at = curvature.curvature(u, *problem.terms)
+    at = curvature.curvature(u, problem.terms)
     weights = jnp.sum(jnp.abs(at.s), axis=0) + at.w2
     # The root first: kappa alone may be beyond float32.
     slope = (jnp.sqrt(at.kappa) * at.g) @ problem.A
@@ -173,7 +178,7 @@ def _signed(
     ``rtol L`` along it while the logits change by one, as a root mean square. An rtol above the
     default counts as that: the top of a hill is no loose solution.
     """
-    value = objective.value(u, *problem.terms)
+    value = objective.value(u, problem.terms)
     reach = length(z) / problem.n**0.5
     fall = -0.5 * lowest / jnp.where(reach > 0, reach, jnp.inf) ** 2
     visible = jnp.minimum(rtol, DEFAULT_RTOL[np.dtype(u.dtype)])
@@ -195,7 +200,7 @@ def sampled_look(
     """
     A, host = problem.A, on_host(problem.A)
     u = problem.logits(x)
-    at = curvature.curvature(u, *problem.terms)
+    at = curvature.curvature(u, problem.terms)
     _, operator = curvature.linearize(A, at, jnp.zeros_like(u))
 
     def times(s: Array) -> Point:

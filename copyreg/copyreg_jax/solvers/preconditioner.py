@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from copyreg_jax._tracing import cond, is_concrete
 from copyreg_jax.matrices import Matrix, SparseMatrix, count_sketch, gram
-from copyreg_jax.problems.objective import Metric, Scalar, Vector
+from copyreg_jax.problems.objective import Scalar, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
 from copyreg_jax.solvers.optimality import root_weights
@@ -30,7 +30,7 @@ _REFINE_BELOW = 1e-8
 
 Basis: TypeAlias = Float[Array, "d d"] | Float[Array, " d"]
 
-root_weights_jit = jax.jit(root_weights, static_argnums=(2, 3))
+root_weights_jit = jax.jit(root_weights, static_argnames="n")
 
 
 def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
@@ -39,7 +39,7 @@ def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
     Small eigenvalues are lifted: the null space of A has coordinates that do no harm.
     """
     A, d = problem.A, problem.d
-    root, _ = root_weights_jit(problem.w, problem.b, problem.n, problem.metric)
+    root, _ = root_weights_jit(problem.terms, problem.n)
     buckets = max(_BUCKETS * d, 64)
     if problem.n <= _SKETCHES * buckets and isinstance(A, SparseMatrix):
         A = A.todense()
@@ -80,14 +80,14 @@ def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 
 def cholesky(
-    A: Matrix, w: Vector, b: Vector, n: int, metric: Metric, dtype: np.dtype
+    A: Matrix, terms: Terms, dtype: np.dtype
 ) -> tuple[Float[Array, "d d"], Scalar, Bool[Array, ""]]:
     """Basis from the Cholesky factor of the Gram matrix, radius, and whether the dtype will do.
 
     It will by a lower bound of the least eigenvalue for columns of unit length, which is NaN if the
     factorization failed.
     """
-    root, radius = root_weights_jit(w, b, n, metric)
+    root, radius = root_weights_jit(terms, A.shape[0])
     G = gram(A, root, None, dtype)
     zero = jnp.diag(G) == 0  # such columns get no coordinate
     scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
@@ -96,7 +96,7 @@ def cholesky(
     return basis, radius, jnp.sum(inverse**2) <= 1 / _LEAST_EIGENVALUE[dtype]
 
 
-cholesky_jit = jax.jit(cholesky, static_argnums=(3, 4, 5))
+cholesky_jit = jax.jit(cholesky, static_argnames="dtype")
 
 
 def orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:

@@ -24,11 +24,12 @@ def solution_on_device(problem: SoftmaxRegression, kit: Kit, state: State) -> So
     """The solution as arrays, with the derivatives of the minimizer."""
     state = state._replace(x=minimizer(problem, state.x))
     u = problem.logits(state.x)
-    b, protected, gamma, w, reading, metric = problem.terms
+    terms = problem.terms
+    b, protected, reading, metric = terms.b, terms.protected, terms.reading, terms.metric
     return _solution(
         state,
         status=state.status,
-        value=objective.value(u, b, protected, gamma, w, reading, metric),
+        value=objective.value(u, terms),
         gradient_norm=length(state.gradient),
         gradient_size=gradient_size(problem, u, kit.row_norms),
         decrement=state.look.decrement,

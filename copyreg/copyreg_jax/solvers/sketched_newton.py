@@ -117,7 +117,7 @@ class SketchedNewton(Method):
     def _hessian(
         self, problem: SoftmaxRegression, u: Vector, factor: Array, step: ArrayLike
     ) -> Float[Array, "d d"]:
-        at = curvature.curvature(u, *problem.terms)
+        at = curvature.curvature(u, problem.terms)
         num_rows = self.rows(problem.d)
         if num_rows >= problem.n:
             return curvature.hessian(problem.A, at)
@@ -159,7 +159,7 @@ class SketchedNewton(Method):
 
         # Logits are linear in the step length, so that a trial costs O(n).
         z = problem.A @ direction
-        logit_slope = curvature.value_and_gradient(u, *problem.terms)[1]
+        logit_slope = curvature.value_and_gradient(u, problem.terms)[1]
         eps = jnp.finfo(state.x.dtype).eps
         reach = jnp.sum(largest * jnp.abs(state.x))
         noise = eps * (16 * state.value + jnp.sum(jnp.abs(logit_slope)) * reach)
@@ -172,10 +172,10 @@ class SketchedNewton(Method):
 
         def halve(trial: tuple[Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Array]:
             length = 0.5 * trial[0]
-            return length, objective.value(u + length * z, *problem.terms), trial[2] + 1
+            return length, objective.value(u + length * z, problem.terms), trial[2] + 1
 
         one = jnp.ones((), state.x.dtype)
-        first = one, objective.value(u + z, *problem.terms), jnp.zeros((), jnp.int32)
+        first = one, objective.value(u + z, problem.terms), jnp.zeros((), jnp.int32)
         # Below the rounding error of L a decrease may not be seen; there the gradient decides.
         length, _, halvings = jax.lax.while_loop(lambda t: ~unseen & too_long(t), halve, first)
         x = state.x + length * direction

@@ -50,7 +50,7 @@ def first_state(
     """The state at the start."""
     x = default_start(problem) if x0 is None else x0
     u = problem.logits(x)
-    value, slope = _value_and_slope(u, *problem.terms)
+    value, slope = curvature.value_and_gradient_jit(u, problem.terms)
     gradient = slope @ problem.A
     zero = jnp.zeros((), jnp.int32)
     counts = Counts(zero, zero, zero, zero).add(
@@ -140,5 +140,3 @@ def advance_on_host(
 first_state_jit = jax.jit(first_state, static_argnames="solver")
 
 advance_jit = jax.jit(_advance, static_argnames="solver")
-
-_value_and_slope = jax.jit(curvature.value_and_gradient, static_argnums=(5, 6))

@@ -97,7 +97,7 @@ class TrustRegionNewton(Method):
     def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
         radius = jnp.asarray(self.initial_radius, state.x.dtype)
         u = problem.logits(state.x)
-        value, slope = curvature.value_and_gradient(u, *problem.terms)
+        value, slope = curvature.value_and_gradient(u, problem.terms)
         model = _model(problem, tools, state.x, u, value, slope)
         return state._replace(
             value=_seen(state.value, model),
@@ -114,7 +114,7 @@ class TrustRegionNewton(Method):
         reach = jnp.linalg.norm(s)
         x = state.x + (Q @ s) / scale
         u = problem.logits(x)
-        value, slope = curvature.value_and_gradient(u, *problem.terms)
+        value, slope = curvature.value_and_gradient(u, problem.terms)
         gradient = slope @ problem.A
 
         # Below the rounding error of L a decrease may not be seen; there the gradient decides too.
@@ -169,7 +169,7 @@ def _model(
     products a_ij x_j, and their rounding moves L by about eps sum_i |dL/du_i| sum_j |a_ij x_j|: far
     more than eps |L| where the rows of A share a large offset.
     """
-    H = curvature.hessian(problem.A, curvature.curvature(u, *problem.terms))
+    H = curvature.hessian(problem.A, curvature.curvature(u, problem.terms))
     lam, Q = jnp.linalg.eigh(H / tools.scale[None] / tools.scale[:, None])
     logit = jnp.sum(tools.maxima * jnp.abs(x))
     eps = jnp.finfo(x.dtype).eps

@@ -166,16 +166,17 @@ def hessian_at(problem: SoftmaxRegression, x: Point) -> tuple[float, float]:
     logits |u| are rounded by.
     """
     host: Any = to_host(problem.A)
-    u, (b, mask, gamma, w, reading, _) = problem.logits(x), problem.terms
+    u, b, mask, reading = problem.logits(x), problem.b, problem.protected, problem.reading
+    gamma = np.float64(problem.gamma)
     f = np.asarray(objective.f(u))
     slope = kappa = np.float64(0)
     f_1, c_1 = f, np.zeros_like(f)
     if gamma > 0:
         e = np.float64(objective.ell_1(u, b, mask, reading))
-        slope, kappa = 2 * np.float64(gamma) / e**2, 8 * np.float64(gamma) / e**3
+        slope, kappa = 2 * gamma / e**2, 8 * gamma / e**3
         f_1 = np.asarray(objective.f_1(u, mask, reading)) if reading == "block" else f
         c_1 = np.abs(np.asarray(objective.c_1(u, b, mask, reading)))
-    c, weights = np.abs(f - np.asarray(b)), np.asarray(w) ** 2
+    c, weights = np.abs(f - np.asarray(b)), np.asarray(problem.w) ** 2
     # Row norms bound the rows; centering at most doubles the largest.
     squares = host.multiply(host) if hasattr(host, "multiply") else host * host
     rows = np.sqrt(np.asarray(squares.sum(axis=1)).ravel())
