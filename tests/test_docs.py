@@ -10,7 +10,11 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 RUNNING = ["first-steps.md", "how-to/extend.md", "how-to/many-problems.md"]
 EXPECTED = {
-    "how-to/extend.md": [r"CONVERGED\n", r"CONVERGED\n", r"copyreg reached .*\nscipy CG reached .*\n"]
+    "how-to/extend.md": [
+        r"CONVERGED\n",
+        r"CONVERGED\n",
+        r"copyreg reached .*\nscipy CG reached .*\n",
+    ]
 }
 
 
