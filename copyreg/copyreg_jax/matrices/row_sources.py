@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,9 +180,9 @@ class SparseRows:
         return csr
 
 
-def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An empty array that JAX uses on CPU without a copy."""
-    size = shape[0] * shape[1] * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     held = np.empty(size + _ALIGNMENT, np.uint8)
     first = -held.ctypes.data % _ALIGNMENT
     return held[first : first + size].view(dtype).reshape(shape)

@@ -13,7 +13,7 @@ from jax.experimental.sparse import BCOO, BCSR, JAXSparse
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from copyreg_jax._tracing import is_concrete
+from copyreg_jax._tracing import is_concrete, is_traced
 from copyreg_jax.errors import ENABLE_X64, InputError, PrecisionError
 from copyreg_jax.matrices import (
     Matrix,
@@ -23,7 +23,11 @@ from copyreg_jax.matrices import (
     all_finite,
     first_not_finite,
 )
+from copyreg_jax.matrices.row_sources import aligned
 from copyreg_jax.problems.objective import METRICS, READINGS, Mask, Point, Reading, Scalar, Vector
+
+_LARGE = 1 << 20
+"""Bytes from which a copy is worth to be saved."""
 
 
 def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = True) -> Array:
@@ -47,12 +51,22 @@ def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = Tr
                 f"{name} is float64, but JAX's 64-bit mode is off and would round it; "
                 f"put {ENABLE_X64} before the first use of JAX, or pass float32 data"
             )
-        array = jnp.asarray(host.astype(host.dtype.newbyteorder("="), copy=False))
+        array = _on_device(host.astype(host.dtype.newbyteorder("="), copy=False))
     if array.dtype.kind in "iub":
         array = array.astype(like if like is not None else jnp.result_type(float))
     if array.dtype not in (np.float32, np.float64):
         raise InputError(f"{name} has dtype {array.dtype}; use float32 or float64")
     return array
+
+
+def _on_device(host: np.ndarray) -> Array:
+    """A JAX array of the numbers; large ones need their own memory once more, and no more."""
+    if host.nbytes < _LARGE or is_traced():
+        return jnp.asarray(host)
+    # jnp.asarray makes two copies. device_put shares aligned memory, so it gets a copy of its own.
+    own = aligned(host.shape, host.dtype)
+    own[...] = host
+    return jax.device_put(own)
 
 
 def _round(name: str, host: np.ndarray, dtype: Any) -> np.ndarray:
