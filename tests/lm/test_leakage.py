@@ -24,17 +24,13 @@ from copyreg_jax.lm.corpus.tokenizer import (  # noqa: E402
     END_OF_TEXT,
     train_tokenizer,
 )
-from copyreg_jax.lm.leakage import extraction, losses, report  # noqa: E402
-from copyreg_jax.lm.leakage.extraction import (  # noqa: E402
-    Windows,
-    choose_windows,
-    discoverable,
-    extract,
-    longest_common_substring,
-    samples_needed,
-)
+from copyreg_jax.lm.leakage import extraction, losses, report, similarity  # noqa: E402
+from copyreg_jax.lm.leakage.extraction import extract  # noqa: E402
 from copyreg_jax.lm.leakage.losses import measure_group, tau_ce  # noqa: E402
 from copyreg_jax.lm.leakage.report import audit, compare  # noqa: E402
+from copyreg_jax.lm.leakage.sampling import discoverable, samples_needed  # noqa: E402
+from copyreg_jax.lm.leakage.similarity import longest_common_substring  # noqa: E402
+from copyreg_jax.lm.leakage.windows import Windows, choose_windows  # noqa: E402
 from copyreg_jax.lm.models.gpt2 import (  # noqa: E402
     GPT2,
     GPT2Config,
@@ -599,7 +595,7 @@ def test_losses_of_documents_that_make_no_sense():
 
 
 def rouge_l(one, other):
-    return extraction.rouge().score(one, other)["rougeL"].fmeasure
+    return similarity.rouge_scorer().score(one, other)["rougeL"].fmeasure
 
 
 ALPHABETS = {

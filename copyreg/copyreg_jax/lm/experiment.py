@@ -25,7 +25,8 @@ from copyreg_jax.lm.corpus.duplicates import near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.corpus.tokenizer import check_tokenizer, load_tokenizer, train_tokenizer
 from copyreg_jax.lm.curves import save_plot
-from copyreg_jax.lm.loop import document_losses, fit
+from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.models.gguf_file import SMOLLM2, find_smollm2, load_gguf
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.hugging_face import LanguageModel, load_pretrained, save_pretrained
@@ -35,12 +36,27 @@ from copyreg_jax.lm.records import (
     DOCUMENTS,
     MODEL,
     SUMMARY,
+    fingerprint_model,
     hash_text,
-    identity,
     protected_share,
 )
 from copyreg_jax.lm.run_folder import METRICS, Callback
 from copyreg_jax.lm.settings import Settings
+
+__all__ = [
+    "PLOT",
+    "Losses",
+    "Prepared",
+    "Run",
+    "Size",
+    "check_folder",
+    "default_dtype",
+    "load_model",
+    "new_model",
+    "prepare",
+    "take_rows",
+    "train",
+]
 
 PLOT = "curves.png"
 
@@ -264,7 +280,9 @@ def train(
     trained.dtype = jnp.dtype(jnp.float32)  # so that an auditor finds the same losses anywhere
     nll, counts = document_losses(trained, prepared.rows, len(prepared.documents))
     _check_finite(nll, prepared)
-    certificate = _certify(prepared, settings, nll, counts, identity(folder / MODEL, length))
+    certificate = _certify(
+        prepared, settings, nll, counts, fingerprint_model(folder / MODEL, length)
+    )
     if certificate is not None:
         save_training(certificate, folder / CERTIFICATE)
     losses = Losses(

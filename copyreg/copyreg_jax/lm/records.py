@@ -13,6 +13,18 @@ from numpy.typing import NDArray
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.documents import Document
 
+__all__ = [
+    "CERTIFICATE",
+    "DOCUMENTS",
+    "MODEL",
+    "SUMMARY",
+    "Flags",
+    "fingerprint_model",
+    "hash_text",
+    "load_flags",
+    "protected_share",
+]
+
 MODEL, DOCUMENTS, CERTIFICATE, SUMMARY = "model", "documents.json", "guarantee.json", "run.json"
 
 
@@ -97,7 +109,7 @@ def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def identity(model: Path, length: int) -> str:
+def fingerprint_model(model: Path, length: int) -> str:
     """What losses depend on beside the texts: every file of the model, and the rows."""
     digest = hashlib.sha256()
     for path in sorted(file for file in model.iterdir() if file.is_file()):

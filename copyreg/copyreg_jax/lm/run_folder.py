@@ -22,6 +22,15 @@ from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.protection import Estimate
 from copyreg_jax.lm.settings import Metrics, Settings
 
+__all__ = [
+    "CHECKPOINT_SECONDS",
+    "METRICS",
+    "Callback",
+    "RunFolder",
+    "State",
+    "describe_run",
+]
+
 _LOOP = 2
 """Changed with what a run computes: 1 counted in float32, and took means of means."""
 
@@ -152,7 +161,7 @@ class RunFolder:
         self._manager.close()
 
 
-def describe(
+def describe_run(
     settings: Settings, graph: Any, params: Any, rows: Rows, protected: NDArray[np.bool_]
 ) -> Any:
     """Settings and hashes: what has to be the same for a run to go on."""

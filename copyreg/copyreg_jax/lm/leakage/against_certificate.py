@@ -1,4 +1,4 @@
-"""What a run leaves for an audit: its documents, and its certificate to be held against both."""
+"""A run's certificate held against its files, and against losses that are measured anew."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from copyreg_jax.lm.records import (
     MODEL,
     SUMMARY,
     Flags,
+    fingerprint_model,
     hash_text,
-    identity,
     protected_share,
 )
+
+__all__ = ["Recheck", "recheck"]
 
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5
 """How far losses of a document may be apart, the second one in nats per token."""
@@ -93,7 +95,7 @@ def recheck(
         return Recheck(verdict, float("nan"), 0, float("nan"), problems)
     said = load_training(path)
     model = folder / MODEL if (folder / MODEL).is_dir() else folder
-    if said.model != identity(model, flags.length):
+    if said.model != fingerprint_model(model, flags.length):
         problems.append("the files of the model, or its rows, are others than the certificate says")
     if gamma is None or not abs(said.gamma - gamma) <= 1e-9 * gamma:
         problems.append(f"gamma is {said.gamma:g}, that of {SUMMARY} is {gamma}")

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
 from copyreg_jax.errors import InputError
+
+__all__ = [
+    "HELD_OUT",
+    "PROTECTED",
+    "UNPROTECTED",
+    "Group",
+    "Tau",
+    "check_group",
+    "measure_group",
+    "name_document",
+    "tau_ce",
+]
 
 PROTECTED, UNPROTECTED, HELD_OUT = "protected", "unprotected", "held-out"
 
@@ -200,16 +210,16 @@ def _losses(
         check_group(name, chosen, len(nll))
         for i in np.flatnonzero(chosen & ~np.isfinite(nll)):
             raise InputError(
-                f"the loss of document {called(int(i), names)} is {nll[i]}; train the model anew, "
-                "or leave the document out"
+                f"the loss of document {name_document(int(i), names)} is {nll[i]}; train the model "
+                "anew, or leave the document out"
             )
         for i in np.flatnonzero(chosen & (num_tokens < 1)):
             raise InputError(
-                f"document {called(int(i), names)} has {num_tokens[i]} tokens; leave it out"
+                f"document {name_document(int(i), names)} has {num_tokens[i]} tokens; leave it out"
             )
     return nll, num_tokens.astype(np.int64)
 
 
-def called(document: int, names: Sequence[str] | None) -> str:
+def name_document(document: int, names: Sequence[str] | None) -> str:
     """A document's name, or else its number, for a message."""
     return repr(document if names is None else names[document])

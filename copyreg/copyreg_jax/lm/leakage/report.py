@@ -16,19 +16,10 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import make_rows
-from copyreg_jax.lm.leakage.extraction import (
-    PROBABILITY,
-    SAMPLES,
-    Extraction,
-    choose_windows,
-    extract,
-    rouge,
-    vocabulary,
-)
+from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.leakage.extraction import Extraction, extract
 from copyreg_jax.lm.leakage.losses import (
     HELD_OUT,
     PROTECTED,
@@ -39,7 +30,14 @@ from copyreg_jax.lm.leakage.losses import (
     measure_group,
     tau_ce,
 )
-from copyreg_jax.lm.loop import document_losses
+from copyreg_jax.lm.leakage.sampling import PROBABILITY, SAMPLES
+from copyreg_jax.lm.leakage.similarity import rouge_scorer
+from copyreg_jax.lm.leakage.windows import check_fit, choose_windows
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Report", "audit", "compare"]
 
 
 class Report(NamedTuple):
@@ -167,8 +165,8 @@ def audit(
         raise InputError("a document is protected and held out; give groups without common ones")
     if names is not None and len(names) != len(texts):
         raise InputError(f"there are {len(names)} names for {len(texts)} texts; give one for each")
-    rouge()  # before the losses, which take a while
-    vocabulary(model, tokenizer, prefix, suffix, rows_length)
+    rouge_scorer()  # before the losses, which take a while
+    check_fit(model, tokenizer, prefix, suffix, rows_length)
     rows = make_rows(tokenizer, texts, rows_length)
     windows = {
         name: choose_windows(
