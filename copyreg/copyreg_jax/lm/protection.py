@@ -34,6 +34,9 @@ __all__ = [
     "weighted_loss",
 ]
 
+_AHEAD = 1.5
+"""How many times the protected loss so far `raised_gamma` aims at."""
+
 
 def gamma_for(target_protected_loss: float, share: float) -> float:
     """The gamma that balances the protection term at a wanted protected loss.
@@ -288,13 +291,12 @@ def weighted_loss(sums: Sums, weight: ArrayLike, num_tokens: ArrayLike) -> Scala
     return (sums.nll + (weight - 1) * sums.protected_nll) / count
 
 
-def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLike = 0.5) -> Scalar:
+def raised_gamma(estimate: Estimate, target_loss: ArrayLike) -> Scalar:
     """A gamma that rises with the protected loss until that has met the target.
 
-    It balances at the target, or where the protected loss is still far below it, at ``1 + growth``
-    times the loss so far. So a protected token weighs about ``1 - (1 + growth)^2`` at the least, as
-    far as the estimate is that of the batch to come, where the gamma of the target would tear a
-    model that knows the text by heart apart.
+    It balances at the target, or at 1.5 times the loss so far where that is lower. So a protected
+    token weighs about ``1 - 1.5^2`` at the least, if the estimate is that of the batch to come. The
+    gamma of the target itself would tear a model apart that knows the text by heart.
 
     Parameters
     ----------
@@ -302,13 +304,11 @@ def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLik
         That of the steps before.
     target_loss : float
         Wanted protected cross-entropy in nats per token, > 0.
-    growth : float, default 0.5
-        How far ahead of the protected loss the balance is set, > 0.
 
     Returns
     -------
     () array
-        ``share min(target, (1 + growth) CE_1)^2``; 0 before the first protected token.
+        ``share min(target, 1.5 CE_1)^2``; 0 before the first protected token.
 
     Examples
     --------
@@ -318,7 +318,7 @@ def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLik
     (0.9, 0.625)
     """
     known = estimate.recent > 0
-    ahead = (1 + jnp.asarray(growth)) * jnp.where(known, estimate.protected_loss, 0)
+    ahead = _AHEAD * jnp.where(known, estimate.protected_loss, 0)
     balance = jnp.minimum(jnp.asarray(target_loss), ahead)
     return jnp.where(known, estimate.share * balance**2, 0)
 

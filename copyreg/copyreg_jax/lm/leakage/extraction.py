@@ -65,8 +65,8 @@ class Extraction(NamedTuple):
 
     Attributes
     ----------
-    document, offset : (w,) int64 arrays
-        As in `Windows`.
+    document : (w,) int64 array
+        Index of the window's document.
     continuation : (w, suffix) int32 array
         Greedy: always the likeliest token.
     exact : (w,) bool array
@@ -85,7 +85,6 @@ class Extraction(NamedTuple):
     """
 
     document: NDArray[np.int64]
-    offset: NDArray[np.int64]
     continuation: NDArray[np.int32]
     exact: NDArray[np.bool_]
     matched: NDArray[np.int64]
@@ -177,7 +176,6 @@ def extract(
     pairs = list(zip(truths, texts, strict=True))
     return Extraction(
         document=windows.document,
-        offset=windows.offset,
         continuation=continuation,
         exact=right.all(axis=1),
         matched=np.cumprod(right, axis=1).sum(axis=1),

@@ -110,7 +110,6 @@ def audit(
     prefix: int = 50,
     suffix: int = 50,
     max_windows: int = 256,
-    per_document: int = 1,
     top_k: int | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
@@ -128,7 +127,7 @@ def audit(
         As in `text.Split`; the rest is unprotected and was trained on.
     rows_length : int
         Tokens that the model is given at once for the losses, as in training.
-    prefix, suffix, max_windows, per_document, top_k : int, optional
+    prefix, suffix, max_windows, top_k : int, optional
         See `choose_windows` and `extract`; max_windows of each group.
     seed : int
         Of the bootstrap and of the choice of windows.
@@ -171,7 +170,7 @@ def audit(
     windows = {
         name: choose_windows(
             rows, texts, chosen, prefix=prefix, suffix=suffix, max_windows=max_windows,
-            per_document=per_document, seed=seed, name=name,
+            seed=seed, name=name,
         )
         for name, chosen in ((PROTECTED, protected), (HELD_OUT, held_out))
     }  # fmt: skip

@@ -30,13 +30,10 @@ class Windows(NamedTuple):
     tokens : (w, prefix + suffix) int32 array
     document : (w,) int64 array
         Index of the window's document.
-    offset : (w,) int64 array
-        Place of its first token in the document, whose token 0 is end-of-text.
     """
 
     tokens: NDArray[np.int32]
     document: NDArray[np.int64]
-    offset: NDArray[np.int64]
 
 
 def choose_windows(
@@ -47,11 +44,10 @@ def choose_windows(
     prefix: int = 50,
     suffix: int = 50,
     max_windows: int = 256,
-    per_document: int = 1,
     seed: int = 0,
     name: str = PROTECTED,
 ) -> Windows:
-    """The windows to be continued: beginnings of documents, or of their rows.
+    """Choose the windows to be continued, which are beginnings of documents.
 
     Parameters
     ----------
@@ -62,11 +58,8 @@ def choose_windows(
     prefix, suffix : int
         Tokens of a window, >= 1.
     max_windows : int
-        If there are more, those with the smallest ``sha256(f"{seed}|{offset}|{text}")`` are taken:
+        If there are more, those with the smallest ``sha256(f"{seed}|0|{text}")`` are taken:
         the same for every model with this tokenizer, whatever other documents there are.
-    per_document : int
-        How many windows of a document there may be. They begin where its rows begin, since that is
-        where a model saw these tokens at these positions; 1 is the document's beginning alone.
     seed : int
     name : str
         Of the group, for messages.
@@ -74,7 +67,7 @@ def choose_windows(
     Returns
     -------
     Windows
-        By document and offset.
+        In the order of the documents.
 
     Raises
     ------
@@ -87,35 +80,30 @@ def choose_windows(
     50 at its beginning has 49 tokens of text. The end-of-text after it is no part of a window.
     """
     check_group(name, chosen, len(texts))
-    sizes = {
-        "prefix": prefix, "suffix": suffix, "max_windows": max_windows,
-        "per_document": per_document,
-    }  # fmt: skip
+    sizes = {"prefix": prefix, "suffix": suffix, "max_windows": max_windows}
     for what, size in sizes.items():
         if size < 1:
             raise InputError(f"{what} is {size}; give a positive number")
     length, longest = prefix + suffix, 0
-    found: list[tuple[bytes, int, int, NDArray[np.int32]]] = []
+    found: list[tuple[bytes, int, NDArray[np.int32]]] = []
     for i in np.flatnonzero(chosen).tolist():
         first, last = np.searchsorted(rows.document, [i, i + 1])
         inner = rows.tokens[first:last, 1:][rows.mask[first:last]]
         stream = np.concatenate([rows.tokens[first, :1], inner[:-1]])
         longest = max(longest, len(stream))
-        starts = range(0, len(stream) - length + 1, rows.mask.shape[1])
-        for start in starts[:per_document]:
-            key = hashlib.sha256(f"{seed}|{start}|{texts[i]}".encode()).digest()
-            found.append((key, i, start, stream[start : start + length]))
+        if len(stream) >= length:
+            key = hashlib.sha256(f"{seed}|0|{texts[i]}".encode()).digest()
+            found.append((key, i, stream[:length]))
     if not found:
         raise InputError(
             f"no {name} document is long enough: prefix {prefix} and suffix {suffix} need {length} "
             f"tokens, the longest has {longest} with its end-of-text before; take shorter ones"
         )
-    # Of equal texts the first, which is the same in every arm too.
-    found = sorted(sorted(found, key=lambda window: window[:3])[:max_windows], key=lambda w: w[1:3])
+    # Of equal texts the first is taken, which is the same in every arm too.
+    kept = sorted(found, key=lambda window: window[:2])[:max_windows]
+    kept.sort(key=lambda window: window[1])
     return Windows(
-        np.stack([tokens for *_, tokens in found]),
-        np.array([i for _, i, _, _ in found], np.int64),
-        np.array([start for _, _, start, _ in found], np.int64),
+        np.stack([tokens for _, _, tokens in kept]), np.array([i for _, i, _ in kept], np.int64)
     )
 
 
