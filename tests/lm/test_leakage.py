@@ -27,7 +27,7 @@ from copyreg_jax.lm.corpus.tokenizer import (  # noqa: E402
 from copyreg_jax.lm.leakage import extraction, losses, report, similarity  # noqa: E402
 from copyreg_jax.lm.leakage.extraction import extract  # noqa: E402
 from copyreg_jax.lm.leakage.losses import measure_group, tau_ce  # noqa: E402
-from copyreg_jax.lm.leakage.report import audit, compare  # noqa: E402
+from copyreg_jax.lm.leakage.report import audit, check_comparable  # noqa: E402
 from copyreg_jax.lm.leakage.sampling import discoverable, samples_needed  # noqa: E402
 from copyreg_jax.lm.leakage.similarity import longest_common_substring  # noqa: E402
 from copyreg_jax.lm.leakage.windows import Windows, choose_windows  # noqa: E402
@@ -128,7 +128,7 @@ def test_bytes_are_those_of_utf8(tokenizer):
 def test_no_penalty_can_enter():
     names = {*vars(losses), *vars(extraction), *vars(report)}
     assert not {"protected_loss", "raised_gamma", "Settings"} & names
-    for function in (measure_group, tau_ce, audit, extract, compare):
+    for function in (measure_group, tau_ce, audit, extract):
         parameters = inspect.signature(function).parameters
         assert not any("gamma" in name or "penalty" in name for name in parameters)
 
@@ -488,26 +488,17 @@ def test_report_as_json_is_finite_and_has_no_text(tokenizer):
     assert not any(text[:10] in json.dumps(content) for text in texts)
 
 
-def test_arms_are_compared_on_the_same_windows(tokenizer):
+def test_models_are_compared_on_the_same_windows(tokenizer):
     texts, protected, held_out = corpus()
     case = (tokenizer, texts, protected, held_out)
-    arms = {"memory": audit(memorizing(tokenizer), *case, **SIZES)}
-    arms["uniform"] = audit(uniform(), *case, **SIZES)
-    memory, none = compare(arms)
-    assert list(memory) == list(none)
-    assert (memory["arm"], none["arm"]) == ("memory", "uniform")
-    assert (memory["protected_exact"], none["protected_exact"]) == (1, 0)
-    assert memory["held_out_exact"] == 0
-    assert memory["tau"] == arms["memory"].tau.value
-    assert memory["tau_held_out_lower"] == arms["memory"].tau_held_out.lower
-    assert memory["held_out_cross_entropy"] == arms["memory"].held_out.cross_entropy
-    json.dumps([memory, none], allow_nan=False)
-    with pytest.raises(InputError, match="no reports"):
-        compare({})
-    others = {**SIZES, "suffix": SUFFIX + 1}
-    arms["longer"] = audit(uniform(), *case, **others)
-    with pytest.raises(InputError, match="'memory' and 'longer'"):
-        compare(arms)
+    reports = {"memory": audit(memorizing(tokenizer), *case, **SIZES)}
+    reports["uniform"] = audit(uniform(), *case, **SIZES)
+    check_comparable(reports)
+    assert reports["memory"].windows == reports["uniform"].windows
+    for change in ({"suffix": SUFFIX + 1}, {"top_k": 3}):
+        other = audit(uniform(), *case, **SIZES | change)
+        with pytest.raises(InputError, match="'memory' and 'other'"):
+            check_comparable(reports | {"other": other})
 
 
 # Bad input

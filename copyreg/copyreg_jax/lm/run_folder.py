@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.hashing import hash_arrays, hash_text
 from copyreg_jax.lm.protection import Estimate
 from copyreg_jax.lm.settings import Metrics, Settings
 
@@ -170,18 +170,8 @@ def describe_run(
     return dataclasses.asdict(settings) | {
         "loop": _LOOP,
         # What a model is beside its weights: number of heads, dtype of products, ...
-        "architecture": hashlib.sha256(
-            re.sub(r" at 0x[0-9a-f]+", "", repr(graph)).encode()
-        ).hexdigest(),
+        "architecture": hash_text(re.sub(r" at 0x[0-9a-f]+", "", repr(graph))),
         "devices": [jax.device_count(), jax.default_backend()],
-        "model": _digest(leaves), "data": _digest(data), "jax": jax.__version__,
+        "model": hash_arrays(leaves), "data": hash_arrays(data), "jax": jax.__version__,
         "floats": str(jnp.zeros(()).dtype),
     }  # fmt: skip
-
-
-def _digest(arrays: list[NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.util
 import io
 import json
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.documents import Corpus, Document, first_names, list_available
 from copyreg_jax.lm.corpus.encoding import decode_utf8, read_bytes
+from copyreg_jax.lm.hashing import hash_bytes
 
 __all__ = ["load_documents"]
 
@@ -229,7 +229,7 @@ def _news() -> Iterator[_Record]:
         raise InputError(f"the news set is in a package that is not installed: {_NEWS_COMMAND}")
     path = Path(found.origin).parent / "data" / "en" / "NewsArticles.zip"
     content = read_bytes(path)
-    if hashlib.sha256(content).hexdigest() != _NEWS_SHA256:
+    if hash_bytes(content) != _NEWS_SHA256:
         raise InputError(f"{path} is not the news set that is known: {_NEWS_COMMAND}")
     ((label, table),) = _unzip(content, str(path)).items()
     for record in _table(f"{path}/{label}", table):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.documents import Document, first_names, list_available
+from copyreg_jax.lm.hashing import hash_text
 
 __all__ = ["Split", "flag", "split"]
 
@@ -92,9 +92,7 @@ def flag(
     assert share is not None
     if not 0 < share < 1:
         raise InputError(f"share is {share}; give a number between 0 and 1")
-    drawn = (
-        _hash_to_integer(f"{seed}|{document.name}") < share * 2.0**256 for document in documents
-    )
+    drawn = (_integer_of(f"{seed}|{document.name}") < share * 2.0**256 for document in documents)
     return np.array(list(drawn), bool)
 
 
@@ -156,14 +154,14 @@ def split(
             "train on, and one to hold out unless held_out is 0: protect fewer documents"
         )
     # Not the hash of `flag`: a larger share would then protect just those that were held out.
-    order = sorted(first, key=lambda cluster: _hash_to_integer(f"held-out|{seed}|{first[cluster]}"))
+    order = sorted(first, key=lambda cluster: _integer_of(f"held-out|{seed}|{first[cluster]}"))
     number = min(max(1, round(held_out * len(first))), len(first) - 1) if held_out else 0
     return Split(protected, np.isin(clusters, order[:number]))
 
 
-def _hash_to_integer(key: str) -> int:
+def _integer_of(key: str) -> int:
     """An integer below 2^256 that looks random."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest(), "big")
+    return int(hash_text(key), 16)
 
 
 def _truth(document: Document, column: str) -> bool:

@@ -19,8 +19,6 @@ from copyreg_jax.lm.records import (
     SUMMARY,
     Flags,
     fingerprint_model,
-    hash_text,
-    protected_share,
 )
 
 __all__ = ["Recheck", "recheck"]
@@ -99,19 +97,13 @@ def recheck(
         problems.append("the files of the model, or its rows, are others than the certificate says")
     if gamma is None or not abs(said.gamma - gamma) <= 1e-9 * gamma:
         problems.append(f"gamma is {said.gamma:g}, that of {SUMMARY} is {gamma}")
-    table = [
-        DocumentLoss(name, bool(protected), int(count), float(loss), hash_text(documents))
-        for name, documents, protected, held_out, count, loss in zip(
-            flags.names, flags.texts, flags.protected, flags.held_out, num_tokens, nll, strict=True
-        )
-        if not held_out
-    ]
+    table = flags.training_losses(nll, num_tokens)
     differences = _compare(said, table, problems)
     tau = float("nan")
     try:
         found = certify_training(table, said.gamma)
         tau = found.tau
-        share = protected_share(flags.protected, flags.held_out, num_tokens)
+        share = flags.protected_share(num_tokens)
         slack = (_RELATIVE * found.loss.upper + _ABSOLUTE) / (1 - share)
         if not said.tau <= tau + slack:
             problems.append(f"the losses guarantee tau {tau:.6g}, the certificate {said.tau:.6g}")
@@ -154,7 +146,7 @@ def _said_gamma(folder: Path, flags: Flags, num_tokens: NDArray[np.int64]) -> fl
     try:
         settings = json.loads((folder / SUMMARY).read_bytes())["settings"]
         target, gamma = settings["target_loss"], float(settings["gamma"])
-        share = protected_share(flags.protected, flags.held_out, num_tokens)
+        share = flags.protected_share(num_tokens)
         return gamma if target is None else gamma_for(float(target), share)
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.corpus.tokenizer import check_tokenizer
+from copyreg_jax.lm.hashing import hash_text
 from copyreg_jax.lm.leakage.losses import PROTECTED, check_group
 from copyreg_jax.lm.models.layers import vocabulary_size
 
@@ -85,14 +85,14 @@ def choose_windows(
         if size < 1:
             raise InputError(f"{what} is {size}; give a positive number")
     length, longest = prefix + suffix, 0
-    found: list[tuple[bytes, int, NDArray[np.int32]]] = []
+    found: list[tuple[str, int, NDArray[np.int32]]] = []
     for i in np.flatnonzero(chosen).tolist():
         first, last = np.searchsorted(rows.document, [i, i + 1])
         inner = rows.tokens[first:last, 1:][rows.mask[first:last]]
         stream = np.concatenate([rows.tokens[first, :1], inner[:-1]])
         longest = max(longest, len(stream))
         if len(stream) >= length:
-            key = hashlib.sha256(f"{seed}|0|{texts[i]}".encode()).digest()
+            key = hash_text(f"{seed}|0|{texts[i]}")
             found.append((key, i, stream[:length]))
     if not found:
         raise InputError(
