@@ -40,7 +40,7 @@ from copyreg_jax._files import write_whole
 from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import loading, selection
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.leakage.report import audit, compare
+from copyreg_jax.lm.leakage.report import audit
 from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.models.layers import token_nll
 from copyreg_jax.lm.settings import STEPS_PER_CALL, Settings
@@ -179,14 +179,22 @@ def arms(prepared: experiment.Prepared, seed: int, plain: Callable[[], Any]) -> 
 
 
 def measure(prepared: experiment.Prepared, model: Any) -> dict[str, Any]:
-    """What `copyreg audit` measures, in one row."""
+    """What `copyreg audit` measures, in one row of the table."""
     report = audit(
         model, prepared.tokenizer, [document.text for document in prepared.documents],
         prepared.split.protected, prepared.split.held_out, rows_length=LENGTH,
         max_windows=2 * PROTECTED,
     )  # fmt: skip
-    (row,) = compare({"": report})
-    return {key: value for key, value in row.items() if key != "arm"}
+    row: dict[str, Any] = {}
+    for group in (report.protected, report.unprotected, report.held_out):
+        key = group.name.replace("-", "_")
+        row[f"{key}_cross_entropy"] = group.cross_entropy
+        row[f"{key}_bits_per_byte"] = group.bits_per_byte
+    for key, tau in (("tau", report.tau), ("tau_held_out", report.tau_held_out)):
+        row |= {key: tau.value, f"{key}_lower": tau.lower, f"{key}_upper": tau.upper}
+    for key, part in (("protected", report.extraction), ("held_out", report.extraction_held_out)):
+        row |= {f"{key}_{field}": value for field, value in part.summary()._asdict().items()}
+    return {key: value if np.isfinite(value) else None for key, value in row.items()}
 
 
 COLORS = {

@@ -51,8 +51,8 @@ def train(*arguments, command="train"):
 def test_train_go_on_and_fine_tune(corpus, tmp_path):
     from copyreg_jax.lm.corpus.loading import load_documents
     from copyreg_jax.lm.corpus.rows import make_rows
+    from copyreg_jax.lm.evaluation import document_losses
     from copyreg_jax.lm.experiment import load_model
-    from copyreg_jax.lm.loop import document_losses
 
     command = [corpus, "--protect-column", "secret", "--name-column", "id", "--target", 5, *SMALL]
     run = train(*command, "--out", tmp_path / "run", "--epochs", 2)

@@ -23,8 +23,8 @@ from copyreg_jax.lm import (  # noqa: E402
 )
 from copyreg_jax.lm.corpus import documents  # noqa: E402
 from copyreg_jax.lm.corpus.rows import make_rows  # noqa: E402
+from copyreg_jax.lm.evaluation import document_losses  # noqa: E402
 from copyreg_jax.lm.leakage import against_certificate  # noqa: E402
-from copyreg_jax.lm.loop import document_losses  # noqa: E402
 from copyreg_jax.lm.settings import Settings  # noqa: E402
 
 GAMMA = 2.0

@@ -22,7 +22,8 @@ import copyreg_jax as cr
 from copyreg_jax.errors import TrainingError
 from copyreg_jax.lm import loop
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.loop import document_losses, fit
+from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.layers import token_nll
 from copyreg_jax.lm.protection import init_estimate, protected_loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
     from copyreg_jax.lm.leakage.against_certificate import Recheck
+    from copyreg_jax.lm.leakage.report import Report
 
 EXIT_NOT_FINITE = EXIT_DOES_NOT_HOLD = 1
 
@@ -79,7 +80,7 @@ def audit(
     with errors.status("reading", spinner="line") as line:
         corpus = loading.load_documents(source, text=text_column, name=name_column)
         flags = records.load_flags(folders[0], corpus.documents)
-        reports: dict[str, Any] = {}
+        reports: dict[str, Report] = {}
         checks: dict[str, Recheck] = {}
         for folder in folders[1:]:
             if (folder / records.DOCUMENTS).exists():
@@ -106,10 +107,11 @@ def audit(
             f"{strange:,} documents of {source} are not of {folders[0]} and were not measured",
             markup=False, soft_wrap=True, style="red",
         )  # fmt: skip
-    for row in auditing.compare(reports):
-        _show_audit(row)
-        if row["arm"] in checks:
-            _show_check(checks[row["arm"]])
+    auditing.check_comparable(reports)
+    for name, report in reports.items():
+        _show_audit(name, report)
+        if name in checks:
+            _show_check(checks[name])
     if out is not None:
         content = {name: report.as_json() for name, report in reports.items()}
         for name, check in checks.items():
@@ -121,19 +123,22 @@ def audit(
         raise typer.Exit(EXIT_DOES_NOT_HOLD)
 
 
-def _show_audit(row: dict[str, Any]) -> None:
-    output.print(row["arm"], markup=False, soft_wrap=True, style="bold")
+def _show_audit(name: str, report: Report) -> None:
+    output.print(name, markup=False, soft_wrap=True, style="bold")
     output.print("                                       protected  unprotected   held out")
-    for name, key in (("nats per token", "cross_entropy"), ("bits per byte", "bits_per_byte")):
-        groups = [row[f"{group}_{key}"] for group in ("protected", "unprotected", "held_out")]
-        output.print(f"  {name:34}" + "".join(f"{number:13.4f}" for number in groups))
-    for name, key in (("unprotected", "tau"), ("held out", "tau_held_out")):
-        value, low, high = (row[f"{key}{end}"] for end in ("", "_lower", "_upper"))
-        output.print(f"  tau_CE against {name:12} {value:+.4f}, 95 %: {low:+.4f} to {high:+.4f}")
-    for name, key in _EXTRACTED.items():
-        numbers = [row[f"{group}_{key}"] for group in ("protected", "held_out")]
-        texts = ["inf" if number is None else f"{number:.4g}" for number in numbers]
-        output.print(f"  {name:34}{texts[0]:>13}{'':13}{texts[1]:>13}")
+    groups = (report.protected, report.unprotected, report.held_out)
+    for label, numbers in (
+        ("nats per token", [group.cross_entropy for group in groups]),
+        ("bits per byte", [group.bits_per_byte for group in groups]),
+    ):
+        output.print(f"  {label:34}" + "".join(f"{number:13.4f}" for number in numbers))
+    for label, tau in (("unprotected", report.tau), ("held out", report.tau_held_out)):
+        interval = f"{tau.lower:+.4f} to {tau.upper:+.4f}"
+        output.print(f"  tau_CE against {label:12} {tau.value:+.4f}, 95 %: {interval}")
+    protected, held_out = report.extraction.summary(), report.extraction_held_out.summary()
+    for label, field in _EXTRACTED.items():
+        numbers = [getattr(summary, field) for summary in (protected, held_out)]
+        output.print(f"  {label:34}{numbers[0]:>13.4g}{'':13}{numbers[1]:>13.4g}")
 
 
 def _show_check(check: Recheck) -> None:

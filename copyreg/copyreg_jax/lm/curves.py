@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_run", "save_plot"]
 
 # Okabe and Ito: told apart with any color vision, and in gray.
 _COLORS = {"unprotected": "#0072B2", "running_protected": "#D55E00", "cross_entropy": "#8C8C8C"}

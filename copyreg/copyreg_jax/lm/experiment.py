@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.certificates.training import certify_training, save_training
-from copyreg_jax.checker.guarantee import DocumentLoss, TrainingCertificate
+from copyreg_jax.checker.guarantee import TrainingCertificate
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus import rows, selection, tokenizer
 from copyreg_jax.lm.corpus.documents import Document
@@ -25,7 +25,9 @@ from copyreg_jax.lm.corpus.duplicates import near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.corpus.tokenizer import check_tokenizer, load_tokenizer, train_tokenizer
 from copyreg_jax.lm.curves import save_plot
-from copyreg_jax.lm.loop import document_losses, fit
+from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.hashing import hash_text
+from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.models.gguf_file import SMOLLM2, find_smollm2, load_gguf
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.hugging_face import LanguageModel, load_pretrained, save_pretrained
@@ -35,12 +37,26 @@ from copyreg_jax.lm.records import (
     DOCUMENTS,
     MODEL,
     SUMMARY,
-    hash_text,
-    identity,
-    protected_share,
+    Flags,
+    fingerprint_model,
 )
 from copyreg_jax.lm.run_folder import METRICS, Callback
 from copyreg_jax.lm.settings import Settings
+
+__all__ = [
+    "PLOT",
+    "Losses",
+    "Prepared",
+    "Run",
+    "Size",
+    "check_folder",
+    "default_dtype",
+    "load_model",
+    "new_model",
+    "prepare",
+    "take_rows",
+    "train",
+]
 
 PLOT = "curves.png"
 
@@ -76,6 +92,17 @@ class Prepared(NamedTuple):
     split: selection.Split
     tokenizer: Any
     rows: Rows
+
+    @property
+    def flags(self) -> Flags:
+        """What the run will remember of its documents."""
+        return Flags(
+            texts=[document.text for document in self.documents],
+            names=[document.name for document in self.documents],
+            protected=self.split.protected,
+            held_out=self.split.held_out,
+            length=self.rows.mask.shape[1],
+        )
 
     def trained(self, leave_out: bool) -> Rows:
         """The rows to train on: what is not held out, or only what is not protected either."""
@@ -264,7 +291,8 @@ def train(
     trained.dtype = jnp.dtype(jnp.float32)  # so that an auditor finds the same losses anywhere
     nll, counts = document_losses(trained, prepared.rows, len(prepared.documents))
     _check_finite(nll, prepared)
-    certificate = _certify(prepared, settings, nll, counts, identity(folder / MODEL, length))
+    fingerprint = fingerprint_model(folder / MODEL, length)
+    certificate = _certify(prepared.flags, settings, nll, counts, fingerprint)
     if certificate is not None:
         save_training(certificate, folder / CERTIFICATE)
     losses = Losses(
@@ -330,31 +358,19 @@ def _mean(nll: NDArray[np.float64], counts: NDArray[np.int64], group: NDArray[np
 
 
 def _certify(
-    prepared: Prepared,
+    flags: Flags,
     settings: Settings,
     nll: NDArray[np.float64],
     counts: NDArray[np.int64],
-    identity: str,
+    model: str,
 ) -> TrainingCertificate | None:
-    """The guarantee for the gamma that the run has ended with."""
-    split = prepared.split
+    """Prove the guarantee for the gamma that the run has ended with."""
     gamma = settings.gamma
     if settings.target_loss is not None:
-        gamma = gamma_for(
-            settings.target_loss, protected_share(split.protected, split.held_out, counts)
-        )
+        gamma = gamma_for(settings.target_loss, flags.protected_share(counts))
     if gamma == 0:
         return None
-    table = [
-        DocumentLoss(
-            document.name, bool(protected), int(count), float(loss), hash_text(document.text)
-        )
-        for document, protected, held_out, count, loss in zip(
-            prepared.documents, split.protected, split.held_out, counts, nll, strict=True
-        )
-        if not held_out
-    ]
-    return certify_training(table, gamma, identity)
+    return certify_training(flags.training_losses(nll, counts), gamma, model)
 
 
 def _table(

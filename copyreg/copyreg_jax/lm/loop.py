@@ -1,4 +1,4 @@
-"""Training a model on rows of tokens: the loop, its checkpoints, and the losses of documents."""
+"""Training a model on rows of tokens: the loop, its numbers and its checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError, TrainingError
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.models.layers import token_nll, vocabulary_size
+from copyreg_jax.lm.models.layers import token_nll
 from copyreg_jax.lm.protection import (
     Estimate,
     Sums,
@@ -29,8 +29,10 @@ from copyreg_jax.lm.protection import (
     weigh,
     weighted_loss,
 )
-from copyreg_jax.lm.run_folder import CHECKPOINT_SECONDS, Callback, RunFolder, State, describe
-from copyreg_jax.lm.settings import Metrics, Settings, require
+from copyreg_jax.lm.run_folder import CHECKPOINT_SECONDS, Callback, RunFolder, State, describe_run
+from copyreg_jax.lm.settings import Metrics, Settings, refuse_unless
+
+__all__ = ["fit"]
 
 _WARMUP = 0.05
 
@@ -39,9 +41,6 @@ _FINAL_RATE = 0.1
 _BETA_2 = 0.95
 
 _CLIP = 1.0
-
-_EVALUATED_ROWS, _EVALUATED_LOGITS = 64, 2**25
-"""At most at once, by `document_losses`; 2^25 logits take 128 MiB."""
 
 
 class _Batch(NamedTuple):
@@ -105,12 +104,12 @@ def fit(
     """
     _check_rows(rows, protected, settings)
     if checkpoint_steps is not None:
-        require(checkpoint_steps >= 1, f"checkpoint_steps is {checkpoint_steps}", ">= 1")
+        refuse_unless(checkpoint_steps >= 1, f"checkpoint_steps is {checkpoint_steps}", ">= 1")
     place = _placement(settings.batch_size)
     graph, params = nnx.split(model)
     optimizer = _optimizer(settings)
     advance = _compile(graph, optimizer, settings)
-    kept = RunFolder(Path(folder), describe(settings, graph, params, rows, protected))
+    kept = RunFolder(Path(folder), describe_run(settings, graph, params, rows, protected))
     # Copies: a step takes the memory of the state before it.
     params = jax.tree_util.tree_map(jnp.copy, params)
     state = State(params, optimizer.init(params), init_estimate(), jnp.zeros((), jnp.int32))
@@ -151,45 +150,6 @@ def fit(
     finally:
         kept.close()
     return nnx.merge(graph, state.params)
-
-
-def document_losses(
-    model: nnx.Module, rows: Rows, num_documents: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum of the negative log-likelihoods of each document, and its number of targets.
-
-    Parameters
-    ----------
-    model : nnx.Module
-    rows : Rows
-    num_documents : int
-
-    Returns
-    -------
-    nll : (num_documents,) array
-        In nats. float32 within a row, float64 over rows.
-    num_tokens : (num_documents,) array
-    """
-    graph, params = nnx.split(model)
-    sums = np.zeros(num_documents)
-    logits_of_row = rows.mask.shape[1] * vocabulary_size(model)
-    size = max(1, min(_EVALUATED_ROWS, _EVALUATED_LOGITS // logits_of_row))
-    for start in range(0, len(rows.tokens), size):
-        part = slice(start, start + size)
-        tokens, mask = rows.tokens[part], rows.mask[part]
-        missing = size - len(tokens)  # filled up: one program for all parts
-        padded = np.pad(tokens, ((0, missing), (0, 0))), np.pad(mask, ((0, missing), (0, 0)))
-        with jax.default_matmul_precision("float32"):  # not TF32, where products are float32
-            nll = np.asarray(_row_losses(graph, params, *padded), np.float64)
-        np.add.at(sums, rows.document[part], nll[: len(tokens)])
-    counts = np.bincount(rows.document, rows.mask.sum(axis=1), num_documents)
-    return sums, counts.astype(np.int64)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _row_losses(graph: Any, params: Any, tokens: Array, mask: Array) -> Array:
-    nll = token_nll(nnx.merge(graph, params)(tokens[:, :-1]), tokens[:, 1:])
-    return jnp.sum(jnp.where(mask, nll, 0), axis=1)
 
 
 def _optimizer(settings: Settings) -> optax.GradientTransformation:
@@ -401,4 +361,4 @@ def _check_rows(rows: Rows, protected: NDArray[np.bool_], settings: Settings) ->
         which = "all" if protected.any() else "none"
         raise InputError(f"{which} of the rows are protected; the term needs both kinds")
     targets = settings.accumulate * settings.batch_size * rows.mask.shape[1]
-    require(targets < 2**31, f"an update has {targets} targets", "less than 2^31")
+    refuse_unless(targets < 2**31, f"an update has {targets} targets", "less than 2^31")

@@ -9,7 +9,7 @@ negative where ``CE_1 < sqrt(gamma / p)``. docs/theory/training.md has the rest.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,23 @@ from jaxtyping import Array, Bool, Float
 
 from copyreg_jax._tracing import is_concrete
 from copyreg_jax.errors import InputError
+from copyreg_jax.lm.estimate import Estimate, Scalar, add_counts, init_estimate
 
-Scalar: TypeAlias = Float[Array, ""]
+__all__ = [
+    "Estimate",
+    "Sums",
+    "Terms",
+    "gamma_for",
+    "init_estimate",
+    "protected_loss",
+    "raised_gamma",
+    "sum_tokens",
+    "weigh",
+    "weighted_loss",
+]
+
+_AHEAD = 1.5
+"""How many times the protected loss so far `raised_gamma` aims at."""
 
 
 def gamma_for(target_protected_loss: float, share: float) -> float:
@@ -51,38 +66,6 @@ def gamma_for(target_protected_loss: float, share: float) -> float:
     if not 0 < share < 1:
         raise InputError(f"share is {share}; give the protected part of the tokens, in (0, 1)")
     return float(share * (target * target))
-
-
-class Estimate(NamedTuple):
-    """What has been seen of the data set.
-
-    A pytree like the states of optax: carry it from step to step, and save it with the weights.
-
-    Attributes
-    ----------
-    nll, recent : () arrays
-        Sum over protected tokens of their negative log-likelihoods in nats, and the number of
-        them; both fade by ``decay`` with every batch, as the model changes.
-    num_protected, num_tokens : (2,) uint32 arrays
-        Numbers of protected tokens and of all so far, which do not fade: ``2^32 a + b`` for
-        ``(a, b)``, exact up to 1.8e19. A float32 would stand still at 2^24. One number, as was kept
-        here before, is taken too, and is a pair after the next batch.
-    """
-
-    nll: Scalar
-    recent: Scalar
-    num_protected: Array
-    num_tokens: Array
-
-    @property
-    def protected_loss(self) -> Scalar:
-        """CE_1 in nats per token; NaN before the first protected token."""
-        return self.nll / self.recent
-
-    @property
-    def share(self) -> Scalar:
-        """Part of the tokens that is protected; NaN before the first token."""
-        return _share(self, self.nll.dtype)
 
 
 class Sums(NamedTuple):
@@ -131,14 +114,6 @@ class Terms(NamedTuple):
     penalty: Scalar
     weight: Scalar
     estimate: Estimate
-
-
-def init_estimate() -> Estimate:
-    """Nothing seen yet."""
-    # Separate arrays, so that a step may take their memory.
-    return Estimate(
-        jnp.zeros(()), jnp.zeros(()), jnp.zeros(2, jnp.uint32), jnp.zeros(2, jnp.uint32)
-    )
 
 
 def protected_loss(
@@ -279,8 +254,8 @@ def weigh(
     now = Estimate(
         nll.astype(past.nll.dtype),  # as a loop wants to carry it
         recent.astype(past.recent.dtype),
-        _add(_pair(past.num_protected), _pair(sums.num_protected)),
-        _add(_pair(past.num_tokens), _pair(sums.num_tokens)),
+        add_counts(past.num_protected, sums.num_protected),
+        add_counts(past.num_tokens, sums.num_tokens),
     )
 
     # Where nothing protected has been seen there is nothing to protect; nor with gamma = 0.
@@ -289,7 +264,7 @@ def weigh(
     known = (recent > 0) & (gamma != 0)
     mean = jnp.where(known, nll / recent, 1).astype(dtype)
     penalty = jnp.where(known, gamma / mean, 0)
-    share = _share(now, dtype)
+    share = now.share_in(dtype)
     weight = 1 - jnp.where(known, penalty / (share * mean), 0)
     return Terms(*sums.means(), penalty=penalty, weight=weight, estimate=now)
 
@@ -316,13 +291,12 @@ def weighted_loss(sums: Sums, weight: ArrayLike, num_tokens: ArrayLike) -> Scala
     return (sums.nll + (weight - 1) * sums.protected_nll) / count
 
 
-def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLike = 0.5) -> Scalar:
+def raised_gamma(estimate: Estimate, target_loss: ArrayLike) -> Scalar:
     """A gamma that rises with the protected loss until that has met the target.
 
-    It balances at the target, or where the protected loss is still far below it, at ``1 + growth``
-    times the loss so far. So a protected token weighs about ``1 - (1 + growth)^2`` at the least, as
-    far as the estimate is that of the batch to come, where the gamma of the target would tear a
-    model that knows the text by heart apart.
+    It balances at the target, or at 1.5 times the loss so far where that is lower. So a protected
+    token weighs about ``1 - 1.5^2`` at the least, if the estimate is that of the batch to come. The
+    gamma of the target itself would tear a model apart that knows the text by heart.
 
     Parameters
     ----------
@@ -330,13 +304,11 @@ def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLik
         That of the steps before.
     target_loss : float
         Wanted protected cross-entropy in nats per token, > 0.
-    growth : float, default 0.5
-        How far ahead of the protected loss the balance is set, > 0.
 
     Returns
     -------
     () array
-        ``share min(target, (1 + growth) CE_1)^2``; 0 before the first protected token.
+        ``share min(target, 1.5 CE_1)^2``; 0 before the first protected token.
 
     Examples
     --------
@@ -346,7 +318,7 @@ def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLik
     (0.9, 0.625)
     """
     known = estimate.recent > 0
-    ahead = (1 + jnp.asarray(growth)) * jnp.where(known, estimate.protected_loss, 0)
+    ahead = _AHEAD * jnp.where(known, estimate.protected_loss, 0)
     balance = jnp.minimum(jnp.asarray(target_loss), ahead)
     return jnp.where(known, estimate.share * balance**2, 0)
 
@@ -385,33 +357,6 @@ def _number(name: str, value: ArrayLike, dtype: np.dtype) -> Scalar:
             wanted = "in [0, 1)" if name == "decay" else ">= 0 and finite"
             raise InputError(f"{name} is {float(number):g}; give a number {wanted}")
     return number
-
-
-def _pair(number: ArrayLike) -> Array:
-    """A count as two words, the high one first."""
-    number = jnp.asarray(number)
-    if number.shape == (2,):
-        return number.astype(jnp.uint32)
-    if jnp.issubdtype(number.dtype, jnp.integer):
-        high = number >> 16 >> 16  # by 32 at once is not defined for 32 bits
-    else:
-        high = jnp.floor(number / 2.0**32)
-        number = number - high * 2.0**32
-    return jnp.stack([high.astype(jnp.uint32), number.astype(jnp.uint32)])
-
-
-def _add(one: Array, other: Array) -> Array:
-    low = one[1] + other[1]
-    carry = (low < one[1]).astype(jnp.uint32)
-    return jnp.stack([one[0] + other[0] + carry, low])
-
-
-def _share(estimate: Estimate, dtype: np.dtype) -> Scalar:
-    protected, tokens = (
-        pair[0].astype(dtype) * 2.0**32 + pair[1].astype(dtype)
-        for pair in (_pair(estimate.num_protected), _pair(estimate.num_tokens))
-    )
-    return protected / tokens
 
 
 def _mean(total: Scalar, count: Scalar) -> Scalar:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -19,8 +18,18 @@ from numpy.typing import NDArray
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.hashing import hash_arrays, hash_text
 from copyreg_jax.lm.protection import Estimate
 from copyreg_jax.lm.settings import Metrics, Settings
+
+__all__ = [
+    "CHECKPOINT_SECONDS",
+    "METRICS",
+    "Callback",
+    "RunFolder",
+    "State",
+    "describe_run",
+]
 
 _LOOP = 2
 """Changed with what a run computes: 1 counted in float32, and took means of means."""
@@ -152,7 +161,7 @@ class RunFolder:
         self._manager.close()
 
 
-def describe(
+def describe_run(
     settings: Settings, graph: Any, params: Any, rows: Rows, protected: NDArray[np.bool_]
 ) -> Any:
     """Settings and hashes: what has to be the same for a run to go on."""
@@ -161,18 +170,8 @@ def describe(
     return dataclasses.asdict(settings) | {
         "loop": _LOOP,
         # What a model is beside its weights: number of heads, dtype of products, ...
-        "architecture": hashlib.sha256(
-            re.sub(r" at 0x[0-9a-f]+", "", repr(graph)).encode()
-        ).hexdigest(),
+        "architecture": hash_text(re.sub(r" at 0x[0-9a-f]+", "", repr(graph))),
         "devices": [jax.device_count(), jax.default_backend()],
-        "model": _digest(leaves), "data": _digest(data), "jax": jax.__version__,
+        "model": hash_arrays(leaves), "data": hash_arrays(data), "jax": jax.__version__,
         "floats": str(jnp.zeros(()).dtype),
     }  # fmt: skip
-
-
-def _digest(arrays: list[NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()

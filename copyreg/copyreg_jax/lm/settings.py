@@ -9,6 +9,8 @@ import numpy as np
 
 from copyreg_jax.errors import InputError
 
+__all__ = ["STEPS_PER_CALL", "Metrics", "Settings", "refuse_unless"]
+
 STEPS_PER_CALL = 8
 """Steps of one call of the compiled program, if no update needs more."""
 
@@ -54,20 +56,28 @@ class Settings:
             value = getattr(self, field.name)
             if value is not None:  # numbers of NumPy are no JSON
                 plain = int(value) if field.type == "int" else float(value)
-                require(plain == value, f"{field.name} is {value}", "a plain number")
+                refuse_unless(plain == value, f"{field.name} is {value}", "a plain number")
                 object.__setattr__(self, field.name, plain)
         for name in ("steps", "batch_size", "accumulate"):
             value = getattr(self, name)
-            require(1 <= value < 2**31, f"{name} is {value}", ">= 1 and below 2^31")
+            refuse_unless(1 <= value < 2**31, f"{name} is {value}", ">= 1 and below 2^31")
         for name in ("gamma", "weight_decay", "seed"):
             value = getattr(self, name)
-            require(0 <= value < _LARGEST, f"{name} is {value}", ">= 0, in the range of float32")
-        require(0 < self.learning_rate < np.inf, f"learning_rate is {self.learning_rate}", "> 0")
+            refuse_unless(
+                0 <= value < _LARGEST, f"{name} is {value}", ">= 0, in the range of float32"
+            )
+        refuse_unless(
+            0 < self.learning_rate < np.inf, f"learning_rate is {self.learning_rate}", "> 0"
+        )
         if self.target_loss is not None:
-            require(0 < self.target_loss < np.inf, f"target_loss is {self.target_loss}", "> 0")
-            require(self.gamma == 0, f"target_loss and gamma = {self.gamma} are given", "one")
+            refuse_unless(
+                0 < self.target_loss < np.inf, f"target_loss is {self.target_loss}", "> 0"
+            )
+            refuse_unless(self.gamma == 0, f"target_loss and gamma = {self.gamma} are given", "one")
         whole = self.steps % self.accumulate == 0
-        require(whole, f"steps is {self.steps}", f"a multiple of accumulate = {self.accumulate}")
+        refuse_unless(
+            whole, f"steps is {self.steps}", f"a multiple of accumulate = {self.accumulate}"
+        )
 
     @property
     def steps_per_call(self) -> int:
@@ -101,7 +111,7 @@ class Metrics(NamedTuple):
     tokens_per_second: float
 
 
-def require(condition: bool, found: str, wanted: str) -> None:
+def refuse_unless(condition: bool, found: str, wanted: str) -> None:
     """Refuse a value, and say what to give."""
     if not condition:
         raise InputError(f"{found}; give {wanted}")

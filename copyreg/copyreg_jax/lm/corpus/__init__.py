@@ -1,1 +1,11 @@
 """From files to the rows of tokens that training takes."""
+
+__all__ = [
+    "documents",
+    "duplicates",
+    "encoding",
+    "loading",
+    "rows",
+    "selection",
+    "tokenizer",
+]

@@ -6,15 +6,10 @@ documents, the process and the machine make no difference.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    pass
-
-
-TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+__all__ = ["Corpus", "Document", "first_names", "list_available"]
 
 
 class Document(NamedTuple):
@@ -51,17 +46,12 @@ class Corpus(NamedTuple):
     num_empty: int
 
 
-def hash_number(key: str) -> int:
-    """An integer below 2^256 that looks random."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest(), "big")
-
-
-def list_first(names: Iterable[str]) -> str:
-    """The first five names, for a message."""
+def first_names(names: Iterable[str]) -> str:
+    """List the first five names, for a message."""
     names = list(names)
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def has(what: str, names: Iterable[str]) -> str:
-    """What is there instead, for a message."""
-    return f"{what}: {list_first(sorted(names)) or 'none'}"
+def list_available(what: str, names: Iterable[str]) -> str:
+    """List what there is to choose from, for a message."""
+    return f"{what}: {first_names(sorted(names)) or 'none'}"

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError
 
+__all__ = ["near_duplicates", "words_of"]
+
 _ALONE = r"\p{Line_Break=SA}" + "".join(
     rf"\p{{Script={name}}}"
     for name in ("Han", "Hiragana", "Katakana", "Bopomofo", "Yi", "Balinese", "Javanese")

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.tokenizer import END_OF_TEXT, bytes_of_tokens, find_randomness
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.tokenizer import BATCH, END_OF_TEXT, random_part, spell_tokens
+
+__all__ = ["Rows", "make_rows"]
+
+_BATCH = 256
+"""Texts encoded at once; an encoded text takes some hundred bytes a token until its ids are out."""
 
 
 class Rows(NamedTuple):
@@ -73,7 +79,7 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
     end = tokenizer.token_to_id(END_OF_TEXT)
     if length < 1 or end is None:
         raise InputError(f"rows need length > 0, which is {length}, and a token {END_OF_TEXT}")
-    if chance := random_part(tokenizer):
+    if chance := find_randomness(tokenizer):
         raise InputError(
             f"the tokenizer has {chance}, with which each reading of a text is another; set it to "
             "None"
@@ -82,9 +88,9 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
         raise InputError(
             "the tokenizer truncates or pads; call its no_truncation() and no_padding() first"
         )
-    parts, spelling = [np.zeros(0, np.int32)], spell_tokens(tokenizer)
-    for start in range(0, len(texts), BATCH):
-        batch = list(texts[start : start + BATCH])
+    parts, spelling = [np.zeros(0, np.int32)], bytes_of_tokens(tokenizer)
+    for start in range(0, len(texts), _BATCH):
+        batch = list(texts[start : start + _BATCH])
         for text, encoded in zip(
             batch, tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True
         ):

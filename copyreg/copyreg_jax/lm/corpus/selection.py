@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.documents import TRUTH, Document, has, hash_number, list_first
+from copyreg_jax.lm.corpus.documents import Document, first_names, list_available
+from copyreg_jax.lm.hashing import hash_text
+
+__all__ = ["Split", "flag", "split"]
+
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class Split(NamedTuple):
@@ -78,16 +81,18 @@ def flag(
     if names is not None:
         wanted = {names} if isinstance(names, str) else set(names)
         if unknown := sorted(wanted - {document.name for document in documents}):
-            raise InputError(f"{len(unknown)} names are of no document: {list_first(unknown)}")
+            raise InputError(f"{len(unknown)} names are of no document: {first_names(unknown)}")
         return np.array([document.name in wanted for document in documents], bool)
     if source is not None:
         if source not in (sources := {document.source for document in documents}):
-            raise InputError(f"no document has source {source!r}; {has('sources', sources)}")
+            raise InputError(
+                f"no document has source {source!r}; {list_available('sources', sources)}"
+            )
         return np.array([document.source == source for document in documents], bool)
     assert share is not None
     if not 0 < share < 1:
         raise InputError(f"share is {share}; give a number between 0 and 1")
-    drawn = (hash_number(f"{seed}|{document.name}") < share * 2.0**256 for document in documents)
+    drawn = (_integer_of(f"{seed}|{document.name}") < share * 2.0**256 for document in documents)
     return np.array(list(drawn), bool)
 
 
@@ -149,18 +154,23 @@ def split(
             "train on, and one to hold out unless held_out is 0: protect fewer documents"
         )
     # Not the hash of `flag`: a larger share would then protect just those that were held out.
-    order = sorted(first, key=lambda cluster: hash_number(f"held-out|{seed}|{first[cluster]}"))
+    order = sorted(first, key=lambda cluster: _integer_of(f"held-out|{seed}|{first[cluster]}"))
     number = min(max(1, round(held_out * len(first))), len(first) - 1) if held_out else 0
     return Split(protected, np.isin(clusters, order[:number]))
 
 
+def _integer_of(key: str) -> int:
+    """An integer below 2^256 that looks random."""
+    return int(hash_text(key), 16)
+
+
 def _truth(document: Document, column: str) -> bool:
     if column not in document.fields:
-        there = has("columns", document.fields)
+        there = list_available("columns", document.fields)
         raise InputError(f"document {document.name!r}: no column {column!r}; {there}")
     value = document.fields[column]
     try:
-        return TRUTH[value.strip().lower()]
+        return _TRUTH[value.strip().lower()]
     except KeyError:
         raise InputError(
             f"document {document.name!r}: {column} is {value!r}; write true or false"

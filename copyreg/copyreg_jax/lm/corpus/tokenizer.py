@@ -7,17 +7,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.loading import decode, read
+from copyreg_jax.lm.corpus.encoding import decode_utf8, read_bytes
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = [
+    "END_OF_TEXT",
+    "TOKENIZER_FILE",
+    "build_tokenizer",
+    "bytes_of_tokens",
+    "check_tokenizer",
+    "find_randomness",
+    "load_tokenizer",
+    "save_tokenizer",
+    "train_tokenizer",
+]
 
 END_OF_TEXT = "<|endoftext|>"
 
 TOKENIZER_FILE = "tokenizer.json"
-
-BATCH = 256  # an encoded text takes some hundred bytes a token until its ids are out
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Tokenizer:
@@ -89,7 +100,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     folder, library = Path(folder), _tokenizers()
     path, old = folder / TOKENIZER_FILE, (folder / "vocab.json", folder / "merges.txt")
     if path.is_file():
-        content = decode(read(path), str(path))
+        content = decode_utf8(read_bytes(path), str(path))
     elif all(file.is_file() for file in old):
         path = old[0]
     else:
@@ -107,14 +118,14 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     tokenizer.encode_special_tokens = True  # the file does not keep this
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    if chance := random_part(tokenizer):
+    if chance := find_randomness(tokenizer):
         raise InputError(
             f"{path} has {chance}, with which each reading of a text is another; write null there"
         )
     return tokenizer
 
 
-def tokenizer_of(
+def build_tokenizer(
     vocabulary: Mapping[str, int],
     merges: Sequence[tuple[str, str]],
     special: Sequence[str],
@@ -178,7 +189,7 @@ def _tokenizers() -> Any:
     return tokenizers
 
 
-def random_part(tokenizer: Tokenizer) -> str:
+def find_randomness(tokenizer: Tokenizer) -> str:
     """What a tokenizer draws at random; empty if nothing. Of the library's models two can."""
     if dropout := getattr(tokenizer.model, "dropout", None):  # BPE
         return f"dropout {dropout:g}"
@@ -186,7 +197,7 @@ def random_part(tokenizer: Tokenizer) -> str:
     return "" if alpha is None else f"alpha {alpha:g}"
 
 
-def spell_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
+def bytes_of_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
     """The bytes that each token of a byte-level vocabulary stands for; other tokens are left out.
 
     GPT-2 writes a byte that is a visible Latin-1 character as that, and the others, in their order,

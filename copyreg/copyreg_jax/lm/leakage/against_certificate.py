@@ -1,4 +1,4 @@
-"""What a run leaves for an audit: its documents, and its certificate to be held against both."""
+"""A run's certificate held against its files, and against losses that are measured anew."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from copyreg_jax.lm.records import (
     MODEL,
     SUMMARY,
     Flags,
-    hash_text,
-    identity,
-    protected_share,
+    fingerprint_model,
 )
+
+__all__ = ["Recheck", "recheck"]
 
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5
 """How far losses of a document may be apart, the second one in nats per token."""
@@ -93,23 +93,17 @@ def recheck(
         return Recheck(verdict, float("nan"), 0, float("nan"), problems)
     said = load_training(path)
     model = folder / MODEL if (folder / MODEL).is_dir() else folder
-    if said.model != identity(model, flags.length):
+    if said.model != fingerprint_model(model, flags.length):
         problems.append("the files of the model, or its rows, are others than the certificate says")
     if gamma is None or not abs(said.gamma - gamma) <= 1e-9 * gamma:
         problems.append(f"gamma is {said.gamma:g}, that of {SUMMARY} is {gamma}")
-    table = [
-        DocumentLoss(name, bool(protected), int(count), float(loss), hash_text(documents))
-        for name, documents, protected, held_out, count, loss in zip(
-            flags.names, flags.texts, flags.protected, flags.held_out, num_tokens, nll, strict=True
-        )
-        if not held_out
-    ]
+    table = flags.training_losses(nll, num_tokens)
     differences = _compare(said, table, problems)
     tau = float("nan")
     try:
         found = certify_training(table, said.gamma)
         tau = found.tau
-        share = protected_share(flags.protected, flags.held_out, num_tokens)
+        share = flags.protected_share(num_tokens)
         slack = (_RELATIVE * found.loss.upper + _ABSOLUTE) / (1 - share)
         if not said.tau <= tau + slack:
             problems.append(f"the losses guarantee tau {tau:.6g}, the certificate {said.tau:.6g}")
@@ -152,7 +146,7 @@ def _said_gamma(folder: Path, flags: Flags, num_tokens: NDArray[np.int64]) -> fl
     try:
         settings = json.loads((folder / SUMMARY).read_bytes())["settings"]
         target, gamma = settings["target_loss"], float(settings["gamma"])
-        share = protected_share(flags.protected, flags.held_out, num_tokens)
+        share = flags.protected_share(num_tokens)
         return gamma if target is None else gamma_for(float(target), share)
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return None

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
 from copyreg_jax.errors import InputError
+
+__all__ = [
+    "HELD_OUT",
+    "PROTECTED",
+    "UNPROTECTED",
+    "Group",
+    "Tau",
+    "check_group",
+    "measure_group",
+    "name_document",
+    "tau_ce",
+]
 
 PROTECTED, UNPROTECTED, HELD_OUT = "protected", "unprotected", "held-out"
 
-_DRAWS = 2**20  # documents drawn at once by the bootstrap
+_RESAMPLES, _LEVEL = 2000, 0.95
+"""Draws of the bootstrap, and the part of them that an interval contains."""
+
+_DRAWS = 2**20
+"""The most documents that the bootstrap draws at once."""
 
 
 class Group(NamedTuple):
@@ -102,8 +116,6 @@ def tau_ce(
     other: NDArray[np.bool_],
     *,
     seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
     names: Sequence[str] | None = None,
 ) -> Tau:
     """tau_CE: protected cross-entropy minus that of others, with a bootstrap interval.
@@ -115,9 +127,8 @@ def tau_ce(
     num_tokens : (n,) int array
     protected, other : (n,) bool arrays
         The two groups, which have no document in common.
-    seed, resamples : int
-    level : float
-        Of the interval, in (0, 1).
+    seed : int
+        Seed of the bootstrap.
     names : sequence of str, optional
         Of the documents, for messages.
 
@@ -129,15 +140,16 @@ def tau_ce(
     Raises
     ------
     InputError
-        A group is empty, the groups overlap, shapes do not fit, a document has no tokens or a loss
-        that is not finite, or level or resamples is out of range.
+        A group is empty, the groups overlap, shapes do not fit, or a document has no tokens or a
+        loss that is not finite.
 
     Notes
     -----
-    Percentile interval. Whole documents are drawn, within each group, since tokens of a document
-    are alike; each draw is a ratio of sums, like the value. It says how the value would vary with
-    other documents, not with another run of the training. With a handful of documents it is too
-    short, and of length zero with one in each group.
+    The interval is a 95 % percentile interval of 2,000 resamples. Whole documents are drawn within
+    each group, since tokens of one document are alike. Each draw is a ratio of sums, like the
+    value. The interval says how the value would vary with other documents, not with another run of
+    the training. With a handful of documents it is too short; its length is zero if each group has
+    only one.
 
     Examples
     --------
@@ -148,23 +160,19 @@ def tau_ce(
     nll, num_tokens = _losses(nll, num_tokens, {PROTECTED: protected, "other": other}, names)
     if (protected & other).any():
         raise InputError("a document is in both groups; give groups without common documents")
-    if resamples < 1 or not 0 < level < 1:
-        raise InputError(
-            f"resamples is {resamples} and level {level}; give resamples > 0, 0 < level < 1"
-        )
     rng = np.random.default_rng(seed)
-    value, difference = 0.0, np.zeros(resamples)
+    value, difference = 0.0, np.zeros(_RESAMPLES)
     for sign, chosen in ((1.0, protected), (-1.0, other)):
         sums, counts = nll[chosen], num_tokens[chosen]
         order = np.lexsort((counts, sums))  # what is drawn does not depend on the given order
         sums, counts = sums[order], counts[order]
         value += sign * math.fsum(sums) / float(counts.sum())
         block = max(1, _DRAWS // len(sums))
-        for start in range(0, resamples, block):
-            shape = (min(block, resamples - start), len(sums))
+        for start in range(0, _RESAMPLES, block):
+            shape = (min(block, _RESAMPLES - start), len(sums))
             draws = rng.integers(0, len(sums), shape)
             difference[start : start + block] += sign * _ratios(sums, counts, draws)
-    lower, upper = np.quantile(difference, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    lower, upper = np.quantile(difference, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]).tolist()
     return Tau(value, lower, upper)
 
 
@@ -200,16 +208,16 @@ def _losses(
         check_group(name, chosen, len(nll))
         for i in np.flatnonzero(chosen & ~np.isfinite(nll)):
             raise InputError(
-                f"the loss of document {called(int(i), names)} is {nll[i]}; train the model anew, "
-                "or leave the document out"
+                f"the loss of document {name_document(int(i), names)} is {nll[i]}; train the model "
+                "anew, or leave the document out"
             )
         for i in np.flatnonzero(chosen & (num_tokens < 1)):
             raise InputError(
-                f"document {called(int(i), names)} has {num_tokens[i]} tokens; leave it out"
+                f"document {name_document(int(i), names)} has {num_tokens[i]} tokens; leave it out"
             )
     return nll, num_tokens.astype(np.int64)
 
 
-def called(document: int, names: Sequence[str] | None) -> str:
+def name_document(document: int, names: Sequence[str] | None) -> str:
     """A document's name, or else its number, for a message."""
     return repr(document if names is None else names[document])

@@ -12,12 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.tokenizer import build_tokenizer
+from copyreg_jax.lm.models.hugging_face import build_model
+from copyreg_jax.lm.models.llama import Llama, LlamaConfig
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.tokenizer import tokenizer_of
-from copyreg_jax.lm.models.hugging_face import build
-from copyreg_jax.lm.models.llama import Llama, LlamaConfig
+
+__all__ = ["SMOLLM2", "find_smollm2", "load_gguf"]
 
 SMOLLM2 = "smollm2"
 """Name under which `find_smollm2` is known to the command line."""
@@ -126,7 +129,7 @@ def load_gguf(path: str | Path, dtype: Any = jnp.float32) -> tuple[Llama, Tokeni
             tensors[name] = weights
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    model: Any = build(config, tensors, str(path), dtype)
+    model: Any = build_model(config, tensors, str(path), dtype)
     return model, tokenizer
 
 
@@ -172,7 +175,7 @@ def _tokenizer(content: Mapping[str, Any]) -> Tokenizer:
         raise InputError("tokenizer.ggml.token_type has no entry for each token")
     if len(set(tokens)) < len(tokens):
         raise InputError("tokenizer.ggml.tokens has a token twice")
-    return tokenizer_of(
+    return build_tokenizer(
         {token: number for number, token in enumerate(tokens)},
         [tuple(merge.split(" ", 1)) for merge in _strings(content, "tokenizer.ggml.merges")],
         [token for token, kind in zip(tokens, types, strict=True) if kind != _ORDINARY],

@@ -19,10 +19,12 @@ from copyreg_jax.lm.models.layers import (
     check_dtype,
     check_sizes,
     check_tokens,
-    normal,
     product,
+    random_weights,
     read_sizes,
 )
+
+__all__ = ["GPT2", "GPT2Config"]
 
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -188,7 +190,7 @@ class _Linear(nnx.Module):
     """Weights of shape (in, out), as Hugging Face stores those of GPT-2."""
 
     def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs, scale: float = 0.02) -> None:
-        self.weight = normal(rngs, (fan_in, fan_out), scale)
+        self.weight = random_weights(rngs, (fan_in, fan_out), scale)
         self.bias = nnx.Param(jnp.zeros(fan_out, jnp.float32))
 
     def __call__(self, x: Array) -> Array:

@@ -22,6 +22,14 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.llama import Llama, LlamaConfig
 
+__all__ = [
+    "LanguageModel",
+    "build_model",
+    "load_pretrained",
+    "parameters",
+    "save_pretrained",
+]
+
 LanguageModel: TypeAlias = GPT2 | Llama
 
 
@@ -129,10 +137,10 @@ def load_pretrained(folder: str | Path, dtype: Any = jnp.float32) -> LanguageMod
             f"{path}: tensor lm_head.weight differs from {layout.embedding}; models have one for "
             "both here, so give a model with tied embeddings"
         )
-    return build(config, tensors, str(path), dtype)
+    return build_model(config, tensors, str(path), dtype)
 
 
-def build(
+def build_model(
     config: Any, tensors: Mapping[str, ArrayLike], where: str, dtype: Any = jnp.float32
 ) -> LanguageModel:
     """A model of given weights.

@@ -12,6 +12,20 @@ from jaxtyping import Array, Float, Int
 
 from copyreg_jax.errors import InputError
 
+__all__ = [
+    "Embedding",
+    "attend",
+    "check_dtype",
+    "check_positive",
+    "check_sizes",
+    "check_tokens",
+    "product",
+    "random_weights",
+    "read_sizes",
+    "token_nll",
+    "vocabulary_size",
+]
+
 
 def check_sizes(config: Any, names: Iterable[str]) -> None:
     """Refuse a configuration with a size that is no positive integer, or no positive epsilon."""
@@ -91,10 +105,10 @@ class Embedding(nnx.Module):
     """A vector for each token; ``weight`` is (size, width)."""
 
     def __init__(self, size: int, width: int, rngs: nnx.Rngs, scale: float) -> None:
-        self.weight = normal(rngs, (size, width), scale)
+        self.weight = random_weights(rngs, (size, width), scale)
 
 
-def normal(rngs: nnx.Rngs, shape: tuple[int, int], scale: float) -> nnx.Param[Array]:
+def random_weights(rngs: nnx.Rngs, shape: tuple[int, int], scale: float) -> nnx.Param[Array]:
     """Random weights in float32."""
     return nnx.Param(scale * jax.random.normal(rngs.params(), shape, jnp.float32))
 

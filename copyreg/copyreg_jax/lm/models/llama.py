@@ -19,10 +19,12 @@ from copyreg_jax.lm.models.layers import (
     check_positive,
     check_sizes,
     check_tokens,
-    normal,
     product,
+    random_weights,
     read_sizes,
 )
+
+__all__ = ["Llama", "LlamaConfig"]
 
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -219,7 +221,7 @@ class _Linear(nnx.Module):
     """Weights of shape (out, in), without bias."""
 
     def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs) -> None:
-        self.weight = normal(rngs, (fan_out, fan_in), _SCALE)
+        self.weight = random_weights(rngs, (fan_out, fan_in), _SCALE)
 
     def __call__(self, x: Array) -> Array:
         return product(x, self.weight[...].T.astype(x.dtype), x.dtype)
