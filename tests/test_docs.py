@@ -34,6 +34,7 @@ def anchors(path):
     return {heading.strip().replace(" ", "-") for heading in words}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "number"),
     [(page, number) for page in RUNNING for number in range(len(python_blocks(page)))],
