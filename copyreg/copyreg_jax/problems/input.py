@@ -25,6 +25,21 @@ from copyreg_jax.matrices import (
 )
 from copyreg_jax.problems.objective import METRICS, READINGS, Mask, Point, Reading, Scalar, Vector
 
+__all__ = [
+    "check_finite",
+    "check_matrix_finite",
+    "check_metric",
+    "check_not_negative",
+    "check_protected_loss",
+    "check_reading",
+    "check_start",
+    "read_array",
+    "read_mask",
+    "read_matrix",
+    "read_vector",
+    "read_weight",
+]
+
 
 def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = True) -> Array:
     """``data`` as a float32 or float64 JAX array; only points, ``exact=False``, may be rounded."""
