@@ -28,9 +28,7 @@ from copyreg_jax.problems.input import (
 from copyreg_jax.problems.objective import Mask, Metric, Reading, Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
-__all__ = [
-    "CopyrightRegression",
-]
+__all__ = ["CopyrightRegression"]
 
 
 @jax.tree_util.register_pytree_node_class

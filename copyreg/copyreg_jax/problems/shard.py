@@ -10,9 +10,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import ShardedRows
 from copyreg_jax.problems.softmax_regression import Problem, SoftmaxRegression
 
-__all__ = [
-    "shard",
-]
+__all__ = ["shard"]
 
 
 def shard(problem: Problem, devices: Sequence[Any] | None = None) -> Problem:

@@ -31,10 +31,7 @@ from copyreg_jax.solvers.solution import Solution
 from copyreg_jax.solvers.steps import precompute
 from copyreg_jax.solvers.trust_region import TrustRegionNewton
 
-__all__ = [
-    "BatchCallback",
-    "solve_many",
-]
+__all__ = ["BatchCallback", "solve_many"]
 
 _GROUP_LOGITS = 1 << 19
 """Logits of the problems that are solved side by side: more would not stay in the cache."""

@@ -17,11 +17,7 @@ from copyreg_jax.matrices import is_sparse, on_host
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.protocol import Solver, State
 
-__all__ = [
-    "Checkpoint",
-    "Trace",
-    "run_of",
-]
+__all__ = ["Checkpoint", "Trace", "run_of"]
 
 Trace: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
 """Values and gradient norms, piece by piece."""

@@ -37,11 +37,7 @@ from copyreg_jax.solvers.steps import (
     trace_of,
 )
 
-__all__ = [
-    "Callback",
-    "Progress",
-    "solve",
-]
+__all__ = ["Callback", "Progress", "solve"]
 
 _LARGE_CHUNK = 100
 

@@ -15,12 +15,7 @@ from copyreg_jax.problems.objective import Point, Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.protocol import Method, State, stalled_if
 
-__all__ = [
-    "AcceleratedGradient",
-    "GradientDescent",
-    "Momentum",
-    "Norms",
-]
+__all__ = ["AcceleratedGradient", "GradientDescent", "Momentum", "Norms"]
 
 
 class Norms(NamedTuple):

@@ -12,9 +12,7 @@ from jaxtyping import Array, Float
 from copyreg_jax.problems.objective import Point
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
-__all__ = [
-    "minimizer",
-]
+__all__ = ["minimizer"]
 
 
 @jax.custom_jvp

@@ -15,10 +15,7 @@ from copyreg_jax.solvers.options import check_one_device
 from copyreg_jax.solvers.protocol import Solver
 from copyreg_jax.solvers.solution import Solution, Status
 
-__all__ = [
-    "Minima",
-    "multi_start",
-]
+__all__ = ["Minima", "multi_start"]
 
 _SAME_X = 1e-5
 """Minimizers whose logits differ by less, relative to their size, are one."""

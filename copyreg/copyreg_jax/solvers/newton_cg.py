@@ -46,11 +46,7 @@ from copyreg_jax.solvers.preconditioner import (
 from copyreg_jax.solvers.protocol import Method, State, stalled_if
 from copyreg_jax.solvers.solution import SecondOrder, Status
 
-__all__ = [
-    "Memory",
-    "NewtonCG",
-    "Precomputed",
-]
+__all__ = ["Memory", "NewtonCG", "Precomputed"]
 
 _MAX_FORCING = 0.1
 

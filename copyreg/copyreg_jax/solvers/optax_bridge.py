@@ -14,10 +14,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.protocol import Method, State, stalled_if
 
-__all__ = [
-    "Memory",
-    "Optax",
-]
+__all__ = ["Memory", "Optax"]
 
 _MOST_IDLE = 100
 """Steps in a row that may leave everything as it is."""

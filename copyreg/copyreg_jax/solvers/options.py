@@ -13,12 +13,7 @@ from copyreg_jax.solvers.optimality import DEFAULT_RTOL
 from copyreg_jax.solvers.protocol import Need, Solver
 from copyreg_jax.solvers.trust_region import TrustRegionNewton
 
-__all__ = [
-    "SMALL_COLUMNS",
-    "check_needs",
-    "check_one_device",
-    "check_settings",
-]
+__all__ = ["SMALL_COLUMNS", "check_needs", "check_one_device", "check_settings"]
 
 _SMALLEST_RTOL_IN_EPS = 16
 

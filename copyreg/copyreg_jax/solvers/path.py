@@ -12,9 +12,7 @@ from copyreg_jax.solvers import driver
 from copyreg_jax.solvers.protocol import Solver
 from copyreg_jax.solvers.solution import Solution
 
-__all__ = [
-    "solve_path",
-]
+__all__ = ["solve_path"]
 
 
 def solve_path(

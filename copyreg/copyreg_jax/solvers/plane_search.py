@@ -12,11 +12,7 @@ from copyreg_jax.matrices import without_rows
 from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Mask, Scalar, Terms, Vector
 
-__all__ = [
-    "combine",
-    "evaluate_at",
-    "search_plane",
-]
+__all__ = ["combine", "evaluate_at", "search_plane"]
 
 _MAX_TRIALS = 15
 

@@ -16,13 +16,7 @@ from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
 from copyreg_jax.solvers.coordinates import root_weights
 
-__all__ = [
-    "cholesky",
-    "cholesky_jit",
-    "orthogonal_basis",
-    "root_weights_jit",
-    "sketched_basis",
-]
+__all__ = ["cholesky", "cholesky_jit", "orthogonal_basis", "root_weights_jit", "sketched_basis"]
 
 _SKETCHES = 2
 """CountSketches side by side, so that two rows that meet in one are told apart by the other."""

@@ -13,14 +13,7 @@ from copyreg_jax.solvers.coordinates import Basis, diagonal_basis
 from copyreg_jax.solvers.optimality import Look, length, unknown
 from copyreg_jax.solvers.solution import Status
 
-__all__ = [
-    "Counts",
-    "Method",
-    "Need",
-    "Solver",
-    "State",
-    "stalled_if",
-]
+__all__ = ["Counts", "Method", "Need", "Solver", "State", "stalled_if"]
 
 
 class Counts(NamedTuple):

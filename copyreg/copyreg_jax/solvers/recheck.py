@@ -17,12 +17,7 @@ from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import DEFAULT_RTOL
 from copyreg_jax.solvers.solution import SecondOrder
 
-__all__ = [
-    "Curved",
-    "Evaluation",
-    "evaluate",
-    "second_order",
-]
+__all__ = ["Curved", "Evaluation", "evaluate", "second_order"]
 
 _PIECE_ROWS = 4096
 

@@ -9,13 +9,7 @@ from jaxtyping import Array, Float, Int
 from copyreg_jax.matrices import Matrix, column_norms, count_sketch, take_rows
 from copyreg_jax.problems.curvature import Curvature
 
-__all__ = [
-    "ROWS_FACTOR",
-    "SHARE",
-    "leverage_scores",
-    "sampled_hessian",
-    "sketch_rows",
-]
+__all__ = ["ROWS_FACTOR", "SHARE", "leverage_scores", "sampled_hessian", "sketch_rows"]
 
 ROWS_FACTOR = 6
 """Rows per d / accuracy^2: what practice needs."""

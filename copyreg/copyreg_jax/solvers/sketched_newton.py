@@ -24,12 +24,7 @@ from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.protocol import Method, Need, State, stalled_if
 from copyreg_jax.solvers.row_sampling import ROWS_FACTOR, sampled_hessian, sketch_rows
 
-__all__ = [
-    "Precomputed",
-    "SketchedNewton",
-    "check_accuracy",
-    "is_integer",
-]
+__all__ = ["Precomputed", "SketchedNewton", "check_accuracy", "is_integer"]
 
 _MAX_HALVINGS = 60
 

@@ -11,12 +11,7 @@ import numpy as np
 
 from copyreg_jax.errors import NotConvergedError
 
-__all__ = [
-    "History",
-    "SecondOrder",
-    "Solution",
-    "Status",
-]
+__all__ = ["History", "SecondOrder", "Solution", "Status"]
 
 
 class Status(enum.IntEnum):

@@ -18,13 +18,7 @@ from copyreg_jax.solvers.optimality import Look, length
 from copyreg_jax.solvers.protocol import Method, Need, State, stalled_if
 from copyreg_jax.solvers.solution import SecondOrder
 
-__all__ = [
-    "Memory",
-    "Model",
-    "Precomputed",
-    "TrustRegionNewton",
-    "subproblem",
-]
+__all__ = ["Memory", "Model", "Precomputed", "TrustRegionNewton", "subproblem"]
 
 _MAX_NO_PROGRESS = 4
 """How many steps in a row, each a quarter as long as the last, may fail to show a decrease."""
