@@ -14,7 +14,15 @@ import copyreg_jax as cr
 from copyreg_jax.matrices.sparse import SparseMatrix
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.solvers import cholesky as factorization
-from copyreg_jax.solvers import examination, krylov, newton_cg, plane_search, preconditioner, steps
+from copyreg_jax.solvers import (
+    examination,
+    krylov,
+    newton_cg,
+    optimality,
+    plane_search,
+    preconditioner,
+    steps,
+)
 from tests.support.registry import METRICS, READINGS, mutant, random_problem
 
 
@@ -90,7 +98,8 @@ def test_orthogonal_basis_of_dependent_columns():
 def cholesky(A, dtype):
     n = len(A)
     b = jnp.full(n, 1 / n)
-    return preconditioner.cholesky(jnp.asarray(A), jnp.ones(n), b, n, "squared", np.dtype(dtype))
+    terms = objective.Terms(b, jnp.zeros(n, bool), jnp.array(0.0), jnp.ones(n))
+    return preconditioner.cholesky(jnp.asarray(A), terms, np.dtype(dtype))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +290,7 @@ def test_search_of_the_plane_finds_its_minimum():
 def test_convexity_at_a_point_is_never_claimed_wrongly(data, metric, reading):
     problem, x = data.draw(drawn(metric, reading))
     at = curvature.curvature(problem.logits(x), problem.terms)
-    c = float(newton_cg._convexity(at, None))
+    c = float(optimality.convexity_bound(at, None))
     if c > -np.inf:  # H >= c W^2
         H = np.asarray(jax.vmap(lambda z: curvature.hvp(at, z))(jnp.eye(problem.n)))
         size = np.abs(H).max() * problem.n
@@ -293,7 +302,7 @@ def test_convexity_is_seen_where_w_is_large():
     problem = random_problem(0, 40, 3, w=2.0, gamma=1e-6)
     solution = cr.solve(problem)
     at = curvature.curvature(problem.logits(solution.x), problem.terms)
-    assert 0 < newton_cg._convexity(at, None) <= 1
+    assert 0 < optimality.convexity_bound(at, None) <= 1
 
 
 @pytest.mark.parametrize("host", [False, True])
@@ -355,11 +364,10 @@ def test_no_step_of_the_default_wakes_threads_of_blas():
     """They spin for 100 ms and take cores from all that follows; small matrices wake none."""
     problem = random_problem(0, 300, 100, w=0.3)
     solver = cr.NewtonCG()
-    given = problem.w, problem.b, problem.n, problem.metric
-    kit = steps.prepare(problem, solver)
-    state = steps.first_state_jit(problem, kit, None, 1e-8, solver)
+    kit = steps.precompute(problem, solver)
+    state = steps.initial_state_jit(problem, kit, None, 1e-8, solver)
     programs = [
-        preconditioner.cholesky_jit.lower(problem.A, *given, np.dtype(np.float64)),
+        preconditioner.cholesky_jit.lower(problem.A, problem.terms, np.dtype(np.float64)),
         steps.advance_jit.lower(problem, kit, state, 100, 500, solver),
         examination.first_look_jit.lower(problem, kit, state, 1e-8, solver),
     ]
@@ -392,8 +400,8 @@ def test_float32_inside_is_exact_outside(monkeypatch):
     monkeypatch.setattr(newton_cg, "_single_pays", lambda A: True)
     problem = random_problem(5, 900, 28, w=0.5, gamma=1e-3)
     solver = cr.NewtonCG()
-    assert solver.prepare(problem).single.dtype == np.float32
-    assert cr.NewtonCG(mixed=False).prepare(problem).single is None
+    assert solver.precompute(problem).single.dtype == np.float32
+    assert cr.NewtonCG(mixed=False).precompute(problem).single is None
     mixed, full = cr.solve(problem, solver), cr.solve(problem, cr.NewtonCG(mixed=False))
     assert mixed.status is full.status is cr.Status.CONVERGED
     np.testing.assert_allclose(mixed.x, full.x, atol=1e-9)
@@ -403,16 +411,16 @@ def test_without_float32_from_a_stall_on(monkeypatch):
     """Also in a run that is resumed: its state remembers."""
     monkeypatch.setattr(newton_cg, "_single_pays", lambda A: True)
     problem, solver = random_problem(0, 60, 4), cr.NewtonCG()
-    kit = steps.prepare(problem, solver)
-    tools = kit.tools
-    assert tools.single is not None
-    state = steps.first_state_jit(problem, kit, None, 1e-10, solver)
-    assert solver.refine(problem, tools, state) == (tools, state)
+    kit = steps.precompute(problem, solver)
+    precomputed = kit.precomputed
+    assert precomputed.single is not None
+    state = steps.initial_state_jit(problem, kit, None, 1e-10, solver)
+    assert solver.refine(problem, precomputed, state) == (precomputed, state)
     stalled = state._replace(status=jnp.asarray(cr.Status.STALLED, jnp.int32))
-    finer, running = solver.refine(problem, tools, stalled)
+    finer, running = solver.refine(problem, precomputed, stalled)
     assert finer.single is None
     assert running.status == cr.Status.RUNNING
-    again, same = solver.refine(problem, tools, running)
+    again, same = solver.refine(problem, precomputed, running)
     assert again.single is None
     assert same.status == cr.Status.RUNNING
     finished = running._replace(status=jnp.asarray(cr.Status.STALLED, jnp.int32))
@@ -469,7 +477,7 @@ def impatient(monkeypatch):
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("n", [150, 1500])  # of 40 columns: fewer rows than a sketch, and more
 @pytest.mark.parametrize("form", ["sparse", "sparse files", "dense", "dense file"])
-def test_a_run_that_is_dear_goes_on_with_a_sketch(form, n, impatient, monkeypatch, tmp_path):
+def test_a_run_that_is_costly_goes_on_with_a_sketch(form, n, impatient, monkeypatch, tmp_path):
     A, b = chain(n, 40), np.random.default_rng(1).dirichlet(np.ones(n))
     problem = cr.CopyrightRegression(matrix_forms(A, tmp_path)[form], b, n // 10, gamma=1e-6, w=0.3)
     x0 = 3 * np.random.default_rng(2).normal(size=40)
@@ -525,7 +533,7 @@ def test_a_sketch_that_fails_is_done_without(impatient, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
-def test_many_that_are_dear_share_a_sketch(metric, impatient):
+def test_many_that_are_costly_share_a_sketch(metric, impatient):
     b = np.random.default_rng(1).dirichlet(np.ones(300), size=3)
     A = SparseMatrix.from_scipy(chain(300, 40))
     problems = [cr.CopyrightRegression(A, row, 30, gamma=1e-6, w=0.3, metric=metric) for row in b]

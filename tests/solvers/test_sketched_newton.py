@@ -154,7 +154,7 @@ def test_leverage_scores_are_those_of_a_qr_up_to_the_two_distortions(kind):
     scores, _ = probabilities(problem, at, solver, 0)
     # The sketch changes the metric by a measured factor, between 1/3 and 3 at least,
     key, _ = jax.random.split(jax.random.fold_in(solver._keys[0], 0))
-    sketch = row_sampling.sketch_factor(
+    sketch = row_sampling.sketch_rows(
         problem.A, jnp.sqrt(jnp.abs(at.s)), at.f @ problem.A, jax.random.split(key)[0]
     )
     factor = solver._factor(problem)

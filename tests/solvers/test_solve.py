@@ -26,7 +26,7 @@ from copyreg_jax.problems import curvature
 from copyreg_jax.solvers import steps, trust_region
 from copyreg_jax.solvers.protocol import Method
 from copyreg_jax.solvers.start import START_SHIFTS
-from copyreg_jax.solvers.steps import advance_jit, first_state_jit, prepare
+from copyreg_jax.solvers.steps import advance_jit, initial_state_jit, precompute
 from tests.support.registry import PROBLEMS, READINGS, SOLVERS, cases, random_problem
 
 # First-order methods need too many steps there; that they say so is tested below.
@@ -247,13 +247,13 @@ class Liar(Method):
     default_max_steps: ClassVar[int] = 5
     steps_per_call: ClassVar[int] = 1
 
-    def prepare(self, problem):
+    def precompute(self, problem):
         return None
 
-    def init(self, problem, tools, state):
+    def init(self, problem, precomputed, state):
         return state
 
-    def step(self, problem, tools, state):
+    def step(self, problem, precomputed, state):
         return state
 
     def done(self, state):
@@ -263,8 +263,8 @@ class Liar(Method):
 def test_success_is_judged_on_the_host():
     solution = cr.solve(problem_of("joint"), Liar())
     assert solution.status is cr.Status.STALLED
-    kit = prepare(problem_of("joint"), Liar())
-    state = first_state_jit(problem_of("joint"), kit, None, 1e-10, Liar())
+    kit = precompute(problem_of("joint"), Liar())
+    state = initial_state_jit(problem_of("joint"), kit, None, 1e-10, Liar())
     assert not Method().done(state)
 
 
@@ -529,8 +529,8 @@ class NoCompilation:
 def test_data_are_arguments_not_constants():
     problem = random_problem(0, 500, 3)
     solver = cr.NewtonCG()
-    kit = prepare(problem, solver)
-    state = first_state_jit(problem, kit, None, 1e-10, solver)
+    kit = precompute(problem, solver)
+    state = initial_state_jit(problem, kit, None, 1e-10, solver)
     text = advance_jit.lower(problem, kit, state, 9, 9, solver).as_text()
     assert 'dense<"0x' not in text  # large literals are printed as hex blobs
     assert len(text) < 200_000

@@ -87,6 +87,16 @@ def on_host(A: Any) -> bool:
     return getattr(A, "on_host", False)
 
 
+def is_sparse(A: Any) -> bool:
+    """Whether A stores only some of its entries, and the others are zero."""
+    return getattr(A, "sparse", False)
+
+
+def is_sharded(A: Any) -> bool:
+    """Whether the rows of A are spread over a mesh of devices."""
+    return getattr(A, "sharded", False)
+
+
 @singledispatch
 def weighted_product(
     A: Any, v: Float[Array, " d"], weights: Float[Array, "m n"], shifts: Float[Array, " m"]
@@ -105,8 +115,7 @@ def gram(
 ) -> Float[Array, "d d"]:
     """``B^T B`` for ``B = diag(root) A basis`` in the arithmetic of ``dtype``; O(n d^2).
 
-    Row block by row block, so that the copy in ``dtype`` stays in the cache. Not for
-    `SparseMatrix`.
+    Row block by row block, so that the copy in ``dtype`` stays in the cache.
     """
 
     def block(rows: Array, root: Array) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -85,6 +85,7 @@ class ShardedRows:
     # NumPy's operators and array functions leave products to this class.
     __array_ufunc__ = None
 
+    sharded: ClassVar[bool] = True
     data: Float[Array, "N d"]
     mesh: Mesh
     shape: tuple[int, int]

@@ -13,6 +13,8 @@ from copyreg_jax.errors import NotCoerciveWarning
 from copyreg_jax.matrices import Matrix, host_rows, is_here, on_host, to_host
 from copyreg_jax.problems.objective import Vector
 
+__all__ = ["num_free_directions", "same_zeros", "warn_if_not_coercive"]
+
 
 def same_zeros(w: Any, other: Any) -> bool:
     """Whether two weights are zero on the same rows."""

@@ -28,6 +28,8 @@ from copyreg_jax.problems.input import (
 from copyreg_jax.problems.objective import Mask, Metric, Reading, Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
+__all__ = ["CopyrightRegression"]
+
 
 @jax.tree_util.register_pytree_node_class
 class CopyrightRegression(SoftmaxRegression):

@@ -33,6 +33,22 @@ from copyreg_jax.matrices import Matrix, weighted_gram, weighted_product
 from copyreg_jax.problems import objective
 from copyreg_jax.problems.objective import FACTOR, Mask, Metric, Scalar, Terms, Vector
 
+__all__ = [
+    "MAX_SECOND_DERIVATIVE",
+    "Curvature",
+    "Operator",
+    "apply",
+    "curvature",
+    "hessian",
+    "hvp",
+    "linearize",
+    "protection_slope",
+    "restrict",
+    "upper_bound",
+    "value_and_gradient",
+    "value_and_gradient_jit",
+]
+
 MAX_SECOND_DERIVATIVE = 2 / 27**0.5
 """Largest ``sum_i |f_i''|`` along a unit direction, 0.3849 (docs/theory/curvature-bound.md)."""
 

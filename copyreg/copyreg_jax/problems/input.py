@@ -26,6 +26,21 @@ from copyreg_jax.matrices import (
 from copyreg_jax.matrices.row_sources import aligned
 from copyreg_jax.problems.objective import METRICS, READINGS, Mask, Point, Reading, Scalar, Vector
 
+__all__ = [
+    "check_finite",
+    "check_matrix_finite",
+    "check_metric",
+    "check_not_negative",
+    "check_protected_loss",
+    "check_reading",
+    "check_start",
+    "read_array",
+    "read_mask",
+    "read_matrix",
+    "read_vector",
+    "read_weight",
+]
+
 _LARGE = 1 << 20
 """Bytes from which a copy is worth to be saved."""
 
@@ -159,7 +174,7 @@ def read_vector(
 
 def read_mask(protected: ArrayLike, n: int) -> Mask:
     """A mask, indices or the int n1, as a mask; at least one row and not all."""
-    if isinstance(protected, jax.core.Tracer):
+    if not is_concrete(protected):
         if protected.dtype != bool or protected.shape != (n,):
             raise InputError(f"a traced protected must be a boolean mask of shape ({n},)")
         return protected

@@ -38,6 +38,30 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
+__all__ = [
+    "FACTOR",
+    "METRICS",
+    "READINGS",
+    "Mask",
+    "Metric",
+    "Point",
+    "Reading",
+    "Scalar",
+    "Terms",
+    "Vector",
+    "c",
+    "c_1",
+    "ell",
+    "ell_1",
+    "ell_2",
+    "f",
+    "f_1",
+    "l_copyright",
+    "l_reg",
+    "protection",
+    "value",
+]
+
 Reading: TypeAlias = Literal["joint", "block"]
 
 READINGS: tuple[str, ...] = get_args(Reading)

@@ -10,6 +10,8 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import ShardedRows
 from copyreg_jax.problems.softmax_regression import Problem, SoftmaxRegression
 
+__all__ = ["shard"]
+
 
 def shard(problem: Problem, devices: Sequence[Any] | None = None) -> Problem:
     """The same problem with the rows of A, and what goes with them, cut over devices.

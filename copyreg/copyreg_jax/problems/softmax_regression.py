@@ -25,6 +25,8 @@ from copyreg_jax.problems.input import (
 )
 from copyreg_jax.problems.objective import Mask, Metric, Point, Reading, Scalar, Terms, Vector
 
+__all__ = ["Problem", "SoftmaxRegression", "check_squared"]
+
 Problem = TypeVar("Problem", bound="SoftmaxRegression")
 
 

@@ -13,9 +13,11 @@ import numpy as np
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import RowBlocks
+from copyreg_jax.matrices import is_sparse, on_host
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.protocol import Solver, State
+
+__all__ = ["Checkpoint", "Trace", "run_of"]
 
 Trace: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
 """Values and gradient norms, piece by piece."""
@@ -134,15 +136,14 @@ def _fingerprints(problem: SoftmaxRegression, solver: Solver, rtol: float, x0: A
 
 def _digest(part: Any) -> bytes:
     """Of all numbers of a pytree, and of the rest of it in words."""
-    leaves, tree = jax.tree_util.tree_flatten(
-        part, is_leaf=lambda node: isinstance(node, RowBlocks)
-    )
+    leaves, tree = jax.tree_util.tree_flatten(part, is_leaf=on_host)
     digest = hashlib.sha256(str(tree).encode())
     for leaf in leaves:
-        if isinstance(leaf, RowBlocks):
+        if on_host(leaf):
             digest.update(repr(leaf).encode())
             for _, block in leaf.blocks():
-                for array in (block.data, block.indices, block.indptr) if leaf.sparse else (block,):
+                sparse = is_sparse(leaf)
+                for array in (block.data, block.indices, block.indptr) if sparse else (block,):
                     _add(digest, array)
         elif isinstance(leaf, np.ndarray | jax.Array):
             _add(digest, np.asarray(leaf))

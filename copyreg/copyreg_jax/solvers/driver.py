@@ -30,12 +30,14 @@ from copyreg_jax.solvers.steps import (
     Trace,
     advance_jit,
     advance_on_host,
-    first_state,
-    first_state_jit,
+    initial_state,
+    initial_state_jit,
     next_state,
-    one,
-    prepare,
+    precompute,
+    trace_of,
 )
+
+__all__ = ["Callback", "Progress", "solve"]
 
 _LARGE_CHUNK = 100
 
@@ -177,10 +179,10 @@ def _solve_on_host(
     small = problem.n * problem.d <= _SMALL_ENTRIES
     limit = solver.steps_per_call if watched else CHUNK if small else _LARGE_CHUNK
     advance = advance_on_host if host else advance_jit
-    kit = prepare(problem, solver)
-    begin = first_state if host else first_state_jit
+    kit = precompute(problem, solver)
+    begin = initial_state if host else initial_state_jit
     state = begin(problem, kit, x0, rtol, solver)
-    trace = [_arrays(one(state))]
+    trace = [_arrays(trace_of(state))]
     file = None
     if checkpoint is not None:
         file = Checkpoint(checkpoint, problem, solver, rtol, x0)
@@ -222,8 +224,8 @@ def _solve_traced(
 ) -> Solution:
     """The whole run as one program."""
     fixed = jax.lax.stop_gradient(problem)  # the loop itself is not differentiated
-    kit = prepare(fixed, solver)
-    state = first_state(fixed, kit, jax.lax.stop_gradient(x0), rtol, solver)
+    kit = precompute(fixed, solver)
+    state = initial_state(fixed, kit, jax.lax.stop_gradient(x0), rtol, solver)
 
     def running(state: State) -> Bool[Array, ""]:
         return state.status == Status.RUNNING

@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Int
 from copyreg_jax._tracing import while_loop
 from copyreg_jax.problems.objective import Scalar
 
+__all__ = ["lanczos", "steihaug"]
+
 _MAX_CG = 250
 
 _LANCZOS_STEPS = 24

@@ -10,16 +10,31 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from copyreg_jax._tracing import cond
 from copyreg_jax.matrices import absent_rows, on_host, squared_column_norms
 from copyreg_jax.problems import curvature, objective
-from copyreg_jax.problems.objective import Point, Scalar, Terms, Vector
+from copyreg_jax.problems.objective import Mask, Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
+from copyreg_jax.solvers.coordinates import Basis, inverse_root, pull_back, to_point
 from copyreg_jax.solvers.krylov import lanczos, steihaug
 from copyreg_jax.solvers.solution import SecondOrder
+
+__all__ = [
+    "DEFAULT_RTOL",
+    "MAX_EXACT_COLUMNS",
+    "Look",
+    "allowed_excess",
+    "convexity_bound",
+    "exact_look",
+    "gradient_size",
+    "length",
+    "sampled_look",
+    "smallest_weight",
+    "unknown",
+]
 
 DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 
@@ -108,31 +123,6 @@ def allowed_excess(problem: SoftmaxRegression, u: Vector, value: Scalar, rtol: A
     return rtol * value + scale * (noise**2 + share * (noise * reach) ** 2)
 
 
-def loss_weight(terms: Terms, n: int) -> Any:
-    """Weight that the loss gives to each of n rows where all entries of f are equal, times n."""
-    return 1 / n if terms.metric == "squared" else jnp.sum(terms.b)
-
-
-def root_weights(terms: Terms, n: int) -> tuple[Vector, Scalar]:
-    """Root of the diagonal D of the preconditioner ``A^T D A``, and of its trace.
-
-    D is w^2, and what the loss has at equal f, for w = 0. A has n rows that are not absent.
-    """
-    weights = terms.w**2 + loss_weight(terms, n) / n
-    return jnp.sqrt(weights), jnp.sqrt(jnp.sum(weights))
-
-
-def inverse_root(squares: Float[Array, " d"]) -> Float[Array, " d"]:
-    """``squares^(-1/2)``, zero for zero."""
-    return jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
-
-
-def diagonal_basis(problem: SoftmaxRegression) -> Float[Array, " d"]:
-    """Coordinates in which the columns of ``D^(1/2) A`` have unit length."""
-    root, _ = root_weights(problem.terms, problem.n)
-    return inverse_root(squared_column_norms(problem.A, root**2))
-
-
 def exact_look(problem: SoftmaxRegression, x: Point, gradient: Point, rtol: Any) -> Look:
     """Decrement and lowest curvature from the Hessian, O(n d^2 + d^3).
 
@@ -189,7 +179,7 @@ def _signed(
 
 
 def sampled_look(
-    problem: SoftmaxRegression, row_norms: Vector, basis: Array, x: Point, gradient: Point,
+    problem: SoftmaxRegression, row_norms: Vector, basis: Basis, x: Point, gradient: Point,
     rtol: Any,
 ) -> Look:  # fmt: skip
     """Decrement by conjugate gradients, lowest curvature by Lanczos steps; some 40 products.
@@ -203,21 +193,15 @@ def sampled_look(
     at = curvature.curvature(u, problem.terms)
     _, operator = curvature.linearize(A, at, jnp.zeros_like(u))
 
-    def times(s: Array) -> Point:
-        return basis @ s if basis.ndim == 2 else basis * s
-
-    def pulled(g: Point) -> Array:
-        return g @ basis if basis.ndim == 2 else g * basis
-
     def apply(s: Array) -> Array:
-        return pulled(curvature.apply(A, operator, times(s)))
+        return pull_back(curvature.apply(A, operator, to_point(basis, s)), basis)
 
     eps = float(jnp.finfo(x.dtype).eps)
     floor = jnp.asarray(100 * eps**0.5, x.dtype)
     ritz, direction = lanczos(apply, basis, host)
     # A null space of A, which a basis may stretch, has rounding for a curvature. So it is summed
     # anew from the logits, with what rounding leaves of those and of the weights.
-    v = times(direction)
+    v = to_point(basis, direction)
     z = A @ v
     error = 4 * eps * row_norms * length(v)
     weights = jnp.sum(jnp.abs(at.s), axis=0) + at.w2
@@ -228,7 +212,7 @@ def sampled_look(
     bent = curvature.restrict(at, z[None])[0, 0]
     lowest = jnp.where(bent < -noise, bent, 0)
 
-    q = pulled(gradient)
+    q = pull_back(gradient, basis)
     # What conjugate gradients have not seen is divided by the lowest curvature that Lanczos has.
     least = jnp.clip(ritz, floor, 1)
     s, _, out = steihaug(apply, q, _FAR * length(q), _FORCING * jnp.sqrt(least), host)
@@ -238,3 +222,21 @@ def sampled_look(
     decrement = jnp.where(known, jnp.sqrt(squared), jnp.inf)
     zero = jnp.zeros_like(floor)
     return _signed(problem, u, gradient, rtol, lowest, zero, v, z, decrement, SecondOrder.SAMPLED)
+
+
+def smallest_weight(w2: Vector | Scalar, absent: Mask | None) -> Scalar:
+    """Smallest squared weight among the rows that are not absent."""
+    return jnp.min(w2 if absent is None else jnp.where(absent, jnp.inf, w2))
+
+
+@jax.jit
+def convexity_bound(at: curvature.Curvature, absent: Mask | None) -> Scalar:
+    """A c with ``H >= c A^T W^2 A`` by a cheap bound; minus infinity if there is none.
+
+    ``sum_i s_i q_i^2 >= -sum_i s_i^- (2 z_i^2 + 2 <f, z>^2)`` and ``<f, z>^2 <= |f|^2 |z|^2``.
+    """
+    negative = jnp.maximum(-at.s, 0)
+    f2 = jnp.sum(at.f**2, axis=1)
+    bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f2 * jnp.sum(negative, axis=1))
+    least = smallest_weight(at.w2, absent)
+    return jnp.where(least > 0, 1 - bound / jnp.where(least > 0, least, 1), -jnp.inf)

@@ -12,6 +12,8 @@ from copyreg_jax.solvers import driver
 from copyreg_jax.solvers.protocol import Solver
 from copyreg_jax.solvers.solution import Solution
 
+__all__ = ["solve_path"]
+
 
 def solve_path(
     problem: CopyrightRegression,

@@ -12,6 +12,8 @@ from copyreg_jax.matrices import without_rows
 from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Mask, Scalar, Terms, Vector
 
+__all__ = ["combine", "evaluate_at", "search_plane"]
+
 _MAX_TRIALS = 15
 
 
@@ -135,8 +137,3 @@ def _planar_step(
     s = s * jnp.minimum(1, radius / jnp.maximum(reach, tiny))
     decrease = -(jnp.sum(pulled * s) + 0.5 * jnp.sum(lam * s**2))
     return jnp.sum(Q * s[None], axis=1), decrease
-
-
-def smallest_weight(w2: Vector | Scalar, absent: Mask | None) -> Scalar:
-    """Smallest squared weight among the rows that are not absent."""
-    return jnp.min(w2 if absent is None else jnp.where(absent, jnp.inf, w2))

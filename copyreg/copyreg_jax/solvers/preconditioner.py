@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from copyreg_jax._tracing import cond, is_concrete
-from copyreg_jax.matrices import Matrix, SparseMatrix, count_sketch, gram
+from copyreg_jax.matrices import Matrix, count_sketch, gram
 from copyreg_jax.problems.objective import Scalar, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
-from copyreg_jax.solvers.optimality import root_weights
+from copyreg_jax.solvers.coordinates import root_weights
+
+__all__ = ["cholesky", "cholesky_jit", "orthogonal_basis", "root_weights_jit", "sketched_basis"]
 
 _SKETCHES = 2
 """CountSketches side by side, so that two rows that meet in one are told apart by the other."""
@@ -28,8 +30,6 @@ _LEAST_EIGENVALUE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
 _REFINE_BELOW = 1e-8
 """Least eigenvalue of a Gram matrix of unit diagonal from which one orthogonalization is enough."""
 
-Basis: TypeAlias = Float[Array, "d d"] | Float[Array, " d"]
-
 root_weights_jit = jax.jit(root_weights, static_argnames="n")
 
 
@@ -41,9 +41,7 @@ def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
     A, d = problem.A, problem.d
     root, _ = root_weights_jit(problem.terms, problem.n)
     buckets = max(_BUCKETS * d, 64)
-    if problem.n <= _SKETCHES * buckets and isinstance(A, SparseMatrix):
-        A = A.todense()
-    elif problem.n > _SKETCHES * buckets:
+    if problem.n > _SKETCHES * buckets:
         A, root = _sketch(A, root, buckets), jnp.ones(_SKETCHES * buckets, A.dtype)
     basis = _lifted_basis(gram(A, root, None, A.dtype))
     return basis if bool(jnp.all(jnp.isfinite(basis))) else None

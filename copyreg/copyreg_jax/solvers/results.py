@@ -19,6 +19,8 @@ from copyreg_jax.solvers.recheck import evaluate
 from copyreg_jax.solvers.solution import History, SecondOrder, Solution, Status
 from copyreg_jax.solvers.steps import Kit
 
+__all__ = ["solution_on_device", "solution_on_host"]
+
 
 def solution_on_device(problem: SoftmaxRegression, kit: Kit, state: State) -> Solution:
     """The solution as arrays, with the derivatives of the minimizer."""

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Int
 from copyreg_jax.matrices import Matrix, column_norms, count_sketch, take_rows
 from copyreg_jax.problems.curvature import Curvature
 
+__all__ = ["ROWS_FACTOR", "SHARE", "leverage_scores", "sampled_hessian", "sketch_rows"]
+
 ROWS_FACTOR = 6
 """Rows per d / accuracy^2: what practice needs."""
 
@@ -72,7 +74,7 @@ def leverage_scores(
     d = A.shape[1]
     sketch_key, projection_key = jax.random.split(key)
     roots = jnp.sqrt(jnp.abs(at.s))
-    rows = jnp.concatenate([factor, sketch_factor(A, roots, centers, sketch_key)])
+    rows = jnp.concatenate([factor, sketch_rows(A, roots, centers, sketch_key)])
     # A ridge of the size of the rounding errors: dependent columns do no harm.
     norms = column_norms(rows)
     scale = jnp.where(norms > 0, norms, 1)
@@ -87,7 +89,7 @@ def leverage_scores(
     return scores
 
 
-def sketch_factor(
+def sketch_rows(
     A: Matrix, weights: Float[Array, "k n"], centers: Float[Array, "k d"] | None, key: Array
 ) -> Float[Array, "r d"]:
     """Sketch of the rows ``weights_ji (a_i - center_j)``, all of them; its Gram is near theirs."""

@@ -11,6 +11,8 @@ from copyreg_jax.problems import objective
 from copyreg_jax.problems.objective import Mask, Point, Terms
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
+__all__ = ["START_SHIFTS", "default_start"]
+
 START_SHIFTS = (0, -1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
 
 
