@@ -304,6 +304,9 @@ def _join(has: _Lists, weight: _Ints, need: _Ints) -> tuple[_Ints, NDArray[np.bo
     order = np.argsort(has.values, kind="stable")
     having = _Lists.by(has.values[order], np.repeat(np.arange(n), has.lengths)[order])
     linked = np.add.reduceat(weight[has.values], has.starts) >= need
+    # Components are kept up to date here, not found by SciPy from all links at the end: they say
+    # which comparisons can be left out. Without them 4,000 edited copies of one text took 61 s and
+    # 914 MiB, where they take 3.8 s and 79 MiB.
     label, members = np.arange(n), [[i] for i in range(n)]
     mine = np.zeros(len(weight), np.int64)
     # Of the texts with a shingle, those that are not in the cluster of one of them.

@@ -160,6 +160,8 @@ def tau_ce(
     nll, num_tokens = _losses(nll, num_tokens, {PROTECTED: protected, "other": other}, names)
     if (protected & other).any():
         raise InputError("a document is in both groups; give groups without common documents")
+    # scipy.stats.bootstrap refuses a group of one document, and can't draw losses with their counts
+    # in one group without pairing them with those of the other.
     rng = np.random.default_rng(seed)
     value, difference = 0.0, np.zeros(_RESAMPLES)
     for sign, chosen in ((1.0, protected), (-1.0, other)):

@@ -1,4 +1,11 @@
-"""What language models are made of: configurations, products, attention, losses of tokens."""
+"""What language models are made of: configurations, products, attention, losses of tokens.
+
+The layers here and in the models are not those of flax.nnx, for two reasons. Parameters have the
+names and shapes of Hugging Face checkpoints (``weight``, and (out, in) for Llama), so that a path
+in the model is a name in a file; flax calls them ``kernel``, ``scale`` and ``embedding``. Products
+go through `product`, whose gradient has barriers that nearly halve its time on CPU. So a layer is
+a few lines here, with statistics in float32 and no parameters but those of the file.
+"""
 
 from __future__ import annotations
 
