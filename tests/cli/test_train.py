@@ -288,6 +288,6 @@ def test_models_that_can_not_be_used_are_refused(corpus, tmp_path):
     save_tokenizer(train_tokenizer(["abc abd abe"] * 9, 262), tmp_path / "model")
     command = ["train", str(corpus), "--out", str(tmp_path / "run"), "--protect-share", "0.3"]
     result = CliRunner().invoke(app, [*command, "--model", "/no/model"])
-    assert "/no/model is not there or no folder" in str(result.exception)
+    assert "/no/model is not a folder" in str(result.exception)
     result = CliRunner().invoke(app, [*command, "--model", str(tmp_path / "model")])
     assert "the tokenizer does not match the model" in str(result.exception)

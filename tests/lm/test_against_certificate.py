@@ -182,7 +182,10 @@ def test_losses_that_guarantee_nothing(folder, corpus):
     found = against_certificate.recheck(
         folder, flags, np.where(flags.protected, 0.0, nll), num_tokens
     )
-    assert any("measured guarantee nothing: the protected loss is 0" in p for p in found.problems)
+    assert any(
+        "measured losses do not guarantee anything: the protected loss is 0" in p
+        for p in found.problems
+    )
     assert np.isnan(found.tau)
 
 

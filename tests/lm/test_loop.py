@@ -349,7 +349,9 @@ def test_damaged_files_of_a_run(tmp_path):
     with pytest.raises(cr.InputError, match=r"checkpoints/12 can't be restored.*delete it"):
         fit(model(), *data(), SETTINGS, tmp_path / "run")
     (tmp_path / "run" / "settings.json").write_text("[]")
-    with pytest.raises(cr.InputError, match=r"settings.json can't be read: it is no JSON object"):
+    with pytest.raises(
+        cr.InputError, match=r"settings.json can't be read: it is not a JSON object"
+    ):
         fit(model(), *data(), SETTINGS, tmp_path / "run")
     (tmp_path / "run" / "settings.json").write_text("{")
     with pytest.raises(cr.InputError, match=r"settings.json can't be read"):

@@ -15,7 +15,7 @@ Scalar: TypeAlias = Float[Array, ""]
 
 
 class Estimate(NamedTuple):
-    """What has been seen of the data set.
+    """Running sums over the tokens that a run has seen.
 
     A pytree like the states of optax: carry it from step to step, and save it with the weights.
 
@@ -55,7 +55,7 @@ class Estimate(NamedTuple):
 
 
 def init_estimate() -> Estimate:
-    """Nothing seen yet."""
+    """Make the estimate of a run that has seen nothing yet."""
     # Separate arrays, so that a step may take their memory.
     return Estimate(
         jnp.zeros(()), jnp.zeros(()), jnp.zeros(2, jnp.uint32), jnp.zeros(2, jnp.uint32)
@@ -63,7 +63,7 @@ def init_estimate() -> Estimate:
 
 
 def add_counts(one: ArrayLike, other: ArrayLike) -> Array:
-    """Sum of two counts, each one number or two words, as two words."""
+    """Add two counts, each of one number or two words, and return two words."""
     one, other = _pair(one), _pair(other)
     low = one[1] + other[1]
     carry = (low < one[1]).astype(jnp.uint32)
@@ -71,7 +71,7 @@ def add_counts(one: ArrayLike, other: ArrayLike) -> Array:
 
 
 def _pair(number: ArrayLike) -> Array:
-    """A count as two words, the high one first."""
+    """Split a count into two words, the high one first."""
     number = jnp.asarray(number)
     if number.shape == (2,):
         return number.astype(jnp.uint32)

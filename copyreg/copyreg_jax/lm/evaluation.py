@@ -24,7 +24,7 @@ _ROWS, _LOGITS = 64, 2**25
 def document_losses(
     model: nnx.Module, rows: Rows, num_documents: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum of the negative log-likelihoods of each document, and its number of targets.
+    """Sum the negative log-likelihoods of each document, and count its targets.
 
     Parameters
     ----------
@@ -35,8 +35,9 @@ def document_losses(
     Returns
     -------
     nll : (num_documents,) array
-        In nats. float32 within a row, float64 over rows.
+        Sums in nats, added in float32 within a row and in float64 over rows.
     num_tokens : (num_documents,) array
+        Number of targets.
     """
     graph, params = nnx.split(model)
     sums = np.zeros(num_documents)

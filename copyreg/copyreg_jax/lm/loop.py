@@ -67,19 +67,19 @@ def fit(
         Called with (batch, length) tokens it returns (batch, length, vocabulary) logits. It is not
         changed.
     rows : Rows
-        From `text.make_rows`: documents to be trained on only.
+        Rows of the documents to train on, from `rows.make_rows`.
     protected : (r,) bool array
-        Which rows are.
+        True for the protected rows.
     settings : Settings
     folder : path
-        Of the run. settings.json, metrics.jsonl and checkpoints/ are kept there; if they are there
-        already, the run goes on from the last checkpoint, to the same weights bit for bit on the
-        same machine. It is made if its parent exists.
+        Folder of the run, which is made if its parent exists. It keeps settings.json, metrics.jsonl
+        and checkpoints/. If they are there already, the run goes on from the last checkpoint, to
+        the same weights bit for bit on the same machine.
     checkpoint_steps : int, optional
-        Steps between checkpoints, rounded up to calls of `Settings.steps_per_call`; about a minute
-        if not given.
+        Steps between checkpoints, rounded up to calls of `Settings.steps_per_call`. By default a
+        checkpoint is written about every minute.
     callback : callable, optional
-        Told the `Metrics` of every step, some steps late.
+        Called with the `Metrics` of every step, some steps late.
 
     Returns
     -------
@@ -89,18 +89,18 @@ def fit(
     Raises
     ------
     InputError
-        No row, or none of the kind that the term needs; shapes that do not fit; a folder with a
-        run of other settings, model or data, or of an earlier version, which counted and
-        accumulated in another way; a batch that the devices can't share; files that can't be
-        written.
+        There are no rows, or no protected or no unprotected ones although the term needs both;
+        shapes do not fit; the devices can't share a batch; the folder has a run of other settings,
+        model, data or version; or a file can't be written.
     TrainingError
-        A loss or gradient that is not finite: names the step and its rows. The last checkpoint is
-        from before.
+        A loss or gradient is not finite. The error names the step and its rows; the last checkpoint
+        is from before them.
 
     Notes
     -----
-    AdamW with a warm-up, a cosine and clipping to norm 1. Rows are drawn without repetition, epoch
-    by epoch, in an order that depends on the seed alone. Several devices share each batch.
+    The optimizer is AdamW with a warm-up, a cosine schedule and clipping to norm 1. Each
+    epoch draws every row once, in an order that depends on the seed alone. Several devices share
+    each batch.
     """
     _check_rows(rows, protected, settings)
     if checkpoint_steps is not None:
@@ -173,7 +173,7 @@ def _optimizer(settings: Settings) -> optax.GradientTransformation:
 
 
 def _compile(graph: Any, optimizer: optax.GradientTransformation, settings: Settings) -> Any:
-    """Some updates as a program: state and batches to state and numbers of each step."""
+    """Compile some updates into a program from state and batches to state and metrics."""
 
     def losses(params: Any, batch: _Batch) -> Array:
         logits = nnx.merge(graph, params)(batch.tokens[:, :-1])
@@ -244,7 +244,7 @@ def _joined(apart: Sums) -> Sums:
 
 
 def _draw(first: int, count: int, num_rows: int, settings: Settings) -> NDArray[np.int64]:
-    """The rows of some steps: a stretch of the epochs, each in an order of its own."""
+    """Draw the rows of some steps; each epoch has an order of its own."""
     size = settings.batch_size
     places = np.arange(first * size, (first + count) * size)
     epochs, places = places // num_rows, places % num_rows
@@ -261,7 +261,7 @@ def _order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def _placement(batch_size: int) -> Callable[[Any, Any], Any]:
-    """How to put a pytree on the devices: cut along the rows, or a copy on each."""
+    """Return a function that puts a pytree on the devices, cut along the rows or copied."""
     devices = jax.devices()
     if batch_size % len(devices):
         raise InputError(
@@ -284,7 +284,7 @@ class _Clock:
         self._tokens = 0
 
     def __call__(self, num_tokens: int) -> float:
-        """Rate so far, when so many more tokens are done; NaN at first."""
+        """Return the rate so far, after so many more tokens; NaN at first."""
         now = time.monotonic()
         if self._begun is None:
             self._begun = now
@@ -299,9 +299,9 @@ class _Part(NamedTuple):
     Attributes
     ----------
     first : int
-        Number of the first of them.
+        Number of the first of these steps.
     chosen : (updates, accumulate, batch) array
-        Their rows.
+        Rows of each step.
     numbers : dict of (updates, accumulate) arrays
     """
 
@@ -310,7 +310,7 @@ class _Part(NamedTuple):
     numbers: dict[str, Array]
 
     def metrics(self, rows: Rows, clock: _Clock, checkpoint: int | None) -> list[Metrics]:
-        """The numbers, waited for; `TrainingError` if a step has gone wrong."""
+        """Wait for the numbers, and raise `TrainingError` if a step has gone wrong."""
         columns = {name: np.asarray(column) for name, column in self.numbers.items()}
         rate = clock(int(rows.mask[self.chosen.ravel()].sum()))
         of_update = zip(

@@ -39,7 +39,7 @@ _AHEAD = 1.5
 
 
 def gamma_for(target_protected_loss: float, share: float) -> float:
-    """The gamma that balances the protection term at a wanted protected loss.
+    """Find the gamma that balances the protection term at a wanted protected loss.
 
     ``share t + gamma / t`` is least at ``t = sqrt(gamma / share)``: ``gamma = share t^2``.
 
@@ -74,8 +74,9 @@ class Sums(NamedTuple):
     Attributes
     ----------
     nll, protected_nll : () arrays
-        In nats, of all tokens and of the protected ones.
+        Negative log-likelihoods in nats, of all tokens and of the protected ones.
     num_tokens, num_protected : () int arrays
+        Numbers of all tokens and of the protected ones.
     """
 
     nll: Scalar
@@ -99,13 +100,13 @@ class Terms(NamedTuple):
     Attributes
     ----------
     cross_entropy, protected, unprotected : () arrays
-        Means over the tokens of this batch: all, protected, others; in nats, NaN if there is none.
+        Means over all, protected and other tokens of this batch in nats; NaN without such tokens.
     penalty : () array
         ``gamma / CE_1`` with the running CE_1; 0 as long as no protected token has been seen.
     weight : () array
-        What a protected token weighs in the gradient, where an unprotected one weighs 1.
+        Weight of a protected token in the gradient, where an unprotected one weighs 1.
     estimate : Estimate
-        For the next step.
+        The estimate for the next step.
     """
 
     cross_entropy: Scalar
@@ -125,37 +126,37 @@ def protected_loss(
     *,
     decay: ArrayLike = 0.95,
 ) -> tuple[Scalar, Terms]:
-    """Cross-entropy plus gamma / CE_1, for any model and any loop.
+    """Compute cross-entropy plus gamma / CE_1, for any model and any loop.
 
     Parameters
     ----------
     token_nll : (batch, length) array
         Negative log-likelihood of each target in nats.
     token_mask : (batch, length) array of bool
-        Which of them count; padding does not.
+        True for the targets that count; padding does not.
     is_protected : (batch,) or (batch, length) array of bool
-        Which rows, or which tokens, are protected. Selection is by mask: integers are refused,
-        since as an index a 0/1 vector selects rows 0 and 1.
+        True for the protected rows or tokens. Integers are refused, since as an index a 0/1 vector
+        selects rows 0 and 1.
     gamma : float
         Weight of the protection term, >= 0, in nats squared; `gamma_for` gives it from the
         protected loss that is wanted. May be an array, as a schedule gives it.
     estimate : Estimate, optional
-        That of the steps before, from `init_estimate` or the last `Terms`. Without it the term is
-        that of this batch alone: right for a batch that is the whole set, biased for a small one.
+        The estimate of the steps before, from `init_estimate` or the last `Terms`. Without it the
+        term is that of this batch alone, which is right for a whole data set and biased for a small
+        batch.
     decay : float, default 0.95
-        How much of the past is kept from one batch to the next: 0.95 remembers some twenty of them.
+        Part of the past that is kept from one batch to the next; 0.95 remembers about twenty.
 
     Returns
     -------
     loss : () array
-        Its gradient is what to descend. Its value is that of ``terms.cross_entropy +
-        terms.penalty``.
+        The loss to descend. Its value is that of ``terms.cross_entropy + terms.penalty``.
     terms : Terms
 
     Raises
     ------
     InputError
-        Masks that are not boolean, shapes that do not fit, gamma or decay out of range.
+        A mask is not boolean, shapes do not fit, or gamma or decay is out of range.
 
     Notes
     -----
@@ -193,7 +194,7 @@ def sum_tokens(
     token_mask: Bool[Array, "*batch length"],
     is_protected: Bool[Array, " *rows"],
 ) -> Sums:
-    """Sums over the tokens of a batch or micro-batch; for `weigh` and `weighted_loss`.
+    """Sum over the tokens of a batch or micro-batch, for `weigh` and `weighted_loss`.
 
     Parameters and errors are those of `protected_loss`.
     """
@@ -210,19 +211,19 @@ def weigh(
     *,
     decay: ArrayLike = 0.95,
 ) -> Terms:
-    """What a protected token weighs in a batch, from the sums over it alone.
+    """Compute the weight of a protected token in a batch from its sums alone.
 
-    For batches that do not fit into memory: sums of micro-batches add up, and so do the gradients
-    of `weighted_loss`, to the gradient of `protected_loss` for the batch that they are parts of.
+    This is for batches that do not fit into memory. Sums of micro-batches add up to those of the
+    batch, and gradients of `weighted_loss` to the gradient of `protected_loss` for the batch.
     The weight has to be known before the first gradient, so it takes a pass over the micro-batches
     without gradients, a third more work; with gamma = 0 it is 1.
 
     Parameters
     ----------
     sums : Sums
-        Of the whole batch.
+        Sums over the whole batch.
     gamma, estimate, decay
-        As of `protected_loss`; the estimate is that of the batches before.
+        See `protected_loss`; the estimate is that of the batches before.
 
     Returns
     -------
@@ -231,7 +232,7 @@ def weigh(
     Raises
     ------
     InputError
-        gamma or decay out of range.
+        gamma or decay is out of range.
 
     Examples
     --------
@@ -270,16 +271,16 @@ def weigh(
 
 
 def weighted_loss(sums: Sums, weight: ArrayLike, num_tokens: ArrayLike) -> Scalar:
-    """Weighted mean over tokens, whose gradient is what to descend; a micro-batch's part of it.
+    """Compute the weighted mean over tokens to descend, or a micro-batch's part of it.
 
     Parameters
     ----------
     sums : Sums
-        Of a batch or micro-batch, differentiable in the losses.
+        Sums over a batch or micro-batch, differentiable in the losses.
     weight : () array
-        Of a protected token, from `weigh`; an unprotected one weighs 1.
+        Weight of a protected token, from `weigh`; an unprotected one weighs 1.
     num_tokens : () array
-        Of the whole batch.
+        Number of tokens of the whole batch.
 
     Returns
     -------
@@ -292,7 +293,7 @@ def weighted_loss(sums: Sums, weight: ArrayLike, num_tokens: ArrayLike) -> Scala
 
 
 def raised_gamma(estimate: Estimate, target_loss: ArrayLike) -> Scalar:
-    """A gamma that rises with the protected loss until that has met the target.
+    """Compute a gamma that rises with the protected loss until that meets the target.
 
     It balances at the target, or at 1.5 times the loss so far where that is lower. So a protected
     token weighs about ``1 - 1.5^2`` at the least, if the estimate is that of the batch to come. The
@@ -301,7 +302,7 @@ def raised_gamma(estimate: Estimate, target_loss: ArrayLike) -> Scalar:
     Parameters
     ----------
     estimate : Estimate
-        That of the steps before.
+        The estimate of the steps before.
     target_loss : float
         Wanted protected cross-entropy in nats per token, > 0.
 

@@ -28,14 +28,14 @@ MODEL, DOCUMENTS, CERTIFICATE, SUMMARY = "model", "documents.json", "guarantee.j
 
 
 class Flags(NamedTuple):
-    """The documents of a run, and what it has made of them.
+    """The documents of a run: which are protected, and which held out.
 
     Attributes
     ----------
     texts, names : list of str
     protected, held_out : (n,) bool arrays
     length : int
-        Targets of a row.
+        Number of targets of a row.
     """
 
     texts: list[str]
@@ -45,7 +45,7 @@ class Flags(NamedTuple):
     length: int
 
     def difference(self, other: Flags) -> str:
-        """Why the two can't be measured together; empty if they can."""
+        """Say why the two can't be measured together; empty if they can."""
         same = self.names == other.names and bool(
             np.array_equal(self.protected, other.protected)
             and np.array_equal(self.held_out, other.held_out)
@@ -72,19 +72,19 @@ class Flags(NamedTuple):
 
 
 def load_flags(folder: str | Path, documents: list[Document]) -> Flags:
-    """The flags of a run, with the texts that it was given.
+    """Load the flags of a run, and join them with the texts that it was given.
 
     Parameters
     ----------
     folder : path
-        Of the run.
-    documents : list of text.Document
-        Read anew; a run keeps hashes of texts only.
+        Folder of the run.
+    documents : list of documents.Document
+        The documents, read anew; a run keeps only hashes of their texts.
 
     Raises
     ------
     InputError
-        The folder is of no finished run, or a text is missing or has changed.
+        The folder does not hold a finished run, or a text is missing or has changed.
     """
     folder = Path(folder)
     try:

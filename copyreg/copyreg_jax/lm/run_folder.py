@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _LOOP = 2
-"""Changed with what a run computes: 1 counted in float32, and took means of means."""
+"""Version of what a run computes: 1 counted in float32, and took means of means."""
 
 _CHECKPOINTS_KEPT = 2
 
@@ -44,7 +44,7 @@ _SETTINGS, _CHECKPOINTS = "settings.json", "checkpoints"
 
 
 class State(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     params: Any
     memory: Any
@@ -56,7 +56,7 @@ Callback: TypeAlias = Callable[[Metrics], None]
 
 
 class RunFolder:
-    """What is kept of a run: settings, metrics of each step, checkpoints."""
+    """The files of a run: settings, metrics of each step, checkpoints."""
 
     def __init__(self, path: Path, run: dict[str, Any]) -> None:
         import orbax.checkpoint as ocp
@@ -86,10 +86,10 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise InputError(f"{self._settings} can't be read: {error}") from None
         if not isinstance(there, dict):
-            raise InputError(f"{self._settings} can't be read: it is no JSON object")
+            raise InputError(f"{self._settings} can't be read: it is not a JSON object")
         if there.get("loop") != run["loop"]:
             raise InputError(
-                f"{self._settings.parent} is of a run of another version of copyreg, whose loop "
+                f"{self._settings.parent} holds a run of another version of copyreg, whose loop "
                 "counted and accumulated in another way; finish it with that version, or name "
                 "another folder"
             )
@@ -106,7 +106,7 @@ class RunFolder:
         return self._manager.latest_step()
 
     def restore(self, state: State) -> State:
-        """The last checkpoint, or else the state; metrics from after it are dropped."""
+        """Return the last checkpoint, or the state if there is none; drop later metrics."""
         step = self._manager.latest_step()
         if step is not None:
             try:
@@ -140,7 +140,7 @@ class RunFolder:
                 callback(metrics)
 
     def save(self, state: State) -> None:
-        """Write a checkpoint, and the metrics up to it; `InputError` if it can't be."""
+        """Write a checkpoint and the metrics up to it, or raise `InputError`."""
         if state.step.is_deleted() or int(state.step) != self._noted:
             return  # interrupted between a step and its record
         try:
@@ -164,7 +164,7 @@ class RunFolder:
 def describe_run(
     settings: Settings, graph: Any, params: Any, rows: Rows, protected: NDArray[np.bool_]
 ) -> Any:
-    """Settings and hashes: what has to be the same for a run to go on."""
+    """Collect the settings and hashes that have to be the same for a run to go on."""
     leaves = [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(params)]
     data = [rows.tokens, rows.mask, rows.document, protected]
     return dataclasses.asdict(settings) | {

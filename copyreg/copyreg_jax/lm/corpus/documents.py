@@ -1,8 +1,4 @@
-"""From files to the arrays that training takes: documents, flags, splits, tokens.
-
-Nothing here needs JAX. What is drawn at random is drawn by hashing names, so that the order of the
-documents, the process and the machine make no difference.
-"""
+"""What a document is, and how messages name several of them."""
 
 from __future__ import annotations
 
@@ -18,12 +14,12 @@ class Document(NamedTuple):
     Attributes
     ----------
     name : str
-        Differs from that of any other document of the corpus.
+        A name that no other document of the corpus has.
     text : str
     source : str
-        Where it comes from: a publisher, an author, a folder; may be empty.
+        A publisher, an author or a folder; may be empty.
     fields : mapping
-        The other columns of its row, as strings; JSON's true and false are "true" and "false".
+        The other columns of its row as strings; true and false in JSON become "true" and "false".
     """
 
     name: str
@@ -39,7 +35,7 @@ class Corpus(NamedTuple):
     ----------
     documents : list of Document
     num_empty : int
-        How many texts were left out because they are white space only.
+        Number of texts that were left out because they are white space only.
     """
 
     documents: list[Document]

@@ -10,7 +10,7 @@ __all__ = ["decode_utf8", "read_bytes"]
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file."""
+    """Read the bytes of a file."""
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
@@ -18,7 +18,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode_utf8(content: bytes, where: str) -> str:
-    """Text in UTF-8, without its byte order mark."""
+    """Decode UTF-8 text, and drop its byte order mark."""
     try:
         return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:

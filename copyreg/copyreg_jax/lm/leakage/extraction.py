@@ -30,7 +30,7 @@ _BATCH = 16  # windows at once; their logits are the memory that this takes
 
 
 class Summary(NamedTuple):
-    """What `Extraction` comes to.
+    """Means and shares of an `Extraction`.
 
     Attributes
     ----------
@@ -38,15 +38,17 @@ class Summary(NamedTuple):
     exact : float
         Share of windows whose greedy continuation is the suffix.
     mean_matched : float
-        Tokens that are right before the first wrong one.
+        Number of right tokens before the first wrong one.
     mean_substring, max_substring : float
-        Longest common substring in characters.
+        Mean and maximum of the longest common substring, in characters.
     mean_substring_tokens : float
+        Mean of the longest common substring, in tokens.
     mean_rouge_l : float
     discoverable : float
         Share of suffixes that are in 100 samples with probability 0.5 or more.
     median_log10_samples : float
-        Of the numbers of samples needed for probability 0.5; may be ``inf`` with top-k.
+        Median of log10 of the numbers of samples needed for probability 0.5; may be ``inf`` with
+        top-k.
     """
 
     num_windows: int
@@ -68,11 +70,11 @@ class Extraction(NamedTuple):
     document : (w,) int64 array
         Index of the window's document.
     continuation : (w, suffix) int32 array
-        Greedy: always the likeliest token.
+        The greedy continuation, which always takes the likeliest token.
     exact : (w,) bool array
-        The continuation is the suffix.
+        True where the continuation is the suffix.
     matched : (w,) int64 array
-        Tokens that are right before the first wrong one.
+        Number of right tokens before the first wrong one.
     substring, substring_tokens : (w,) int64 arrays
         Longest common substring of continuation and suffix, in characters and in tokens.
     rouge_l : (w,) array
@@ -81,7 +83,7 @@ class Extraction(NamedTuple):
     log_p : (w,) array
         log of the probability p_z that a sample is the suffix, at temperature 1.
     log10_samples : (w,) array
-        Of the number of samples that contain the suffix with probability 0.5.
+        log10 of the number of samples that contain the suffix with probability 0.5.
     """
 
     document: NDArray[np.int64]
@@ -127,25 +129,26 @@ def extract(
         Called with (batch, length) tokens it returns (batch, length, vocabulary) logits; causal.
     tokenizer : Tokenizer
     windows : Windows
-        From `choose_windows`.
+        Windows that `choose_windows` chose.
     prefix : int
-        Tokens of a window that are given.
+        Number of tokens of a window that the model is given.
     top_k : int, optional
-        The log_p is that of samples among the k likeliest tokens, 0 if the suffix has any other;
-        all tokens if not given. The greedy continuation is the same.
+        Take log_p for samples among the k likeliest tokens; a suffix with any other token has
+        probability 0. By default all tokens count. The greedy continuation is the same.
     names : sequence of str, optional
-        Of the documents, for messages.
+        Names of the documents, for messages.
 
     Raises
     ------
     InputError
-        The windows are longer than the model's context allows, the tokenizer is of another model,
+        The windows are longer than the model's context, the tokenizer belongs to another model,
         top_k or prefix is out of range, rouge-score is not installed, or a probability is NaN.
 
     Notes
     -----
-    For each new token the whole window goes through the model, 16 windows at once: ``w suffix``
-    forward passes, no cache of keys. Log-probabilities of tokens are float32, their sums float64.
+    For each new token the whole window goes through the model, 16 windows at once. That takes ``w
+    suffix`` forward passes, without a cache of keys. Log-probabilities of tokens are float32, and
+    their sums float64.
     """
     scorer = rouge_scorer()
     length = windows.tokens.shape[1]

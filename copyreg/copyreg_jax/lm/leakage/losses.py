@@ -40,9 +40,9 @@ class Group(NamedTuple):
     name : str
         "protected", "unprotected" (and trained on) or "held-out".
     num_documents, num_tokens : int
-        Tokens are targets: those of the texts and an end-of-text after each.
+        Tokens are targets: the tokens of the texts and an end-of-text after each.
     cross_entropy : float
-        Nats per token, all tokens of the group alike.
+        Mean loss over all tokens of the group, in nats.
     bits_per_byte : float
         The same sum in bits, per UTF-8 byte of the texts; comparable between tokenizers.
     """
@@ -76,14 +76,16 @@ def measure_group(
     Parameters
     ----------
     name : str
-        Of the group.
+        Name of the group.
     nll : (n,) array
-        Negative log-likelihood of each document in nats, as `fit.document_losses` gives it.
+        Negative log-likelihood of each document in nats, from
+        `evaluation.document_losses`.
     num_tokens, num_bytes : (n,) int arrays
-        Its targets and the UTF-8 bytes of its text, `text.Rows.num_bytes`.
+        Numbers of its targets and of the UTF-8 bytes of its text, `Rows.num_bytes`.
     chosen : (n,) bool array
+        True for the documents of the group.
     names : sequence of str, optional
-        Of the documents, for messages; their numbers from 0 if not given.
+        Names of the documents for messages, which otherwise count them from 0.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def tau_ce(
     seed : int
         Seed of the bootstrap.
     names : sequence of str, optional
-        Of the documents, for messages.
+        Names of the documents, for messages.
 
     Returns
     -------
@@ -160,6 +162,8 @@ def tau_ce(
     nll, num_tokens = _losses(nll, num_tokens, {PROTECTED: protected, "other": other}, names)
     if (protected & other).any():
         raise InputError("a document is in both groups; give groups without common documents")
+    # scipy.stats.bootstrap refuses a group of one document, and can't draw losses with their counts
+    # in one group without pairing them with those of the other.
     rng = np.random.default_rng(seed)
     value, difference = 0.0, np.zeros(_RESAMPLES)
     for sign, chosen in ((1.0, protected), (-1.0, other)):
@@ -184,7 +188,7 @@ def _ratios(
 
 
 def check_group(name: str, chosen: NDArray[np.bool_], number: int) -> None:
-    """Refuse a group that is no mask of the documents, or empty."""
+    """Refuse a group unless it is a mask of the documents with at least one in it."""
     found = np.asarray(chosen)
     if found.dtype != bool or found.shape != (number,):
         raise InputError(
@@ -200,7 +204,7 @@ def _losses(
     groups: Mapping[str, NDArray[np.bool_]],
     names: Sequence[str] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Losses in float64 and numbers of tokens, each looked at where a group has it."""
+    """Check the losses and numbers of tokens of the groups."""
     nll, num_tokens = np.asarray(nll, np.float64), np.asarray(num_tokens)
     if nll.ndim != 1 or num_tokens.shape != nll.shape:
         raise InputError(f"nll has shape {nll.shape}, num_tokens {num_tokens.shape}; give (n,)")
@@ -219,5 +223,5 @@ def _losses(
 
 
 def name_document(document: int, names: Sequence[str] | None) -> str:
-    """A document's name, or else its number, for a message."""
+    """Return a document's name, or its number if there are no names, for a message."""
     return repr(document if names is None else names[document])

@@ -1,8 +1,8 @@
 """What a trained model gives away, from its plain losses and from the text that it writes.
 
-Nothing here knows gamma: a reported loss is a cross-entropy and never has the protection term in
-it. Every number on protected text stands beside the same number on held-out text, which is what a
-model of this kind knows without memory.
+Nothing here knows gamma: a reported loss is a cross-entropy without the protection term. Every
+number on protected text stands beside the same number on held-out text, which is what a model of
+this kind knows without memory.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["Report", "audit", "check_comparable"]
 
 
 class Report(NamedTuple):
-    """What `audit` found.
+    """Result of `audit`.
 
     Attributes
     ----------
@@ -52,16 +52,17 @@ class Report(NamedTuple):
         Protected loss minus held-out loss: below 0 the model knows more of the protected texts
         than of texts it never saw, if both are alike.
     extraction, extraction_held_out : Extraction
-        Of protected text, and of held-out text as the baseline.
+        Extraction of protected text, and of held-out text as the baseline.
     prefix, suffix : int
-        In tokens.
+        Lengths of prefix and suffix in tokens.
     top_k : int or None
+        Number of likeliest tokens that samples are drawn from; None for all tokens.
     windows : str
-        Hash of the chosen windows. Reports with another one can't be compared.
+        Hash of the chosen windows. Only reports with the same hash can be compared.
     nll : (n,) float64 array
         Loss of each document in nats.
     num_tokens : (n,) int64 array
-        Its targets.
+        Number of its targets.
     """
 
     protected: Group
@@ -79,9 +80,9 @@ class Report(NamedTuple):
     num_tokens: NDArray[np.int64]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but single windows and documents; numbers are finite or None.
+        """Return all but single windows and documents, with numbers that are finite or None.
 
-        Neither text nor token of a document is in it.
+        The result has no text and no tokens of a document.
         """
         groups = (self.protected, self.unprotected, self.held_out)
         taus = {UNPROTECTED: self.tau, HELD_OUT: self.tau_held_out}
@@ -114,25 +115,25 @@ def audit(
     seed: int = 0,
     names: Sequence[str] | None = None,
 ) -> Report:
-    """Losses of the three groups, their differences, and extraction of protected text.
+    """Measure losses of the three groups, their differences, and extraction of protected text.
 
     Parameters
     ----------
     model : nnx.Module
         Called with (batch, length) tokens it returns (batch, length, vocabulary) logits; causal.
     tokenizer : Tokenizer
-        That of the model's training.
+        The tokenizer that the model was trained with.
     texts : sequence of str, length n
     protected, held_out : (n,) bool arrays
-        As in `text.Split`; the rest is unprotected and was trained on.
+        The groups of a `selection.Split`; the rest is unprotected and was trained on.
     rows_length : int
-        Tokens that the model is given at once for the losses, as in training.
+        Number of targets of a row for the losses, as in training.
     prefix, suffix, max_windows, top_k : int, optional
-        See `choose_windows` and `extract`; max_windows of each group.
+        See `choose_windows` and `extract`; max_windows holds for each group.
     seed : int
-        Of the bootstrap and of the choice of windows.
+        Seed of the bootstrap and of the choice of windows.
     names : sequence of str, length n, optional
-        Of the documents, for messages; their numbers from 0 if not given.
+        Names of the documents for messages, which otherwise count them from 0.
 
     Returns
     -------
@@ -161,7 +162,7 @@ def audit(
     for name, chosen in ((PROTECTED, protected), (HELD_OUT, held_out)):
         check_group(name, chosen, len(texts))
     if (protected & held_out).any():
-        raise InputError("a document is protected and held out; give groups without common ones")
+        raise InputError("a document is protected and held out; give groups that do not overlap")
     if names is not None and len(names) != len(texts):
         raise InputError(f"there are {len(names)} names for {len(texts)} texts; give one for each")
     rouge_scorer()  # before the losses, which take a while
@@ -231,7 +232,7 @@ def _measured(report: Report) -> tuple[Any, ...]:
 
 
 def _plain(fields: Any) -> dict[str, Any]:
-    """A named tuple as JSON can say it."""
+    """Turn a named tuple into what JSON can hold."""
     return {name: _finite(value) for name, value in fields._asdict().items()}
 
 

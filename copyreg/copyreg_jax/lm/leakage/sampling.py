@@ -13,18 +13,18 @@ from copyreg_jax.errors import InputError
 __all__ = ["PROBABILITY", "SAMPLES", "Samples", "discoverable", "samples_needed"]
 
 SAMPLES, PROBABILITY = 100, 0.5
-"""A suffix is reported as discoverable if so many samples contain it with this probability."""
+"""A suffix counts as discoverable if this many samples contain it with this probability."""
 
 
 class Samples(NamedTuple):
-    """How many samples are needed: rounded up, and its logarithm.
+    """Numbers of samples that are needed, rounded up, and their logarithms.
 
     Attributes
     ----------
     number : (...) float64 array
-        A whole number; ``inf`` if there is none or it is above 1.8e308.
+        Whole numbers; ``inf`` where no number is enough or it is above 1.8e308.
     log10 : (...) float64 array
-        ``inf`` only if no number of samples will do.
+        Their logarithms; ``inf`` only where no number of samples is enough.
     """
 
     number: NDArray[np.float64]
@@ -32,14 +32,14 @@ class Samples(NamedTuple):
 
 
 def samples_needed(log_p: ArrayLike, p: float = PROBABILITY) -> Samples:
-    """Smallest n so that n samples contain a suffix with probability at least p.
+    """Find the smallest n so that n samples contain a suffix with probability at least p.
 
     Parameters
     ----------
     log_p : array
         log of the probability p_z of the suffix in one sample; <= 0, may be ``-inf``.
     p : float
-        In (0, 1).
+        Wanted probability, in (0, 1).
 
     Returns
     -------
@@ -73,21 +73,21 @@ def samples_needed(log_p: ArrayLike, p: float = PROBABILITY) -> Samples:
 
 
 def discoverable(log_p: ArrayLike, n: float, p: float = PROBABILITY) -> NDArray[np.bool_]:
-    """Whether n samples contain a suffix with probability p or more: 1 - (1 - p_z)^n >= p.
+    """Whether n samples contain a suffix with probability p or more, 1 - (1 - p_z)^n >= p.
 
     Parameters
     ----------
     log_p : array
         log of p_z; <= 0, may be ``-inf``.
     n : float
-        At least 1.
+        Number of samples, at least 1.
     p : float
-        In (0, 1).
+        Wanted probability, in (0, 1).
 
     Raises
     ------
     InputError
-        A number out of range.
+        A number is out of range.
 
     Examples
     --------

@@ -15,7 +15,7 @@ __all__ = ["longest_common_substring", "rouge_scorer"]
 
 
 def longest_common_substring(a: Sequence[Any], b: Sequence[Any]) -> int:
-    """Length of the longest stretch without gaps that two strings, or lists of tokens, share.
+    """Length of the longest stretch without gaps that two strings or token lists share.
 
     Cost: len(a) len(b), row by row.
 
@@ -26,7 +26,10 @@ def longest_common_substring(a: Sequence[Any], b: Sequence[Any]) -> int:
     """
     codes: dict[Any, int] = {}
     one, other = (np.array([codes.setdefault(x, len(codes)) for x in s], int) for s in (a, b))
-    best, ending = 0, np.zeros(len(other) + 1, int)  # ending[j]: of stretches that end before j
+    best, ending = (
+        0,
+        np.zeros(len(other) + 1, int),
+    )  # ending[j]: longest common stretch that ends before j
     for code in one:
         ending[1:] = np.where(other == code, ending[:-1] + 1, 0)
         best = max(best, int(ending.max()))
@@ -34,7 +37,7 @@ def longest_common_substring(a: Sequence[Any], b: Sequence[Any]) -> int:
 
 
 def rouge_scorer() -> Any:
-    """The scorer of rouge-score with words of any script."""
+    """Make a scorer of rouge-score that knows words of any script."""
     try:
         library = importlib.import_module("rouge_score.rouge_scorer")
         own = importlib.import_module("rouge_score.tokenizers").DefaultTokenizer(use_stemmer=True)
@@ -44,13 +47,13 @@ def rouge_scorer() -> Any:
 
 
 class _Words:
-    """For rouge-score, whose own way of splitting keeps a to z and digits only."""
+    """A tokenizer for rouge-score, whose own one keeps only a to z and digits."""
 
     def __init__(self, own: Any) -> None:
         self._own = own
 
     def tokenize(self, text: str) -> list[str]:
-        """Words of any script; those of ASCII as the library has them."""
+        """Split a text into words of any script; ASCII words are split as the library does."""
         words = [
             part
             for word in words_of(text)

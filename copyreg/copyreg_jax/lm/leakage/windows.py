@@ -23,7 +23,7 @@ __all__ = ["Windows", "check_fit", "choose_windows"]
 
 
 class Windows(NamedTuple):
-    """Stretches of documents: a prefix to give to a model, and the suffix that follows it.
+    """Beginnings of documents: a prefix to give to a model, and the suffix that follows it.
 
     Attributes
     ----------
@@ -52,17 +52,19 @@ def choose_windows(
     Parameters
     ----------
     rows : Rows
-        From `text.make_rows` of the texts.
+        Rows of the texts, from `rows.make_rows`.
     texts : sequence of str, length n
     chosen : (n,) bool array
+        True for the documents to take windows of.
     prefix, suffix : int
-        Tokens of a window, >= 1.
+        Number of tokens of either part of a window, >= 1.
     max_windows : int
-        If there are more, those with the smallest ``sha256(f"{seed}|0|{text}")`` are taken:
-        the same for every model with this tokenizer, whatever other documents there are.
+        If there are more, those with the smallest ``sha256(f"{seed}|0|{text}")`` are taken. They
+        are the same for every model with this tokenizer, whatever other documents there are.
     seed : int
+        Seed of the choice.
     name : str
-        Of the group, for messages.
+        Name of the group, for messages.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def choose_windows(
     Notes
     -----
     Tokens are those of training. So the first token of a document is end-of-text, and a prefix of
-    50 at its beginning has 49 tokens of text. The end-of-text after it is no part of a window.
+    50 at its beginning has 49 tokens of text. The end-of-text after it is not part of a window.
     """
     check_group(name, chosen, len(texts))
     sizes = {"prefix": prefix, "suffix": suffix, "max_windows": max_windows}
