@@ -174,7 +174,7 @@ def read_vector(
 
 def read_mask(protected: ArrayLike, n: int) -> Mask:
     """A mask, indices or the int n1, as a mask; at least one row and not all."""
-    if not is_concrete(protected):
+    if isinstance(protected, jax.Array) and not is_concrete(protected):
         if protected.dtype != bool or protected.shape != (n,):
             raise InputError(f"a traced protected must be a boolean mask of shape ({n},)")
         return protected
