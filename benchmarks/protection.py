@@ -52,12 +52,12 @@ GAMMAS, TARGETS, GOLDFISH = (0.1, 0.2, 0.5), (2.0, 4.0, 5.0, 6.0), (2, 3, 4)
 CONTEXT = 13
 """Tokens that decide whether the goldfish loss skips the next one."""
 RATES, STEPS = (3e-5, 1e-4, 3e-4), (8, 32, 128)
-"""Of unlearning: learning rates, and the steps after which a model is measured."""
+"""Learning rates of unlearning, and the steps after which a model is measured."""
 FORGOTTEN = 8
-"""Documents of a step of unlearning; with retention as many others."""
+"""Number of documents in a step of unlearning, and of others that are retained."""
 UNLEARNING = ("ascent", "ascent + retain", "NPO", "NPO + retain")
 BETA = 0.1
-"""Of NPO: how soon a text counts as forgotten."""
+"""Parameter of NPO that says how soon a text counts as forgotten."""
 
 
 def goldfish_mask(rows: Rows, chosen: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
@@ -85,7 +85,7 @@ def whole_documents(rows: Rows, chosen: NDArray[np.bool_]) -> tuple[Any, Any]:
 def unlearn(
     model: Any, forget: Any, retain: Any, method: str, rate: float, seed: int
 ) -> Iterator[tuple[int, Any]]:
-    """The model after each number of STEPS; forget and retain are of `whole_documents`."""
+    """Yield the model after each number of STEPS; forget and retain are `whole_documents`."""
     graph, params = nnx.split(model)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
 
@@ -145,7 +145,7 @@ def train(prepared: experiment.Prepared, seed: int, skip: int = 0, **settings: A
 
 
 def arms(prepared: experiment.Prepared, seed: int, plain: Callable[[], Any]) -> Iterator[Any]:
-    """Names of arms, and functions that give their models; ``plain`` the one without protection."""
+    """Yield names of arms and functions that give their models; ``plain`` is without protection."""
 
     def trained(**settings: Any) -> Callable[[], Any]:
         return lambda: train(prepared, seed, **settings)
@@ -209,7 +209,7 @@ PANELS = (
 
 
 MOST = 2.9
-"""Bits per byte beyond which a model is of no use and out of the plot."""
+"""Bits per byte beyond which a model is useless and left out of the plot."""
 
 
 def plot(rows: list[dict[str, str]], path: Path) -> None:

@@ -72,6 +72,7 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
 
     Examples
     --------
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
     >>> tokenizer = train_tokenizer([], vocab_size=257)
     >>> rows = make_rows(tokenizer, ["sea", ""], length=3)
     >>> rows.tokens.shape, rows.mask.astype(int).tolist(), rows.document.tolist()
