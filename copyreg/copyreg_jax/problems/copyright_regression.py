@@ -95,7 +95,7 @@ class CopyrightRegression(SoftmaxRegression):
         self._place()
 
     def _promote(self) -> None:
-        """Use one dtype for all; a gamma with a dtype takes part in the promotion, like the arrays."""
+        """Use one dtype for all; a gamma that has a dtype takes part in the promotion."""
         arrays: tuple[Any, ...] = self.A, self.b, self.w, self._gamma
         dtype = np.result_type(*(array.dtype for array in arrays))
         self.A, self.b, self.w, self._gamma = (

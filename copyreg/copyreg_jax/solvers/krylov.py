@@ -27,7 +27,8 @@ def steihaug(
 ) -> tuple[Array, Int[Array, ""], Bool[Array, ""]]:
     """Solve ``H s = -gradient`` by conjugate gradients.
 
-    Stops when the residual is ``forcing`` times the first. Ends on the boundary ``|s| = radius`` if it comes there or meets negative curvature.
+    Stops when the residual is ``forcing`` times the first, or on the boundary ``|s| = radius`` if
+    it comes there or meets negative curvature.
     """
 
     def body(carry: Any) -> Any:

@@ -66,8 +66,8 @@ def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
 def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """Make a basis from a Gram matrix of unit diagonal whose eigenvalues are lifted.
 
-    It has coordinates near zero for its null space: lifting alone stretches that a million times, and
-    a step that rounding sends there would leave the logits no digits.
+    It has coordinates near zero for the null space. Lifting alone stretches that a million times,
+    and a step that rounding sends there would leave the logits no digits.
     """
     zero = jnp.diag(G) == 0
     scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
