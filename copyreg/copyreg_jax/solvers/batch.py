@@ -131,7 +131,7 @@ def solve_many(
 
 
 def _stack(problems: list[SoftmaxRegression]) -> tuple[SoftmaxRegression, Axes, int]:
-    """One batched problem; what all have in common is kept once."""
+    """Make one batched problem of many, in which what all have in common is kept once."""
     if not problems:
         raise InputError("problems is empty; give at least one")
     for i, problem in enumerate(problems):
@@ -162,12 +162,12 @@ def _stack(problems: list[SoftmaxRegression]) -> tuple[SoftmaxRegression, Axes, 
 
 
 def _same(one: Array, other: Array) -> bool:
-    """Whether two arrays are one, or equal vectors; all of A is not compared."""
+    """Return whether two arrays are one object or equal vectors; matrices are not compared."""
     return one is other or (one.ndim < 2 and np.array_equal(np.asarray(one), np.asarray(other)))
 
 
 def _axes(batch: SoftmaxRegression) -> tuple[Axes, int]:
-    """Axes and size of a batched problem."""
+    """Return the axes and the size of a batched problem."""
     options.check_one_device(batch)
     dims = {"A": 2, "b": 1, "w": 1, "_protected": 1, "_gamma": 0}
     arrays = {name: getattr(batch, name) for name in dims if hasattr(batch, name)}

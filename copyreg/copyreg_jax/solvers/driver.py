@@ -46,7 +46,7 @@ _SMALL_ENTRIES = 1 << 20
 
 
 class Progress(NamedTuple):
-    """What a callback is told."""
+    """The numbers that a callback receives."""
 
     step: int
     value: float
@@ -104,9 +104,9 @@ def solve(
     Raises
     ------
     InputError
-        A solver or problem that is none; x0 of the wrong shape or not finite; rtol or max_steps not
-        positive; a callback or checkpoint while traced; a checkpoint of another run, or with A
-        sharded over processes.
+        A solver or problem of the wrong type; a solver that needs what A can't give; x0 of the
+        wrong shape or not finite; rtol or max_steps not positive; a callback or checkpoint while
+        traced; a checkpoint of another run, or with A sharded over processes.
     PrecisionError
         rtol below what the dtype can reach.
 
@@ -213,7 +213,7 @@ def _solve_on_host(
 
 
 def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-    """The values and norms."""
+    """Return the values and norms of a trace as arrays of NumPy."""
     length = int(trace.length)
     return np.asarray(trace.value)[:length], np.asarray(trace.norm)[:length]
 
@@ -222,7 +222,7 @@ def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
 def _solve_traced(
     problem: SoftmaxRegression, x0: Point | None, rtol: float, max_steps: int, solver: Solver
 ) -> Solution:
-    """The whole run as one program."""
+    """Make the whole run as one program."""
     fixed = jax.lax.stop_gradient(problem)  # the loop itself is not differentiated
     kit = precompute(fixed, solver)
     state = initial_state(fixed, kit, jax.lax.stop_gradient(x0), rtol, solver)

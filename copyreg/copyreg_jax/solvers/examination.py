@@ -69,7 +69,7 @@ def judge_state(
 def _deep_look(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
 ) -> Look:
-    """The second order at the iterate, in float64 wherever d allows."""
+    """Look at the second order at the iterate, in float64 wherever d allows."""
     host = on_host(problem.A)
     if problem.d > MAX_EXACT_COLUMNS:
         sampled = sampled_look if host else _sampled_look_jit
@@ -89,7 +89,7 @@ def _deep_look(
 def deep_look_traced(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
 ) -> Look:
-    """The same within a compiled program, in the arithmetic of the problem."""
+    """Look at the second order within a compiled program, in the arithmetic of the problem."""
     if problem.d > MAX_EXACT_COLUMNS:
         basis = solver.basis(problem, kit.precomputed)
         return sampled_look(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
@@ -99,9 +99,10 @@ def deep_look_traced(
 def first_look(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
 ) -> tuple[State, State, Bool[Array, ""], Bool[Array, ""]]:
-    """The state as x makes it, and the verdict on it from what the solver knows of it.
+    """Judge a state by what the solver knows of it.
 
-    Also whether the gradient meets the rule, and whether a deeper look is due.
+    Returns the state as it follows from x, the judged state, whether the gradient meets the rule,
+    and whether a deeper look is due.
     """
     state, look = solver.examine(problem, kit.precomputed, state)
     judged, flat, low = judged_by(problem, kit, state, look, rtol, solver)
@@ -111,11 +112,11 @@ def first_look(
 def judged_by(
     problem: SoftmaxRegression, kit: Kit, state: State, look: Look, rtol: Any, solver: Solver
 ) -> tuple[State, Bool[Array, ""], Bool[Array, ""]]:
-    """The state with the status that the look gives it, RUNNING again if it is no minimizer.
+    """Give the state the status that follows from the look: RUNNING if it is not a minimizer.
 
-    Also whether the gradient and the decrement meet the rule. A state that is to run on has a
-    tolerance below its gradient, or a way to leave by, so that none comes twice: a saddle point is
-    left only if L is lower than at the one left before.
+    Also returns whether the gradient and the decrement meet the rule. A state that is to run on has
+    a tolerance below its gradient, or a direction to leave by, so that no state comes twice. A
+    saddle point is left only if L is lower than at the one left before.
     """
     u, norm = solver.logits(problem, state), length(state.gradient)
     spent = state.status == Status.MAX_STEPS

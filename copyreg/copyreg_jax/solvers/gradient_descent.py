@@ -180,5 +180,5 @@ def _norms(problem: SoftmaxRegression) -> Norms:
 
 
 def _safe_curvature(problem: SoftmaxRegression, value: Scalar, norms: Norms) -> Scalar:
-    """Bound of the largest eigenvalue of the Hessian wherever L is at most ``value``."""
+    """Bound the largest eigenvalue of the Hessian wherever L is at most ``value``."""
     return curvature.upper_bound(value, problem.terms) * norms.gram + norms.weighted

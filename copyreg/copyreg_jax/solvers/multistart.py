@@ -22,7 +22,7 @@ _SAME_X = 1e-5
 
 
 class Minima(NamedTuple):
-    """What `multi_start` found.
+    """The minimizers that `multi_start` found.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ def multi_start(
     Raises
     ------
     InputError
-        num_starts is no positive integer; and as in `solve_many`.
+        num_starts is not a positive integer; and as in `solve_many`.
     NotConvergedError
         No start converged.
 

@@ -71,7 +71,7 @@ _NEVER = 2**31 - 1
 
 
 class Precomputed(NamedTuple):
-    """What depends on A and w alone.
+    """The data that depend on A and w alone.
 
     Attributes
     ----------
@@ -335,7 +335,7 @@ class NewtonCG(Method):
 
 
 def _linearized(problem: SoftmaxRegression, x: Point) -> tuple[Scalar, Point, dict[str, Any]]:
-    """L and its gradient at x, and what a memory keeps of them."""
+    """Return L and its gradient at x, and what the memory keeps of them."""
     u, absent = problem.A @ x, absent_rows(problem.A)
     value, slope_u, at = evaluate_at(without_rows(u, absent), problem.terms)
     gradient, operator = curvature.linearize(problem.A, at, slope_u)
@@ -345,7 +345,7 @@ def _linearized(problem: SoftmaxRegression, x: Point) -> tuple[Scalar, Point, di
 
 
 def _single_pays(A: Matrix) -> bool:
-    """Whether inner products in float32 do: in memory, a copy of A costs more than it saves.
+    """Return whether a float32 copy of A pays: in memory it costs more than it saves.
 
     It takes as long as 6 to 20 Hessian-vector products gain by it, and most runs have fewer.
     """
@@ -357,7 +357,10 @@ def _steps(number: int) -> Any:
 
 
 def _patience(problem: SoftmaxRegression) -> int:
-    """Hessian-vector products that cost as much as a sketch: a run may cost twice what is best."""
+    """Return how many Hessian-vector products cost as much as a sketch of A.
+
+    So a run costs at most about twice what is best.
+    """
     A, d = problem.A, problem.d
     if d > _MAX_SKETCH_COLUMNS or is_sharded(A) or not is_concrete(problem):
         return _NEVER
@@ -368,7 +371,7 @@ def _patience(problem: SoftmaxRegression) -> int:
 def _inner_solve(
     problem: SoftmaxRegression, precomputed: Precomputed, state: State
 ) -> tuple[Point, Int[Array, ""], Bool[Array, ""]]:
-    """CG in the new coordinates, in float32 if there is such an A."""
+    """Run CG in the new coordinates, in float32 if there is such an A."""
     memory = state.memory
     norm = length(state.gradient)
     forcing = jnp.minimum(_MAX_FORCING, jnp.sqrt(norm / memory.first_norm))
@@ -390,7 +393,7 @@ def _inner_solve(
 
 
 def _inner(problem: SoftmaxRegression, precomputed: Precomputed) -> tuple[Any, Any]:
-    """A for the inner products, and their dtype."""
+    """Return A for the inner products, and their dtype."""
     if precomputed.single is None:
         return problem.A, problem.dtype
     return precomputed.single, jnp.dtype(jnp.float32)

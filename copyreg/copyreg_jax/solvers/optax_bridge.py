@@ -103,7 +103,7 @@ class Optax(Method):
 
 
 def _same(one: Any, other: Any) -> Bool[Array, ""]:
-    """Whether all real numbers of two pytrees agree; integers are counters."""
+    """Return whether all real numbers of two pytrees agree; integers count steps and may differ."""
     pairs = zip(jax.tree_util.tree_leaves(one), jax.tree_util.tree_leaves(other), strict=True)
     equal = [jnp.all(a == b) for a, b in pairs if jnp.issubdtype(jnp.result_type(a), jnp.floating)]
     return jnp.all(jnp.stack(equal))

@@ -67,13 +67,13 @@ class Look(NamedTuple):
 
 
 def unknown(x: Point) -> Look:
-    """Nobody has looked."""
+    """Return the look of a solver that knows nothing of the second order."""
     none = jnp.asarray(SecondOrder.UNKNOWN, jnp.int32)
     return Look(jnp.full_like(x, jnp.inf, shape=()), none, jnp.zeros_like(x))
 
 
 def length(vector: Array) -> Scalar:
-    """Euclidean norm; nothing over- or underflows in float32 for a small or large unit of A."""
+    """Return the Euclidean norm, without over- or underflow for a small or large unit of A."""
     largest = jnp.max(jnp.abs(vector))
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
     return scale * jnp.linalg.norm(vector / scale)
@@ -107,7 +107,7 @@ def gradient_size(problem: SoftmaxRegression, u: Vector, row_norms: Vector) -> S
 
 
 def allowed_excess(problem: SoftmaxRegression, u: Vector, value: Scalar, rtol: Any) -> Scalar:
-    """How far L may be above its minimum: ``rtol L``, and what rounding of the logits leaves.
+    """Return how far L may be above its minimum: ``rtol L`` and the rounding of the logits.
 
     The second, ``4 eps^2 Q (1 + r max|u|^2)`` with r = min(1, d/n), matters where b is a softmax
     of the rows and L almost zero. Q is ``0.5 sum_i (f_i + |b_i|)^2``, or the sum of b for the
@@ -124,7 +124,7 @@ def allowed_excess(problem: SoftmaxRegression, u: Vector, value: Scalar, rtol: A
 
 
 def exact_look(problem: SoftmaxRegression, x: Point, gradient: Point, rtol: Any) -> Look:
-    """Decrement and lowest curvature from the Hessian, O(n d^2 + d^3).
+    """Find decrement and lowest curvature from the Hessian, O(n d^2 + d^3).
 
     A Cholesky factor says all there is to say if it exists; else eigenvectors do. In coordinates in
     which no entry of the Hessian is above one, so that ``16 d eps`` is what rounding leaves.
@@ -162,7 +162,7 @@ def _signed(
     floor: Scalar, direction: Point, z: Vector, decrement: Scalar,
     how: SecondOrder = SecondOrder.EXACT,
 ) -> Look:  # fmt: skip
-    """The look with its verdict on the lowest curvature.
+    """Return the look with its verdict on the lowest curvature.
 
     It counts as negative where it is beyond rounding and the model of L falls by more than
     ``rtol L`` along it while the logits change by one, as a root mean square. An rtol above the
@@ -182,7 +182,9 @@ def sampled_look(
     problem: SoftmaxRegression, row_norms: Vector, basis: Basis, x: Point, gradient: Point,
     rtol: Any,
 ) -> Look:  # fmt: skip
-    """Decrement by conjugate gradients, lowest curvature by Lanczos steps; some 40 products.
+    """Find the decrement by conjugate gradients and the lowest curvature by Lanczos steps.
+
+    Costs some 40 products with A.
 
     In the coordinates of ``basis``, (d, d) or (d,) for a diagonal one, where curvature below
     ``100 sqrt(eps)`` counts as that much. The chance to miss negative curvature is that of
@@ -225,13 +227,13 @@ def sampled_look(
 
 
 def smallest_weight(w2: Vector | Scalar, absent: Mask | None) -> Scalar:
-    """Smallest squared weight among the rows that are not absent."""
+    """Return the smallest squared weight among the rows that are not absent."""
     return jnp.min(w2 if absent is None else jnp.where(absent, jnp.inf, w2))
 
 
 @jax.jit
 def convexity_bound(at: curvature.Curvature, absent: Mask | None) -> Scalar:
-    """A c with ``H >= c A^T W^2 A`` by a cheap bound; minus infinity if there is none.
+    """Return a c with ``H >= c A^T W^2 A`` by a cheap bound, or minus infinity.
 
     ``sum_i s_i q_i^2 >= -sum_i s_i^- (2 z_i^2 + 2 <f, z>^2)`` and ``<f, z>^2 <= |f|^2 |z|^2``.
     """

@@ -32,7 +32,7 @@ _PURPOSE: dict[Need, str] = {"hessian": "forms Hessians", "rows": "draws rows of
 def check_settings(
     problem: SoftmaxRegression, solver: Solver | None, rtol: float | None, max_steps: int | None
 ) -> tuple[Solver, float, int]:
-    """The settings with their defaults filled in; `InputError` for impossible ones."""
+    """Fill in the defaults of the settings; raise `InputError` for impossible ones."""
     if solver is None:
         traced = is_traced() or not is_concrete(problem)
         small = problem.A.shape[-1] <= SMALL_COLUMNS

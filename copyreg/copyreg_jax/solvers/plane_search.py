@@ -19,13 +19,13 @@ _MAX_TRIALS = 15
 
 @jax.jit
 def evaluate_at(u: Vector, terms: Terms) -> tuple[Scalar, Vector, curvature.Curvature]:
-    """L, its gradient and its Hessian in the logits."""
+    """Return L, its gradient and its Hessian in the logits."""
     value, slope = curvature.value_and_gradient(u, terms)
     return value, slope, curvature.curvature(u, terms)
 
 
 def combine(c: Float[Array, " 2"], first: Array, second: Array) -> Array:
-    """``c_0 first + c_1 second``; what is infinite is not taken zero times."""
+    """Return ``c_0 first + c_1 second``, where zero times infinity counts as zero."""
     return c[0] * first + jnp.where(c[1] == 0, 0, c[1] * second)
 
 

@@ -34,7 +34,9 @@ root_weights_jit = jax.jit(root_weights, static_argnames="n")
 
 
 def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
-    """Basis from a sketch with 4 d rows, or from A itself if it has no more; None if that fails.
+    """Make a basis from a sketch with 4 d rows, or from A itself if it has no more rows.
+
+    Returns None if that fails.
 
     Small eigenvalues are lifted: the null space of A has coordinates that do no harm.
     """
@@ -48,7 +50,7 @@ def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
 
 
 def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
-    """CountSketches of ``diag(root) A``, one below the other; their Gram matrix is near its."""
+    """Stack CountSketches of ``diag(root) A``; the Gram matrix of the stack is close to its own."""
     n, _ = A.shape
     sign_key, shift_key = jax.random.split(jax.random.key(0))
     signs = jax.random.rademacher(sign_key, (_SKETCHES, n), root.dtype) / _SKETCHES**0.5
@@ -62,10 +64,10 @@ def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
 
 @jax.jit
 def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """Basis from a Gram matrix whose eigenvalues, at unit diagonal, are lifted by their least.
+    """Make a basis from a Gram matrix of unit diagonal whose eigenvalues are lifted.
 
-    With coordinates near zero for its null space: lifting alone stretches that a million times, and
-    a step that rounding sends there would leave the logits no digits.
+    It has coordinates near zero for the null space. Lifting alone stretches that a million times,
+    and a step that rounding sends there would leave the logits no digits.
     """
     zero = jnp.diag(G) == 0
     scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
@@ -80,10 +82,11 @@ def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
 def cholesky(
     A: Matrix, terms: Terms, dtype: np.dtype
 ) -> tuple[Float[Array, "d d"], Scalar, Bool[Array, ""]]:
-    """Basis from the Cholesky factor of the Gram matrix, radius, and whether the dtype will do.
+    """Make a basis from the Cholesky factor of the Gram matrix.
 
-    It will by a lower bound of the least eigenvalue for columns of unit length, which is NaN if the
-    factorization failed.
+    Also returns the radius, and whether the dtype is precise enough. That is decided by a lower
+    bound of the least eigenvalue for columns of unit length, which is NaN if the factorization
+    failed.
     """
     root, radius = root_weights_jit(terms, A.shape[0])
     G = gram(A, root, None, dtype)
@@ -98,7 +101,7 @@ cholesky_jit = jax.jit(cholesky, static_argnames="dtype")
 
 
 def orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:
-    """The same from eigenvectors, in the dtype of A, for columns however dependent.
+    """Make a basis from eigenvectors, in the dtype of A, however dependent the columns are.
 
     Columns of the result are zero for the null space.
 
@@ -117,7 +120,7 @@ def orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:
 
 
 def _floor(G: Array) -> Any:
-    """What rounding leaves of the eigenvalues of a matrix of norm one."""
+    """Return the size of the rounding errors of the eigenvalues of a matrix of norm one."""
     return 4 * len(G) * jnp.finfo(G.dtype).eps
 
 

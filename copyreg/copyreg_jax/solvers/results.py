@@ -23,7 +23,7 @@ __all__ = ["solution_on_device", "solution_on_host"]
 
 
 def solution_on_device(problem: SoftmaxRegression, kit: Kit, state: State) -> Solution:
-    """The solution as arrays, with the derivatives of the minimizer."""
+    """Return the solution as arrays, with the derivatives of the minimizer."""
     state = state._replace(x=minimizer(problem, state.x))
     u = problem.logits(state.x)
     terms = problem.terms
@@ -48,7 +48,7 @@ def solution_on_host(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver,
     history: History,
 ) -> Solution:  # fmt: skip
-    """The solution, its numbers computed anew, its status judged by them."""
+    """Return the solution, with its numbers computed anew and its status judged by them."""
     again = evaluate(problem, np.asarray(state.x), np.asarray(fetch(problem.A, kit.row_norms)))
     flat = again.gradient_norm <= rtol * again.gradient_size
     # Tolerances are those of the start: a run may have come to a solution and not know.

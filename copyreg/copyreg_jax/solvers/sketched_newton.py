@@ -98,7 +98,7 @@ class SketchedNewton(Method):
             raise InputError(f"seed is {self.seed!r}; give an integer >= 0 and below 2^31")
 
     def rows(self, d: int) -> int:
-        """Number of rows sampled for a problem with d columns."""
+        """Return the number of rows sampled for a problem with d columns."""
         if self.num_rows is not None:
             return self.num_rows
         return math.ceil(ROWS_FACTOR * d / self.accuracy**2)
@@ -106,7 +106,7 @@ class SketchedNewton(Method):
     def hessian(
         self, problem: SoftmaxRegression, x: ArrayLike, step: ArrayLike = 0
     ) -> Float[Array, "d d"]:
-        """The sampled Hessian at x, as the step of that number would have it.
+        """Return the sampled Hessian at x that the step of this number would use.
 
         Examples
         --------
@@ -129,7 +129,7 @@ class SketchedNewton(Method):
         )
 
     def _factor(self, problem: SoftmaxRegression) -> Float[Array, "d d"]:
-        """R with ``R^T R`` near ``A^T W^2 A``, which is the same at every step."""
+        """Return R with ``R^T R`` close to ``A^T W^2 A``, which is the same at every step."""
         if self.rows(problem.d) >= problem.n:
             return jnp.zeros((problem.d, problem.d), problem.dtype)
         sketch = sketch_rows(problem.A, problem.w[None], None, self._keys[1])
@@ -222,7 +222,7 @@ def _direction(H: Float[Array, "d d"], q: Float[Array, " d"]) -> Float[Array, " 
 
 
 def is_integer(number: object) -> bool:
-    """Whether it is an integer, and no bool."""
+    """Return whether it is an integer and not a bool."""
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 

@@ -17,7 +17,7 @@ START_SHIFTS = (0, -1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
 
 
 def default_start(problem: SoftmaxRegression) -> Point:
-    """Lowest point among zero and shifts of the protected logits, up or down, by 1, 2, 4, 8, 16.
+    """Return the lowest of zero and of points that shift the protected logits by 1, 2, 4, 8, 16.
 
     Zero often sits on the barrier ell_1 = 0 (equal targets, say), and L has a basin on either side.
     """
@@ -31,7 +31,7 @@ def default_start(problem: SoftmaxRegression) -> Point:
 
 @jax.jit
 def _lowest(u: Array, lengths: Array, absent: Mask | None, terms: Terms) -> Array:
-    """The length for which L is lowest at the logits ``length * u``; one after the other."""
+    """Find the length for which L is lowest at ``length * u``, trying one after the other."""
 
     def value(length: Array) -> Array:
         return objective.value(without_rows(length * u, absent), terms)

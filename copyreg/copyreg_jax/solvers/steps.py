@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 AIM = 0.5
-"""Part of a tolerance that solvers aim at, lest the host's own evaluation miss it by rounding."""
+"""Part of a tolerance that solvers aim at, so that rounding on the host does not exceed it."""
 
 CHUNK = 1000
 """Most steps of one call of the compiled loop; large problems are interruptible more often."""
@@ -123,7 +123,7 @@ def next_state(
 def _advance(
     problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, solver: Solver
 ) -> tuple[State, Trace]:
-    """Up to ``limit`` steps, at most `_CHUNK`; value and gradient norm after each.
+    """Make up to ``limit`` steps, at most `CHUNK`; record value and gradient norm after each.
 
     One program makes all steps of a run, so that one that is resumed rounds as the whole does.
     """

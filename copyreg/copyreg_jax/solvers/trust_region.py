@@ -147,7 +147,7 @@ class TrustRegionNewton(Method):
         )
 
     def done(self, state: State) -> Bool[Array, ""]:
-        """Small gradient and no negative curvature beyond rounding: not a saddle point."""
+        """Return whether the gradient is small and no curvature is negative beyond rounding."""
         lam = state.memory.model.eigenvalues
         return super().done(state) & (lam[0] >= -_floor(lam))
 
@@ -187,12 +187,12 @@ def _model(
 
 
 def _seen(value: Scalar, model: Model) -> Scalar:
-    """The value, or NaN if the Hessian has overflowed: that is how the driver gets to know."""
+    """Return the value, or NaN if the Hessian has overflowed, so that the driver notices."""
     return jnp.where(jnp.all(jnp.isfinite(model.eigenvalues)), value, jnp.nan)
 
 
 def _floor(lam: Array) -> Scalar:
-    """Size of the rounding error of the eigenvalues, with a factor to spare."""
+    """Return the size of the rounding errors of the eigenvalues, with a factor to spare."""
     eps, tiny = jnp.finfo(lam.dtype).eps, jnp.finfo(lam.dtype).tiny
     return 8 * lam.size * eps * jnp.max(jnp.abs(lam)) + tiny
 
