@@ -186,7 +186,9 @@ def test_audit_of_a_certificate(corpus, tmp_path):
     assert found.returncode == 1
     assert "REFUTED" in found.stdout
     assert "CE_1 - CE_2 >= 9" in found.stdout
-    assert re.search("1 documents of .* are not of .*run and were not measured", found.stdout)
+    assert re.search(
+        "1 documents of .* do not belong to .*run, and were not measured", found.stdout
+    )
 
 
 BAD = {
@@ -266,7 +268,7 @@ def test_a_report_that_can_not_be_written_is_found_before_the_work(corpus, tmp_p
     monkeypatch.setattr(loading, "load_documents", None)
     command = ["audit", str(tmp_path), "--text", str(corpus), "--out"]
     for path, message in (
-        (tmp_path, "is a folder; name another place"),
+        (tmp_path, "is a folder; choose another place"),
         (tmp_path / "no" / "audit.json", "can't write --out .*: No such file or directory"),
         (corpus / "audit.json", "can't write --out .*: Not a directory"),
     ):

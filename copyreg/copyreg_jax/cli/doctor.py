@@ -11,7 +11,10 @@ from copyreg_jax.cli.common import enable_x64, show_table
 
 
 def doctor() -> None:
-    """Show versions, devices and arithmetic of this installation; exit code 1 if it is unsound."""
+    """Show the versions, devices and arithmetic of this installation.
+
+    Exit codes: 0 sound, 1 unsound.
+    """
     enable_x64()
     import copyreg
 
@@ -34,7 +37,7 @@ def doctor() -> None:
             for name in ("jax", "jaxlib", "numpy", "scipy", "optax", "python-flint")
         ),
         ("devices", devices),
-        ("64-bit mode", f"on here; your programs need {_x64_line()}"),
+        ("64-bit mode", f"on in this command; your own programs need {_x64_line()}"),
         ("flush-to-zero", "ON: certificates are refused" if flushes else "off"),
         ("standard library's copyreg", "SHADOWED: pickle is broken" if shadowed else "intact"),
     ]
