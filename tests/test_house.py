@@ -1,6 +1,7 @@
 """The rules of the house: short files, one name for one thing, imports that go down only."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,7 @@ def test_every_module_says_what_is_public():
         relative(path)
         for path in MODULES
         if not path.read_text().strip().endswith('"""')  # a docstring and nothing else
-        and not any(
-            isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-            for node in ast.parse(path.read_text()).body
-        )
+        and not re.search(r"^(__getattr__, __dir__, )?__all__ = ", path.read_text(), re.MULTILINE)
     ]
     assert silent == []
 
