@@ -190,6 +190,18 @@ def test_path_is_the_minimizers_along_the_grid():
     assert fine[1].history.gradient_norm[0] < 1e-2 * cold.history.gradient_norm[0]
 
 
+def test_a_path_in_gamma_makes_what_depends_on_A_and_w_once(monkeypatch):
+    made, precompute = [], cr.NewtonCG.precompute
+    monkeypatch.setattr(cr.NewtonCG, "precompute", lambda *a: (made.append(1), precompute(*a))[1])
+    problem = random_problem(3, 40, 4)
+    path = cr.solve_path(problem, gamma=[0.1, 0.01, 0.001])
+    assert len(made) == 1
+    alone = cr.solve(problem.replace(gamma=0.001), x0=path[1].x)
+    assert np.array_equal(path[2].x, alone.x)
+    cr.solve_path(problem, w=[1.0, 0.5])
+    assert len(made) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({}, "exactly one grid"), ({"gamma": [1], "w": [1]}, "exactly one"), ({"w": []}, "empty")],

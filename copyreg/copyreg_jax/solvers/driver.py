@@ -27,6 +27,7 @@ from copyreg_jax.solvers.results import solution_on_device, solution_on_host
 from copyreg_jax.solvers.solution import History, Solution, Status
 from copyreg_jax.solvers.steps import (
     CHUNK,
+    Kit,
     Trace,
     advance_jit,
     advance_on_host,
@@ -37,7 +38,7 @@ from copyreg_jax.solvers.steps import (
     trace_of,
 )
 
-__all__ = ["Callback", "Progress", "solve"]
+__all__ = ["Callback", "Progress", "check_arguments", "solve", "solve_on_host"]
 
 _LARGE_CHUNK = 100
 
@@ -139,17 +140,9 @@ def solve(
     >>> solution.status.name, solution.num_steps < 20
     ('CONVERGED', True)
     """
-    if not isinstance(problem, SoftmaxRegression):
-        raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
-    if len(problem.A.shape) != 2:
-        raise InputError("problem is a batch of problems; solve it by copyreg_jax.solve_many")
-    solver, rtol, max_steps = check_settings(problem, solver, rtol, max_steps)
     if callback is not None and not callable(callback):
         raise InputError(f"callback is {callback!r:.60}; give a function of one Progress")
-    start = None if x0 is None else problem.point(x0, "x0")
-    if start is not None:
-        check_start(start)
-
+    solver, start, rtol, max_steps = check_arguments(problem, solver, x0, rtol, max_steps)
     if is_traced() or not is_concrete((problem, start, rtol)):
         if callback is not None:
             raise InputError("callback can't be called under jit or vmap; leave it out there")
@@ -161,25 +154,50 @@ def solve(
         raise InputError(
             "A is sharded over processes, where no checkpoint is written; leave it out"
         )
-    return _solve_on_host(problem, start, rtol, max_steps, solver, callback, checkpoint)
+    return solve_on_host(problem, start, rtol, max_steps, solver, callback, checkpoint)[0]
 
 
-def _solve_on_host(
+def check_arguments(
+    problem: SoftmaxRegression,
+    solver: Solver | None,
+    x0: ArrayLike | None,
+    rtol: float | None,
+    max_steps: int | None,
+) -> tuple[Solver, Point | None, float, int]:
+    """The solver, the start, rtol and max_steps of a run; `InputError` for impossible ones."""
+    if not isinstance(problem, SoftmaxRegression):
+        raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
+    if len(problem.A.shape) != 2:
+        raise InputError("problem is a batch of problems; solve it by copyreg_jax.solve_many")
+    solver, rtol, max_steps = check_settings(problem, solver, rtol, max_steps)
+    start = None if x0 is None else problem.point(x0, "x0")
+    if start is not None:
+        check_start(start)
+    return solver, start, rtol, max_steps
+
+
+def solve_on_host(
     problem: SoftmaxRegression,
     x0: Point | None,
     rtol: float,
     max_steps: int,
     solver: Solver,
-    callback: Callback | None,
-    checkpoint: str | Path | None,
-) -> Solution:
+    callback: Callback | None = None,
+    checkpoint: str | Path | None = None,
+    kit: Kit | None = None,
+) -> tuple[Solution, Kit]:
+    """Run the loop on the host, around compiled steps.
+
+    The kit is what the run knows of A and w. It is made if none is given, and returned for the next
+    problem with the same A and w.
+    """
     host = on_host(problem.A)
     # Without anybody to look at the steps there is no need to come back after each.
     watched = callback is not None or checkpoint is not None
     small = problem.n * problem.d <= _SMALL_ENTRIES
     limit = solver.steps_per_call if watched else CHUNK if small else _LARGE_CHUNK
     advance = advance_on_host if host else advance_jit
-    kit = precompute(problem, solver)
+    kit = precompute(problem, solver) if kit is None else kit
     begin = initial_state if host else initial_state_jit
     state = begin(problem, kit, x0, rtol, solver)
     trace = [_arrays(trace_of(state))]
@@ -209,7 +227,7 @@ def _solve_on_host(
             file.save(state, trace)
     jax.block_until_ready(state.x)
     values, norms = (np.concatenate(column) for column in zip(*trace, strict=True))
-    return solution_on_host(problem, kit, state, rtol, solver, History(values, norms))
+    return solution_on_host(problem, kit, state, rtol, solver, History(values, norms)), kit
 
 
 def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
