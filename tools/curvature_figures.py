@@ -17,12 +17,11 @@ import jax
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+from copyreg_jax._files import write_whole
+from copyreg_jax.errors import InputError
 from figure_style import require_matplotlib, svg
 from landscape_figures import landscape_1d, landscape_2d
 from spectrum_figure import curvature_spectrum
-
-from copyreg_jax._files import write_whole
-from copyreg_jax.errors import InputError
 
 
 def write_figures(folder: str | Path) -> list[Path]:

@@ -14,6 +14,12 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+from copyreg_jax.errors import InputError
+from copyreg_jax.problems import objective
+from copyreg_jax.problems.copyright_regression import CopyrightRegression
+from copyreg_jax.solvers import solve
+from copyreg_jax.solvers.solution import Solution, Status
+from copyreg_jax.theory import constants
 from figure_style import (
     BLACK,
     BLUE,
@@ -25,13 +31,6 @@ from figure_style import (
     mark,
     new_figure,
 )
-
-from copyreg_jax.errors import InputError
-from copyreg_jax.problems import objective
-from copyreg_jax.problems.copyright_regression import CopyrightRegression
-from copyreg_jax.solvers import solve
-from copyreg_jax.solvers.solution import Solution, Status
-from copyreg_jax.theory import constants
 
 _NUM_POINTS = 1201
 

@@ -11,10 +11,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from figure_style import BLACK, BLUE, GRAY, VERMILLION, new_figure
-
 from copyreg_jax.errors import InputError
 from copyreg_jax.theory import constants, statements
+from figure_style import BLACK, BLUE, GRAY, VERMILLION, new_figure
 
 _SIZES = (2, 3, 5, 10)
 

@@ -2,13 +2,13 @@
 
 import builtins
 
-import curvature_figures as plots
 import jax
-import landscape_figures
 import numpy as np
 import pytest
 
 import copyreg_jax as cr
+import curvature_figures as plots
+import landscape_figures
 from copyreg_jax.theory import constants, regions_of_convexity
 
 pytest.importorskip("matplotlib")
