@@ -9,18 +9,19 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from flint import ctx
 from hypothesis import given
 from hypothesis import strategies as st
 
 import copyreg_jax as cr
-from copyreg_jax.certificates import training
 from copyreg_jax.certificates.training import certify_training, load_training, save_training
 from copyreg_jax.checker import guarantee, verdicts
-from copyreg_jax.checker.arithmetic import arithmetic
+from copyreg_jax.checker.arithmetic import ARITHMETIC
 from copyreg_jax.checker.format import canonical
 from copyreg_jax.checker.guarantee import DocumentLoss, check_training
 from copyreg_jax.theory.level_sets import cross_entropy_level_set_tau
-from tests.support.registry import cases, mutant
+from tests.support.mutants import planted
+from tests.support.registry import cases
 
 
 @st.composite
@@ -248,31 +249,40 @@ def test_a_fresh_process_without_jax(file):
 
 
 BUGS = {
-    "roots swapped": ("highest = (L + square.sqrt())", "highest = (L - square.sqrt())"),
-    "share of the others": ("arb(counts[1]) / sum", "arb(counts[0]) / sum"),
-    "tau without the share": ("(t + g / t - L) / (1 - p)", "t + g / t - L"),
-    "left on an unproved comparison": ("    if t < lowest:", "    if t > lowest:"),
+    "roots swapped": ("checker.guarantee:guarantee", "L + square.sqrt()", "L - square.sqrt()"),
+    "share of the others": ("checker.guarantee:proved_losses", "counts[1]", "counts[0]"),
+    "tau without the share": (
+        "checker.guarantee:guarantee",
+        "(t + g / t - L) / (1 - p)",
+        "t + g / t - L",
+    ),
+    "left on an unproved comparison": ("checker.guarantee:guarantee", "t < lowest", "t > lowest"),
     "rounded to nearest": (
+        "certificates.training:certify_training",
         "Interval(lower(ball), upper(ball))",
         "Interval(*2 * [float(ball.mid())])",
     ),
-    "sums exchanged": ("unprotected, protected = (", "protected, unprotected = ("),
+    "sums exchanged": (
+        "checker.guarantee:proved_losses",
+        "_Losses(loss, protected, unprotected, arb(counts[1]) / sum(counts))",
+        "_Losses(loss, unprotected, protected, arb(counts[1]) / sum(counts))",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BUGS)
 def test_planted_bugs_are_found(name):
     """By an honest checker, on one of a few tables."""
-    wrong, rng = mutant(guarantee, *BUGS[name]), np.random.default_rng(0)
-    outcomes = set()
+    rng, outcomes = np.random.default_rng(0), set()
     for gamma in (0.01, 2.5, 40.0):
         table = [
-            wrong.DocumentLoss(str(i), i < 2, int(n), float(n * rng.gamma(2.0)))
+            DocumentLoss(str(i), i < 2, int(n), float(n * rng.gamma(2.0)))
             for i, n in enumerate(rng.integers(3, 1000, 5))
         ]
         try:
-            said = guarantee.TrainingCertificate(*wrong.certify_training(table, gamma))
-            with arithmetic.ARITHMETIC, training.ctx.workprec(256):
+            with planted(*BUGS[name]):
+                said = certify_training(table, gamma)
+            with ARITHMETIC, ctx.workprec(256):
                 tested = guarantee._test(said)
             outcomes.add(verdicts.worst(*(verdict for _, verdict in tested)))
         except (verdicts.VoidError, cr.InputError):

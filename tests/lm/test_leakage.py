@@ -35,7 +35,7 @@ from copyreg_jax.lm.models.gpt2 import (  # noqa: E402
     GPT2,
     GPT2Config,
 )
-from tests.support.registry import mutant  # noqa: E402
+from tests.support.mutants import planted  # noqa: E402
 
 VOCAB = 257  # bytes and end-of-text
 PREFIX, SUFFIX = 6, 8
@@ -363,24 +363,38 @@ def test_log_p_is_the_log_of_the_product(tokenizer):
     check_log_p(extraction, tokenizer)
 
 
+SUFFIX_LOGS = "lm.leakage.extraction:_suffix_logs"
 BUGS = {
-    "the token given is the target": ("[:, prefix:, None]", "[:, prefix - 1 : -1, None]"),
-    "logits one too early": ("[:, prefix - 1 :].astype", "[:, prefix - 2 : -1].astype"),
-}  # fmt: skip
+    "the token given is the target": (
+        SUFFIX_LOGS,
+        "windows[:, prefix:, None]",
+        "windows[:, prefix - 1 : -1, None]",
+    ),
+    "logits one too early": (
+        SUFFIX_LOGS,
+        "nnx.merge(graph, params)(windows[:, :-1])[:, prefix - 1 :]",
+        "nnx.merge(graph, params)(windows[:, :-1])[:, prefix - 2 : -1]",
+    ),
+}
 
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_planted_misalignment_is_found(bug, tokenizer):
-    with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        check_log_p(mutant(extraction, *BUGS[bug]), tokenizer)
+    with (
+        planted(*BUGS[bug], compiled=True),
+        pytest.raises(AssertionError, match="Not equal to tolerance"),
+    ):
+        check_log_p(extraction, tokenizer)
 
 
 def test_planted_continuation_of_the_wrong_token_is_found(tokenizer):
     windows, model = some_windows(2), random_bigram()
     check_greedy(extraction, model, windows, tokenizer)
-    bug = mutant(extraction, "jnp.take(logits, place - 1", "jnp.take(logits, place - 2")
-    with pytest.raises(AssertionError):
-        check_greedy(bug, model, windows, tokenizer)
+    with (
+        planted("lm.leakage.extraction:_continuations", "place - 1", "place - 2", compiled=True),
+        pytest.raises(AssertionError),
+    ):
+        check_greedy(extraction, model, windows, tokenizer)
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 40, VOCAB])

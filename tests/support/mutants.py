@@ -18,6 +18,7 @@ import functools
 import importlib
 import inspect
 import sys
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,12 +26,25 @@ from typing import Any
 
 import jax
 
-__all__ = ["Bug", "planted"]
+__all__ = ["Bug", "Rooms", "planted"]
 
 PACKAGE = "copyreg_jax"
 
 Bug = tuple[str, str, str]
 """Place, old piece, new piece."""
+
+
+class Rooms:
+    """Several modules as one: a name is that of the first module that has it."""
+
+    def __init__(self, *modules: types.ModuleType) -> None:
+        self._modules = modules
+
+    def __getattr__(self, name: str) -> Any:
+        for module in self._modules:
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(name)
 
 
 @contextlib.contextmanager
@@ -91,7 +105,7 @@ def _names(node: ast.stmt) -> list[str]:
 
 def _replace(node: ast.stmt, old: str, new: str, place: str) -> None:
     """Change the one occurrence of a piece of code within a statement."""
-    pieces = [ast.parse(inspect.cleandoc(code)).body for code in (old, new)]
+    pieces = [ast.parse(textwrap.dedent(code.strip("\n"))).body for code in (old, new)]
     if all(len(piece) == 1 and isinstance(piece[0], ast.Expr) for piece in pieces):
         swap = _Swap(ast.dump(pieces[0][0].value), pieces[1][0].value)
     else:
