@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError
 
 EXIT_NOT_CONVERGED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -30,11 +31,13 @@ Overwrite = Annotated[
 ]
 
 
-def enable_x64() -> None:
-    """Compute in float64 from here on."""
+def enable_x64(*, cached: bool = True) -> None:
+    """Compute in float64 from here on, and keep compiled programs for the next command."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if cached:
+        use_compile_cache()
 
 
 def prepare_folder(out: Path) -> None:

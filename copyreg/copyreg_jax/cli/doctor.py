@@ -8,6 +8,7 @@ import platform
 import typer
 
 from copyreg_jax.cli.common import enable_x64, show_table
+from copyreg_jax.cli.compile_cache import CompileCache, use_compile_cache
 
 
 def doctor() -> None:
@@ -15,7 +16,8 @@ def doctor() -> None:
 
     Exit codes: 0 sound, 1 unsound.
     """
-    enable_x64()
+    enable_x64(cached=False)
+    cache = use_compile_cache()
     import copyreg
 
     import jax
@@ -38,12 +40,17 @@ def doctor() -> None:
         ),
         ("devices", devices),
         ("64-bit mode", f"on in this command; your own programs need {_x64_line()}"),
+        ("compiled programs", _cache_line(cache)),
         ("flush-to-zero", "ON: certificates are refused" if flushes else "off"),
         ("standard library's copyreg", "SHADOWED: pickle is broken" if shadowed else "intact"),
     ]
     show_table(rows)
     if flushes or shadowed or devices.startswith("NONE"):
         raise typer.Exit(1)
+
+
+def _cache_line(cache: CompileCache) -> str:
+    return f"not kept: {cache.problem}" if cache.problem else f"kept in {cache.folder}"
 
 
 def _x64_line() -> str:
