@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from copyreg_jax.lm.leakage.against_certificate import Recheck
     from copyreg_jax.lm.leakage.report import Report
 
+__all__ = ["EXIT_DOES_NOT_HOLD", "EXIT_NOT_FINITE", "audit"]
+
 EXIT_NOT_FINITE = EXIT_DOES_NOT_HOLD = 1
 
 _PROBLEMS = 10

@@ -24,6 +24,8 @@ from copyreg_jax.errors import InputError
 if TYPE_CHECKING:
     from copyreg_jax.bench.tables import Row as BenchRow
 
+__all__ = ["bench"]
+
 
 def bench(
     full: Annotated[

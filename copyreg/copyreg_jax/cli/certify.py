@@ -18,6 +18,8 @@ from copyreg_jax.cli.common import (
 from copyreg_jax.cli.solve import certificate_rows, certificate_summary
 from copyreg_jax.errors import InputError
 
+__all__ = ["certify", "check"]
+
 
 def certify(
     instance: Annotated[

@@ -18,6 +18,26 @@ from rich.console import Console
 from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError
 
+__all__ = [
+    "EXIT_INPUT",
+    "EXIT_INTERRUPTED",
+    "EXIT_NOT_CONVERGED",
+    "DeviceName",
+    "Overwrite",
+    "all_files",
+    "enable_x64",
+    "errors",
+    "output",
+    "prepare_folder",
+    "read_lines",
+    "require_extra",
+    "require_free",
+    "require_writable",
+    "show_table",
+    "to_json",
+    "write_json",
+]
+
 EXIT_NOT_CONVERGED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 output = Console(highlight=False)

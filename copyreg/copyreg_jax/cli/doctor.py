@@ -10,6 +10,8 @@ import typer
 from copyreg_jax.cli.common import enable_x64, show_table
 from copyreg_jax.cli.compile_cache import CompileCache, use_compile_cache
 
+__all__ = ["doctor"]
+
 
 def doctor() -> None:
     """Show the versions, devices and arithmetic of this installation.

@@ -24,6 +24,8 @@ from copyreg_jax.errors import InputError
 if TYPE_CHECKING:
     from copyreg_jax.theory.search_results import Row
 
+__all__ = ["lemmas"]
+
 
 def lemmas(
     search: Annotated[

@@ -19,6 +19,8 @@ from copyreg_jax.cli.solve import solve
 from copyreg_jax.cli.train import train
 from copyreg_jax.errors import InputError
 
+__all__ = ["app", "main", "options"]
+
 
 class _NoTypeForFlags:
     """Leaves the type out of the help of a flag, which takes no value."""

@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     from copyreg_jax.solvers import Progress, Solver
     from copyreg_jax.solvers.solution import Solution
 
+__all__ = [
+    "MetricName",
+    "ReadingName",
+    "SolverName",
+    "certificate_rows",
+    "certificate_summary",
+    "solve",
+]
+
 SolverName = Literal[
     "newton-cg",
     "newton",

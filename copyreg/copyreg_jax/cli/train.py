@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from copyreg_jax.lm.experiment import Run
     from copyreg_jax.lm.settings import Metrics, Settings
 
+__all__ = ["train"]
+
 
 def train(
     source: Annotated[
