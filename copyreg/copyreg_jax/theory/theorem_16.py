@@ -112,6 +112,7 @@ def refute_theorem_16(problem: CopyrightRegression, x: Any, *, max_intervals: in
     --------
     >>> import jax
     >>> jax.config.update("jax_enable_x64", True)
+    >>> from copyreg_jax.theory.counterexample import counterexample
     >>> refute_theorem_16(*counterexample("theorem-16-joint")[1:])
     True
     >>> jax.config.update("jax_enable_x64", False)
