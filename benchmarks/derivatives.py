@@ -63,8 +63,8 @@ def ratios(n: int, d: int, repeats: int) -> dict[str, Any]:
     problem = cr.CopyrightRegression(A, b, n // 10, 0.01, 1.0)
     x = jnp.asarray(rng.standard_normal(d) / d**0.5)
     u = problem.logits(x)
-    slope = curvature.value_and_gradient(u, *problem.terms)[1]
-    at = curvature.curvature(u, *problem.terms)
+    slope = curvature.value_and_gradient(u, problem.terms)[1]
+    at = curvature.curvature(u, problem.terms)
     _, operator = curvature.linearize(problem.A, at, slope)
     both = medians(
         {
@@ -79,7 +79,7 @@ def ratios(n: int, d: int, repeats: int) -> dict[str, Any]:
             "gram": (lambda A, w: (A * w[:, None]).T @ A, (problem.A, problem.w)),
             "hessian": (lambda p, x: p.hessian(x), (problem, x)),
             "jax.hessian": (
-                jax.hessian(lambda x, p: objective.value(p.A @ x, *p.terms)),
+                jax.hessian(lambda x, p: objective.value(p.A @ x, p.terms)),
                 (x, problem),
             ),
         },

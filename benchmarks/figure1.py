@@ -32,7 +32,8 @@ import numpy as np
 from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import loading, selection
 from copyreg_jax.lm.corpus.documents import Document
-from copyreg_jax.lm.loop import document_losses, fit
+from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.settings import STEPS_PER_CALL, Settings
 
 GAMMAS, SHARES, FACTORS = (0.1, 0.2, 0.3, 0.4, 0.5), (0.1, 0.2, 0.4, 0.6, 0.8), (1.5, 2.0, 3.0)

@@ -40,7 +40,7 @@ from copyreg_jax._files import write_whole
 from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import loading, selection
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.leakage.report import audit, compare
+from copyreg_jax.lm.leakage.report import audit
 from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.models.layers import token_nll
 from copyreg_jax.lm.settings import STEPS_PER_CALL, Settings
@@ -52,12 +52,12 @@ GAMMAS, TARGETS, GOLDFISH = (0.1, 0.2, 0.5), (2.0, 4.0, 5.0, 6.0), (2, 3, 4)
 CONTEXT = 13
 """Tokens that decide whether the goldfish loss skips the next one."""
 RATES, STEPS = (3e-5, 1e-4, 3e-4), (8, 32, 128)
-"""Of unlearning: learning rates, and the steps after which a model is measured."""
+"""Learning rates of unlearning, and the steps after which a model is measured."""
 FORGOTTEN = 8
-"""Documents of a step of unlearning; with retention as many others."""
+"""Number of documents in a step of unlearning, and of others that are retained."""
 UNLEARNING = ("ascent", "ascent + retain", "NPO", "NPO + retain")
 BETA = 0.1
-"""Of NPO: how soon a text counts as forgotten."""
+"""Parameter of NPO that says how soon a text counts as forgotten."""
 
 
 def goldfish_mask(rows: Rows, chosen: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
@@ -85,7 +85,7 @@ def whole_documents(rows: Rows, chosen: NDArray[np.bool_]) -> tuple[Any, Any]:
 def unlearn(
     model: Any, forget: Any, retain: Any, method: str, rate: float, seed: int
 ) -> Iterator[tuple[int, Any]]:
-    """The model after each number of STEPS; forget and retain are of `whole_documents`."""
+    """Yield the model after each number of STEPS; forget and retain are `whole_documents`."""
     graph, params = nnx.split(model)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
 
@@ -145,7 +145,7 @@ def train(prepared: experiment.Prepared, seed: int, skip: int = 0, **settings: A
 
 
 def arms(prepared: experiment.Prepared, seed: int, plain: Callable[[], Any]) -> Iterator[Any]:
-    """Names of arms, and functions that give their models; ``plain`` the one without protection."""
+    """Yield names of arms and functions that give their models; ``plain`` is without protection."""
 
     def trained(**settings: Any) -> Callable[[], Any]:
         return lambda: train(prepared, seed, **settings)
@@ -179,14 +179,22 @@ def arms(prepared: experiment.Prepared, seed: int, plain: Callable[[], Any]) -> 
 
 
 def measure(prepared: experiment.Prepared, model: Any) -> dict[str, Any]:
-    """What `copyreg audit` measures, in one row."""
+    """What `copyreg audit` measures, in one row of the table."""
     report = audit(
         model, prepared.tokenizer, [document.text for document in prepared.documents],
         prepared.split.protected, prepared.split.held_out, rows_length=LENGTH,
         max_windows=2 * PROTECTED,
     )  # fmt: skip
-    (row,) = compare({"": report})
-    return {key: value for key, value in row.items() if key != "arm"}
+    row: dict[str, Any] = {}
+    for group in (report.protected, report.unprotected, report.held_out):
+        key = group.name.replace("-", "_")
+        row[f"{key}_cross_entropy"] = group.cross_entropy
+        row[f"{key}_bits_per_byte"] = group.bits_per_byte
+    for key, tau in (("tau", report.tau), ("tau_held_out", report.tau_held_out)):
+        row |= {key: tau.value, f"{key}_lower": tau.lower, f"{key}_upper": tau.upper}
+    for key, part in (("protected", report.extraction), ("held_out", report.extraction_held_out)):
+        row |= {f"{key}_{field}": value for field, value in part.summary()._asdict().items()}
+    return {key: value if np.isfinite(value) else None for key, value in row.items()}
 
 
 COLORS = {
@@ -201,7 +209,7 @@ PANELS = (
 
 
 MOST = 2.9
-"""Bits per byte beyond which a model is of no use and out of the plot."""
+"""Bits per byte beyond which a model is useless and left out of the plot."""
 
 
 def plot(rows: list[dict[str, str]], path: Path) -> None:

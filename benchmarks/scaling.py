@@ -43,7 +43,7 @@ def exchanged(program: str) -> list[tuple[str, int, str]]:
 
 def part_of(origin: str) -> str:
     """How often an operation of a step is executed, by where it stems from."""
-    if "_search_plane_jit)/while/body" in origin:
+    if "search_plane)/while/body" in origin:
         return "trial"
     return "product" if re.search(r"/while/body/(.*/)?while/body/shard_map", origin) else "step"
 
@@ -54,11 +54,10 @@ def measure(num_devices: int, n: int, d: int) -> dict[str, Any]:
     A = cr.ShardedRows(rng.normal(size=(n, d)), jax.devices()[:num_devices])
     problem = cr.CopyrightRegression(A, rng.dirichlet(np.full(n, 0.3)), n // 4, gamma=0.1, w=0.05)
     solver = cr.NewtonCG()
-    kit = steps.prepare(problem, solver)
-    given = problem.w, problem.b, problem.n, problem.metric
-    lower = preconditioner.cholesky_jit.lower(A, *given, np.dtype(np.float32))
+    kit = steps.precompute(problem, solver)
+    lower = preconditioner.cholesky_jit.lower(A, problem.terms, np.dtype(np.float32))
     gram = exchanged(lower.compile().as_text())
-    state = steps.first_state_jit(problem, kit, None, 1e-10, solver)
+    state = steps.initial_state_jit(problem, kit, None, 1e-10, solver)
     step = exchanged(
         steps.advance_jit.lower(problem, kit, state, 100, 500, solver).compile().as_text()
     )

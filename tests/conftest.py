@@ -89,3 +89,15 @@ def _few_mappings():
     yield
     if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
+
+
+QUICK_SECONDS = 10
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Name the tests that make the default run long; they want the marker ``slow``."""
+    if os.environ.get("HYPOTHESIS_PROFILE", "quick") != "quick":
+        return
+    for report in terminalreporter.stats.get("passed", ()):
+        if report.duration > QUICK_SECONDS and "slow" not in report.keywords:
+            terminalreporter.write_line(f"not quick: {report.duration:.0f} s {report.nodeid}")

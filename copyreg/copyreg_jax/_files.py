@@ -10,6 +10,8 @@ from typing import IO
 
 from copyreg_jax.errors import InputError
 
+__all__ = ["write_whole"]
+
 
 def write_whole(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
     """Write bytes to ``path``; a file that was there stays as it was if anything fails.

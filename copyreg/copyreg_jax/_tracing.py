@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+__all__ = ["cond", "is_concrete", "is_traced", "while_loop"]
+
 
 def is_concrete(array: Any) -> bool:
     """Whether no leaf of a pytree is being traced by JAX."""
@@ -16,7 +18,7 @@ def is_concrete(array: Any) -> bool:
 
 
 def is_traced() -> bool:
-    """Whether this is the midst of a ``jax.jit``, where also what is made anew is traced."""
+    """Whether this runs within a ``jax.jit``, where new arrays are traced, too."""
     return not is_concrete(jax.lax.neg(np.float32(0)))
 
 

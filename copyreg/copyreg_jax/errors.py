@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+__all__ = [
+    "ENABLE_X64",
+    "InputError",
+    "NotCoerciveWarning",
+    "NotConvergedError",
+    "PrecisionError",
+    "TrainingError",
+]
+
 
 class InputError(ValueError):
     """An argument, array or file that cannot be used; exit code 2 on the command line."""

@@ -175,8 +175,11 @@ def test_sparse_and_dense_enclose_the_same_numbers():
         ({"eps_2": np.inf}, "eps_2 is inf"),
         ({"tau": 10**400}, "tau is 1000.*give a finite number"),
         ({"tau": "0.1"}, "tau is '0.1'; give a finite number"),
-        ({"tau": 2**60 + 1}, r"tau is 1152921504606846977, which is no float64; give float\(tau\)"),
-        ({"tau": decimal.Decimal("0.1")}, "which is no float64"),
+        (
+            {"tau": 2**60 + 1},
+            r"tau is 1152921504606846977, which is not a float64; give float\(tau\)",
+        ),
+        ({"tau": decimal.Decimal("0.1")}, "which is not a float64"),
         ({"x": [1j, 0, 0]}, "x has dtype complex128"),
         ({"x": ["a", "b", "c"]}, "x has dtype <U1"),
         ({"x": [[0.0], [0.0, 1.0], 0.0]}, "x is not a numeric array"),

@@ -129,7 +129,7 @@ def test_saved_and_checked(file):
 def test_a_file_says_what_was_certified(file):
     assert load_training(file) == certify_training(TABLE, 2.5, "model 1")
     file.write_bytes(b"{}")
-    with pytest.raises(cr.InputError, match=r"training\.json is no training certificate"):
+    with pytest.raises(cr.InputError, match=r"training\.json is not a training certificate"):
         load_training(file)
 
 
@@ -173,30 +173,30 @@ def test_weaker_statements_stay_true(file):
 
 
 VOID = {
-    "nan": (lambda d: d.update(tau="nan"), "no finite number"),
-    "infinite": (lambda d: d.update(gamma="inf"), "no finite number"),
-    "number": (lambda d: d.update(tau=1.0), "is no number"),
-    "decimal": (lambda d: d.update(tau="1.0"), "no finite number"),
+    "nan": (lambda d: d.update(tau="nan"), "is not finite"),
+    "infinite": (lambda d: d.update(gamma="inf"), "is not finite"),
+    "number": (lambda d: d.update(tau=1.0), "is not a hexadecimal float"),
+    "decimal": (lambda d: d.update(tau="1.0"), "is not written as a float64"),
     "format": (lambda d: d.update(format="copyreg-certificate/2"), "not of the format"),
     "field": (lambda d: d.update(more=1), "other fields"),
     "field gone": (lambda d: d.pop("model"), "other fields"),
     "twice": (lambda d: d["documents"].append(d["documents"][0]), "'a' is there twice"),
     "negative": (lambda d: d["documents"][0].__setitem__(3, (-1.0).hex()), ">= 0 is needed"),
     "no tokens": (lambda d: d["documents"][0].__setitem__(2, 0), "has 0 tokens"),
-    "true tokens": (lambda d: d["documents"][0].__setitem__(2, True), "is no document"),
+    "true tokens": (lambda d: d["documents"][0].__setitem__(2, True), "is not a document"),
     "none": (lambda d: d["documents"].pop(0), "no documents are protected"),
     "all": (lambda d: d.update(documents=d["documents"][:1]), "all documents are protected"),
     "gamma 0": (lambda d: d.update(gamma=(0.0).hex()), "gamma is 0"),
-    "no list": (lambda d: d.update(documents=7), "no list"),
-    "objects": (lambda d: d.update(tau={}), "is no number"),
-    "keys": (lambda d: d.update(loss=dict.fromkeys(d["loss"], "anything")), "no interval"),
+    "no list": (lambda d: d.update(documents=7), "not a list"),
+    "objects": (lambda d: d.update(tau={}), "is not a hexadecimal float"),
+    "keys": (lambda d: d.update(loss=dict.fromkeys(d["loss"], "anything")), "not an interval"),
     "entry": (
         lambda d: d["documents"].append({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}),
         "five things",
     ),
-    "hash": (lambda d: d["documents"][0].__setitem__(4, "0A" * 32), "which is no SHA-256"),
-    "no hash": (lambda d: d["documents"][0].__setitem__(4, None), "is no document"),
-    "model": (lambda d: d.update(model=7), "model is no text"),
+    "hash": (lambda d: d["documents"][0].__setitem__(4, "0A" * 32), "which is not a SHA-256"),
+    "no hash": (lambda d: d["documents"][0].__setitem__(4, None), "is not a document"),
+    "model": (lambda d: d.update(model=7), "model is not a text"),
 }
 
 

@@ -308,7 +308,7 @@ CHECK = {
         "checker.check:at_minimizer", "tau_c <= local.margin.lower",
         "tau_c <= local.margin.upper",
     ),
-    "numbers read as they come": ("checker.format:_number", "number.hex() == text", "True"),
+    "numbers read as they come": ("checker.format:read_number", "number.hex() == text", "True"),
     "bytes not compared": ("checker.format:read_document", "raw == canonical(document)", "True"),
     "data not compared": ("checker.check:_require_same", "dump(claimed) != dump(actual)", "False"),
     "control removed": (

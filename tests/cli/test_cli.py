@@ -335,7 +335,9 @@ def test_results_of_another_run_are_kept_unless_told(name, instance, tmp_path):
     (tmp_path / name).write_bytes(b"of another run")
     (tmp_path / "notes.txt").write_text("mine")
     command = ("solve", instance, "--out", tmp_path)
-    untouched(f"{name} is there already; name another, or give --overwrite", tmp_path, *command)
+    untouched(
+        f"{name} already exists; choose another place, or give --overwrite", tmp_path, *command
+    )
     assert in_process(*command, "--overwrite").exit_code == 0
     assert cr.check(tmp_path / "certificate.json", tmp_path / "instance.npz").verdict.value == 0
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -354,8 +356,8 @@ def test_a_run_that_goes_on_may_write_where_it_wrote(instance, tmp_path):
     assert in_process(*command).exit_code == 0
     assert json.loads((out / "summary.json").read_text())["status"] == "CONVERGED"
     assert in_process(*command).exit_code == 0  # nothing left to do
-    untouched("is there already", tmp_path, "solve", instance, "--out", out)
-    untouched("is there already", tmp_path, *command[:-1], tmp_path / "new.npz")
+    untouched("already exists", tmp_path, "solve", instance, "--out", out)
+    untouched("already exists", tmp_path, *command[:-1], tmp_path / "new.npz")
     before = contents(tmp_path)
     with pytest.raises(cr.InputError, match="another run: not the same problem"):
         in_process(*command, "--gamma", 0.5)
@@ -363,8 +365,8 @@ def test_a_run_that_goes_on_may_write_where_it_wrote(instance, tmp_path):
     other = tmp_path / "other.npz"
     assert in_process("solve", instance, "--gamma", 0.5, "--checkpoint", other).exit_code == 0
     other.replace(run)
-    untouched("is there already", tmp_path, *command)
-    untouched("is there already", tmp_path, *command, "--gamma", 0.5)
+    untouched("already exists", tmp_path, *command)
+    untouched("already exists", tmp_path, *command, "--gamma", 0.5)
 
 
 def test_a_matrix_that_stays_in_its_folder_is_checked_there(tmp_path, monkeypatch):
@@ -390,9 +392,9 @@ def test_a_matrix_that_stays_in_its_folder_is_checked_there(tmp_path, monkeypatc
 
 def test_other_commands_ask_before_they_replace(tmp_path):
     (tmp_path / "lemma-10.npz").write_bytes(b"mine")
-    untouched(r"lemma-10.npz is there already", tmp_path, "lemmas", "--out", tmp_path)
+    untouched(r"lemma-10.npz already exists", tmp_path, "lemmas", "--out", tmp_path)
     (tmp_path / "curve-mine.svg").write_bytes(b"mine")
-    untouched(r"curve-mine.svg is there already", tmp_path, "bench", "--out", tmp_path)
+    untouched(r"curve-mine.svg already exists", tmp_path, "bench", "--out", tmp_path)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk, where there is /dev/full")

@@ -51,8 +51,8 @@ def train(*arguments, command="train"):
 def test_train_go_on_and_fine_tune(corpus, tmp_path):
     from copyreg_jax.lm.corpus.loading import load_documents
     from copyreg_jax.lm.corpus.rows import make_rows
+    from copyreg_jax.lm.evaluation import document_losses
     from copyreg_jax.lm.experiment import load_model
-    from copyreg_jax.lm.loop import document_losses
 
     command = [corpus, "--protect-column", "secret", "--name-column", "id", "--target", 5, *SMALL]
     run = train(*command, "--out", tmp_path / "run", "--epochs", 2)
@@ -186,7 +186,9 @@ def test_audit_of_a_certificate(corpus, tmp_path):
     assert found.returncode == 1
     assert "REFUTED" in found.stdout
     assert "CE_1 - CE_2 >= 9" in found.stdout
-    assert re.search("1 documents of .* are not of .*run and were not measured", found.stdout)
+    assert re.search(
+        "1 documents of .* do not belong to .*run, and were not measured", found.stdout
+    )
 
 
 BAD = {
@@ -266,7 +268,7 @@ def test_a_report_that_can_not_be_written_is_found_before_the_work(corpus, tmp_p
     monkeypatch.setattr(loading, "load_documents", None)
     command = ["audit", str(tmp_path), "--text", str(corpus), "--out"]
     for path, message in (
-        (tmp_path, "is a folder; name another place"),
+        (tmp_path, "is a folder; choose another place"),
         (tmp_path / "no" / "audit.json", "can't write --out .*: No such file or directory"),
         (corpus / "audit.json", "can't write --out .*: Not a directory"),
     ):
@@ -288,6 +290,6 @@ def test_models_that_can_not_be_used_are_refused(corpus, tmp_path):
     save_tokenizer(train_tokenizer(["abc abd abe"] * 9, 262), tmp_path / "model")
     command = ["train", str(corpus), "--out", str(tmp_path / "run"), "--protect-share", "0.3"]
     result = CliRunner().invoke(app, [*command, "--model", "/no/model"])
-    assert "/no/model is not there or no folder" in str(result.exception)
+    assert "/no/model is not a folder" in str(result.exception)
     result = CliRunner().invoke(app, [*command, "--model", str(tmp_path / "model")])
     assert "the tokenizer does not match the model" in str(result.exception)

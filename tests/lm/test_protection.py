@@ -19,7 +19,7 @@ from copyreg_jax.lm.protection import (
     weigh,
     weighted_loss,
 )
-from tests.support.registry import mutant
+from tests.support.mutants import planted
 
 ROWS, LENGTH = 24, 6
 
@@ -254,38 +254,41 @@ def test_minibatches_of_16(seed):
     assert naive > 0.2
 
 
+WEIGH = "lm.protection:weigh"
+BUGS = {
+    "mean of the batch": (
+        WEIGH, "share * mean", "share * _mean(sums.protected_nll, sums.num_protected)",
+    ),
+    "share of the recent": (WEIGH, "share * mean", "recent / sums.num_tokens * mean"),
+    "squared once": (WEIGH, "penalty / (share * mean)", "penalty / share"),
+    "padding counted": (
+        "lm.protection:_checked", "mask & jnp.broadcast_to(of_token, nll.shape)",
+        "jnp.broadcast_to(of_token, nll.shape)",
+    ),
+    "penalty differentiated twice": (WEIGH, "jax.lax.stop_gradient(sums)", "sums"),
+}  # fmt: skip
+
+
 def test_planted_bugs_in_the_loss_are_found():
     """Each is one that a reader could overlook; the formula tells them apart."""
-    bugs = {
-        "mean of the batch": (
-            "(share * mean)", "(share * _mean(sums.protected_nll, sums.num_protected))",
-        ),
-        "share forgotten": ("penalty / (share * mean)", "penalty / mean"),
-        "share of the recent": ("(share * mean)", "(recent / sums.num_tokens * mean)"),
-        "squared once": ("penalty / (share * mean)", "penalty / share"),
-        "sign": ("weight = 1 - jnp.where", "weight = 1 + jnp.where"),
-        "padding counted": ("protected = mask & jnp", "protected = jnp"),
-        "penalty differentiated twice": ("jax.lax.stop_gradient(sums)", "sums"),
-    }  # fmt: skip
     rng = np.random.default_rng(0)
     nll, mask = rng.gamma(2.0, 1.0, (ROWS, LENGTH)), rng.random((ROWS, LENGTH)) < 0.6
     protected = rng.random(ROWS) < 0.3
     seen = Estimate(*(jnp.float32(number) for number in (30.0, 10.0, 40.0, 400.0)))
 
-    def outcome(module):
+    def outcome():
         results = []
         for estimate in (None, seen):
             value, gradient = jax.value_and_grad(
-                lambda z, e=estimate: module.protected_loss(z, mask, protected, 0.5, e)[0]
+                lambda z, e=estimate: protected_loss(z, mask, protected, 0.5, e)[0]
             )(jnp.asarray(nll))
             results += [value, *gradient.ravel()]
         return np.asarray(results)
 
-    import copyreg_jax.lm.protection as sound
-
-    right = outcome(sound)
-    for name, (old, new) in bugs.items():
-        assert np.abs(outcome(mutant(sound, old, new)) - right).max() > 1e-3, name
+    right = outcome()
+    for name, bug in BUGS.items():
+        with planted(*bug):
+            assert np.abs(outcome() - right).max() > 1e-3, name
 
 
 def count(pair):

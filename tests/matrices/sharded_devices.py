@@ -22,7 +22,7 @@ import optax  # noqa: E402
 import copyreg_jax as cr  # noqa: E402
 from copyreg_jax.matrices import interface  # noqa: E402
 from copyreg_jax.solvers import newton_cg  # noqa: E402
-from copyreg_jax.solvers.steps import advance_jit, first_state_jit, prepare  # noqa: E402
+from copyreg_jax.solvers.steps import advance_jit, initial_state_jit, precompute  # noqa: E402
 from tests.matrices.test_sharded import CASES, arguments, make_rows  # noqa: E402
 
 
@@ -147,8 +147,8 @@ def evaluations() -> dict[str, Any]:
 
     # What the programs of the Hessian solver exchange.
     newton = cr.TrustRegionNewton()
-    kit = prepare(cut, newton)
-    state = first_state_jit(cut, kit, None, 1e-10, newton)
+    kit = precompute(cut, newton)
+    state = initial_state_jit(cut, kit, None, 1e-10, newton)
     program = advance_jit.lower(cut, kit, state, 100, 500, newton).compile().as_text()
     results["newton moves"] = re.findall(r"all-gather|all-to-all|collective-permute", program)
     return results

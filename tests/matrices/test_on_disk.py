@@ -166,7 +166,7 @@ def test_a_hessian_vector_product_reads_once(form, tmp_path):
     np.testing.assert_allclose(gradient, inside.gradient(x), rtol=1e-10, atol=1e-11)
     np.testing.assert_allclose(problem.hvp(x, v), inside.hvp(x, v), rtol=1e-10, atol=1e-11)
     np.testing.assert_allclose(problem.hessian(x), inside.hessian(x), rtol=1e-10, atol=1e-11)
-    at = curvature.curvature(problem.logits(x), *problem.terms)
+    at = curvature.curvature(problem.logits(x), problem.terms)
     _, operator = curvature.linearize(A, at, problem.b)
     A.numbers.clear()
     product = curvature.apply(A, operator, jnp.asarray(v))
@@ -193,8 +193,7 @@ def in_blocks(problem, folder):
     A = written(folder, "npz" if scipy.sparse.issparse(host) else "npy",
                 host.toarray() if scipy.sparse.issparse(host) else host)  # fmt: skip
     if isinstance(problem, cr.CopyrightRegression):
-        b, protected, gamma, w, reading, metric = problem.terms
-        return cr.CopyrightRegression(A, b, protected, gamma, w, reading, metric)
+        return cr.CopyrightRegression(A, **vars(problem.terms))
     return cr.SoftmaxRegression(A, problem.b, problem.w, problem.metric)
 
 
@@ -222,13 +221,11 @@ def test_float32_and_other_solvers(reading, metric, tmp_path):
     problem = in_blocks(random_problem(3, 400, 5, reading=reading, metric=metric), tmp_path)
     best = cr.solve(problem)
     A = cr.RowBlocks(np.asarray(to_host(problem.A), np.float32), block_bytes=999)
-    b, protected, gamma, w, *ways = problem.terms
-    single = cr.solve(
-        cr.CopyrightRegression(
-            A, *(np.asarray(part, part.dtype if part.dtype == bool else np.float32)
-                 for part in (b, protected, gamma, w)), *ways
-        )
-    )  # fmt: skip
+    terms = jax.tree.map(
+        lambda part: np.asarray(part, part.dtype if part.dtype == bool else np.float32),
+        problem.terms,
+    )
+    single = cr.solve(cr.CopyrightRegression(A, **vars(terms)))
     assert single.x.dtype == np.float32
     assert single.status is cr.Status.CONVERGED
     # L is at most 2e-4 L above its minimum, and its Hessian at least w^2 A^T A, some 400.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.problems import curvature, objective
+from copyreg_jax.problems.objective import Terms
 from tests.support.registry import METRICS, PROBLEMS, READINGS, cases, draws, random_problem
 
 
@@ -101,7 +102,7 @@ def test_relative_to_the_derivative_itself_on_generic_instances(seed, metric, re
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_restriction_is_the_hessian_along_the_directions(name):
     problem = PROBLEMS[name]()
-    at = curvature.curvature(problem.logits(np.ones(problem.d)), *problem.terms)
+    at = curvature.curvature(problem.logits(np.ones(problem.d)), problem.terms)
     Z = jnp.asarray(np.random.default_rng(0).normal(size=(3, problem.n)))
     H = jnp.stack([curvature.hvp(at, z) for z in Z])
     # Both round sums of n products; where s cancels, relative to the sizes of its terms.
@@ -139,7 +140,8 @@ def test_bound_without_gamma_has_finite_derivatives():
     b, mask = jnp.array([0.5, 0.5]), jnp.array([True, False])
 
     def bound(value, metric):
-        return curvature.upper_bound(value, b, mask, jnp.array(0.0), "joint", metric)
+        zero = jnp.array(0.0)
+        return curvature.upper_bound(value, Terms(b, mask, zero, zero, metric=metric))
 
     # 0.25 + k sqrt(2 L), and half the sum of b.
     slope = curvature.MAX_SECOND_DERIVATIVE / 0.5**0.5
@@ -177,8 +179,7 @@ def test_curvature_bound_holds_on_the_sublevel_set(seed, reading, metric):
         gamma=10.0 ** rng.uniform(-3, 0), w=0.0 + 1e-9, reading=reading, metric=metric,
     )  # fmt: skip
     x = scale * rng.normal(size=n)
-    b, mask, gamma, *_ = problem.terms
-    bound = curvature.upper_bound(problem.value(x), b, mask, gamma, reading, metric)
+    bound = curvature.upper_bound(problem.value(x), problem.terms)
     assert np.linalg.eigvalsh(problem.hessian(x))[-1] <= bound
 
 
@@ -187,13 +188,14 @@ def test_parts_of_the_bound_for_the_cross_entropy(reading):
     mask = jnp.array([True, True, True, False])
 
     def at(f, b, gamma):
-        rest = jnp.asarray(b), mask, jnp.asarray(gamma), jnp.array(0.0), reading, "cross-entropy"
-        return curvature.curvature(jnp.log(jnp.asarray(f)), *rest), rest
+        w = jnp.array(0.0)
+        terms = Terms(jnp.asarray(b), mask, jnp.asarray(gamma), w, reading, "cross-entropy")
+        return curvature.curvature(jnp.log(jnp.asarray(f)), terms), terms
 
     # Half of the mass on each of two rows: half the sum of b is reached.
-    here, (b, *_) = at([0.5 - 1e-9, 0.5 - 1e-9, 1e-9, 1e-9], [0.1, 0.2, 0.3, 0.9], 0.0)
+    here, terms = at([0.5 - 1e-9, 0.5 - 1e-9, 1e-9, 1e-9], [0.1, 0.2, 0.3, 0.9], 0.0)
     H = jax.vmap(lambda z: curvature.hvp(here, z))(jnp.eye(4))
-    bound = curvature.upper_bound(1.0, b, mask, jnp.array(0.0), reading, "cross-entropy")
+    bound = curvature.upper_bound(1.0, terms)
     assert 0.75 * (1 - 1e-6) < np.linalg.eigvalsh(H)[-1] <= bound
     assert float(bound) == pytest.approx(0.75)
 
@@ -201,7 +203,8 @@ def test_parts_of_the_bound_for_the_cross_entropy(reading):
     for seed in range(300):
         rng = np.random.default_rng(seed)
         f, b = rng.dirichlet(np.full(4, 0.1)) + 1e-12, rng.dirichlet(np.full(4, 0.1)) * 3
-        here, (b, *_) = at(f, b, 1.0)
+        here, terms = at(f, b, 1.0)
+        b = terms.b
         beta_1, square = jnp.sum(b[:3]), jnp.sum(here.g**2)
         loss = objective.ell_1(jnp.log(jnp.asarray(f)), b, mask, reading, "cross-entropy")
         worst = np.maximum(worst, [square / (beta_1 * loss), square / (2 * beta_1**2)])

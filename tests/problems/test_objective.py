@@ -98,15 +98,16 @@ def test_rows_without_a_target_have_no_part_in_the_cross_entropy(reading, far, t
     u = jnp.array([far, 0.5 * far, -far, -far, -far])
     b = jnp.array([0.5, 0.25, 0.0, 0.0, 0.0])
     protected = jnp.array([True, True, True, False, False])
-    rest = b, protected, jnp.array(0.1), jnp.array(0.0), reading, "cross-entropy"
-    value = transform(lambda u: objective.value(u, *rest))
+    gamma, w = jnp.array(0.1), jnp.array(0.0)
+    terms = objective.Terms(b, protected, gamma, w, reading, "cross-entropy")
+    value = transform(lambda u: objective.value(u, terms))
     # f is one-hot: log f is the difference to the largest logit.
     loss = 0.25 * 0.5 * far
     np.testing.assert_allclose(value(u), loss + 0.1 / loss, rtol=1e-15)
     right = np.array([0.25, -0.25, 0, 0, 0]) * (1 - 0.1 / loss / loss)
-    for gradient in (jax.grad(value)(u), curvature.value_and_gradient(u, *rest)[1]):
+    for gradient in (jax.grad(value)(u), curvature.value_and_gradient(u, terms)[1]):
         np.testing.assert_allclose(gradient, right, rtol=1e-15)
-    at = curvature.curvature(u, *rest)
+    at = curvature.curvature(u, terms)
     columns = jax.vmap(lambda z: curvature.hvp(at, z))(jnp.eye(5))
     np.testing.assert_allclose(columns, jax.hessian(value)(u), rtol=1e-12)
 
@@ -132,7 +133,7 @@ def test_softmax_does_not_see_a_common_shift_of_the_logits(draw):
 def at_gamma(u, gamma, reading, metric):
     """L at the logits u as a function of gamma, and ell_1, for four rows, two of them protected."""
     b, mask = jnp.array([0.5, 0.25, 0.25, 0.0]), jnp.array([True, True, False, False])
-    value = objective.value(u, b, mask, gamma, jnp.array(0.3), reading, metric)
+    value = objective.value(u, objective.Terms(b, mask, gamma, jnp.array(0.3), reading, metric))
     return value, objective.ell_1(u, b, mask, reading, metric)
 
 
@@ -184,9 +185,9 @@ def test_mixed_derivatives_at_gamma_zero(inner, outer, metric, reading):
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
 def test_without_gamma_the_barrier_has_no_part_in_derivatives_by_the_logits(mode, order, low):
     u, b, mask = jnp.array([low, 0.0, 1.0]), jnp.array([0.0, 0.4, 0.6]), jnp.arange(3) < 1
-    rest = b, mask, jnp.array(0.0), jnp.array(0.0), "joint"
+    terms = objective.Terms(b, mask, jnp.array(0.0), jnp.array(0.0))
     with_term, without = (
-        lambda u: objective.value(u, *rest),
+        lambda u: objective.value(u, terms),
         lambda u: 0.5 * objective.ell(u, b),
     )
     assert with_term(u) == without(u)

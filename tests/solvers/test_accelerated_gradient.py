@@ -13,8 +13,7 @@ from tests.support.registry import PROBLEMS, random_problem
 def safe_curvature(problem, value):
     A = to_host(problem.A)
     A = A.toarray() if scipy.sparse.issparse(A) else A
-    b, protected, gamma, _, reading, metric = problem.terms
-    bound = float(curvature.upper_bound(value, b, protected, gamma, reading, metric))
+    bound = float(curvature.upper_bound(value, problem.terms))
     weighted = np.linalg.norm(np.asarray(problem.w)[:, None] * A, 2) ** 2
     return bound * np.linalg.norm(A, 2) ** 2 + weighted
 

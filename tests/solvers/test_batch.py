@@ -8,7 +8,8 @@ import pytest
 import scipy.sparse
 
 import copyreg_jax as cr
-from copyreg_jax.solvers.batch import _Lanes, _stack
+from copyreg_jax.solvers.batch import _stack
+from copyreg_jax.solvers.lanes import Lanes
 from tests.support.registry import random_problem
 
 
@@ -42,13 +43,13 @@ def test_lanes_that_are_done_leave(monkeypatch):
     """Problems of very different difficulty: sizes fall, and no lane is lost or mixed up."""
     batch, problems = batched(70)
     sizes = []
-    advance = _Lanes.advance
+    advance = Lanes.advance
 
     def noting(self, states, max_steps):
         sizes.append(len(states.status))
         return advance(self, states, max_steps)
 
-    monkeypatch.setattr(_Lanes, "advance", noting)
+    monkeypatch.setattr(Lanes, "advance", noting)
     x0 = np.stack([np.full(3, 0.1) if k % 9 else np.full(3, 8.0) for k in range(70)])
     together = cr.solve_many(batch, cr.Optax(optax.lbfgs()), x0)
     assert sizes[0] == 70
@@ -103,13 +104,13 @@ def test_groups(monkeypatch):
     x0 = np.random.default_rng(0).normal(size=(70, 3)) * 0.1
     whole = cr.solve_many(batch, cr.NewtonCG(), x0)
     seen, sizes = [], []
-    advance = _Lanes.advance
+    advance = Lanes.advance
 
     def noting(self, states, max_steps):
         sizes.append(len(states.status))
         return advance(self, states, max_steps)
 
-    monkeypatch.setattr(_Lanes, "advance", noting)
+    monkeypatch.setattr(Lanes, "advance", noting)
     monkeypatch.setattr(batch, "_GROUP_LOGITS", 30 * 20)
     cut = cr.solve_many(batch, cr.NewtonCG(), x0, callback=lambda *now: seen.append(now))
     assert max(sizes) == 24  # three groups for 70 problems
@@ -187,6 +188,18 @@ def test_path_is_the_minimizers_along_the_grid():
     fine = cr.solve_path(problem, gamma=[0.1, 0.1001])
     cold = cr.solve(problem.replace(gamma=0.1001))
     assert fine[1].history.gradient_norm[0] < 1e-2 * cold.history.gradient_norm[0]
+
+
+def test_a_path_in_gamma_makes_what_depends_on_A_and_w_once(monkeypatch):
+    made, precompute = [], cr.NewtonCG.precompute
+    monkeypatch.setattr(cr.NewtonCG, "precompute", lambda *a: (made.append(1), precompute(*a))[1])
+    problem = random_problem(3, 40, 4)
+    path = cr.solve_path(problem, gamma=[0.1, 0.01, 0.001])
+    assert len(made) == 1
+    alone = cr.solve(problem.replace(gamma=0.001), x0=path[1].x)
+    assert np.array_equal(path[2].x, alone.x)
+    cr.solve_path(problem, w=[1.0, 0.5])
+    assert len(made) == 4
 
 
 @pytest.mark.parametrize(

@@ -58,19 +58,19 @@ def resumed_at_each_step(problem, file, **settings):
 
 def test_resumed_before_and_after_a_stall_with_float32(file, monkeypatch):
     """With a float32 copy of A that is of no use, the run goes on without it."""
-    prepare, refine, left = newton_cg.NewtonCG.prepare, newton_cg.NewtonCG.refine, []
+    precompute, refine, left = newton_cg.NewtonCG.precompute, newton_cg.NewtonCG.refine, []
 
     def spoilt(self, problem):
-        tools = prepare(self, problem)
-        return tools._replace(single=np.nan * problem.A.astype(np.float32))
+        precomputed = precompute(self, problem)
+        return precomputed._replace(single=np.nan * problem.A.astype(np.float32))
 
-    def watched(self, problem, tools, state):
-        new = refine(self, problem, tools, state)
-        if tools.single is not None and new[0].single is None:
+    def watched(self, problem, precomputed, state):
+        new = refine(self, problem, precomputed, state)
+        if precomputed.single is not None and new[0].single is None:
             left.append(int(state.num_steps))
         return new
 
-    monkeypatch.setattr(newton_cg.NewtonCG, "prepare", spoilt)
+    monkeypatch.setattr(newton_cg.NewtonCG, "precompute", spoilt)
     monkeypatch.setattr(newton_cg.NewtonCG, "refine", watched)
     resumed_at_each_step(problem(), file)
     assert len(set(left)) > 2  # once for the stall, then by what each state remembers

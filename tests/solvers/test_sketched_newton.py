@@ -46,7 +46,7 @@ def exact(kind):
     """A point, the Hessian there, G (all weights made positive) and exact leverage scores."""
     problem = problem_of(kind)
     x = 0.1 * np.random.default_rng(99).normal(size=problem.d)
-    at = curvature.curvature(problem.logits(x), *problem.terms)
+    at = curvature.curvature(problem.logits(x), problem.terms)
     A = to_host(problem.A)
     A = A.toarray() if scipy.sparse.issparse(A) else A
     f, s = np.asarray(at.f), np.asarray(at.s)
@@ -154,7 +154,7 @@ def test_leverage_scores_are_those_of_a_qr_up_to_the_two_distortions(kind):
     scores, _ = probabilities(problem, at, solver, 0)
     # The sketch changes the metric by a measured factor, between 1/3 and 3 at least,
     key, _ = jax.random.split(jax.random.fold_in(solver._keys[0], 0))
-    sketch = row_sampling.sketch_factor(
+    sketch = row_sampling.sketch_rows(
         problem.A, jnp.sqrt(jnp.abs(at.s)), at.f @ problem.A, jax.random.split(key)[0]
     )
     factor = solver._factor(problem)

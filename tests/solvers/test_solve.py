@@ -26,7 +26,7 @@ from copyreg_jax.problems import curvature
 from copyreg_jax.solvers import steps, trust_region
 from copyreg_jax.solvers.protocol import Method
 from copyreg_jax.solvers.start import START_SHIFTS
-from copyreg_jax.solvers.steps import advance_jit, first_state_jit, prepare
+from copyreg_jax.solvers.steps import advance_jit, initial_state_jit, precompute
 from tests.support.registry import PROBLEMS, READINGS, SOLVERS, cases, random_problem
 
 # First-order methods need too many steps there; that they say so is tested below.
@@ -121,8 +121,7 @@ def test_gradient_descent_falls_by_what_it_promises(name):
     gram = np.linalg.norm(A, 2) ** 2
     weighted = np.linalg.norm(np.asarray(problem.w)[:, None] * A, 2) ** 2
     for k in range(min(20, len(history.value) - 1)):
-        b, protected, gamma, _, reading, metric = problem.terms
-        bound = curvature.upper_bound(history.value[k], b, protected, gamma, reading, metric)
+        bound = curvature.upper_bound(history.value[k], problem.terms)
         promised = history.gradient_norm[k] ** 2 / (2 * (float(bound) * gram + weighted))
         fall = history.value[k] - history.value[k + 1]
         assert fall >= promised * (1 - 1e-9) - 8 * 2.0**-52 * history.value[k]
@@ -248,13 +247,13 @@ class Liar(Method):
     default_max_steps: ClassVar[int] = 5
     steps_per_call: ClassVar[int] = 1
 
-    def prepare(self, problem):
+    def precompute(self, problem):
         return None
 
-    def init(self, problem, tools, state):
+    def init(self, problem, precomputed, state):
         return state
 
-    def step(self, problem, tools, state):
+    def step(self, problem, precomputed, state):
         return state
 
     def done(self, state):
@@ -264,8 +263,8 @@ class Liar(Method):
 def test_success_is_judged_on_the_host():
     solution = cr.solve(problem_of("joint"), Liar())
     assert solution.status is cr.Status.STALLED
-    kit = prepare(problem_of("joint"), Liar())
-    state = first_state_jit(problem_of("joint"), kit, None, 1e-10, Liar())
+    kit = precompute(problem_of("joint"), Liar())
+    state = initial_state_jit(problem_of("joint"), kit, None, 1e-10, Liar())
     assert not Method().done(state)
 
 
@@ -530,8 +529,8 @@ class NoCompilation:
 def test_data_are_arguments_not_constants():
     problem = random_problem(0, 500, 3)
     solver = cr.NewtonCG()
-    kit = prepare(problem, solver)
-    state = first_state_jit(problem, kit, None, 1e-10, solver)
+    kit = precompute(problem, solver)
+    state = initial_state_jit(problem, kit, None, 1e-10, solver)
     text = advance_jit.lower(problem, kit, state, 9, 9, solver).as_text()
     assert 'dense<"0x' not in text  # large literals are printed as hex blobs
     assert len(text) < 200_000

@@ -18,6 +18,7 @@ import functools
 import importlib
 import inspect
 import sys
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,7 +92,7 @@ def _names(node: ast.stmt) -> list[str]:
 
 def _replace(node: ast.stmt, old: str, new: str, place: str) -> None:
     """Change the one occurrence of a piece of code within a statement."""
-    pieces = [ast.parse(inspect.cleandoc(code)).body for code in (old, new)]
+    pieces = [ast.parse(textwrap.dedent(code.strip("\n"))).body for code in (old, new)]
     if all(len(piece) == 1 and isinstance(piece[0], ast.Expr) for piece in pieces):
         swap = _Swap(ast.dump(pieces[0][0].value), pieces[1][0].value)
     else:

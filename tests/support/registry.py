@@ -1,11 +1,8 @@
-"""Problems and solvers that every general test runs over, strategies of instances, planted bugs."""
+"""Problems and solvers that every general test runs over, and strategies of instances."""
 
 from __future__ import annotations
 
 import os
-import sys
-import types
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import hypothesis
@@ -27,7 +24,6 @@ __all__ = [
     "Draw",
     "cases",
     "draws",
-    "mutant",
     "random_problem",
 ]
 
@@ -36,19 +32,6 @@ def cases(number: int) -> hypothesis.settings:
     """This many drawn cases under the profile "ci": a tenth by default, fifty times in "soak"."""
     factor = {"ci": 1, "soak": 50}.get(os.environ.get("HYPOTHESIS_PROFILE", "quick"), 0.1)
     return hypothesis.settings(max_examples=max(10, round(number * factor)))
-
-
-def mutant(module: types.ModuleType, old: str, new: str) -> types.ModuleType:
-    """The module with one piece of its source replaced; never put in sys.modules for others."""
-    source = Path(module.__file__).read_text()
-    assert source.count(old) == 1, f"{old!r} is there {source.count(old)} times"
-    made = types.ModuleType("mutant")
-    sys.modules["mutant"] = made  # NamedTuple looks its module up
-    try:
-        exec(compile(source.replace(old, new), module.__file__, "exec"), made.__dict__)
-    finally:
-        del sys.modules["mutant"]
-    return made
 
 
 class Draw(NamedTuple):

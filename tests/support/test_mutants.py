@@ -8,6 +8,7 @@ import pytest
 
 from copyreg_jax.checker import arithmetic, data, linear, proofs
 from copyreg_jax.problems import curvature
+from copyreg_jax.problems.objective import Terms
 from copyreg_jax.solvers import plane_search
 from tests.support.mutants import planted
 
@@ -42,7 +43,7 @@ def test_a_constant_is_changed_for_all_who_imported_it():
 
 
 def test_what_was_compiled_is_forgotten():
-    terms = jnp.array([0.7, 0.3]), jnp.array([True, False]), 0.1, 1.0, "joint", "squared"
+    terms = Terms(jnp.array([0.7, 0.3]), jnp.array([True, False]), 0.1, 1.0, "joint", "squared")
     right = plane_search.evaluate_at(jnp.zeros(2), terms)[0]
     bug = "problems.objective:l_reg", "0.5 * jnp.sum((w * u) ** 2)", "7.0 + 0 * jnp.sum(u)"
     with planted(*bug, compiled=True):

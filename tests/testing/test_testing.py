@@ -253,7 +253,7 @@ def test_the_closed_forms_pass_without_atol_on_generic_instances(seed, metric):
 
 
 def without_the_rank_one_term(problem, x):
-    at = curvature.curvature(problem.logits(x), *problem.terms)
+    at = curvature.curvature(problem.logits(x), problem.terms)
     return curvature.hessian(problem.A, at._replace(kappa=jnp.zeros(())))
 
 

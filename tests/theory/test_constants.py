@@ -59,7 +59,7 @@ def test_regions_of_the_cross_entropy(seed, reading):
     for region in (Floor(floor), Sublevel(value)):
         assert strong_convexity(problem, region) <= lam[0] + rounding
     convex = problem.replace(w=10.0)
-    assert regions_of_convexity.is_strongly_convex(convex.replace(gamma=0.0), Sublevel(1.0))
+    assert strong_convexity(convex.replace(gamma=0.0), Sublevel(1.0)) > 0
 
 
 @cases(300)
@@ -145,12 +145,12 @@ def test_strong_convexity_is_below_every_hessian_of_its_region(seed, reading):
     assert moduli["ball"] <= there[0] + 1e-12 * np.abs(there).max()
 
 
-def test_is_strongly_convex():
+def test_where_it_is_strongly_convex():
     strong = eye_problem(gamma=0.01, w=2.0)
-    assert regions_of_convexity.is_strongly_convex(strong, Floor(0.2))
-    assert regions_of_convexity.is_strongly_convex(strong, Sublevel(0.2))
-    assert not regions_of_convexity.is_strongly_convex(strong, Floor(1e-4))
-    assert not regions_of_convexity.is_strongly_convex(eye_problem(gamma=0.01, w=0.1), Floor(0.2))
+    assert strong_convexity(strong, Floor(0.2)) > 0
+    assert strong_convexity(strong, Sublevel(0.2)) > 0
+    assert strong_convexity(strong, Floor(1e-4)) <= 0
+    assert strong_convexity(eye_problem(gamma=0.01, w=0.1), Floor(0.2)) <= 0
     # A ball across the barrier is never convex; without gamma every ball has a bound.
     assert strong_convexity(strong, Ball(np.zeros(4), 100.0)) == -math.inf
     plain = cr.SoftmaxRegression(np.eye(4), strong.b, w=2.0)
@@ -394,7 +394,7 @@ def test_a_singular_hessian_is_never_called_definite():
                 Sublevel(1.0),
                 Ball(x, 1e-9),
             ):
-                assert not regions_of_convexity.is_strongly_convex(problem, region)
+                assert strong_convexity(problem, region) <= 0
             assert newton_region(problem, x).radius == 0
 
 
@@ -402,7 +402,7 @@ def test_rounding_of_a_large_gram_matrix_does_not_prove_convexity():
     # At x below, v^T H v = -0.0441 along the unit v with a_1 v = 0 (60 digits).
     A = np.array([[-277616997.3359813, -282698084.6441197], [0, 1], [0, 0]])
     problem = cr.SoftmaxRegression(A, [0.0, 1.0, 0.0], w=[2.0, 0.01, 0.01])
-    assert not regions_of_convexity.is_strongly_convex(problem, Sublevel(5.0))
+    assert strong_convexity(problem, Sublevel(5.0)) <= 0
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_verdicts(report):
         "Lemma 10": "holds under block",
         "Definition 11": "fails",
         "Lemma 12": "fails",
-        "Lemma 13": "holds but for: so L is convex",
+        "Lemma 13": "holds, except: so L is convex",
         "Lemma 14": "holds",
         "Theorem 15": "vacuous",
         "Theorem 16": "fails",

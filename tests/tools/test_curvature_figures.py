@@ -2,12 +2,13 @@
 
 import builtins
 
-import curvature_figures as plots
 import jax
 import numpy as np
 import pytest
 
 import copyreg_jax as cr
+import curvature_figures as plots
+import landscape_figures
 from copyreg_jax.theory import constants, regions_of_convexity
 
 pytest.importorskip("matplotlib")
@@ -87,7 +88,7 @@ def test_random_targets_are_reproducible_and_differ_by_seed():
 
 @pytest.mark.slow
 def test_drawn_curve_is_L_with_the_sign_of_its_second_derivative(landscape):
-    problem = plots._instance_1d()
+    problem = landscape_figures._instance_1d()
     second = jax.vmap(jax.hessian(problem.value))
     for gid, sign in (("convex", 1), ("not-convex", -1)):
         x, L = drawn(landscape, gid).T
@@ -97,7 +98,7 @@ def test_drawn_curve_is_L_with_the_sign_of_its_second_derivative(landscape):
 
 
 def test_drawn_barrier_is_where_f_1_is_b_1(landscape):
-    problem = plots._instance_1d()
+    problem = landscape_figures._instance_1d()
     ((x, _), _) = drawn(landscape, "barrier")
     assert x == pytest.approx(-0.17, abs=1e-12)
     assert float(problem.ell_1([x])) < 1e-28  # a few roundings of f, squared
@@ -106,7 +107,7 @@ def test_drawn_barrier_is_where_f_1_is_b_1(landscape):
 
 
 def test_marked_points_are_minimizers_on_both_sides(landscape):
-    problem = plots._instance_1d()
+    problem = landscape_figures._instance_1d()
     ((barrier, _), _) = drawn(landscape, "barrier")
     marked = np.concatenate([drawn(landscape, gid) for gid in ("lowest", "minimizers")])
     assert marked[:, 0].min() < barrier < marked[:, 0].max()
@@ -117,8 +118,8 @@ def test_marked_points_are_minimizers_on_both_sides(landscape):
 
 
 def test_floor_proves_convexity_where_it_is_shaded(landscape):
-    problem = plots._instance_1d()
-    e = plots._proved_floor(problem)
+    problem = landscape_figures._instance_1d()
+    e = landscape_figures._proved_floor(problem)
     (shaded,) = [area for area in landscape.collections if area.get_gid() == "floor"]
     assert f"{e:.2g}" in shaded.get_label()
     x = np.concatenate([path.vertices[:, 0] for path in shaded.get_paths()])
@@ -130,8 +131,8 @@ def test_floor_proves_convexity_where_it_is_shaded(landscape):
 
 
 def test_no_floor_is_drawn_where_none_is_proved():
-    problem = plots._instance_1d().replace(w=0.3)
-    assert plots._proved_floor(problem) == np.inf
+    problem = landscape_figures._instance_1d().replace(w=0.3)
+    assert landscape_figures._proved_floor(problem) == np.inf
     axes = plots.landscape_1d(problem).axes[0]
     assert not axes.collections
     assert lines(axes, "barrier")
@@ -153,17 +154,17 @@ def areas(axes, gid):
 
 
 def test_drawn_barrier_curve_is_where_f_1_is_b_1(contours):
-    problem = plots._instance_2d()
+    problem = landscape_figures._instance_2d()
     curve = areas(contours, "barrier")
     f_1 = np.asarray(jax.vmap(problem.f)(curve))[:, 0]
     # Linear interpolation over cells of side h errs by at most h^2 |f''| / 4, |f''| <= 0.2 ||A||^2.
-    h = float(np.diff(contours.get_xlim())[0]) / (plots._NUM_POINTS_A_SIDE - 1)
+    h = float(np.diff(contours.get_xlim())[0]) / (landscape_figures._NUM_POINTS_A_SIDE - 1)
     assert np.abs(f_1 - 0.2).max() <= h**2 * 0.2 * np.linalg.norm(problem.A, 2) ** 2 / 4
     assert len(curve) > 50
 
 
 def test_marked_points_are_minimizers_of_both_directions(contours):
-    problem = plots._instance_2d()
+    problem = landscape_figures._instance_2d()
     marked = np.concatenate([drawn(contours, gid) for gid in ("lowest", "minimizers")])
     above = []
     for x in marked:
@@ -178,7 +179,7 @@ def test_marked_points_are_minimizers_of_both_directions(contours):
 def test_hatched_part_has_a_negative_eigenvalue(contours):
     from matplotlib.path import Path
 
-    problem = plots._instance_2d()
+    problem = landscape_figures._instance_2d()
     (hatched,) = [area for area in contours.collections if area.get_gid() == "not-convex"]
     rng = np.random.default_rng(0)
     points = rng.uniform(*contours.get_xlim(), size=(2000, 2))
@@ -235,15 +236,15 @@ def test_without_matplotlib(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(builtins, "__import__", missing)
     for draw in (plots.curvature_spectrum, plots.landscape_1d, plots.landscape_2d):
-        with pytest.raises(ImportError, match=r"pip install 'copyreg-jax\[report\]'"):
+        with pytest.raises(ImportError, match="pip install matplotlib"):
             draw()
     assert plots.main([str(tmp_path)]) == 2
-    assert "copyreg-jax[report]" in capsys.readouterr().err
+    assert "pip install matplotlib" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 def test_unsuitable_problems():
-    one, two = plots._instance_1d(), plots._instance_2d()
+    one, two = landscape_figures._instance_1d(), landscape_figures._instance_2d()
     with pytest.raises(cr.InputError, match="d = 1"):
         plots.landscape_1d(two)
     with pytest.raises(cr.InputError, match="d = 2"):

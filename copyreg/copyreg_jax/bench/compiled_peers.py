@@ -29,6 +29,8 @@ from copyreg_jax.bench.oracle import (
 from copyreg_jax.problems.objective import Point, Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
+__all__ = ["Compiled", "Loop", "jaxopt_lbfgs", "optax_lbfgs", "optimistix_bfgs", "optimistix_lbfgs"]
+
 
 class Loop(NamedTuple):
     """Result of a peer whose loop is compiled as a whole."""
@@ -156,7 +158,7 @@ def jaxopt_lbfgs(
     solver: Any = jaxopt.LBFGS(
         fun=value_and_gradient, value_and_grad=True, history_size=10, implicit_diff=False
     )
-    # Its own `run` does this, but for one number of iterations per compilation.
+    # Its own `run` does this, with a compilation for each number of iterations.
     x, state = jax.lax.while_loop(
         lambda at: (at[1].iter_num < max_iterations) & (at[1].error > aim),
         lambda at: tuple(solver.update(*at)),

@@ -33,6 +33,20 @@ from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.recheck import evaluate
 from copyreg_jax.solvers.start import default_start
 
+__all__ = [
+    "FULL",
+    "QUICK",
+    "SAME_VALUE",
+    "Comparison",
+    "Report",
+    "Settings",
+    "compare",
+    "geometric_mean",
+    "judge",
+    "measure",
+    "start",
+]
+
 SAME_VALUE = 1e-9
 """Relative difference up to which two values of L count as the same minimum."""
 
@@ -101,7 +115,7 @@ def measure(
     curves : iterable of str
         Instances whose time-to-accuracy curves are wanted.
     seed : int
-        Of the order.
+        Seed for the order of the runs.
     report : callable
         Told in a few words what is going on.
     finished : callable
@@ -287,7 +301,7 @@ def start(problem: SoftmaxRegression) -> np.ndarray:
 
 
 def judge(problem: SoftmaxRegression, x: Any) -> tuple[float, float]:
-    """Gradient norm and value at an answer by NumPy; infinite for what is no point."""
+    """Gradient norm and value at an answer by NumPy; infinite for an answer that is not a point."""
     x = np.asarray(x)
     if x.shape != (problem.d,) or x.dtype.kind != "f" or not np.isfinite(x).all():
         return math.inf, math.inf
@@ -333,7 +347,7 @@ def compare(rows: Iterable[Row]) -> list[Comparison]:
 
 
 def geometric_mean(comparisons: Iterable[Comparison]) -> float:
-    """Of the finite ratios; zero if one is zero, NaN if there is none."""
+    """Geometric mean of the finite ratios; zero if one is zero, NaN without any."""
     ratios = [c.ratio for c in comparisons if math.isfinite(c.ratio)]
     if not ratios:
         return math.nan

@@ -26,6 +26,8 @@ from copyreg_jax.bench.oracle import (
     standstill,
 )
 
+__all__ = ["SUBPROBLEM_ITERATIONS", "SciPy", "Torch", "lbfgsb", "trust"]
+
 _LARGEST_RADIUS = 1e15  # x of ill-conditioned instances is large; SciPy's own limit is 1000
 
 SUBPROBLEM_ITERATIONS = 100

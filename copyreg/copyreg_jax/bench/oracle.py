@@ -15,6 +15,26 @@ from copyreg_jax.problems.curvature import Curvature
 from copyreg_jax.problems.objective import Point, Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
+__all__ = [
+    "AIM",
+    "CALIBRATION",
+    "FIRST_ITERATIONS",
+    "MAX_ITERATIONS",
+    "START_NORM_COMPILED",
+    "START_NORM_ON_HOST",
+    "WORTH_A_RESTART",
+    "GoodEnoughError",
+    "Method",
+    "Oracle",
+    "OutOfTimeError",
+    "Outcome",
+    "Run",
+    "Task",
+    "Trace",
+    "elapsed",
+    "standstill",
+]
+
 AIM = 0.9
 """Share of the tolerance at which peers stop, so that the judge's rounding fails none of them."""
 
@@ -35,7 +55,7 @@ Trace: TypeAlias = list[tuple[float, float]]
 
 
 class OutOfTimeError(Exception):
-    """Ends a peer in the midst of its loop."""
+    """Ends a peer within its loop."""
 
 
 class GoodEnoughError(Exception):
@@ -73,7 +93,7 @@ def _value_and_gradient(problem: SoftmaxRegression, x: Point) -> tuple[Scalar, P
 
 @jax.jit
 def _curvature(problem: SoftmaxRegression, x: Point) -> Curvature:
-    return curvature.curvature(problem.logits(x), *problem.terms)
+    return curvature.curvature(problem.logits(x), problem.terms)
 
 
 @jax.jit

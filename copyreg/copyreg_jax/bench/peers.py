@@ -39,6 +39,8 @@ from copyreg_jax.bench.oracle import (
 from copyreg_jax.solvers import Optax, Progress, SketchedNewton, Solver, TrustRegionNewton, solve
 from copyreg_jax.solvers.solution import Status
 
+__all__ = ["OWN", "PEERS", "Own", "version"]
+
 _MAX_QUADRATIC_D = 512
 """Up to this d the methods that keep d x d numbers are tried."""
 

@@ -20,6 +20,8 @@ from copyreg_jax._files import write_whole
 from copyreg_jax.bench.peers import OWN
 from copyreg_jax.bench.tables import REACHED, Point, Row
 
+__all__ = ["draw_curves", "draw_profile", "profile", "write_figures"]
+
 _OWN_NAMES = {method.name for method in OWN}
 
 _STYLES = ("-", "--", "-.", ":")

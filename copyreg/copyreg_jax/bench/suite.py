@@ -27,6 +27,21 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.instances import example_instance
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 
+__all__ = [
+    "NUM_PROTECTED_TOKENS",
+    "SUITE",
+    "Instance",
+    "dense",
+    "digits",
+    "embedded",
+    "mnist_5k",
+    "news_tfidf",
+    "select",
+    "sparse",
+    "spectrum",
+    "word_embeddings",
+]
+
 NUM_PROTECTED_TOKENS = 300
 
 

@@ -16,6 +16,20 @@ import jax
 from copyreg_jax._files import write_whole
 from copyreg_jax.bench.peers import OWN, PEERS, version
 
+__all__ = [
+    "ERROR",
+    "MISSED",
+    "MISSING",
+    "NOT_TRIED",
+    "REACHED",
+    "TIME_LIMIT",
+    "Point",
+    "Row",
+    "machine",
+    "read_table",
+    "write_table",
+]
+
 REACHED, MISSED, TIME_LIMIT, ERROR, NOT_TRIED, MISSING = (
     "reached",
     "missed",

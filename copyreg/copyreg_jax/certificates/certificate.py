@@ -14,6 +14,8 @@ from copyreg_jax.checker.format import Interval, Local
 from copyreg_jax.checker.verdicts import Verdict, VoidError
 from copyreg_jax.errors import InputError
 
+__all__ = ["Certificate"]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Certificate:

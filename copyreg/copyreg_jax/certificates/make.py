@@ -33,6 +33,8 @@ from copyreg_jax.checker.verdicts import Verdict, at_least, at_most
 from copyreg_jax.errors import InputError
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
+__all__ = ["certify"]
+
 _LARGE = 1 << 20
 """Entries of A from which floats come before balls."""
 

@@ -18,6 +18,8 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import RowBlocks, fetch, to_host
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 
+__all__ = ["exact_float", "exact_point", "input_errors", "instance", "to_instance"]
+
 
 @contextlib.contextmanager
 def input_errors() -> Iterator[None]:
@@ -50,7 +52,7 @@ def exact_float(name: str, number: Any) -> float:
     if not math.isfinite(value):
         raise InputError(f"{name} is {number!r:.40}; give a finite number")
     if value != number:
-        raise InputError(f"{name} is {number!r:.40}, which is no float64; give float({name})")
+        raise InputError(f"{name} is {number!r:.40}, which is not a float64; give float({name})")
     return value
 
 

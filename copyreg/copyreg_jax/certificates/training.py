@@ -22,6 +22,8 @@ from copyreg_jax.checker.guarantee import (
 from copyreg_jax.checker.verdicts import VoidError
 from copyreg_jax.errors import InputError
 
+__all__ = ["certify_training", "load_training", "save_training"]
+
 
 def certify_training(
     documents: Sequence[DocumentLoss], gamma: float, model: str = ""
@@ -115,9 +117,9 @@ def load_training(path: str | Path) -> TrainingCertificate:
     Raises
     ------
     InputError
-        It is no training certificate.
+        The file is not a training certificate.
     """
     try:
         return parse(read_document(path))
     except VoidError as error:
-        raise InputError(f"{path} is no training certificate: {error}") from None
+        raise InputError(f"{path} is not a training certificate: {error}") from None

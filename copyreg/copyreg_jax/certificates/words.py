@@ -10,6 +10,8 @@ from copyreg_jax.checker.arithmetic import FLOAT_BITS
 from copyreg_jax.checker.format import Interval, Statements
 from copyreg_jax.checker.verdicts import Verdict
 
+__all__ = ["above", "below", "explain"]
+
 _WIDTH = 88
 
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from copyreg_jax.checker.verdicts import VoidError, require
 
+__all__ = ["InFile", "Numbers", "StoredFile", "T", "read_arrays"]
+
 _STREAMED = 1 << 24
 """Bytes from which a matrix stays in its file."""
 
@@ -144,7 +146,9 @@ class _Members:
         if path.is_dir():
             self.names = {f.stem: str(f) for f in path.glob("*.npy") if f.is_file()}
             return
-        require(path.is_file() or not path.exists(), f"{path} is no regular file and no folder")
+        require(
+            path.is_file() or not path.exists(), f"{path} is neither a regular file nor a folder"
+        )
         with path.open("rb") as stream:
             single = stream.read(6) == b"\x93NUMPY"
         what = "one array; give an .npz with A, b, protected, w, gamma"

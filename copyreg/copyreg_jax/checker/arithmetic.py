@@ -21,6 +21,27 @@ from flint import arb, arb_mat
 
 from copyreg_jax.checker.data import Csr
 
+__all__ = [
+    "ARITHMETIC",
+    "FLOAT_BITS",
+    "MAX_BITS",
+    "START_BITS",
+    "TINY",
+    "UNIT",
+    "Arithmetic",
+    "Balls",
+    "Box",
+    "Floats",
+    "Moments",
+    "Vector",
+    "arithmetic",
+    "between",
+    "lower",
+    "sum_balls",
+    "up",
+    "upper",
+]
+
 FLOAT_BITS = 53
 
 START_BITS, MAX_BITS = 128, 4096

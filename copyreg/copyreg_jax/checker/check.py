@@ -35,6 +35,8 @@ from copyreg_jax.checker.format import (
 from copyreg_jax.checker.linear import eigenvalue_floor
 from copyreg_jax.checker.verdicts import Verdict, VoidError, at_least, at_most, require, worst
 
+__all__ = ["CheckResult", "Tested", "at_minimizer", "check", "level_set_tau", "protection"]
+
 Tested = list[tuple[str, Verdict]]
 
 

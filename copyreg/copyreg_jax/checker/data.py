@@ -14,6 +14,19 @@ import numpy as np
 from copyreg_jax.checker.archive import InFile, Numbers, T, read_arrays
 from copyreg_jax.checker.verdicts import require
 
+__all__ = [
+    "MAX_DENSE_COLUMNS",
+    "METRICS",
+    "READINGS",
+    "Csr",
+    "Dense",
+    "Instance",
+    "make_csr",
+    "make_instance",
+    "map_threads",
+    "read_instance",
+]
+
 READINGS = ("joint", "block")
 
 METRICS = ("squared", "cross-entropy")

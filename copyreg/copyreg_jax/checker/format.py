@@ -16,6 +16,27 @@ from copyreg_jax.checker.arithmetic import FLOAT_BITS, MAX_BITS, START_BITS
 from copyreg_jax.checker.data import MAX_DENSE_COLUMNS, METRICS, READINGS
 from copyreg_jax.checker.verdicts import Verdict, VoidError, require
 
+__all__ = [
+    "BOUNDS",
+    "FORMAT",
+    "Global",
+    "Interval",
+    "LevelSet",
+    "Local",
+    "Paper",
+    "Point",
+    "Statements",
+    "canonical",
+    "direction",
+    "dump",
+    "parse",
+    "printable",
+    "read_certificate",
+    "read_document",
+    "read_interval",
+    "read_number",
+]
+
 FORMAT = "copyreg-certificate/2"
 
 BOUNDS = ("ell_1", "ell_2", "margin", "value", "protected_mass", "target_mass")
@@ -131,19 +152,21 @@ def parse(document: Any) -> Statements:
     require(document.get("format") == FORMAT, f"the format is not {FORMAT}")
     names = ("bits", "bounds", "claims", "direction", "format", "instance", "producer", "sha256")
     bits, bounds, claims, way, _, instance, producer, digest, x = _fields(document, *names, "x")
-    require(isinstance(digest, str), "sha256 is no text")
+    require(isinstance(digest, str), "sha256 is not a text")
     plain = isinstance(producer, str) and len(producer) <= 200
-    require(plain and producer.isascii() and producer.isprintable(), "producer is no plain text")
+    require(
+        plain and producer.isascii() and producer.isprintable(), "producer is not one line of ASCII"
+    )
     *sizes, gamma, reading, metric, hashes = _fields(
         instance, "n", "d", "n1", "gamma", "reading", "metric", "sha256"
     )
     require(all(type(size) is int for size in sizes), "n, d, n1 are not integers")
     n, d, n1 = sizes
-    require(0 < n1 < n < 2**62 and 0 < d < 2**62, "n, d, n1 are no sizes")
-    require(_number(gamma) >= 0, "gamma is negative")
+    require(0 < n1 < n < 2**62 and 0 < d < 2**62, "n, d and n1 must be sizes with 0 < n1 < n")
+    require(read_number(gamma) >= 0, "gamma is negative")
     require(reading in READINGS and metric in METRICS, "reading or metric is unknown")
     for text in _fields(hashes, *_HASHED):
-        require(isinstance(text, str) and len(text) == 64 and text.isalnum(), "a hash is none")
+        require(isinstance(text, str) and len(text) == 64 and text.isalnum(), "a hash is malformed")
     require(isinstance(x, list) and len(x) == d, "x is not d numbers")
     point, *others = _fields(claims, "point", "level_set", "local", "global", "paper")
     tau, verdict = _fields(point, *Point._fields)
@@ -152,11 +175,11 @@ def parse(document: Any) -> Statements:
     readers = (LevelSet, Local, Global, Paper)
     return Statements(
         document,
-        np.array([_number(v) for v in x]),
+        np.array([read_number(v) for v in x]),
         _READERS["bits"](bits),
-        dict(zip(BOUNDS, map(_interval, _fields(bounds, *BOUNDS)), strict=True)),
+        dict(zip(BOUNDS, map(read_interval, _fields(bounds, *BOUNDS)), strict=True)),
         _direction(way),
-        Point(None if tau is None else _number(tau), _verdict(verdict)),
+        Point(None if tau is None else read_number(tau), _verdict(verdict)),
         *(None if c is None else _claim(r, c) for r, c in zip(readers, others, strict=True)),
     )
 
@@ -165,7 +188,7 @@ def _claim(kind: Any, document: Any) -> Any:
     """A claim, each field read by its name."""
     values = _fields(document, *kind._fields)
     pairs = zip(kind._fields, values, strict=True)
-    return kind(*(_READERS.get(name, _number)(value) for name, value in pairs))
+    return kind(*(_READERS.get(name, read_number)(value) for name, value in pairs))
 
 
 def _fields(mapping: Any, *names: str) -> list[Any]:
@@ -175,7 +198,7 @@ def _fields(mapping: Any, *names: str) -> list[Any]:
     return [mapping[name] for name in names]
 
 
-def _number(text: Any, *, infinite: bool = False) -> float:
+def read_number(text: Any, *, infinite: bool = False) -> float:
     """Decode ``float.hex``; any other spelling could be rounded, and then say something else."""
     try:
         number = float.fromhex(text)
@@ -187,9 +210,10 @@ def _number(text: Any, *, infinite: bool = False) -> float:
     return number
 
 
-def _interval(pair: Any) -> Interval:
+def read_interval(pair: Any) -> Interval:
+    """Decode a pair of floats; a bound may be infinite."""
     require(isinstance(pair, list) and len(pair) == 2, "a bound is not a pair")
-    return Interval(*(_number(end, infinite=True) for end in pair))
+    return Interval(*(read_number(end, infinite=True) for end in pair))
 
 
 def _verdict(name: Any) -> Verdict:
@@ -209,7 +233,7 @@ def _bits(bits: Any) -> int:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("margin", "protected_mass", "tau_c"), _interval),
+    **dict.fromkeys(("margin", "protected_mass", "tau_c"), read_interval),
     **dict.fromkeys(("hypothesis", "verdict", "minimizer"), _verdict),
     "bits": _bits,
     "direction": _direction,
@@ -224,7 +248,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
         require(path.stat().st_size <= _MAX_BYTES, f"{path} is too large to be a certificate")
         raw = path.read_bytes()
         document = json.loads(raw)
-        require(isinstance(document, dict), "it is no JSON object")
+        require(isinstance(document, dict), "it is not a JSON object")
         require(raw == canonical(document), "its bytes do not match its sha256")
     except VoidError as error:
         raise VoidError(f"{path} is not a valid certificate: {error}") from None

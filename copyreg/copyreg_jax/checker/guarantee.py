@@ -21,8 +21,20 @@ from flint import arb, ctx
 
 from copyreg_jax.checker.arithmetic import ARITHMETIC, upper
 from copyreg_jax.checker.check import CheckResult, Tested
-from copyreg_jax.checker.format import Interval, canonical, printable, read_document
+from copyreg_jax.checker.format import Interval, canonical, printable, read_document, read_number
 from copyreg_jax.checker.verdicts import Verdict, VoidError, at_least, at_most, require, worst
+
+__all__ = [
+    "BITS",
+    "FORMAT",
+    "DocumentLoss",
+    "TrainingCertificate",
+    "check_table",
+    "check_training",
+    "guarantee",
+    "parse",
+    "proved_losses",
+]
 
 FORMAT = "copyreg-training/1"
 
@@ -45,7 +57,7 @@ class DocumentLoss(NamedTuple):
     nll : float
         Sum of their negative log-likelihoods in nats, >= 0.
     sha256 : str
-        Of its text in UTF-8, 64 hexadecimal digits; not used, and empty if it is not known.
+        Hash of its text in UTF-8, 64 hexadecimal digits. It is not used; empty if unknown.
     """
 
     name: str
@@ -89,11 +101,12 @@ class TrainingCertificate(NamedTuple):
         content = self._asdict() | {"format": FORMAT}
         for name, value in content.items():
             if isinstance(value, Interval):
-                content[name] = [_text(end) for end in value]
+                content[name] = [float(end).hex() for end in value]
             elif isinstance(value, float):
-                content[name] = _text(value)
+                content[name] = float(value).hex()
         content["documents"] = [
-            [*document[:3], _text(document.nll), document.sha256] for document in self.documents
+            [*document[:3], float(document.nll).hex(), document.sha256]
+            for document in self.documents
         ]
         return canonical(content)
 
@@ -138,7 +151,7 @@ def check_table(documents: tuple[DocumentLoss, ...], gamma: float) -> None:
         sound = 0 <= document.nll < math.inf
         require(sound, f"{what} has the negative log-likelihood {document.nll}; >= 0 is needed")
         known = not document.sha256 or _SHA256.fullmatch(document.sha256)
-        require(bool(known), f"{what} has the hash {document.sha256!r:.70}, which is no SHA-256")
+        require(bool(known), f"{what} has the hash {document.sha256!r:.70}, which is not a SHA-256")
     kinds = {document.protected for document in documents}
     require(len(kinds) == 2, f"{'all' if True in kinds else 'no'} documents are protected")
 
@@ -209,41 +222,27 @@ def _test(said: TrainingCertificate) -> Tested:
     return tested
 
 
-def _text(number: float) -> str:
-    return float(number).hex()
-
-
-def _number(text: Any) -> float:
-    require(isinstance(text, str) and len(text) <= 32, f"{text!r:.40} is no number")
-    try:
-        number = float.fromhex(text)
-    except (ValueError, OverflowError):
-        raise VoidError(f"{text!r} is no number") from None
-    require(math.isfinite(number) and _text(number) == text, f"{text!r} is no finite number")
-    return number
-
-
 def parse(document: dict[str, Any]) -> TrainingCertificate:
     """What a document says; `VoidError` if it is not of this format."""
     fields = {*TrainingCertificate._fields, "format", "sha256"}
     require(document.get("format") == FORMAT, f"it is not of the format {FORMAT}")
     require(document.keys() == fields, "it has other fields than a training certificate")
     table = []
-    require(isinstance(document["documents"], list), "its documents are no list")
+    require(isinstance(document["documents"], list), "its documents are not a list")
     for entry in document["documents"]:
         require(isinstance(entry, list) and len(entry) == 5, "a document is not five things")
         name, protected, num_tokens, nll, sha256 = entry
         kinds = tuple(map(type, (name, protected, num_tokens, sha256)))
-        require(kinds == (str, bool, int, str), f"{json.dumps(entry):.60} is no document")
-        table.append(DocumentLoss(name, protected, num_tokens, _number(nll), sha256))
+        require(kinds == (str, bool, int, str), f"{json.dumps(entry):.60} is not a document")
+        table.append(DocumentLoss(name, protected, num_tokens, read_number(nll), sha256))
     intervals = {}
     for name in ("loss", "protected", "unprotected", "protected_range"):
         pair = document[name]
-        require(isinstance(pair, list) and len(pair) == 2, f"{name} is no interval")
+        require(isinstance(pair, list) and len(pair) == 2, f"{name} is not an interval")
         low, high = pair
-        intervals[name] = Interval(_number(low), _number(high))
-    require(isinstance(document["model"], str), "its model is no text")
+        intervals[name] = Interval(read_number(low), read_number(high))
+    require(isinstance(document["model"], str), "its model is not a text")
     return TrainingCertificate(
-        tuple(table), _number(document["gamma"]), document["model"], **intervals,
-        tau=_number(document["tau"]),
+        tuple(table), read_number(document["gamma"]), document["model"], **intervals,
+        tau=read_number(document["tau"]),
     )  # fmt: skip

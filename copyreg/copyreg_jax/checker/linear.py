@@ -11,6 +11,17 @@ from flint import arb, arb_mat
 
 from copyreg_jax.checker.arithmetic import TINY, UNIT, sum_balls, up, upper
 
+__all__ = [
+    "Gram",
+    "cholesky",
+    "eigenvalue_floor",
+    "frobenius",
+    "gram",
+    "inverse_of_triangle",
+    "norms",
+    "to_floats",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Gram:

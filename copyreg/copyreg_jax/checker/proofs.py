@@ -28,6 +28,20 @@ from copyreg_jax.checker.arithmetic import Arithmetic, Vector, lower, sum_balls,
 from copyreg_jax.checker.data import Csr, Instance
 from copyreg_jax.checker.linear import norms
 
+__all__ = [
+    "Derivatives",
+    "Losses",
+    "View",
+    "at_point",
+    "in_ball",
+    "least_loss",
+    "level_set_tau",
+    "paper_tau",
+    "rows_of",
+    "square",
+    "sum_of",
+]
+
 
 class Losses(NamedTuple):
     """Balls that contain the exact numbers, at a point or at every point of a set."""
@@ -248,7 +262,7 @@ def at_point(data: Instance, ar: Arithmetic, x: np.ndarray) -> View:
 def in_ball(point: View, center: np.ndarray, radius: float) -> View:
     """The logits within a Euclidean distance of the point, up to a common shift.
 
-    ``A x' - A x`` is ``(A - 1 center^T)(x' - x)``, but for the same number in each row.
+    ``A x' - A x`` differs from ``(A - 1 center^T)(x' - x)`` by the same number in each row.
     """
 
     def logits(block: slice) -> Vector:

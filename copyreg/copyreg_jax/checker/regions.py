@@ -21,6 +21,15 @@ from copyreg_jax.checker.linear import (
 )
 from copyreg_jax.checker.proofs import View, least_loss, rows_of, square, sum_of
 
+__all__ = [
+    "around_level_set",
+    "gradient_norm",
+    "hessian_floor",
+    "laplacian_floor",
+    "mean_row",
+    "row_widths",
+]
+
 _ROUNDS = 8
 """At most so many improvements of the set around a level set."""
 

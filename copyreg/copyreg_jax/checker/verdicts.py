@@ -7,6 +7,8 @@ import enum
 import numpy as np
 from flint import arb
 
+__all__ = ["Verdict", "VoidError", "at_least", "at_most", "require", "worst"]
+
 
 class Verdict(enum.Enum):
     """What is known about a statement; the value is the exit code of the checker."""

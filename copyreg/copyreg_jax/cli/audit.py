@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,48 +21,59 @@ from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
     from copyreg_jax.lm.leakage.against_certificate import Recheck
+    from copyreg_jax.lm.leakage.report import Report
+
+__all__ = ["EXIT_DOES_NOT_HOLD", "EXIT_NOT_FINITE", "audit"]
 
 EXIT_NOT_FINITE = EXIT_DOES_NOT_HOLD = 1
 
 _PROBLEMS = 10
 
 _EXTRACTED = {
-    "suffixes found, share": "exact",
-    "right tokens in a row, mean": "mean_matched",
-    "longest common substring, mean": "mean_substring",
-    "longest common substring, longest": "max_substring",
-    "ROUGE-L, mean": "mean_rouge_l",
-    "found in 100 samples, share": "discoverable",
-    "log10 of samples needed, median": "median_log10_samples",
+    "share of suffixes found": "exact",
+    "mean right tokens in a row": "mean_matched",
+    "mean longest common substring": "mean_substring",
+    "longest of all common substrings": "max_substring",
+    "mean ROUGE-L": "mean_rouge_l",
+    "share found in 100 samples": "discoverable",
+    "median log10 of samples needed": "median_log10_samples",
 }
 
 
 def audit(
     folders: Annotated[
         list[Path],
-        typer.Argument(help="A run; then other runs or models with the same tokenizer."),
+        typer.Argument(
+            help="Folder of a run, then of other runs or models with the same tokenizer."
+        ),
     ],
     source: Annotated[
-        str, typer.Option("--text", help="The text that the run was given; runs keep none.")
+        str,
+        typer.Option("--text", help="The text that the run was trained on. Runs keep no text."),
     ],
-    prefix: Annotated[int, typer.Option(help="Tokens that are shown.")] = 50,
-    suffix: Annotated[int, typer.Option(help="Tokens to be found.")] = 50,
-    windows: Annotated[int, typer.Option(help="Most windows of each group.")] = 256,
+    prefix: Annotated[
+        int, typer.Option(help="Tokens of a protected text that the model is shown.")
+    ] = 50,
+    suffix: Annotated[
+        int, typer.Option(help="Tokens after them that the model has to reproduce.")
+    ] = 50,
+    windows: Annotated[int, typer.Option(help="Largest number of windows per group.")] = 256,
     top_k: Annotated[
-        int | None, typer.Option(help="Sample among so many tokens; among all if not given.")
+        int | None, typer.Option(help="Sample from this many most likely tokens (default: all).")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the windows and the bootstrap.")] = 0,
-    text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
-    name_column: Annotated[str | None, typer.Option(help="Column of the names.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the reports.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for all random choices.")] = 0,
+    text_column: Annotated[str, typer.Option(help="Column that holds the texts.")] = "text",
+    name_column: Annotated[str | None, typer.Option(help="Column that holds the names.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write the reports to.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure what models give away: plain losses, and protected text that they go on with.
+    """Measure how much of its protected text a language model gives away.
 
-    The first folder is a run and says what is protected and what was held out. The protection
-    term is in no number. A run's certificate is checked, and compared with its model and with the
-    losses measured here. Needs the extra `lm`. Exit codes: 0 done, 1 a certificate does not hold, 2
-    bad input.
+    The first folder must be a run; it says which documents are protected or held out. All losses
+    are plain cross-entropies, without the protection term. The certificate of a run is checked
+    and compared with the losses that are measured here. The command needs the extra `lm`.
+
+    Exit codes: 0 done, 1 a certificate does not hold, 2 bad input.
     """
     require_extra()
     import jax.numpy as jnp
@@ -79,7 +90,7 @@ def audit(
     with errors.status("reading", spinner="line") as line:
         corpus = loading.load_documents(source, text=text_column, name=name_column)
         flags = records.load_flags(folders[0], corpus.documents)
-        reports: dict[str, Any] = {}
+        reports: dict[str, Report] = {}
         checks: dict[str, Recheck] = {}
         for folder in folders[1:]:
             if (folder / records.DOCUMENTS).exists():
@@ -103,13 +114,15 @@ def audit(
                 checks[str(folder)] = check
     if strange := len(corpus.documents) - len(flags.texts):
         output.print(
-            f"{strange:,} documents of {source} are not of {folders[0]} and were not measured",
+            f"{strange:,} documents of {source} do not belong to {folders[0]}, "
+            "and were not measured",
             markup=False, soft_wrap=True, style="red",
         )  # fmt: skip
-    for row in auditing.compare(reports):
-        _show_audit(row)
-        if row["arm"] in checks:
-            _show_check(checks[row["arm"]])
+    auditing.check_comparable(reports)
+    for name, report in reports.items():
+        _show_audit(name, report)
+        if name in checks:
+            _show_check(checks[name])
     if out is not None:
         content = {name: report.as_json() for name, report in reports.items()}
         for name, check in checks.items():
@@ -121,27 +134,30 @@ def audit(
         raise typer.Exit(EXIT_DOES_NOT_HOLD)
 
 
-def _show_audit(row: dict[str, Any]) -> None:
-    output.print(row["arm"], markup=False, soft_wrap=True, style="bold")
+def _show_audit(name: str, report: Report) -> None:
+    output.print(name, markup=False, soft_wrap=True, style="bold")
     output.print("                                       protected  unprotected   held out")
-    for name, key in (("nats per token", "cross_entropy"), ("bits per byte", "bits_per_byte")):
-        groups = [row[f"{group}_{key}"] for group in ("protected", "unprotected", "held_out")]
-        output.print(f"  {name:34}" + "".join(f"{number:13.4f}" for number in groups))
-    for name, key in (("unprotected", "tau"), ("held out", "tau_held_out")):
-        value, low, high = (row[f"{key}{end}"] for end in ("", "_lower", "_upper"))
-        output.print(f"  tau_CE against {name:12} {value:+.4f}, 95 %: {low:+.4f} to {high:+.4f}")
-    for name, key in _EXTRACTED.items():
-        numbers = [row[f"{group}_{key}"] for group in ("protected", "held_out")]
-        texts = ["inf" if number is None else f"{number:.4g}" for number in numbers]
-        output.print(f"  {name:34}{texts[0]:>13}{'':13}{texts[1]:>13}")
+    groups = (report.protected, report.unprotected, report.held_out)
+    for label, numbers in (
+        ("nats per token", [group.cross_entropy for group in groups]),
+        ("bits per byte", [group.bits_per_byte for group in groups]),
+    ):
+        output.print(f"  {label:34}" + "".join(f"{number:13.4f}" for number in numbers))
+    for label, tau in (("unprotected", report.tau), ("held out", report.tau_held_out)):
+        interval = f"{tau.lower:+.4f} to {tau.upper:+.4f}"
+        output.print(f"  tau_CE against {label:12} {tau.value:+.4f}, 95 %: {interval}")
+    protected, held_out = report.extraction.summary(), report.extraction_held_out.summary()
+    for label, field in _EXTRACTED.items():
+        numbers = [getattr(summary, field) for summary in (protected, held_out)]
+        output.print(f"  {label:34}{numbers[0]:>13.4g}{'':13}{numbers[1]:>13.4g}")
 
 
 def _show_check(check: Recheck) -> None:
     said = f"  certificate: {check.verdict}"
     if check.num_documents:
         said += (
-            f"; the losses of {check.num_documents} documents were measured again, at most "
-            f"{check.difference:.1e} nats per token apart; they guarantee tau {check.tau:.4f}"
+            f"; the losses of {check.num_documents} documents were measured again; they differ "
+            f"by at most {check.difference:.1e} nats per token, and guarantee tau {check.tau:.4f}"
         )
     output.print(said, markup=False, soft_wrap=True)
     for problem in check.problems[:_PROBLEMS]:

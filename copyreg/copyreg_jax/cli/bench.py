@@ -24,33 +24,40 @@ from copyreg_jax.errors import InputError
 if TYPE_CHECKING:
     from copyreg_jax.bench.tables import Row as BenchRow
 
+__all__ = ["bench"]
+
 
 def bench(
     full: Annotated[
-        bool, typer.Option("--full", help="All instances, more time and more repeats: an hour.")
+        bool,
+        typer.Option(
+            "--full", help="Run all instances with more time and repeats, for about an hour."
+        ),
     ] = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="Instance to run; may be given several times.")
+        list[str] | None,
+        typer.Option(help="Instance to run. You may give this option several times."),
     ] = None,
     limit: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Seconds for one run; 2, with --full 60, if not given."),
+        typer.Option(min=0.1, help="Time limit of one run in seconds (default 2, with --full 60)."),
     ] = None,
     device: Annotated[
-        DeviceName | None, typer.Option(help="Where the arrays live; JAX's choice if not given.")
+        DeviceName | None, typer.Option(help="Device for the arrays (default: JAX's choice).")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for results.csv, curves.csv, machine.json and figures."),
+        typer.Option(help="Folder for results.csv, curves.csv, machine.json and the figures."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Time the solvers against other libraries; every answer is judged by the same gradient.
+    """Time the solvers against other libraries, with one test of the gradient for all answers.
 
-    Without the extra `bench` it runs what is installed, and names what is missing. Exit codes: 0
-    done, 2 bad input.
+    Without the extra `bench`, the command runs what is installed and names what is missing.
+
+    Exit codes: 0 done, 2 bad input.
     """
-    enable_x64()
+    enable_x64(cached=False)  # the first solve is timed with its compilation
     if out is not None:
         names = "results.csv", "curves.csv", "machine.json", "profile.svg"
         files = [*(out / name for name in names), *out.glob("curve-*.svg")]
@@ -70,17 +77,19 @@ def bench(
         try:
             place = jax.default_device(jax.devices(device)[0])
         except RuntimeError:
-            raise InputError(f"--device {device}: JAX finds none; see `copyreg doctor`") from None
+            raise InputError(
+                f"--device {device}: JAX finds no such device; see `copyreg doctor`"
+            ) from None
     rows: list[BenchRow] = []
 
     def finished(new: list[BenchRow]) -> None:
         rows.extend(new)
-        if out is not None:  # what is there is not lost if the rest is interrupted
+        if out is not None:  # an interruption loses only the instance that is running
             tables.write_table(out / "results.csv", rows, tables.Row)
         _show_bench(new)
 
     with place, warnings.catch_warnings(), errors.status("starting", spinner="line") as line:
-        warnings.simplefilter("ignore")  # of other libraries, about their own ends
+        warnings.simplefilter("ignore")  # other libraries warn when they stop early
         _, points = contest.measure(
             chosen, report=line.update, finished=finished, **settings._asdict()
         )
@@ -95,12 +104,15 @@ def bench(
 
             written += [path.name for path in write_figures(out, rows, points)]
         except ModuleNotFoundError as error:
-            errors.print(f"note: no figures without {error.name}", style="yellow")
+            errors.print(
+                f"note: the figures were not made, because {error.name} is not installed",
+                style="yellow",
+            )
         output.print(f"written to {out}: {', '.join(written)}", markup=False, soft_wrap=True)
 
 
 def _show_bench(rows: list[BenchRow]) -> None:
-    """The methods on one instance, the fastest first."""
+    """Show the methods on one instance, the fastest first."""
     if not rows[0].method:
         output.print(f"{rows[0].instance}: skipped, {rows[0].message}", markup=False)
         return
@@ -126,7 +138,7 @@ def _show_bench(rows: list[BenchRow]) -> None:
 
 
 def _lean_table(title: str, *columns: str) -> Table:
-    """A table that fits into 80 columns; a name with a colon is that of a column of numbers."""
+    """Make a table that fits into 80 columns; a colon marks a column of numbers."""
     from rich.box import SIMPLE_HEAD
 
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -137,12 +149,12 @@ def _lean_table(title: str, *columns: str) -> Table:
 
 
 def _show_comparison(rows: list[BenchRow]) -> None:
-    """Ours against the best peer, and what that amounts to."""
+    """Compare this package with the best peer on each instance, and on average."""
     from copyreg_jax.bench import contest
 
     comparisons = contest.compare(rows)
     title = "copyreg against the best peer that reached the tolerance"
-    table = _lean_table(title, "instance", "ms:", "best peer", "its ms:", "ratio:", "lowest L by")
+    table = _lean_table(title, "instance", "ms:", "best peer", "peer ms:", "ratio:", "lowest L by")
     for c in comparisons:
         table.add_row(
             c.instance,
@@ -156,5 +168,5 @@ def _show_comparison(rows: list[BenchRow]) -> None:
     below = sum(c.ratio < 1 for c in comparisons)
     output.print(
         f"geometric mean of the ratios {contest.geometric_mean(comparisons):.2f}; "
-        f"below 1 on {below} of {len(comparisons)} instances"
+        f"the ratio is below 1 on {below} of {len(comparisons)} instances"
     )

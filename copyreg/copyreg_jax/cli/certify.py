@@ -18,25 +18,37 @@ from copyreg_jax.cli.common import (
 from copyreg_jax.cli.solve import certificate_rows, certificate_summary
 from copyreg_jax.errors import InputError
 
+__all__ = ["certify", "check"]
+
 
 def certify(
-    instance: Annotated[Path, typer.Argument(help="An .npz instance, or a folder of .npy files.")],
-    point: Annotated[Path, typer.Argument(help="solution.npz of `copyreg solve`, or x as .npy.")],
-    tau: Annotated[float | None, typer.Option(help="Margin to certify.")] = None,
-    eps_2: Annotated[float | None, typer.Option(help="eps_2 of Theorem 16.")] = None,
+    instance: Annotated[
+        Path, typer.Argument(help="Instance: an .npz file, or a folder of .npy files.")
+    ],
+    point: Annotated[
+        Path, typer.Argument(help="Point x: a solution.npz of `copyreg solve`, or an .npy file.")
+    ],
+    tau: Annotated[
+        float | None, typer.Option(help="Margin to certify (default: any positive margin).")
+    ] = None,
+    eps_2: Annotated[
+        float | None,
+        typer.Option(help="The eps_2 of Theorem 16 (default: the proved upper bound of ell_2)."),
+    ] = None,
     local: Annotated[
-        bool, typer.Option(help="Try to prove a minimizer near the point too: O(n d^2).")
+        bool, typer.Option(help="Try to prove a minimizer near the point, at a cost of O(n d^2).")
     ] = True,
     max_bits: Annotated[
-        int, typer.Option(help="Precision at which an open claim is given up, 128 to 4096.")
+        int,
+        typer.Option(help="Highest precision at which claims are tried, from 128 to 4096 bits."),
     ] = 4096,
-    out: Annotated[Path | None, typer.Option(help="Certificate file to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the certificate to.")] = None,
     overwrite: Overwrite = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say in words what was proved, and what was not.")
+        bool, typer.Option("--explain", help="Explain in words what was proved, and what was not.")
     ] = False,
 ) -> None:
-    """Certify any point of an instance; large matrices are read block by block.
+    """Certify any point of an instance. Large matrices are read block by block.
 
     Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 bad input.
     """
@@ -60,13 +72,13 @@ def certify(
 
 
 def check(
-    certificate: Annotated[Path, typer.Argument(help="A certificate file.")],
+    certificate: Annotated[Path, typer.Argument(help="Certificate file to check.")],
     instance: Annotated[
         Path | None,
-        typer.Argument(help="The .npz instance it is about; none for a language model."),
+        typer.Argument(help="Its .npz instance. Leave it out for a language model."),
     ] = None,
 ) -> None:
-    """Prove again, without the solver, everything that a certificate says.
+    """Prove everything that a certificate says again, without the solver.
 
     Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID.
     """
@@ -84,11 +96,11 @@ def _read_point(path: Path) -> Any:
             if isinstance(content, np.ndarray):
                 return content
             if "x" not in content:
-                raise InputError(f"{path} holds {content.files}, and no x")
+                raise InputError(f"{path} holds {content.files} and no x; give the point as x")
             return content["x"]
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror or error}") from None
     except Exception:  # damaged files make NumPy raise nearly anything
-        raise InputError(f"{path} holds no readable x: it is neither .npz nor .npy") from None
+        raise InputError(f"{path} holds no readable x; give an .npz or .npy file") from None

@@ -15,7 +15,28 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError
+
+__all__ = [
+    "EXIT_INPUT",
+    "EXIT_INTERRUPTED",
+    "EXIT_NOT_CONVERGED",
+    "DeviceName",
+    "Overwrite",
+    "all_files",
+    "enable_x64",
+    "errors",
+    "output",
+    "prepare_folder",
+    "read_lines",
+    "require_extra",
+    "require_free",
+    "require_writable",
+    "show_table",
+    "to_json",
+    "write_json",
+]
 
 EXIT_NOT_CONVERGED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -26,19 +47,21 @@ errors = Console(stderr=True, highlight=False)
 DeviceName = Literal["cpu", "gpu"]
 
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what an earlier run wrote to --out.")
+    bool, typer.Option("--overwrite", help="Replace the files that an earlier run wrote to --out.")
 ]
 
 
-def enable_x64() -> None:
-    """Compute in float64 from here on."""
+def enable_x64(*, cached: bool = True) -> None:
+    """Compute in float64 from here on, and keep compiled programs for the next command."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if cached:
+        use_compile_cache()
 
 
 def prepare_folder(out: Path) -> None:
-    """Find out before the work, not after it, whether the results can be written."""
+    """Make the folder for results, or refuse before the work if it can't be written to."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,7 +70,7 @@ def prepare_folder(out: Path) -> None:
 
 
 def require_writable(folder: Path, what: str) -> None:
-    """Find out before the work whether a file can be made in the folder."""
+    """Refuse before the work if no file can be made in the folder."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -58,29 +81,32 @@ def require_writable(folder: Path, what: str) -> None:
 def require_free(
     option: str, outputs: list[Path], inputs: Sequence[Path | None] = (), *, overwrite: bool
 ) -> None:
-    """Find out before the work whether a file that is read, or that was there, would be lost."""
+    """Refuse before the work if a file that is read, or that already exists, would be lost."""
     for file in (file for path in inputs if path is not None for file in _files_of(path)):
         for path in outputs:
             if _is_same(path, file):
                 raise InputError(
-                    f"{option}: {path} would replace {file}, which this command needs; name another"
+                    f"{option}: {path} would replace {file}, which this command needs; "
+                    "choose another place"
                 )
     there = [path for path in outputs if os.path.lexists(path)]
     for path in there:
         if path.is_dir():
-            raise InputError(f"{option}: {path} is a folder; name another place")
+            raise InputError(f"{option}: {path} is a folder; choose another place")
     if there and not overwrite:
         names = ", ".join(map(str, there))
-        raise InputError(f"{option}: {names} is there already; name another, or give --overwrite")
+        raise InputError(
+            f"{option}: {names} already exists; choose another place, or give --overwrite"
+        )
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The files of an instance, which may be a folder."""
+    """List the files of an instance, which may be a folder."""
     return [path, *path.glob("*.npy")] if path.is_dir() else [path]
 
 
 def _is_same(one: Path, two: Path) -> bool:
-    """Whether two names are of one file: by links too, and if there is none yet."""
+    """Tell whether two names mean one file, also through links or before it exists."""
     try:
         return one.samefile(two)
     except OSError:
@@ -127,21 +153,19 @@ _EXTRA = (
 
 
 def require_extra() -> None:
-    """Refuse to go on without the packages of the extra `lm`."""
+    """Refuse if a package of the extra `lm` is missing."""
     missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(
-            f"{missing[0]} is not installed; pip install 'copyreg-jax[lm]' has what is needed"
-        )
+        raise InputError(f"{missing[0]} is not installed; run: pip install 'copyreg-jax[lm]'")
 
 
 def all_files(path: Path) -> list[Path]:
-    """The files of a run or a text, which may be a folder."""
+    """List the files of a run or a text, which may be a folder."""
     return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank."""
+    """Return the lines of a text file that are not blank."""
     try:
         lines = path.read_text("utf-8-sig").split("\n")
         return [line.removesuffix("\r") for line in lines if line.strip()]

@@ -8,11 +8,18 @@ import platform
 import typer
 
 from copyreg_jax.cli.common import enable_x64, show_table
+from copyreg_jax.cli.compile_cache import CompileCache, use_compile_cache
+
+__all__ = ["doctor"]
 
 
 def doctor() -> None:
-    """Show versions, devices and arithmetic of this installation; exit code 1 if it is unsound."""
-    enable_x64()
+    """Show the versions, devices and arithmetic of this installation.
+
+    Exit codes: 0 sound, 1 unsound.
+    """
+    enable_x64(cached=False)
+    cache = use_compile_cache()
     import copyreg
 
     import jax
@@ -34,13 +41,18 @@ def doctor() -> None:
             for name in ("jax", "jaxlib", "numpy", "scipy", "optax", "python-flint")
         ),
         ("devices", devices),
-        ("64-bit mode", f"on here; your programs need {_x64_line()}"),
+        ("64-bit mode", f"on in this command; your own programs need {_x64_line()}"),
+        ("compiled programs", _cache_line(cache)),
         ("flush-to-zero", "ON: certificates are refused" if flushes else "off"),
         ("standard library's copyreg", "SHADOWED: pickle is broken" if shadowed else "intact"),
     ]
     show_table(rows)
     if flushes or shadowed or devices.startswith("NONE"):
         raise typer.Exit(1)
+
+
+def _cache_line(cache: CompileCache) -> str:
+    return f"not kept: {cache.problem}" if cache.problem else f"kept in {cache.folder}"
 
 
 def _x64_line() -> str:

@@ -24,23 +24,26 @@ from copyreg_jax.errors import InputError
 if TYPE_CHECKING:
     from copyreg_jax.theory.search_results import Row
 
+__all__ = ["lemmas"]
+
 
 def lemmas(
     search: Annotated[
-        float, typer.Option(help="Search on for this many seconds, with new draws.")
+        float, typer.Option(help="Continue the search with new instances for this many seconds.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for all random choices.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the counterexamples, as instance files.")
+        Path | None, typer.Option(help="Folder to write the counterexamples to, as instance files.")
     ] = None,
     overwrite: Overwrite = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
-    """Test the statements of the paper that can fail, and the bounds that replace some of them.
+    """Search for counterexamples to the paper's statements, and to the bounds that replace them.
 
-    No instance is looked up: counterexamples are drawn and climbed to, in about forty seconds on
-    two idle cores. docs/theory/paper.md explains each row. Exit codes: 0 done, 1 a bound of this
-    package was violated, 2 bad input.
+    The search draws random instances and climbs from them, in about forty seconds on two idle
+    cores. docs/theory/paper.md explains each row of the tables.
+
+    Exit codes: 0 done, 1 a bound of this package was violated, 2 bad input.
     """
     if not 0 <= search < math.inf:
         raise InputError(f"--search is {search}; give a number of seconds >= 0")
@@ -75,14 +78,14 @@ def lemmas(
         for row in rows:
             if row.counterexample is not None:
                 path = row.counterexample.save(out)
-                errors.print(f"written: {path}", markup=False, soft_wrap=True)
+                errors.print(f"written to {path}", markup=False, soft_wrap=True)
     if not is_sound:
         errors.print("a bound of this package fails: please report it", style="red")
         raise typer.Exit(1)
 
 
 def _row_as_json(row: Row) -> dict[str, Any]:
-    """A row with its counterexample as numbers."""
+    """Turn a row into a dictionary, with its counterexample as numbers."""
     found = row.counterexample
     shown = None
     if found is not None:

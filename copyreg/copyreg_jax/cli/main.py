@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from copyreg_jax.cli.audit import audit
 from copyreg_jax.cli.bench import bench
@@ -18,9 +19,37 @@ from copyreg_jax.cli.solve import solve
 from copyreg_jax.cli.train import train
 from copyreg_jax.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+__all__ = ["app", "main", "options"]
+
+
+class _NoTypeForFlags:
+    """Leaves the type out of the help of a flag, which takes no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+
+class _Command(_NoTypeForFlags, TyperCommand):
+    pass
+
+
+class _Group(_NoTypeForFlags, TyperGroup):
+    pass
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # paragraphs of a docstring are filled to the terminal's width
+)
 for command in (solve, certify, check, lemmas, bench, doctor, train, audit):
-    app.command()(command)
+    app.command(cls=_Command)(command)
 
 
 def main() -> None:
@@ -52,7 +81,9 @@ def _show_version(wanted: bool) -> None:
 def options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """Softmax regression and copyright regression, with certificates anyone can check."""
+    """Solve softmax and copyright regression, with certificates that anyone can check."""

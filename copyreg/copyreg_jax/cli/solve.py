@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     from copyreg_jax.solvers import Progress, Solver
     from copyreg_jax.solvers.solution import Solution
 
+__all__ = [
+    "MetricName",
+    "ReadingName",
+    "SolverName",
+    "certificate_rows",
+    "certificate_summary",
+    "solve",
+]
+
 SolverName = Literal[
     "newton-cg",
     "newton",
@@ -55,19 +64,41 @@ _RESULTS = "certificate.json", "instance.npz", "solution.npz", "summary.json"
 
 def solve(
     instance: Annotated[
-        Path | None, typer.Argument(help="An .npz instance; the embedded example if not given.")
+        Path | None,
+        typer.Argument(
+            help="Instance to solve: an .npz file, or a folder of .npy files. "
+            "The default is the embedded example."
+        ),
     ] = None,
-    gamma: Annotated[float | None, typer.Option(help="Weight of the protection term.")] = None,
-    w: Annotated[float | None, typer.Option(help="One regularization weight for all rows.")] = None,
-    reading: Annotated[ReadingName | None, typer.Option(help="Reading of Definition 5.")] = None,
-    metric: Annotated[MetricName | None, typer.Option(help="Loss that tells f from b.")] = None,
-    solver: Annotated[SolverName, typer.Option(help="Algorithm.")] = "newton-cg",
-    rtol: Annotated[float | None, typer.Option(help="Relative gradient tolerance.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Step limit.")] = None,
-    tau: Annotated[float | None, typer.Option(help="Margin to certify.")] = None,
+    gamma: Annotated[
+        float | None, typer.Option(help="Weight of the protection term (default: the instance's).")
+    ] = None,
+    w: Annotated[
+        float | None,
+        typer.Option(help="Regularization weight of every row (default: the instance's)."),
+    ] = None,
+    reading: Annotated[
+        ReadingName | None,
+        typer.Option(help="Reading of the paper's Definition 5 (default: the instance's)."),
+    ] = None,
+    metric: Annotated[
+        MetricName | None,
+        typer.Option(help="Loss between softmax(A x) and b (default: the instance's)."),
+    ] = None,
+    solver: Annotated[SolverName, typer.Option(help="Algorithm to use.")] = "newton-cg",
+    rtol: Annotated[
+        float | None,
+        typer.Option(help="Relative tolerance of the gradient (default 1e-10 in float64)."),
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Largest number of steps (default: the solver's).")
+    ] = None,
+    tau: Annotated[
+        float | None, typer.Option(help="Margin to certify (default: any positive margin).")
+    ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="File that the run is kept in, and resumed from if it is there."),
+        typer.Option(help="File that stores the run. If it exists, the run is resumed from it."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -76,16 +107,16 @@ def solve(
     overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Minimize L, say what that does to the protected rows, and certify it.
+    """Minimize the loss L of an instance, and certify how far the protected rows are kept away.
 
-    No file that is read is ever replaced. Results of another run are with --overwrite only; those
-    of the run that --checkpoint goes on with are.
+    The command never replaces a file that it reads. It replaces the results of another run only if
+    you give --overwrite. A run that continues from --checkpoint replaces its own results.
 
-    Exit codes: 0 converged, 1 not converged, 2 bad input, 130 interrupted (the point reached is
-    written and certified, if the solver had started).
+    Exit codes: 0 converged, 1 not converged, 2 bad input, 130 interrupted. An interrupted run
+    still writes and certifies the point that it reached.
     """
     enable_x64()
-    if tau is not None and not math.isfinite(tau):  # now, and not after the work
+    if tau is not None and not math.isfinite(tau):  # found before the work
         raise InputError(f"tau is {tau}; give a finite number")
     _prepare_results(out, instance, checkpoint, overwrite)
     import copyreg_jax as cr
@@ -108,7 +139,7 @@ def solve(
         from copyreg_jax.solvers.checkpoint import run_of
 
         summary["run"] = run_of(checkpoint)
-    if out is not None:  # already now: whatever happens next, the solution is not lost
+    if out is not None:  # already now, so that no later failure loses the solution
         _write_solution(out, problem, solution, summary)
     if solution.status is not cr.Status.NONFINITE:
         with errors.status("certifying", spinner="line"):
@@ -121,7 +152,7 @@ def solve(
         print(to_json(summary))
     else:
         certified = None if out is None else out / "instance.npz"
-        if isinstance(problem.A, cr.RowBlocks):  # then it is in no other place than before
+        if isinstance(problem.A, cr.RowBlocks):  # its matrix was not copied to --out
             certified = instance if (gamma, w, reading, metric) == (None,) * 4 else None
         _show(problem, summary, out, certified)
     if solution.status is cr.Status.INTERRUPTED:
@@ -160,7 +191,7 @@ def _notes() -> Iterator[None]:
 
 @contextmanager
 def _progress() -> Iterator[Any]:
-    """A live line on the terminal; the first ctrl-C stops the solver and keeps its result."""
+    """Show a live line; the first ctrl-C stops the solver, and its result is kept."""
     stop = False
 
     def interrupt(*_: Any) -> None:
@@ -197,7 +228,7 @@ def _prepare_results(
 
 
 def _is_of_run(out: Path, checkpoint: Path) -> bool:
-    """Whether a folder has the results of the run that a checkpoint is of."""
+    """Tell whether a folder holds results of the run that the checkpoint stores."""
     from copyreg_jax.solvers.checkpoint import run_of
 
     try:
@@ -241,7 +272,7 @@ def _summary(
 
 
 def certificate_summary(certificate: Certificate) -> dict[str, Any]:
-    """What a certificate proves, for summary.json."""
+    """Summarize for summary.json what a certificate proves."""
     return {
         "verdict": certificate.verdict.name,
         "tau": certificate.tau,
@@ -285,8 +316,8 @@ def _write_solution(
         history_value=history.value,
         history_gradient_norm=history.gradient_norm,
     )
-    (out / "certificate.json").unlink(missing_ok=True)  # an older one would be about another x
-    if isinstance(problem.A, cr.RowBlocks):  # what is on disk stays where it is
+    (out / "certificate.json").unlink(missing_ok=True)  # an older one is about another x
+    if isinstance(problem.A, cr.RowBlocks):  # a matrix on disk is not copied
         (out / "instance.npz").unlink(missing_ok=True)
     else:
         cr.save_instance(out / "instance.npz", problem)
@@ -297,7 +328,7 @@ def _write_solution(
 def _show(
     problem: CopyrightRegression, summary: dict[str, Any], out: Path | None, certified: Path | None
 ) -> None:
-    """The summary, and how to check the certificate against the instance it is about."""
+    """Print the summary, and the command that checks the certificate."""
     style = "green" if summary["status"] == "CONVERGED" else "red"
     output.print(f"{summary['instance']}: {problem!r}", markup=False, soft_wrap=True)
     output.print(f"[{style}]{summary['status']}[/] after {summary['num_steps']} steps")
@@ -322,11 +353,11 @@ def _show(
     if out is not None and certified is not None and summary["certificate"] is not None:
         files = out / "certificate.json", certified
         command = shlex.join(["copyreg", "check", *map(str, files)])
-        output.print(f"To check that without the solver: {command}", markup=False, soft_wrap=True)
+        output.print(f"To check this without the solver: {command}", markup=False, soft_wrap=True)
 
 
 def certificate_rows(certificate: dict[str, Any]) -> list[tuple[str, str]]:
-    """The same in words, for the terminal."""
+    """Put the summary of a certificate into rows of a table."""
     from copyreg_jax.certificates.words import below
 
     low, high = certificate["margin"]
@@ -340,11 +371,15 @@ def certificate_rows(certificate: dict[str, Any]) -> list[tuple[str, str]]:
         ("claim", f"margin >= {claim}: {certificate['verdict']}"),
         (
             "wherever L is at most this",
-            "nothing: L is infinite here" if level is None else f"margin >= {below(level)}",
+            "no bound, because L is infinite here"
+            if level is None
+            else f"margin >= {below(level)}",
         ),
         (
             "the paper's tau_c",
-            "none" if paper is None else f"{paper[0]:.6g} {proved[certificate['paper_verdict']]}",
+            "not finite"
+            if paper is None
+            else f"{paper[0]:.6g} {proved[certificate['paper_verdict']]}",
         ),
         ("minimizer, proved", _local_row(certificate)),
         ("direction, proved", certificate["direction"]),
@@ -356,7 +391,7 @@ def _local_row(certificate: dict[str, Any]) -> str:
 
     local = certificate["local"]
     if local is None:
-        return "none near x"
+        return "none proved near x"
     radius, distance = below(local["radius"], 3), above(local["distance"], 3)
     alone = "the global one" if certificate["is_global"] else f"alone within {radius}"
     margin = below(local["margin"][0])

@@ -1,4 +1,4 @@
-"""Commands for language models: train and audit."""
+"""``copyreg train``."""
 
 from __future__ import annotations
 
@@ -19,63 +19,83 @@ if TYPE_CHECKING:
     from copyreg_jax.lm.experiment import Run
     from copyreg_jax.lm.settings import Metrics, Settings
 
+__all__ = ["train"]
+
 
 def train(
     source: Annotated[
         str,
-        typer.Argument(help="A folder of .txt files, a .jsonl, .csv or .zip; or `news`."),
+        typer.Argument(
+            help="Text: a folder of .txt files, a .jsonl, .csv or .zip file, or `news`."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that was stopped goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run. A stopped run continues from it.")],
     protect_share: Annotated[
-        float | None, typer.Option(help="Protect this part of the documents, at random.")
+        float | None, typer.Option(help="Protect this share of the documents, chosen at random.")
     ] = None,
     protect_source: Annotated[
-        str | None, typer.Option(help="Protect the documents of this source.")
+        str | None, typer.Option(help="Protect the documents from this source.")
     ] = None,
     protect_column: Annotated[
-        str | None, typer.Option(help="Protect where this column says true.")
+        str | None, typer.Option(help="Protect the documents for which this column is true.")
     ] = None,
     protect_names: Annotated[
-        Path | None, typer.Option(help="Protect the documents named in this file, one a line.")
+        Path | None, typer.Option(help="Protect the documents named in this file, one per line.")
     ] = None,
     gamma: Annotated[
         float, typer.Option(help="Weight of the protection term, in nats squared.")
     ] = 0.0,
     target: Annotated[
         float | None,
-        typer.Option(help="Protected loss to aim at, in nats per token, in place of --gamma."),
+        typer.Option(help="Protected loss to aim at, in nats per token, instead of --gamma."),
     ] = None,
     leave_out: Annotated[
-        bool, typer.Option("--leave-out", help="Do not train on the protected documents at all.")
+        bool, typer.Option("--leave-out", help="Do not train on the protected documents.")
     ] = False,
     model: Annotated[
         Path | None,
-        typer.Option(help="Folder of a GPT-2 or Llama, or .gguf, to fine-tune; or `smollm2`."),
+        typer.Option(
+            help="Model to fine-tune: a folder of a GPT-2 or Llama, a .gguf file, or `smollm2`."
+        ),
     ] = None,
-    epochs: Annotated[float, typer.Option(help="How often each row is seen.")] = 1.0,
-    batch_size: Annotated[int, typer.Option(help="Rows of a step.")] = 16,
-    accumulate: Annotated[int, typer.Option(help="Steps that make one update.")] = 1,
-    length: Annotated[int, typer.Option(help="Targets of a row.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="The highest one.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(help="Of the matrices.")] = 0.1,
-    vocab_size: Annotated[
-        int | None, typer.Option(help="Of a new tokenizer; 2048 if not given.")
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="Of a new model; 128 if not given.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Of a new model; 4 if not given.")] = None,
-    heads: Annotated[int | None, typer.Option(help="Of a new model; 4 if not given.")] = None,
-    held_out: Annotated[
-        float, typer.Option(help="Part of the unprotected not to train on; `audit` needs some.")
+    epochs: Annotated[float, typer.Option(help="Number of passes over the training rows.")] = 1.0,
+    batch_size: Annotated[int, typer.Option(help="Rows per step.")] = 16,
+    accumulate: Annotated[int, typer.Option(help="Steps per update of the weights.")] = 1,
+    length: Annotated[int, typer.Option(help="Tokens per training row.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    weight_decay: Annotated[
+        float, typer.Option(help="Weight decay, applied to weight matrices only.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
-    text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
-    name_column: Annotated[str | None, typer.Option(help="Column of the names.")] = None,
-    source_column: Annotated[str | None, typer.Option(help="Column of the sources.")] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Vocabulary size of the new tokenizer (default 2048).")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Width of the new model (default 128).")] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="Number of layers of the new model (default 4).")
+    ] = None,
+    heads: Annotated[
+        int | None, typer.Option(help="Number of attention heads of the new model (default 4).")
+    ] = None,
+    held_out: Annotated[
+        float,
+        typer.Option(
+            help="Share of the unprotected documents not to train on. `copyreg audit` needs some."
+        ),
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for all random choices.")] = 0,
+    text_column: Annotated[str, typer.Option(help="Column that holds the texts.")] = "text",
+    name_column: Annotated[str | None, typer.Option(help="Column that holds the names.")] = None,
+    source_column: Annotated[
+        str | None, typer.Option(help="Column that holds the sources.")
+    ] = None,
 ) -> None:
-    """Train a language model on text of which a part is protected.
+    """Train a language model on text that is partly protected.
 
-    Needs the extra `lm`. Nothing of the text is written to the folder but the model. Exit codes: 0
-    done, 1 the loss was not finite, 2 bad input, 130 interrupted (the same command goes on).
+    The folder of the run keeps the model and its measurements, and no text. The command needs the
+    extra `lm`.
+
+    Exit codes: 0 done, 1 the loss was not finite, 2 bad input, 130 interrupted. The same command
+    continues an interrupted run.
     """
     require_extra()
     from copyreg_jax.lm import experiment
@@ -93,7 +113,7 @@ def train(
         }  # fmt: skip
         given = {size: value for size, value in sizes.items() if value is not None}
         if model is not None and given:
-            raise InputError(f"--model has sizes of its own; leave {', '.join(given)} out")
+            raise InputError(f"--model has its own sizes; leave {', '.join(given)} out")
         size = experiment.Size(**given)
         start, tokenizer = (None, None) if model is None else experiment.load_model(model)
         line.update("comparing documents, making tokens")
@@ -120,7 +140,7 @@ def train(
         errors.print(f"copyreg: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_NOT_FINITE) from None
     except KeyboardInterrupt:
-        errors.print(f"interrupted; the same command goes on from {out}", markup=False)
+        errors.print(f"interrupted; the same command continues from {out}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _show_run(found, settings, out)
 
@@ -133,14 +153,14 @@ def _settings(num_rows: int, epochs: float, **fields: Any) -> Settings:
     accumulate, batch_size = max(1, fields["accumulate"]), max(1, fields["batch_size"])
     wanted = min(epochs * num_rows / batch_size, 2.0**31)
     steps = accumulate * max(1, round(wanted / accumulate))
-    # Whole calls of the compiled program, unless that is far off: a rest is one more to compile.
+    # A remainder would need a second compiled program, so round to whole calls where that is close.
     settings = Settings(steps=steps, **fields)
     whole = settings.steps_per_call * round(steps / settings.steps_per_call)
     return dataclasses.replace(settings, steps=whole if abs(whole / steps - 1) <= 0.02 else steps)
 
 
 class _Bar:
-    """A progress bar with the running losses."""
+    """Shows a progress bar with the running losses."""
 
     def __init__(self, steps: int) -> None:
         self._progress = Progress(
@@ -205,7 +225,7 @@ def _show_run(found: Run, settings: Settings, out: Path) -> None:
         tau = found.certificate.tau
         what = f"CE_1 - CE_2 >= {below(tau)}" if tau > 0 else f"nothing (tau is {below(tau)})"
         output.print(
-            "guaranteed of every model with a training loss as small: " + what, soft_wrap=True
+            "guaranteed for every model whose training loss is as small: " + what, soft_wrap=True
         )
     output.print(f"written to {out}", markup=False, soft_wrap=True)
     if found.problem:

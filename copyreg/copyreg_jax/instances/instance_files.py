@@ -20,6 +20,8 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import RowBlocks, fetch, to_host
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 
+__all__ = ["STREAMED_BYTES", "example_instance", "load_instance", "save_instance"]
+
 
 def save_instance(
     path: str | Path, problem: CopyrightRegression, x: ArrayLike | None = None

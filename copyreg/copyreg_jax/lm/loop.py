@@ -1,4 +1,4 @@
-"""Training a model on rows of tokens: the loop, its checkpoints, and the losses of documents."""
+"""Training a model on rows of tokens: the loop, its numbers and its checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError, TrainingError
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.models.layers import token_nll, vocabulary_size
+from copyreg_jax.lm.models.layers import token_nll
 from copyreg_jax.lm.protection import (
     Estimate,
     Sums,
@@ -29,8 +29,10 @@ from copyreg_jax.lm.protection import (
     weigh,
     weighted_loss,
 )
-from copyreg_jax.lm.run_folder import CHECKPOINT_SECONDS, Callback, RunFolder, State, describe
-from copyreg_jax.lm.settings import Metrics, Settings, require
+from copyreg_jax.lm.run_folder import CHECKPOINT_SECONDS, Callback, RunFolder, State, describe_run
+from copyreg_jax.lm.settings import Metrics, Settings, refuse_unless
+
+__all__ = ["fit"]
 
 _WARMUP = 0.05
 
@@ -39,9 +41,6 @@ _FINAL_RATE = 0.1
 _BETA_2 = 0.95
 
 _CLIP = 1.0
-
-_EVALUATED_ROWS, _EVALUATED_LOGITS = 64, 2**25
-"""At most at once, by `document_losses`; 2^25 logits take 128 MiB."""
 
 
 class _Batch(NamedTuple):
@@ -68,19 +67,19 @@ def fit(
         Called with (batch, length) tokens it returns (batch, length, vocabulary) logits. It is not
         changed.
     rows : Rows
-        From `text.make_rows`: documents to be trained on only.
+        Rows of the documents to train on, from `rows.make_rows`.
     protected : (r,) bool array
-        Which rows are.
+        True for the protected rows.
     settings : Settings
     folder : path
-        Of the run. settings.json, metrics.jsonl and checkpoints/ are kept there; if they are there
-        already, the run goes on from the last checkpoint, to the same weights bit for bit on the
-        same machine. It is made if its parent exists.
+        Folder of the run, which is made if its parent exists. It keeps settings.json, metrics.jsonl
+        and checkpoints/. If they are there already, the run goes on from the last checkpoint, to
+        the same weights bit for bit on the same machine.
     checkpoint_steps : int, optional
-        Steps between checkpoints, rounded up to calls of `Settings.steps_per_call`; about a minute
-        if not given.
+        Steps between checkpoints, rounded up to calls of `Settings.steps_per_call`. By default a
+        checkpoint is written about every minute.
     callback : callable, optional
-        Told the `Metrics` of every step, some steps late.
+        Called with the `Metrics` of every step, some steps late.
 
     Returns
     -------
@@ -90,27 +89,27 @@ def fit(
     Raises
     ------
     InputError
-        No row, or none of the kind that the term needs; shapes that do not fit; a folder with a
-        run of other settings, model or data, or of an earlier version, which counted and
-        accumulated in another way; a batch that the devices can't share; files that can't be
-        written.
+        There are no rows, or no protected or no unprotected ones although the term needs both;
+        shapes do not fit; the devices can't share a batch; the folder has a run of other settings,
+        model, data or version; or a file can't be written.
     TrainingError
-        A loss or gradient that is not finite: names the step and its rows. The last checkpoint is
-        from before.
+        A loss or gradient is not finite. The error names the step and its rows; the last checkpoint
+        is from before them.
 
     Notes
     -----
-    AdamW with a warm-up, a cosine and clipping to norm 1. Rows are drawn without repetition, epoch
-    by epoch, in an order that depends on the seed alone. Several devices share each batch.
+    The optimizer is AdamW with a warm-up, a cosine schedule and clipping to norm 1. Each
+    epoch draws every row once, in an order that depends on the seed alone. Several devices share
+    each batch.
     """
     _check_rows(rows, protected, settings)
     if checkpoint_steps is not None:
-        require(checkpoint_steps >= 1, f"checkpoint_steps is {checkpoint_steps}", ">= 1")
+        refuse_unless(checkpoint_steps >= 1, f"checkpoint_steps is {checkpoint_steps}", ">= 1")
     place = _placement(settings.batch_size)
     graph, params = nnx.split(model)
     optimizer = _optimizer(settings)
     advance = _compile(graph, optimizer, settings)
-    kept = RunFolder(Path(folder), describe(settings, graph, params, rows, protected))
+    kept = RunFolder(Path(folder), describe_run(settings, graph, params, rows, protected))
     # Copies: a step takes the memory of the state before it.
     params = jax.tree_util.tree_map(jnp.copy, params)
     state = State(params, optimizer.init(params), init_estimate(), jnp.zeros((), jnp.int32))
@@ -153,45 +152,6 @@ def fit(
     return nnx.merge(graph, state.params)
 
 
-def document_losses(
-    model: nnx.Module, rows: Rows, num_documents: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum of the negative log-likelihoods of each document, and its number of targets.
-
-    Parameters
-    ----------
-    model : nnx.Module
-    rows : Rows
-    num_documents : int
-
-    Returns
-    -------
-    nll : (num_documents,) array
-        In nats. float32 within a row, float64 over rows.
-    num_tokens : (num_documents,) array
-    """
-    graph, params = nnx.split(model)
-    sums = np.zeros(num_documents)
-    logits_of_row = rows.mask.shape[1] * vocabulary_size(model)
-    size = max(1, min(_EVALUATED_ROWS, _EVALUATED_LOGITS // logits_of_row))
-    for start in range(0, len(rows.tokens), size):
-        part = slice(start, start + size)
-        tokens, mask = rows.tokens[part], rows.mask[part]
-        missing = size - len(tokens)  # filled up: one program for all parts
-        padded = np.pad(tokens, ((0, missing), (0, 0))), np.pad(mask, ((0, missing), (0, 0)))
-        with jax.default_matmul_precision("float32"):  # not TF32, where products are float32
-            nll = np.asarray(_row_losses(graph, params, *padded), np.float64)
-        np.add.at(sums, rows.document[part], nll[: len(tokens)])
-    counts = np.bincount(rows.document, rows.mask.sum(axis=1), num_documents)
-    return sums, counts.astype(np.int64)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _row_losses(graph: Any, params: Any, tokens: Array, mask: Array) -> Array:
-    nll = token_nll(nnx.merge(graph, params)(tokens[:, :-1]), tokens[:, 1:])
-    return jnp.sum(jnp.where(mask, nll, 0), axis=1)
-
-
 def _optimizer(settings: Settings) -> optax.GradientTransformation:
     updates = settings.steps // settings.accumulate
     warmup = max(1, round(_WARMUP * updates))
@@ -213,7 +173,7 @@ def _optimizer(settings: Settings) -> optax.GradientTransformation:
 
 
 def _compile(graph: Any, optimizer: optax.GradientTransformation, settings: Settings) -> Any:
-    """Some updates as a program: state and batches to state and numbers of each step."""
+    """Compile some updates into a program from state and batches to state and metrics."""
 
     def losses(params: Any, batch: _Batch) -> Array:
         logits = nnx.merge(graph, params)(batch.tokens[:, :-1])
@@ -284,7 +244,7 @@ def _joined(apart: Sums) -> Sums:
 
 
 def _draw(first: int, count: int, num_rows: int, settings: Settings) -> NDArray[np.int64]:
-    """The rows of some steps: a stretch of the epochs, each in an order of its own."""
+    """Draw the rows of some steps; each epoch has an order of its own."""
     size = settings.batch_size
     places = np.arange(first * size, (first + count) * size)
     epochs, places = places // num_rows, places % num_rows
@@ -301,7 +261,7 @@ def _order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def _placement(batch_size: int) -> Callable[[Any, Any], Any]:
-    """How to put a pytree on the devices: cut along the rows, or a copy on each."""
+    """Return a function that puts a pytree on the devices, cut along the rows or copied."""
     devices = jax.devices()
     if batch_size % len(devices):
         raise InputError(
@@ -324,7 +284,7 @@ class _Clock:
         self._tokens = 0
 
     def __call__(self, num_tokens: int) -> float:
-        """Rate so far, when so many more tokens are done; NaN at first."""
+        """Return the rate so far, after so many more tokens; NaN at first."""
         now = time.monotonic()
         if self._begun is None:
             self._begun = now
@@ -339,9 +299,9 @@ class _Part(NamedTuple):
     Attributes
     ----------
     first : int
-        Number of the first of them.
+        Number of the first of these steps.
     chosen : (updates, accumulate, batch) array
-        Their rows.
+        Rows of each step.
     numbers : dict of (updates, accumulate) arrays
     """
 
@@ -350,7 +310,7 @@ class _Part(NamedTuple):
     numbers: dict[str, Array]
 
     def metrics(self, rows: Rows, clock: _Clock, checkpoint: int | None) -> list[Metrics]:
-        """The numbers, waited for; `TrainingError` if a step has gone wrong."""
+        """Wait for the numbers, and raise `TrainingError` if a step has gone wrong."""
         columns = {name: np.asarray(column) for name, column in self.numbers.items()}
         rate = clock(int(rows.mask[self.chosen.ravel()].sum()))
         of_update = zip(
@@ -401,4 +361,4 @@ def _check_rows(rows: Rows, protected: NDArray[np.bool_], settings: Settings) ->
         which = "all" if protected.any() else "none"
         raise InputError(f"{which} of the rows are protected; the term needs both kinds")
     targets = settings.accumulate * settings.batch_size * rows.mask.shape[1]
-    require(targets < 2**31, f"an update has {targets} targets", "less than 2^31")
+    refuse_unless(targets < 2**31, f"an update has {targets} targets", "less than 2^31")

@@ -9,7 +9,7 @@ negative where ``CE_1 < sqrt(gamma / p)``. docs/theory/training.md has the rest.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,27 @@ from jaxtyping import Array, Bool, Float
 
 from copyreg_jax._tracing import is_concrete
 from copyreg_jax.errors import InputError
+from copyreg_jax.lm.estimate import Estimate, Scalar, add_counts, init_estimate
 
-Scalar: TypeAlias = Float[Array, ""]
+__all__ = [
+    "Estimate",
+    "Sums",
+    "Terms",
+    "gamma_for",
+    "init_estimate",
+    "protected_loss",
+    "raised_gamma",
+    "sum_tokens",
+    "weigh",
+    "weighted_loss",
+]
+
+_AHEAD = 1.5
+"""How many times the protected loss so far `raised_gamma` aims at."""
 
 
 def gamma_for(target_protected_loss: float, share: float) -> float:
-    """The gamma that balances the protection term at a wanted protected loss.
+    """Find the gamma that balances the protection term at a wanted protected loss.
 
     ``share t + gamma / t`` is least at ``t = sqrt(gamma / share)``: ``gamma = share t^2``.
 
@@ -53,46 +68,15 @@ def gamma_for(target_protected_loss: float, share: float) -> float:
     return float(share * (target * target))
 
 
-class Estimate(NamedTuple):
-    """What has been seen of the data set.
-
-    A pytree like the states of optax: carry it from step to step, and save it with the weights.
-
-    Attributes
-    ----------
-    nll, recent : () arrays
-        Sum over protected tokens of their negative log-likelihoods in nats, and the number of
-        them; both fade by ``decay`` with every batch, as the model changes.
-    num_protected, num_tokens : (2,) uint32 arrays
-        Numbers of protected tokens and of all so far, which do not fade: ``2^32 a + b`` for
-        ``(a, b)``, exact up to 1.8e19. A float32 would stand still at 2^24. One number, as was kept
-        here before, is taken too, and is a pair after the next batch.
-    """
-
-    nll: Scalar
-    recent: Scalar
-    num_protected: Array
-    num_tokens: Array
-
-    @property
-    def protected_loss(self) -> Scalar:
-        """CE_1 in nats per token; NaN before the first protected token."""
-        return self.nll / self.recent
-
-    @property
-    def share(self) -> Scalar:
-        """Part of the tokens that is protected; NaN before the first token."""
-        return _share(self, self.nll.dtype)
-
-
 class Sums(NamedTuple):
     """Sums over the tokens of a batch, () arrays. Those of micro-batches add up to the batch's.
 
     Attributes
     ----------
     nll, protected_nll : () arrays
-        In nats, of all tokens and of the protected ones.
+        Negative log-likelihoods in nats, of all tokens and of the protected ones.
     num_tokens, num_protected : () int arrays
+        Numbers of all tokens and of the protected ones.
     """
 
     nll: Scalar
@@ -116,13 +100,13 @@ class Terms(NamedTuple):
     Attributes
     ----------
     cross_entropy, protected, unprotected : () arrays
-        Means over the tokens of this batch: all, protected, others; in nats, NaN if there is none.
+        Means over all, protected and other tokens of this batch in nats; NaN without such tokens.
     penalty : () array
         ``gamma / CE_1`` with the running CE_1; 0 as long as no protected token has been seen.
     weight : () array
-        What a protected token weighs in the gradient, where an unprotected one weighs 1.
+        Weight of a protected token in the gradient, where an unprotected one weighs 1.
     estimate : Estimate
-        For the next step.
+        The estimate for the next step.
     """
 
     cross_entropy: Scalar
@@ -131,14 +115,6 @@ class Terms(NamedTuple):
     penalty: Scalar
     weight: Scalar
     estimate: Estimate
-
-
-def init_estimate() -> Estimate:
-    """Nothing seen yet."""
-    # Separate arrays, so that a step may take their memory.
-    return Estimate(
-        jnp.zeros(()), jnp.zeros(()), jnp.zeros(2, jnp.uint32), jnp.zeros(2, jnp.uint32)
-    )
 
 
 def protected_loss(
@@ -150,37 +126,37 @@ def protected_loss(
     *,
     decay: ArrayLike = 0.95,
 ) -> tuple[Scalar, Terms]:
-    """Cross-entropy plus gamma / CE_1, for any model and any loop.
+    """Compute cross-entropy plus gamma / CE_1, for any model and any loop.
 
     Parameters
     ----------
     token_nll : (batch, length) array
         Negative log-likelihood of each target in nats.
     token_mask : (batch, length) array of bool
-        Which of them count; padding does not.
+        True for the targets that count; padding does not.
     is_protected : (batch,) or (batch, length) array of bool
-        Which rows, or which tokens, are protected. Selection is by mask: integers are refused,
-        since as an index a 0/1 vector selects rows 0 and 1.
+        True for the protected rows or tokens. Integers are refused, since as an index a 0/1 vector
+        selects rows 0 and 1.
     gamma : float
         Weight of the protection term, >= 0, in nats squared; `gamma_for` gives it from the
         protected loss that is wanted. May be an array, as a schedule gives it.
     estimate : Estimate, optional
-        That of the steps before, from `init_estimate` or the last `Terms`. Without it the term is
-        that of this batch alone: right for a batch that is the whole set, biased for a small one.
+        The estimate of the steps before, from `init_estimate` or the last `Terms`. Without it the
+        term is that of this batch alone, which is right for a whole data set and biased for a small
+        batch.
     decay : float, default 0.95
-        How much of the past is kept from one batch to the next: 0.95 remembers some twenty of them.
+        Part of the past that is kept from one batch to the next; 0.95 remembers about twenty.
 
     Returns
     -------
     loss : () array
-        Its gradient is what to descend. Its value is that of ``terms.cross_entropy +
-        terms.penalty``.
+        The loss to descend. Its value is that of ``terms.cross_entropy + terms.penalty``.
     terms : Terms
 
     Raises
     ------
     InputError
-        Masks that are not boolean, shapes that do not fit, gamma or decay out of range.
+        A mask is not boolean, shapes do not fit, or gamma or decay is out of range.
 
     Notes
     -----
@@ -218,7 +194,7 @@ def sum_tokens(
     token_mask: Bool[Array, "*batch length"],
     is_protected: Bool[Array, " *rows"],
 ) -> Sums:
-    """Sums over the tokens of a batch or micro-batch; for `weigh` and `weighted_loss`.
+    """Sum over the tokens of a batch or micro-batch, for `weigh` and `weighted_loss`.
 
     Parameters and errors are those of `protected_loss`.
     """
@@ -235,19 +211,19 @@ def weigh(
     *,
     decay: ArrayLike = 0.95,
 ) -> Terms:
-    """What a protected token weighs in a batch, from the sums over it alone.
+    """Compute the weight of a protected token in a batch from its sums alone.
 
-    For batches that do not fit into memory: sums of micro-batches add up, and so do the gradients
-    of `weighted_loss`, to the gradient of `protected_loss` for the batch that they are parts of.
+    This is for batches that do not fit into memory. Sums of micro-batches add up to those of the
+    batch, and gradients of `weighted_loss` to the gradient of `protected_loss` for the batch.
     The weight has to be known before the first gradient, so it takes a pass over the micro-batches
     without gradients, a third more work; with gamma = 0 it is 1.
 
     Parameters
     ----------
     sums : Sums
-        Of the whole batch.
+        Sums over the whole batch.
     gamma, estimate, decay
-        As of `protected_loss`; the estimate is that of the batches before.
+        See `protected_loss`; the estimate is that of the batches before.
 
     Returns
     -------
@@ -256,7 +232,7 @@ def weigh(
     Raises
     ------
     InputError
-        gamma or decay out of range.
+        gamma or decay is out of range.
 
     Examples
     --------
@@ -279,8 +255,8 @@ def weigh(
     now = Estimate(
         nll.astype(past.nll.dtype),  # as a loop wants to carry it
         recent.astype(past.recent.dtype),
-        _add(_pair(past.num_protected), _pair(sums.num_protected)),
-        _add(_pair(past.num_tokens), _pair(sums.num_tokens)),
+        add_counts(past.num_protected, sums.num_protected),
+        add_counts(past.num_tokens, sums.num_tokens),
     )
 
     # Where nothing protected has been seen there is nothing to protect; nor with gamma = 0.
@@ -289,22 +265,22 @@ def weigh(
     known = (recent > 0) & (gamma != 0)
     mean = jnp.where(known, nll / recent, 1).astype(dtype)
     penalty = jnp.where(known, gamma / mean, 0)
-    share = _share(now, dtype)
+    share = now.share_in(dtype)
     weight = 1 - jnp.where(known, penalty / (share * mean), 0)
     return Terms(*sums.means(), penalty=penalty, weight=weight, estimate=now)
 
 
 def weighted_loss(sums: Sums, weight: ArrayLike, num_tokens: ArrayLike) -> Scalar:
-    """Weighted mean over tokens, whose gradient is what to descend; a micro-batch's part of it.
+    """Compute the weighted mean over tokens to descend, or a micro-batch's part of it.
 
     Parameters
     ----------
     sums : Sums
-        Of a batch or micro-batch, differentiable in the losses.
+        Sums over a batch or micro-batch, differentiable in the losses.
     weight : () array
-        Of a protected token, from `weigh`; an unprotected one weighs 1.
+        Weight of a protected token, from `weigh`; an unprotected one weighs 1.
     num_tokens : () array
-        Of the whole batch.
+        Number of tokens of the whole batch.
 
     Returns
     -------
@@ -316,27 +292,24 @@ def weighted_loss(sums: Sums, weight: ArrayLike, num_tokens: ArrayLike) -> Scala
     return (sums.nll + (weight - 1) * sums.protected_nll) / count
 
 
-def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLike = 0.5) -> Scalar:
-    """A gamma that rises with the protected loss until that has met the target.
+def raised_gamma(estimate: Estimate, target_loss: ArrayLike) -> Scalar:
+    """Compute a gamma that rises with the protected loss until that meets the target.
 
-    It balances at the target, or where the protected loss is still far below it, at ``1 + growth``
-    times the loss so far. So a protected token weighs about ``1 - (1 + growth)^2`` at the least, as
-    far as the estimate is that of the batch to come, where the gamma of the target would tear a
-    model that knows the text by heart apart.
+    It balances at the target, or at 1.5 times the loss so far where that is lower. So a protected
+    token weighs about ``1 - 1.5^2`` at the least, if the estimate is that of the batch to come. The
+    gamma of the target itself would tear a model apart that knows the text by heart.
 
     Parameters
     ----------
     estimate : Estimate
-        That of the steps before.
+        The estimate of the steps before.
     target_loss : float
         Wanted protected cross-entropy in nats per token, > 0.
-    growth : float, default 0.5
-        How far ahead of the protected loss the balance is set, > 0.
 
     Returns
     -------
     () array
-        ``share min(target, (1 + growth) CE_1)^2``; 0 before the first protected token.
+        ``share min(target, 1.5 CE_1)^2``; 0 before the first protected token.
 
     Examples
     --------
@@ -346,7 +319,7 @@ def raised_gamma(estimate: Estimate, target_loss: ArrayLike, *, growth: ArrayLik
     (0.9, 0.625)
     """
     known = estimate.recent > 0
-    ahead = (1 + jnp.asarray(growth)) * jnp.where(known, estimate.protected_loss, 0)
+    ahead = _AHEAD * jnp.where(known, estimate.protected_loss, 0)
     balance = jnp.minimum(jnp.asarray(target_loss), ahead)
     return jnp.where(known, estimate.share * balance**2, 0)
 
@@ -385,33 +358,6 @@ def _number(name: str, value: ArrayLike, dtype: np.dtype) -> Scalar:
             wanted = "in [0, 1)" if name == "decay" else ">= 0 and finite"
             raise InputError(f"{name} is {float(number):g}; give a number {wanted}")
     return number
-
-
-def _pair(number: ArrayLike) -> Array:
-    """A count as two words, the high one first."""
-    number = jnp.asarray(number)
-    if number.shape == (2,):
-        return number.astype(jnp.uint32)
-    if jnp.issubdtype(number.dtype, jnp.integer):
-        high = number >> 16 >> 16  # by 32 at once is not defined for 32 bits
-    else:
-        high = jnp.floor(number / 2.0**32)
-        number = number - high * 2.0**32
-    return jnp.stack([high.astype(jnp.uint32), number.astype(jnp.uint32)])
-
-
-def _add(one: Array, other: Array) -> Array:
-    low = one[1] + other[1]
-    carry = (low < one[1]).astype(jnp.uint32)
-    return jnp.stack([one[0] + other[0] + carry, low])
-
-
-def _share(estimate: Estimate, dtype: np.dtype) -> Scalar:
-    protected, tokens = (
-        pair[0].astype(dtype) * 2.0**32 + pair[1].astype(dtype)
-        for pair in (_pair(estimate.num_protected), _pair(estimate.num_tokens))
-    )
-    return protected / tokens
 
 
 def _mean(total: Scalar, count: Scalar) -> Scalar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -10,21 +9,33 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from copyreg_jax.checker.guarantee import DocumentLoss
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.documents import Document
+from copyreg_jax.lm.hashing import hash_files, hash_text
+
+__all__ = [
+    "CERTIFICATE",
+    "DOCUMENTS",
+    "MODEL",
+    "SUMMARY",
+    "Flags",
+    "fingerprint_model",
+    "load_flags",
+]
 
 MODEL, DOCUMENTS, CERTIFICATE, SUMMARY = "model", "documents.json", "guarantee.json", "run.json"
 
 
 class Flags(NamedTuple):
-    """The documents of a run, and what it has made of them.
+    """The documents of a run: which are protected, and which held out.
 
     Attributes
     ----------
     texts, names : list of str
     protected, held_out : (n,) bool arrays
     length : int
-        Targets of a row.
+        Number of targets of a row.
     """
 
     texts: list[str]
@@ -34,7 +45,7 @@ class Flags(NamedTuple):
     length: int
 
     def difference(self, other: Flags) -> str:
-        """Why the two can't be measured together; empty if they can."""
+        """Say why the two can't be measured together; empty if they can."""
         same = self.names == other.names and bool(
             np.array_equal(self.protected, other.protected)
             and np.array_equal(self.held_out, other.held_out)
@@ -43,21 +54,37 @@ class Flags(NamedTuple):
             return "protects or holds out other documents"
         return "" if self.length == other.length else f"has rows of {other.length} targets"
 
+    def protected_share(self, num_tokens: NDArray[np.int64]) -> float:
+        """Part of the tokens of the training set that is protected."""
+        return float(num_tokens[self.protected].sum() / num_tokens[~self.held_out].sum())
+
+    def training_losses(
+        self, nll: NDArray[np.float64], num_tokens: NDArray[np.int64]
+    ) -> list[DocumentLoss]:
+        """Losses of the documents of the training set, which a certificate is made of."""
+        return [
+            DocumentLoss(name, bool(protected), int(count), float(loss), hash_text(text))
+            for name, text, protected, held_out, count, loss in zip(
+                self.names, self.texts, self.protected, self.held_out, num_tokens, nll, strict=True
+            )
+            if not held_out
+        ]
+
 
 def load_flags(folder: str | Path, documents: list[Document]) -> Flags:
-    """The flags of a run, with the texts that it was given.
+    """Load the flags of a run, and join them with the texts that it was given.
 
     Parameters
     ----------
     folder : path
-        Of the run.
-    documents : list of text.Document
-        Read anew; a run keeps hashes of texts only.
+        Folder of the run.
+    documents : list of documents.Document
+        The documents, read anew; a run keeps only hashes of their texts.
 
     Raises
     ------
     InputError
-        The folder is of no finished run, or a text is missing or has changed.
+        The folder does not hold a finished run, or a text is missing or has changed.
     """
     folder = Path(folder)
     try:
@@ -85,22 +112,6 @@ def load_flags(folder: str | Path, documents: list[Document]) -> Flags:
     return Flags([texts[name] for name in names], names, protected, held_out, length)
 
 
-def protected_share(
-    protected: NDArray[np.bool_], held_out: NDArray[np.bool_], num_tokens: NDArray[np.int64]
-) -> float:
-    """Part of the tokens of the training set that is protected."""
-    return float(num_tokens[protected].sum() / num_tokens[~held_out].sum())
-
-
-def hash_text(text: str) -> str:
-    """SHA-256 of a text in UTF-8, in hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def identity(model: Path, length: int) -> str:
-    """What losses depend on beside the texts: every file of the model, and the rows."""
-    digest = hashlib.sha256()
-    for path in sorted(file for file in model.iterdir() if file.is_file()):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
-    return f"sha256:{digest.hexdigest()}, rows of {length} targets"
+def fingerprint_model(model: Path, length: int) -> str:
+    """Name what losses depend on beside the texts: every file of the model, and the rows."""
+    return f"sha256:{hash_files(model)}, rows of {length} targets"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -19,11 +18,21 @@ from numpy.typing import NDArray
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.hashing import hash_arrays, hash_text
 from copyreg_jax.lm.protection import Estimate
 from copyreg_jax.lm.settings import Metrics, Settings
 
+__all__ = [
+    "CHECKPOINT_SECONDS",
+    "METRICS",
+    "Callback",
+    "RunFolder",
+    "State",
+    "describe_run",
+]
+
 _LOOP = 2
-"""Changed with what a run computes: 1 counted in float32, and took means of means."""
+"""Version of what a run computes: 1 counted in float32, and took means of means."""
 
 _CHECKPOINTS_KEPT = 2
 
@@ -35,7 +44,7 @@ _SETTINGS, _CHECKPOINTS = "settings.json", "checkpoints"
 
 
 class State(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     params: Any
     memory: Any
@@ -47,7 +56,7 @@ Callback: TypeAlias = Callable[[Metrics], None]
 
 
 class RunFolder:
-    """What is kept of a run: settings, metrics of each step, checkpoints."""
+    """The files of a run: settings, metrics of each step, checkpoints."""
 
     def __init__(self, path: Path, run: dict[str, Any]) -> None:
         import orbax.checkpoint as ocp
@@ -77,10 +86,10 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise InputError(f"{self._settings} can't be read: {error}") from None
         if not isinstance(there, dict):
-            raise InputError(f"{self._settings} can't be read: it is no JSON object")
+            raise InputError(f"{self._settings} can't be read: it is not a JSON object")
         if there.get("loop") != run["loop"]:
             raise InputError(
-                f"{self._settings.parent} is of a run of another version of copyreg, whose loop "
+                f"{self._settings.parent} holds a run of another version of copyreg, whose loop "
                 "counted and accumulated in another way; finish it with that version, or name "
                 "another folder"
             )
@@ -97,7 +106,7 @@ class RunFolder:
         return self._manager.latest_step()
 
     def restore(self, state: State) -> State:
-        """The last checkpoint, or else the state; metrics from after it are dropped."""
+        """Return the last checkpoint, or the state if there is none; drop later metrics."""
         step = self._manager.latest_step()
         if step is not None:
             try:
@@ -131,7 +140,7 @@ class RunFolder:
                 callback(metrics)
 
     def save(self, state: State) -> None:
-        """Write a checkpoint, and the metrics up to it; `InputError` if it can't be."""
+        """Write a checkpoint and the metrics up to it, or raise `InputError`."""
         if state.step.is_deleted() or int(state.step) != self._noted:
             return  # interrupted between a step and its record
         try:
@@ -152,27 +161,17 @@ class RunFolder:
         self._manager.close()
 
 
-def describe(
+def describe_run(
     settings: Settings, graph: Any, params: Any, rows: Rows, protected: NDArray[np.bool_]
 ) -> Any:
-    """Settings and hashes: what has to be the same for a run to go on."""
+    """Collect the settings and hashes that have to be the same for a run to go on."""
     leaves = [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(params)]
     data = [rows.tokens, rows.mask, rows.document, protected]
     return dataclasses.asdict(settings) | {
         "loop": _LOOP,
         # What a model is beside its weights: number of heads, dtype of products, ...
-        "architecture": hashlib.sha256(
-            re.sub(r" at 0x[0-9a-f]+", "", repr(graph)).encode()
-        ).hexdigest(),
+        "architecture": hash_text(re.sub(r" at 0x[0-9a-f]+", "", repr(graph))),
         "devices": [jax.device_count(), jax.default_backend()],
-        "model": _digest(leaves), "data": _digest(data), "jax": jax.__version__,
+        "model": hash_arrays(leaves), "data": hash_arrays(data), "jax": jax.__version__,
         "floats": str(jnp.zeros(()).dtype),
     }  # fmt: skip
-
-
-def _digest(arrays: list[NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()

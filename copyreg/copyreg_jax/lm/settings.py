@@ -9,35 +9,39 @@ import numpy as np
 
 from copyreg_jax.errors import InputError
 
+__all__ = ["STEPS_PER_CALL", "Metrics", "Settings", "refuse_unless"]
+
 STEPS_PER_CALL = 8
-"""Steps of one call of the compiled program, if no update needs more."""
+"""Number of steps in one call of the compiled program, unless an update needs more."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a run consists of, beside the model it begins with and the data.
+    """Settings of a training run; the model it begins with and the data are not among them.
 
     Parameters
     ----------
     steps : int
-        Batches in all, a multiple of ``accumulate``; the learning rate is a cosine over them.
+        Number of batches, a multiple of ``accumulate``; the learning rate is a cosine over them.
     gamma : float, default 0
         Weight of the protection term, in nats squared.
     target_loss : float, optional
-        Protected loss to aim at, in nats per token, in place of gamma: `protect.raised_gamma`.
+        Protected loss to aim at, in nats per token, in place of gamma; see
+        `protection.raised_gamma`.
     batch_size : int, default 16
-        Rows of a step.
+        Number of rows of a step.
     accumulate : int, default 1
-        Steps that make one update of the weights: that of one batch of all their rows, to rounding.
-        With a protection term each takes a pass without gradients first, a third more work.
+        Number of steps that make one update of the weights, as one batch of all their rows would
+        up to rounding. A protection term then needs one more pass without gradients for each step,
+        a third more work.
     learning_rate : float, default 1e-3
-        The highest one.
+        Peak learning rate.
     weight_decay : float, default 0.1
-        Of the matrices.
+        Weight decay, applied to matrices only.
     seed : int, default 0
-        Of the order of the rows.
+        Seed of the order of the rows.
     """
 
     steps: int
@@ -52,26 +56,34 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is not None:  # numbers of NumPy are no JSON
+            if value is not None:  # JSON does not know numbers of NumPy
                 plain = int(value) if field.type == "int" else float(value)
-                require(plain == value, f"{field.name} is {value}", "a plain number")
+                refuse_unless(plain == value, f"{field.name} is {value}", "a plain number")
                 object.__setattr__(self, field.name, plain)
         for name in ("steps", "batch_size", "accumulate"):
             value = getattr(self, name)
-            require(1 <= value < 2**31, f"{name} is {value}", ">= 1 and below 2^31")
+            refuse_unless(1 <= value < 2**31, f"{name} is {value}", ">= 1 and below 2^31")
         for name in ("gamma", "weight_decay", "seed"):
             value = getattr(self, name)
-            require(0 <= value < _LARGEST, f"{name} is {value}", ">= 0, in the range of float32")
-        require(0 < self.learning_rate < np.inf, f"learning_rate is {self.learning_rate}", "> 0")
+            refuse_unless(
+                0 <= value < _LARGEST, f"{name} is {value}", ">= 0, in the range of float32"
+            )
+        refuse_unless(
+            0 < self.learning_rate < np.inf, f"learning_rate is {self.learning_rate}", "> 0"
+        )
         if self.target_loss is not None:
-            require(0 < self.target_loss < np.inf, f"target_loss is {self.target_loss}", "> 0")
-            require(self.gamma == 0, f"target_loss and gamma = {self.gamma} are given", "one")
+            refuse_unless(
+                0 < self.target_loss < np.inf, f"target_loss is {self.target_loss}", "> 0"
+            )
+            refuse_unless(self.gamma == 0, f"target_loss and gamma = {self.gamma} are given", "one")
         whole = self.steps % self.accumulate == 0
-        require(whole, f"steps is {self.steps}", f"a multiple of accumulate = {self.accumulate}")
+        refuse_unless(
+            whole, f"steps is {self.steps}", f"a multiple of accumulate = {self.accumulate}"
+        )
 
     @property
     def steps_per_call(self) -> int:
-        """Steps of one call of the compiled program: whole updates, about `STEPS_PER_CALL`."""
+        """Number of steps in one call: whole updates, about `STEPS_PER_CALL`."""
         return self.accumulate * max(1, STEPS_PER_CALL // self.accumulate)
 
     @property
@@ -83,10 +95,10 @@ class Settings:
 class Metrics(NamedTuple):
     """Numbers of one step; losses in nats per token, NaN where the batch has no such token.
 
-    The first three losses are of the step's own rows. ``penalty`` to ``gradient_norm`` are those of
-    the update that the step is a part of: the same for each of ``accumulate`` steps.
-    ``tokens_per_second`` counts targets, without padding, since the first steps were done; NaN for
-    those.
+    The first three losses are those of the step's own rows. ``penalty`` to ``gradient_norm`` belong
+    to the update that the step is a part of, and are the same for each of ``accumulate`` steps.
+    ``tokens_per_second`` counts targets without padding. It is NaN for the first steps, which wait
+    for the compiler.
     """
 
     step: int
@@ -101,7 +113,7 @@ class Metrics(NamedTuple):
     tokens_per_second: float
 
 
-def require(condition: bool, found: str, wanted: str) -> None:
+def refuse_unless(condition: bool, found: str, wanted: str) -> None:
     """Refuse a value, and say what to give."""
     if not condition:
         raise InputError(f"{found}; give {wanted}")

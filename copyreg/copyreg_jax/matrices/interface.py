@@ -15,6 +15,35 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
+__all__ = [
+    "CHUNK",
+    "HostMatrix",
+    "Matrix",
+    "absent_rows",
+    "all_finite",
+    "column_maxima",
+    "column_norms",
+    "count_sketch",
+    "fetch",
+    "first_not_finite",
+    "gram",
+    "host_rows",
+    "is_here",
+    "join",
+    "locate_not_finite",
+    "num_entries",
+    "on_host",
+    "place",
+    "row_norms",
+    "squared_column_norms",
+    "take_rows",
+    "to_host",
+    "weighted_gram",
+    "weighted_gram_norm",
+    "weighted_product",
+    "without_rows",
+]
+
 HostMatrix: TypeAlias = np.ndarray | scipy.sparse.csr_array
 
 CHUNK = 1 << 22
@@ -58,6 +87,16 @@ def on_host(A: Any) -> bool:
     return getattr(A, "on_host", False)
 
 
+def is_sparse(A: Any) -> bool:
+    """Whether A stores only some of its entries, and the others are zero."""
+    return getattr(A, "sparse", False)
+
+
+def is_sharded(A: Any) -> bool:
+    """Whether the rows of A are spread over a mesh of devices."""
+    return getattr(A, "sharded", False)
+
+
 @singledispatch
 def weighted_product(
     A: Any, v: Float[Array, " d"], weights: Float[Array, "m n"], shifts: Float[Array, " m"]
@@ -76,8 +115,7 @@ def gram(
 ) -> Float[Array, "d d"]:
     """``B^T B`` for ``B = diag(root) A basis`` in the arithmetic of ``dtype``; O(n d^2).
 
-    Row block by row block, so that the copy in ``dtype`` stays in the cache. Not for
-    `SparseMatrix`.
+    Row block by row block, so that the copy in ``dtype`` stays in the cache.
     """
 
     def block(rows: Array, root: Array) -> Array:
@@ -249,7 +287,7 @@ def host_rows(A: Any) -> Iterator[tuple[slice, HostMatrix]]:
 def first_not_finite(A: Any) -> tuple[float, int, int] | None:
     """The first entry that is not finite, with its row and column; None if there is none.
 
-    Works in the midst of a ``jax.jit``, on an A that is concrete.
+    Works within a ``jax.jit``, on an A that is concrete.
     """
     if all(all_finite(leaf) for leaf in jax.tree_util.tree_leaves(A)):
         return None
@@ -257,7 +295,7 @@ def first_not_finite(A: Any) -> tuple[float, int, int] | None:
 
 
 def all_finite(array: Array) -> bool:
-    """Whether all entries of a concrete array are finite, also in the midst of a ``jax.jit``."""
+    """Whether all entries of a concrete array are finite, also within a ``jax.jit``."""
     on_cpu = all(device.platform == "cpu" for device in array.devices())
     if on_cpu and array.is_fully_addressable:  # no program to compile
         host = np.asarray(array).reshape(-1)

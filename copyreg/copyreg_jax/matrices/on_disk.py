@@ -10,7 +10,6 @@ from __future__ import annotations
 import bisect
 import concurrent.futures
 import copy
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,9 +21,10 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array
 
+from copyreg_jax._tracing import is_concrete
 from copyreg_jax.checker.archive import InFile
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import interface
+from copyreg_jax.matrices import block_products, interface
 from copyreg_jax.matrices.interface import HostMatrix
 from copyreg_jax.matrices.row_sources import (
     FileRows,
@@ -35,10 +35,10 @@ from copyreg_jax.matrices.row_sources import (
     opened,
 )
 
+__all__ = ["RowBlocks"]
+
 _MAX_HOST_BYTES = 1 << 30
 """Size in float64 up to which a matrix on disk may be brought into memory as a whole."""
-
-_PIECE_ROWS = 2048
 
 
 @jax.tree_util.register_static
@@ -126,7 +126,9 @@ class RowBlocks:
             edges = self._starts
         else:
             step = max(1, block_bytes // (d * self._stored.itemsize))
-            step = max(step - step % _PIECE_ROWS, min(step, _PIECE_ROWS))
+            step = max(
+                step - step % block_products.PIECE_ROWS, min(step, block_products.PIECE_ROWS)
+            )
             edges = [*range(0, n, step), n]
         self._blocks = [slice(i, j) for i, j in itertools.pairwise(edges)]
 
@@ -210,7 +212,7 @@ class RowBlocks:
 
     def operand(self, array: Any, axis: int, size: int) -> Array:
         """What A is multiplied with, in the wider dtype of the two."""
-        if isinstance(array, jax.core.Tracer):
+        if not is_concrete(array):
             raise InputError(
                 "A is on disk, and its products can't be traced: call problem.gradient, "
                 "problem.hvp and copyreg_jax.solve outside of jax.jit, jax.grad and jax.vmap, "
@@ -223,14 +225,14 @@ class RowBlocks:
 
     def __matmul__(self, other: Any) -> Array:
         v = self.operand(other, 0, self.shape[1])
-        product = _sparse_product if self.sparse else _product
+        product = block_products.sparse_product if self.sparse else block_products.product
         return jnp.concatenate(
             [jax.block_until_ready(product(block, v)) for _, block in self.blocks()]
         )
 
     def __rmatmul__(self, other: Any) -> Array:
         u = self.operand(other, -1, self.shape[0])
-        transposed = _sparse_transposed if self.sparse else _transposed
+        transposed = block_products.sparse_transposed if self.sparse else block_products.transposed
         return self.total(lambda block, start: transposed(block, u, start))
 
     def __repr__(self) -> str:
@@ -243,141 +245,23 @@ def _as_taken(A: RowBlocks, numbers: Any) -> Any:
     return numbers.astype(A.dtype) if A.dtype.itemsize < numbers.dtype.itemsize else numbers
 
 
-def _cut(array: Array, start: Any, rows: int) -> Array:
-    return jax.lax.dynamic_slice_in_dim(array, start, rows, axis=-1)
-
-
-def _pieces(block: Array, dtype: Any) -> tuple[int, Callable[[Any], Array], Array]:
-    """How many whole pieces a block has, the function that gives one, and the rest of its rows.
-
-    A piece is converted in cache: on CPU five to ten times faster than the block as a whole.
-    """
-    whole = len(block) // _PIECE_ROWS
-
-    def piece(i: Any) -> Array:
-        return jax.lax.dynamic_slice_in_dim(block, i * _PIECE_ROWS, _PIECE_ROWS).astype(dtype)
-
-    return whole, piece, block[whole * _PIECE_ROWS :].astype(dtype)
-
-
-@jax.jit
-def _product(block: Array, v: Array) -> Array:
-    whole, piece, rest = _pieces(block, v.dtype)
-    if not whole:
-        return rest @ v
-    products = jax.lax.map(lambda i: piece(i) @ v, jnp.arange(whole))
-    return jnp.concatenate([products.reshape(-1, *v.shape[1:]), rest @ v])
-
-
-def _sum(block: Array, vectors: Array, start: Any, work: Callable[[Array, Array], Any]) -> Any:
-    """Sum over the pieces of ``work(piece, its part of the vectors)``."""
-    whole, piece, rest = _pieces(block, vectors.dtype)
-    own = _cut(vectors, start, len(block))  # the loop must not carry vectors of n numbers
-
-    def add(i: Any, total: Any) -> Any:
-        term = work(piece(i), _cut(own, i * _PIECE_ROWS, _PIECE_ROWS))
-        return jax.tree_util.tree_map(jnp.add, total, term)
-
-    total = work(rest, own[..., whole * _PIECE_ROWS :])
-    return jax.lax.fori_loop(0, whole, add, total) if whole else total
-
-
-@jax.jit
-def _transposed(block: Array, u: Array, start: Any) -> Array:
-    return _sum(block, u, start, lambda rows, part: part @ rows)
-
-
-@jax.jit
-def _weighted(block: Array, v: Array, weights: Array, shifts: Array, start: Any) -> Any:
-    def work(rows: Array, part: Array) -> Any:
-        return interface.weighted_product(rows, v, part, shifts)
-
-    return _sum(block, weights, start, work)
-
-
-@jax.jit
-def _squares(block: Array, weights: Array, start: Any) -> Array:
-    return _sum(block, weights, start, interface.squared_column_norms)
-
-
-@functools.partial(jax.jit, static_argnums=4)
-def _gram(block: Array, root: Array, basis: Array | None, start: Any, dtype: Any) -> Array:
-    return interface.gram(block, _cut(root, start, len(block)), basis, dtype)
-
-
-@jax.jit
-def _weighted_gram_of(block: Array, weights: Array, centers: Array, start: Any) -> Array:
-    return _sum(block, weights, start, lambda A, part: interface.weighted_gram(A, part, centers))
-
-
-@jax.jit
-def _all_finite(block: Array) -> Array:
-    return jnp.isfinite(block).all(axis=0).all()
-
-
-# SciPy's products of sparse blocks: XLA has no fast ones on CPU, see matrices/sparse.py.
-
-
-def _sparse_product(block: Any, v: Array) -> Array:
-    return jnp.asarray(block.astype(v.dtype) @ np.asarray(v))
-
-
-def _sparse_transposed(block: Any, u: Array, start: int) -> Array:
-    part = np.asarray(u)[..., start : start + block.shape[0]]
-    return jnp.asarray(part @ block.astype(u.dtype))
-
-
-def _sparse_weighted(block: Any, v: Array, weights: Array, shifts: Array, start: int) -> Any:
-    block = block.astype(v.dtype)
-    part = np.asarray(weights)[:, start : start + block.shape[0]]
-    terms = part * ((block @ np.asarray(v))[None] - np.asarray(shifts)[:, None])
-    return jnp.asarray(terms.sum(axis=0) @ block), jnp.asarray(terms.sum(axis=1))
-
-
-def _sparse_gram(block: Any, root: Array, basis: Array | None, start: int, dtype: Any) -> Array:
-    part = np.asarray(root)[start : start + block.shape[0]]
-    scaled = scipy.sparse.diags_array(part) @ block
-    scaled = scaled if basis is None else scaled @ np.asarray(basis)
-    scaled = scaled.astype(dtype)
-    square = scaled.T @ scaled
-    return jnp.asarray(square.toarray() if scipy.sparse.issparse(square) else square)
-
-
-def _sparse_weighted_gram(block: Any, weights: Array, centers: Array, start: int) -> Array:
-    """Centered rows, dense a few at a time, times the sparse ones: O(n d + nnz d)."""
-    total = np.zeros((block.shape[1],) * 2, weights.dtype)
-    for first in range(0, block.shape[0], _PIECE_ROWS):
-        rows = block[first : first + _PIECE_ROWS].astype(weights.dtype)
-        part = np.asarray(weights)[:, start + first : start + first + rows.shape[0]]
-        for weight, center in zip(part, np.asarray(centers), strict=True):
-            centered = (rows.toarray() - center) * weight[:, None]
-            total += rows.T @ centered - np.outer(center, centered.sum(axis=0))
-    return jnp.asarray(total)
-
-
-def _sparse_squares(block: Any, weights: Array, start: int) -> Array:
-    part = np.asarray(weights)[start : start + block.shape[0]]
-    block = block.astype(weights.dtype)
-    return jnp.asarray(part @ block.multiply(block).tocsr())
-
-
 @interface.weighted_gram.register(RowBlocks)
 def _weighted_gram(A: RowBlocks, weights: Array, centers: Array) -> Array:
     weights = A.operand(weights, -1, A.shape[0])
-    squared = _sparse_weighted_gram if A.sparse else _weighted_gram_of
+    squared = block_products.sparse_weighted_gram if A.sparse else block_products.weighted_gram_of
     return A.total(lambda block, start: squared(block, weights, centers, start))
 
 
 @interface.weighted_product.register(RowBlocks)
 def _weighted_product(A: RowBlocks, v: Array, weights: Array, shifts: Array) -> Any:
     v, weights = A.operand(v, 0, A.shape[1]), weights.astype(A.dtype)
-    weighted = _sparse_weighted if A.sparse else _weighted
+    weighted = block_products.sparse_weighted if A.sparse else block_products.weighted
     return A.total(lambda block, start: weighted(block, v, weights, shifts, start))
 
 
 @interface.gram.register(RowBlocks)
 def _gram_of_all(A: RowBlocks, root: Array, basis: Array | None, dtype: Any) -> Array:
-    squared = _sparse_gram if A.sparse else _gram
+    squared = block_products.sparse_gram if A.sparse else block_products.gram
     # Without a basis nothing is to gain from more digits than those of the result.
     root = root.astype(dtype) if basis is None else root
     dtype = jnp.dtype(dtype)
@@ -386,7 +270,7 @@ def _gram_of_all(A: RowBlocks, root: Array, basis: Array | None, dtype: Any) -> 
 
 @interface.squared_column_norms.register(RowBlocks)
 def _squared_column_norms(A: RowBlocks, weights: Array) -> Array:
-    squares = _sparse_squares if A.sparse else _squares
+    squares = block_products.sparse_squares if A.sparse else block_products.squares
     return A.total(lambda block, start: squares(block, weights.astype(A.dtype), start))
 
 
@@ -460,7 +344,7 @@ def _host_rows(A: RowBlocks) -> Iterator[tuple[slice, HostMatrix]]:
 def _first_not_finite(A: RowBlocks) -> tuple[float, int, int] | None:
     for start, block in A.blocks():
         numbers = block.data if A.sparse else block
-        if not bool(_all_finite(numbers)):
+        if not bool(block_products.all_finite(numbers)):
             value, row, column = interface.locate_not_finite(block)
             return value, start + row, column
     return None

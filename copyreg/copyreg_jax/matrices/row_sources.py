@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,18 @@ from copyreg_jax.checker.archive import InFile, StoredFile
 from copyreg_jax.checker.verdicts import VoidError
 from copyreg_jax.errors import InputError
 
+__all__ = [
+    "DenseRows",
+    "FileRows",
+    "MemoryRows",
+    "Source",
+    "SparseRows",
+    "aligned",
+    "clear_errors",
+    "is_sparse",
+    "opened",
+]
+
 Source: TypeAlias = str | Path | np.ndarray
 
 _ALIGNMENT = 64
@@ -24,7 +37,7 @@ _ALIGNMENT = 64
 def is_sparse(source: Any) -> bool:
     """Whether a source is a sparse matrix in SciPy's file format."""
     if not isinstance(source, str | Path | np.ndarray | FileRows):
-        raise InputError(f"{source!r:.60} is no path and no array; give .npy or .npz files")
+        raise InputError(f"{source!r:.60} is neither a path nor an array; give .npy or .npz files")
     return isinstance(source, str | Path) and Path(source).suffix == ".npz"
 
 
@@ -144,7 +157,7 @@ class SparseRows:
                         )
                         entries, _, dtype = header(member)
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{source} is no file of scipy.sparse.save_npz: {error}") from None
+            raise InputError(f"{source} is not a file of scipy.sparse.save_npz: {error}") from None
         if form not in (b"csr", "csr"):
             raise InputError(f"{source} is in {form} form; save it as CSR")
         self.shape = tuple(int(size) for size in shape)
@@ -167,9 +180,9 @@ class SparseRows:
         return csr
 
 
-def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An empty array that JAX uses on CPU without a copy."""
-    size = shape[0] * shape[1] * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     held = np.empty(size + _ALIGNMENT, np.uint8)
     first = -held.ctypes.data % _ALIGNMENT
     return held[first : first + size].view(dtype).reshape(shape)

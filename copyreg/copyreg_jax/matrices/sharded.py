@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from copyreg_jax._tracing import is_concrete
 from copyreg_jax.errors import InputError, PrecisionError
 from copyreg_jax.matrices import interface
+
+__all__ = ["ShardedRows"]
 
 _ROWS = "rows"
 
@@ -82,6 +85,7 @@ class ShardedRows:
     # NumPy's operators and array functions leave products to this class.
     __array_ufunc__ = None
 
+    sharded: ClassVar[bool] = True
     data: Float[Array, "N d"]
     mesh: Mesh
     shape: tuple[int, int]
@@ -161,7 +165,7 @@ class ShardedRows:
         return f"ShardedRows(shape={self.shape}, dtype={self.dtype}, devices={self.mesh.size})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Devices have no meaning elsewhere, but for their numbers.
+        # Of a device, only its number has a meaning elsewhere.
         if not _is_here(self):
             raise InputError("A is sharded over processes and can't be pickled; pickle its source")
         numbers = [device.id for device in self.mesh.devices.flat]
@@ -254,7 +258,7 @@ def _absent_rows(A: ShardedRows) -> Bool[Array, " N"] | None:
 
 @interface.place.register(ShardedRows)
 def _place(A: ShardedRows, array: Any) -> Array:
-    traced, spec = isinstance(array, jax.core.Tracer), _ALL
+    traced, spec = not is_concrete(array), _ALL
     if array.ndim:
         spec, absent = _CUT, A.data.shape[0] - len(array)
         array = jnp.pad(array, (0, absent)) if traced else np.pad(array, (0, absent))
@@ -266,7 +270,7 @@ def _place(A: ShardedRows, array: Any) -> Array:
 
 @interface.fetch.register(ShardedRows)
 def _fetch(A: ShardedRows, vector: Any) -> Any:
-    traced = isinstance(vector, jax.core.Tracer)
+    traced = not is_concrete(vector)
     return (vector if traced else _whole(vector))[: A.shape[0]]
 
 
@@ -294,7 +298,7 @@ def _to_host(A: ShardedRows) -> np.ndarray:
 
 @interface.host_rows.register(ShardedRows)
 def _host_rows(A: ShardedRows) -> Iterator[tuple[slice, np.ndarray]]:
-    """Those of this process, what fills them up included."""
+    """The rows of this process, with those that fill it up."""
     for start, part in _own(A):
         yield slice(start, start + len(part.data)), np.asarray(part.data, np.float64)
 

@@ -9,7 +9,7 @@ transpose is stored the same way. Against SciPy: benchmarks/matrices.py.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from jaxtyping import Array, Float, Int
 from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import interface
 from copyreg_jax.matrices.sparse_product import Pieces, cut, gather, product_p
+
+__all__ = ["SparseMatrix"]
 
 _BLOCK = 64
 """Columns of a sparse matrix that are made dense at once: n x 64 numbers."""
@@ -55,6 +57,7 @@ class SparseMatrix:
     # NumPy's operators and array functions leave products to this class.
     __array_ufunc__ = None
 
+    sparse: ClassVar[bool] = True
     rows: Pieces
     columns: Pieces
     shape: tuple[int, int]
@@ -154,6 +157,14 @@ def _weighted_gram(
 
     columns = jnp.arange(-(-d // _BLOCK) * _BLOCK).reshape(-1, _BLOCK)
     return jax.lax.map(jax.vmap(row), columns).reshape(-1, d)[:d]
+
+
+@interface.gram.register(SparseMatrix)
+def _gram(
+    A: SparseMatrix, root: Float[Array, " n"], basis: Float[Array, "d d"] | None, dtype: Any
+) -> Float[Array, "d d"]:
+    """All of A is made dense, n d numbers."""
+    return interface.gram(A.todense(), root, basis, dtype)
 
 
 @interface.num_entries.register(SparseMatrix)

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Int
 
 from copyreg_jax.errors import InputError
 
+__all__ = ["Pieces", "cut", "gather", "product_p"]
+
 _WIDTHS = (2, 4, 8)
 """Widths of a piece to choose from, if one piece per row would be too long."""
 

@@ -13,14 +13,16 @@ from copyreg_jax.errors import NotCoerciveWarning
 from copyreg_jax.matrices import Matrix, host_rows, is_here, on_host, to_host
 from copyreg_jax.problems.objective import Vector
 
+__all__ = ["num_free_directions", "same_zeros", "warn_if_not_coercive"]
+
 
 def same_zeros(w: Any, other: Any) -> bool:
-    """Whether two weights are zero on the same rows."""
+    """Return whether two weights are zero on the same rows."""
     return np.array_equal(np.asarray(w) == 0, np.asarray(other) == 0)
 
 
 def num_free_directions(A: Matrix, w: Vector) -> int | None:
-    """Dimension of the space of ``A v`` with ``W A v = 0``: there alone minimizers may escape.
+    """Return the dimension of the space of ``A v`` with ``W A v = 0``, where minimizers may escape.
 
     One read of A where w has zeros; None if A or w is traced or in other processes.
     """
@@ -54,7 +56,7 @@ def _dense_product(rows: Any) -> np.ndarray:
 
 
 def _rank_of_gram(gram: np.ndarray) -> int:
-    """As NumPy finds it; full rank by a Cholesky factorization, in a tenth of the time."""
+    """Return the rank as NumPy does; a Cholesky factorization shows full rank ten times faster."""
     size = len(gram)
     if size == 0:
         return 0

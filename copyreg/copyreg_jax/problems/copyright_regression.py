@@ -1,4 +1,4 @@
-"""The two regression problems as immutable pytrees. What a user hands over is checked here."""
+"""Copyright regression as an immutable pytree."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from copyreg_jax.problems.input import (
 )
 from copyreg_jax.problems.objective import Mask, Metric, Reading, Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+
+__all__ = ["CopyrightRegression"]
 
 
 @jax.tree_util.register_pytree_node_class
@@ -93,7 +95,7 @@ class CopyrightRegression(SoftmaxRegression):
         self._place()
 
     def _promote(self) -> None:
-        """One dtype for all; a gamma with a dtype takes part in the promotion, like the arrays."""
+        """Use one dtype for all; a gamma that has a dtype takes part in the promotion."""
         arrays: tuple[Any, ...] = self.A, self.b, self.w, self._gamma
         dtype = np.result_type(*(array.dtype for array in arrays))
         self.A, self.b, self.w, self._gamma = (
@@ -142,7 +144,7 @@ class CopyrightRegression(SoftmaxRegression):
         reading: Any = None,
         metric: Any = None,
     ) -> CopyrightRegression:
-        """The same data with another gamma, w, reading or metric.
+        """Return the same data with another gamma, w, reading or metric.
 
         What is not given is not checked again. A is read only for another w, and only where that is
         zero on other rows than the w before: a `NotCoerciveWarning` is then due, or not.

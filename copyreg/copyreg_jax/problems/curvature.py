@@ -31,7 +31,23 @@ from jaxtyping import Array, Float
 
 from copyreg_jax.matrices import Matrix, weighted_gram, weighted_product
 from copyreg_jax.problems import objective
-from copyreg_jax.problems.objective import FACTOR, Mask, Metric, Reading, Scalar, Vector
+from copyreg_jax.problems.objective import FACTOR, Mask, Metric, Scalar, Terms, Vector
+
+__all__ = [
+    "MAX_SECOND_DERIVATIVE",
+    "Curvature",
+    "Operator",
+    "apply",
+    "curvature",
+    "hessian",
+    "hvp",
+    "linearize",
+    "protection_slope",
+    "restrict",
+    "upper_bound",
+    "value_and_gradient",
+    "value_and_gradient_jit",
+]
 
 MAX_SECOND_DERIVATIVE = 2 / 27**0.5
 """Largest ``sum_i |f_i''|`` along a unit direction, 0.3849 (docs/theory/curvature-bound.md)."""
@@ -71,20 +87,12 @@ def _phi(f: Vector, b: Vector, t: Vector | Mask, metric: Metric) -> tuple[Vector
     return pull - tb, pull
 
 
-def _protection_slope(loss: Scalar, gamma: Scalar, h: float) -> Scalar:
+def protection_slope(loss: Scalar, gamma: Scalar, h: float) -> Scalar:
     """``k = gamma / (h ell_1^2)``: minus the derivative of gamma/ell_1 by h ell_1."""
     return objective.protection(loss, gamma, 2) / h
 
 
-def value_and_gradient(
-    u: Vector,
-    b: Vector,
-    protected: Mask,
-    gamma: Scalar,
-    w: Vector | Scalar,
-    reading: Reading,
-    metric: Metric = "squared",
-) -> tuple[Scalar, Vector]:
+def value_and_gradient(u: Vector, terms: Terms) -> tuple[Scalar, Vector]:
     """L and its gradient with respect to the logits; ``grad_x L`` is ``gradient @ A``.
 
     Corrects Lemma 10 for the joint reading (its rows of A_2 are missing there) and equals it under
@@ -93,48 +101,46 @@ def value_and_gradient(
     Examples
     --------
     >>> import jax, jax.numpy as jnp
-    >>> terms = jnp.array([0.7, 0.3]), jnp.array([True, False]), jnp.array(0.1), jnp.array(1.0)
+    >>> b, protected = jnp.array([0.7, 0.3]), jnp.array([True, False])
+    >>> terms = objective.Terms(b, protected, gamma=jnp.array(0.1), w=jnp.array(1.0))
     >>> u = jnp.array([0.2, -0.1])
-    >>> closed_form = value_and_gradient(u, *terms, "joint")[1]
-    >>> bool(jnp.allclose(closed_form, jax.grad(objective.value)(u, *terms, "joint")))
+    >>> closed_form = value_and_gradient(u, terms)[1]
+    >>> bool(jnp.allclose(closed_form, jax.grad(objective.value)(u, terms)))
     True
     """
+    b, protected, gamma, metric = terms.b, terms.protected, terms.gamma, terms.metric
     f, h = objective.f(u), FACTOR[metric]
-    loss = objective.ell_1(u, b, protected, reading, metric)
-    slope = _protection_slope(loss, gamma, h)
-    if reading == "joint":
+    loss = objective.ell_1(u, b, protected, terms.reading, metric)
+    slope = protection_slope(loss, gamma, h)
+    if terms.reading == "joint":
         # Weights 1 - k rather than a difference of gradients: less rounding where k is large.
         gradient, _ = _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)
     else:
-        g, _ = _phi(objective.f_1(u, protected, reading), b, protected, metric)
+        g, _ = _phi(objective.f_1(u, protected, terms.reading), b, protected, metric)
         gradient = _phi(f, b, jnp.ones_like(b), metric)[0] - slope * g
     fit = h * objective.ell(u, b, metric)
-    value = fit + objective.protection(loss, gamma) + objective.l_reg(u, w)
-    return value, gradient + w**2 * u
+    value = fit + objective.protection(loss, gamma) + objective.l_reg(u, terms.w)
+    return value, gradient + terms.w**2 * u
 
 
-def curvature(
-    u: Vector,
-    b: Vector,
-    protected: Mask,
-    gamma: Scalar,
-    w: Vector | Scalar,
-    reading: Reading,
-    metric: Metric = "squared",
-) -> Curvature:
+value_and_gradient_jit = jax.jit(value_and_gradient)
+
+
+def curvature(u: Vector, terms: Terms) -> Curvature:
     """The Hessian of L with respect to the logits, as its O(n) ingredients.
 
     Corrects Definition 11 and Lemma 12; exact under both readings. Cost O(n).
     """
+    b, protected, gamma, metric = terms.b, terms.protected, terms.gamma, terms.metric
     f, h = objective.f(u), FACTOR[metric]
-    loss = objective.ell_1(u, b, protected, reading, metric)
-    slope = _protection_slope(loss, gamma, h)
+    loss = objective.ell_1(u, b, protected, terms.reading, metric)
+    slope = protection_slope(loss, gamma, h)
     kappa = 2 / h**2 * objective.protection(loss, gamma, 3)
-    if reading == "joint":
+    if terms.reading == "joint":
         g, _ = _phi(f, b, protected, metric)
         pairs = [(f, _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)[1])]
     else:
-        f_1 = objective.f_1(u, protected, reading)
+        f_1 = objective.f_1(u, protected, terms.reading)
         g, s_1 = _phi(f_1, b, protected, metric)
         pairs = [(f, _phi(f, b, jnp.ones_like(b), metric)[1]), (f_1, -slope * s_1)]
     return Curvature(
@@ -142,7 +148,7 @@ def curvature(
         s=jnp.stack([s for _, s in pairs]),
         g=g,
         kappa=kappa,
-        w2=w**2,
+        w2=terms.w**2,
     )
 
 
@@ -243,7 +249,7 @@ def apply(A: Matrix, operator: Operator, v: Float[Array, " d"]) -> Float[Array, 
     --------
     >>> import jax.numpy as jnp, copyreg_jax as cr
     >>> problem = cr.SoftmaxRegression([[1.0, 2.0], [0.5, 0.0]], [0.7, 0.3])
-    >>> at = curvature(problem.logits([0.1, 0.2]), *problem.terms)
+    >>> at = curvature(problem.logits([0.1, 0.2]), problem.terms)
     >>> _, operator = linearize(problem.A, at, problem.b)
     >>> v = jnp.array([1.0, -1.0])
     >>> bool(jnp.allclose(apply(problem.A, operator, v), problem.hessian([0.1, 0.2]) @ v))
@@ -253,14 +259,7 @@ def apply(A: Matrix, operator: Operator, v: Float[Array, " d"]) -> Float[Array, 
     return out - sums @ operator.centers + operator.slope * jnp.dot(operator.slope, v)
 
 
-def upper_bound(
-    value: Scalar,
-    b: Vector,
-    protected: Mask,
-    gamma: Scalar,
-    reading: Reading,
-    metric: Metric = "squared",
-) -> Scalar:
+def upper_bound(value: Scalar, terms: Terms) -> Scalar:
     """Bound of the largest eigenvalue of ``hess_u L_copyright`` wherever ``L <= value``.
 
     There ``ell_1 >= t`` with ``t = 2 gamma / (L + sqrt(L^2 - 4 h gamma))`` if ``ell_2 >= 0``, else
@@ -279,11 +278,12 @@ def upper_bound(
     it grows beyond all bounds; at zero it jumps to the bound without a term, and has no derivative
     with respect to gamma.
     """
+    b, protected, gamma, metric = terms.b, terms.protected, terms.gamma, terms.metric
     squared = metric == "squared"
     free = gamma == 0
     gamma = jnp.where(free, 1, gamma)  # not used then
     root = jnp.sqrt(jnp.where(free, 1, jnp.maximum(value**2 - 4 * FACTOR[metric] * gamma, 0)))
-    inverse_t = (value if squared and reading == "block" else 0.5 * (value + root)) / gamma
+    inverse_t = (value if squared and terms.reading == "block" else 0.5 * (value + root)) / gamma
     if squared:
         residual = jnp.minimum(jnp.sqrt(2 * value), 1 + jnp.max(jnp.abs(b)))
         fit = 0.25 + MAX_SECOND_DERIVATIVE * residual

@@ -13,7 +13,7 @@ from jax.experimental.sparse import BCOO, BCSR, JAXSparse
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from copyreg_jax._tracing import is_concrete
+from copyreg_jax._tracing import is_concrete, is_traced
 from copyreg_jax.errors import ENABLE_X64, InputError, PrecisionError
 from copyreg_jax.matrices import (
     Matrix,
@@ -23,11 +23,30 @@ from copyreg_jax.matrices import (
     all_finite,
     first_not_finite,
 )
+from copyreg_jax.matrices.row_sources import aligned
 from copyreg_jax.problems.objective import METRICS, READINGS, Mask, Point, Reading, Scalar, Vector
+
+__all__ = [
+    "check_finite",
+    "check_matrix_finite",
+    "check_metric",
+    "check_not_negative",
+    "check_protected_loss",
+    "check_reading",
+    "check_start",
+    "read_array",
+    "read_mask",
+    "read_matrix",
+    "read_vector",
+    "read_weight",
+]
+
+_LARGE = 1 << 20
+"""Bytes from which a copy is worth to be saved."""
 
 
 def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = True) -> Array:
-    """``data`` as a float32 or float64 JAX array; only points, ``exact=False``, may be rounded."""
+    """Read data as a float32 or float64 JAX array; only points, ``exact=False``, may be rounded."""
     if isinstance(data, jax.Array):
         array = data
     elif isinstance(data, np.ma.MaskedArray):
@@ -47,7 +66,7 @@ def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = Tr
                 f"{name} is float64, but JAX's 64-bit mode is off and would round it; "
                 f"put {ENABLE_X64} before the first use of JAX, or pass float32 data"
             )
-        array = jnp.asarray(host.astype(host.dtype.newbyteorder("="), copy=False))
+        array = _on_device(host.astype(host.dtype.newbyteorder("="), copy=False))
     if array.dtype.kind in "iub":
         array = array.astype(like if like is not None else jnp.result_type(float))
     if array.dtype not in (np.float32, np.float64):
@@ -55,8 +74,18 @@ def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = Tr
     return array
 
 
+def _on_device(host: np.ndarray) -> Array:
+    """A JAX array of the numbers; large ones need their own memory once more, and no more."""
+    if host.nbytes < _LARGE or is_traced():
+        return jnp.asarray(host)
+    # jnp.asarray makes two copies. device_put shares aligned memory, so it gets a copy of its own.
+    own = aligned(host.shape, host.dtype)
+    own[...] = host
+    return jax.device_put(own)
+
+
 def _round(name: str, host: np.ndarray, dtype: Any) -> np.ndarray:
-    """Rounded to the dtype; `InputError` for one number that would become zero or infinite."""
+    """Round to the dtype; refuse one number that would become zero or infinite."""
     with np.errstate(over="ignore", under="ignore"):
         held: np.ndarray = host.astype(dtype)
     if host.ndim:
@@ -68,7 +97,7 @@ def _round(name: str, host: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def read_matrix(A: Any) -> Matrix:
-    """A as one of the matrices of the package."""
+    """Read A as one of the matrices of the package."""
     matrix: Matrix
     if isinstance(A, SparseMatrix | ShardedRows):
         matrix = A
@@ -101,14 +130,14 @@ def read_matrix(A: Any) -> Matrix:
 
 
 def _sparse(host: Any) -> SparseMatrix:
-    """SciPy's matrix with entries of float32 or float64."""
+    """Convert SciPy's matrix to one with entries of float32 or float64."""
     with jax.ensure_compile_time_eval():
         host.data = np.asarray(read_array("A", host.data))
     return SparseMatrix.from_scipy(host)
 
 
 def _host_coo(A: JAXSparse) -> Any:
-    """JAX's sparse matrix as SciPy's."""
+    """Convert JAX's sparse matrix to SciPy's."""
     kind = type(A).__name__
     if not isinstance(A, BCOO | BCSR):
         raise InputError(f"A is a {kind}; give a BCOO, a BCSR or a SciPy sparse matrix")
@@ -135,7 +164,7 @@ def _host_coo(A: JAXSparse) -> Any:
 def read_vector(
     name: str, data: ArrayLike, n: int, *, like: Any, scalar_allowed: bool = False
 ) -> Vector:
-    """A vector with one number a row, or one number for all rows."""
+    """Read a vector with one number a row, or one number for all rows."""
     array = read_array(name, data, like=like)
     if array.shape == (n,) or (scalar_allowed and array.shape == ()):
         return array
@@ -144,8 +173,8 @@ def read_vector(
 
 
 def read_mask(protected: ArrayLike, n: int) -> Mask:
-    """A mask, indices or the int n1, as a mask; at least one row and not all."""
-    if isinstance(protected, jax.core.Tracer):
+    """Read a mask, indices or the int n1 as a mask of at least one row and not all."""
+    if isinstance(protected, jax.Array) and not is_concrete(protected):
         if protected.dtype != bool or protected.shape != (n,):
             raise InputError(f"a traced protected must be a boolean mask of shape ({n},)")
         return protected
@@ -181,7 +210,7 @@ def read_mask(protected: ArrayLike, n: int) -> Mask:
 
 
 def read_weight(gamma: ArrayLike, dtype: Any) -> Scalar:
-    """The weight gamma as one number."""
+    """Read the weight gamma as one number."""
     array = read_array("gamma", gamma, like=dtype)
     if array.shape != ():
         raise InputError(f"gamma has shape {array.shape}; give one number")
@@ -222,7 +251,7 @@ def check_finite(name: str, array: Vector) -> None:
 
 
 def check_not_negative(b: Vector) -> None:
-    """Refuse a negative target, of which the cross-entropy means nothing."""
+    """Refuse a negative target, for which the cross-entropy has no meaning."""
     if not is_concrete(b):
         return
     negative = np.flatnonzero(np.asarray(b) < 0)

@@ -21,11 +21,15 @@ The loss is ``"squared"``, the paper's distance ``sum_i (f_i - b_i)^2``, or ``"c
 ``-sum_i b_i log f_i`` for ``b >= 0``, which has a direction and no negative ``ell_2``.
 docs/theory/objective.md says when to use which.
 
+The definitions of the paper take these letters one by one. Functions that need all of them take
+`Terms`.
+
 All functions cost O(n), are differentiable, and work under ``jax.jit`` and ``jax.vmap``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -33,6 +37,30 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
+
+__all__ = [
+    "FACTOR",
+    "METRICS",
+    "READINGS",
+    "Mask",
+    "Metric",
+    "Point",
+    "Reading",
+    "Scalar",
+    "Terms",
+    "Vector",
+    "c",
+    "c_1",
+    "ell",
+    "ell_1",
+    "ell_2",
+    "f",
+    "f_1",
+    "l_copyright",
+    "l_reg",
+    "protection",
+    "value",
+]
 
 Reading: TypeAlias = Literal["joint", "block"]
 
@@ -50,6 +78,44 @@ Vector: TypeAlias = Float[Array, " n"]
 Mask: TypeAlias = Bool[Array, " n"]
 
 Scalar: TypeAlias = Float[Array, ""]
+
+Point: TypeAlias = Float[Array, " d"]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("b", "protected", "gamma", "w"),
+    meta_fields=("reading", "metric"),
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Terms:
+    """Everything that L depends on besides the logits.
+
+    A pytree whose leaves are the four arrays. Programs are compiled anew for another reading or
+    metric, but not for other numbers.
+
+    Attributes
+    ----------
+    b : (n,) array
+        Target of the softmax.
+    protected : (n,) boolean array
+        Mask of the protected rows.
+    gamma : () array
+        Weight of the protection term.
+    w : (n,) or () array
+        Regularization weights.
+    reading : {"joint", "block"}, default "joint"
+        Reading of Definition 5.
+    metric : {"squared", "cross-entropy"}, default "squared"
+        Loss that tells f from b.
+    """
+
+    b: Vector
+    protected: Mask
+    gamma: Scalar
+    w: Vector | Scalar
+    reading: Reading = "joint"
+    metric: Metric = "squared"
 
 
 def f(u: Vector) -> Vector:
@@ -200,15 +266,7 @@ def l_reg(u: Vector, w: Vector | Scalar) -> Scalar:
     return 0.5 * jnp.sum((w * u) ** 2)
 
 
-def value(
-    u: Vector,
-    b: Vector,
-    protected: Mask,
-    gamma: Scalar,
-    w: Vector | Scalar,
-    reading: Reading,
-    metric: Metric = "squared",
-) -> Scalar:
+def value(u: Vector, terms: Terms) -> Scalar:
     """The training objective ``L = L_copyright + L_reg`` (Definition 9).
 
     Examples
@@ -218,10 +276,8 @@ def value(
 
     >>> import jax.numpy as jnp
     >>> b, protected = jnp.full(6, 1 / 6), jnp.arange(6) < 2
-    >>> float(value(jnp.zeros(6), b, protected, jnp.array(0.1), jnp.array(1.0), "joint"))
+    >>> float(value(jnp.zeros(6), Terms(b, protected, jnp.array(0.1), jnp.array(1.0))))
     inf
     """
-    return l_copyright(u, b, protected, gamma, reading, metric) + l_reg(u, w)
-
-
-Point = Float[Array, " d"]
+    loss = l_copyright(u, terms.b, terms.protected, terms.gamma, terms.reading, terms.metric)
+    return loss + l_reg(u, terms.w)

@@ -10,9 +10,11 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import ShardedRows
 from copyreg_jax.problems.softmax_regression import Problem, SoftmaxRegression
 
+__all__ = ["shard"]
+
 
 def shard(problem: Problem, devices: Sequence[Any] | None = None) -> Problem:
-    """The same problem with the rows of A, and what goes with them, cut over devices.
+    """Spread the rows of A, and the vectors that belong to them, over devices.
 
     For a problem in hand, with a dense A. If A is larger than one device, or each process shall
     read its own rows, make the problem of a `ShardedRows` instead.
@@ -27,7 +29,7 @@ def shard(problem: Problem, devices: Sequence[Any] | None = None) -> Problem:
     Raises
     ------
     InputError
-        A problem that is none, or whose A is not dense.
+        The argument is not a problem, or its A is not dense.
 
     Notes
     -----

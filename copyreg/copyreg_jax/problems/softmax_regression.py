@@ -23,12 +23,11 @@ from copyreg_jax.problems.input import (
     read_matrix,
     read_vector,
 )
-from copyreg_jax.problems.objective import Mask, Metric, Point, Reading, Scalar, Vector
+from copyreg_jax.problems.objective import Mask, Metric, Point, Reading, Scalar, Terms, Vector
+
+__all__ = ["Problem", "SoftmaxRegression", "check_squared"]
 
 Problem = TypeVar("Problem", bound="SoftmaxRegression")
-
-# Compiled also where the product with A is not.
-_value_and_gradient = jax.jit(curvature.value_and_gradient, static_argnums=(5, 6))
 
 
 @jax.tree_util.register_pytree_node_class
@@ -146,9 +145,9 @@ class SoftmaxRegression:
         return np.dtype(self.A.dtype)
 
     @property
-    def terms(self) -> tuple[Vector, Mask, Scalar, Vector, Reading, Metric]:
-        """``(b, protected, gamma, w, reading, metric)``: what `objective.value` wants after u."""
-        return self.b, self.protected, self.gamma, self.w, self.reading, self.metric
+    def terms(self) -> Terms:
+        """Everything that L depends on besides the logits."""
+        return Terms(self.b, self.protected, self.gamma, self.w, self.reading, self.metric)
 
     def logits(self, x: ArrayLike) -> Vector:
         """``u = A x`` for x of shape (d,)."""
@@ -181,11 +180,12 @@ class SoftmaxRegression:
 
     def value(self, x: ArrayLike) -> Scalar:
         """Objective L (Definition 9); inf where a barrier is hit."""
-        return objective.value(self.logits(x), *self.terms)
+        return objective.value(self.logits(x), self.terms)
 
     def value_and_gradient(self, x: ArrayLike) -> tuple[Scalar, Point]:
         """L and its (d,) gradient, from one product with A and one with its transpose."""
-        value, gradient = _value_and_gradient(self.logits(x), *self.terms)
+        # Compiled also where the product with A is not.
+        value, gradient = curvature.value_and_gradient_jit(self.logits(x), self.terms)
         return value, gradient @ self.A
 
     def gradient(self, x: ArrayLike) -> Point:
@@ -194,11 +194,11 @@ class SoftmaxRegression:
 
     def hessian(self, x: ArrayLike) -> Float[Array, "d d"]:
         """(d, d) symmetric Hessian of L; O(n d^2)."""
-        return curvature.hessian(self.A, curvature.curvature(self.logits(x), *self.terms))
+        return curvature.hessian(self.A, curvature.curvature(self.logits(x), self.terms))
 
     def hvp(self, x: ArrayLike, v: ArrayLike) -> Point:
         """(d,) Hessian-vector product, without forming the Hessian; three reads of A."""
-        at = curvature.curvature(self.logits(x), *self.terms)
+        at = curvature.curvature(self.logits(x), self.terms)
         return curvature.hvp(at, self.A @ self.point(v, "v")) @ self.A
 
     def __repr__(self) -> str:

@@ -13,9 +13,11 @@ import numpy as np
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import RowBlocks
+from copyreg_jax.matrices import is_sparse, on_host
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.protocol import Solver, State
+
+__all__ = ["Checkpoint", "Trace", "run_of"]
 
 Trace: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
 """Values and gradient norms, piece by piece."""
@@ -27,7 +29,7 @@ _SHARE = 20
 """A write that took t seconds is followed by none for 20 t."""
 
 _RUN = "problem", "solver", "rtol", "x0", "version of JAX"
-"""What a run is known by; a file has the digest of each."""
+"""A run is known by these; a file has the digest of each."""
 
 
 class Checkpoint:
@@ -60,7 +62,7 @@ class Checkpoint:
         self._next = time.monotonic() + _SECONDS
 
     def load(self, like: State) -> tuple[State, np.ndarray, np.ndarray] | None:
-        """State, values and gradient norms so far; None if there is no file yet.
+        """Return state, values and gradient norms so far, or None if there is no file yet.
 
         ``like`` is a state of this run, for its structure.
         """
@@ -107,12 +109,18 @@ class Checkpoint:
 
 
 def run_of(path: str | Path) -> str:
-    """What tells the run of a checkpoint from others; `InputError` if the file is none."""
+    """Return what tells the run of this checkpoint from others.
+
+    Raises
+    ------
+    InputError
+        The file is not a checkpoint.
+    """
     return hashlib.sha256(b"".join(_read(Path(path))[0])).hexdigest()
 
 
 def _read(path: Path) -> tuple[list[bytes], dict[str, np.ndarray]]:
-    """The digests of the run, and the other arrays."""
+    """Read the digests of the run, and the other arrays."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = dict(file)
@@ -128,21 +136,20 @@ def _no_checkpoint(path: Path, reason: Any) -> InputError:
 
 
 def _fingerprints(problem: SoftmaxRegression, solver: Solver, rtol: float, x0: Any) -> list[bytes]:
-    """Digests in the order of `_RUN`."""
+    """Return the digests in the order of `_RUN`."""
     return [_digest(part) for part in (problem, solver, rtol, x0, jax.__version__)]
 
 
 def _digest(part: Any) -> bytes:
-    """Of all numbers of a pytree, and of the rest of it in words."""
-    leaves, tree = jax.tree_util.tree_flatten(
-        part, is_leaf=lambda node: isinstance(node, RowBlocks)
-    )
+    """Return the digest of all numbers of a pytree, and of the words for everything else in it."""
+    leaves, tree = jax.tree_util.tree_flatten(part, is_leaf=on_host)
     digest = hashlib.sha256(str(tree).encode())
     for leaf in leaves:
-        if isinstance(leaf, RowBlocks):
+        if on_host(leaf):
             digest.update(repr(leaf).encode())
             for _, block in leaf.blocks():
-                for array in (block.data, block.indices, block.indptr) if leaf.sparse else (block,):
+                sparse = is_sparse(leaf)
+                for array in (block.data, block.indices, block.indptr) if sparse else (block,):
                     _add(digest, array)
         elif isinstance(leaf, np.ndarray | jax.Array):
             _add(digest, np.asarray(leaf))

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = ["inverse_factor"]
+
 _LAPACK_ROWS = 24
 """Rows up to which LAPACK wakes no threads."""
 

@@ -27,15 +27,18 @@ from copyreg_jax.solvers.results import solution_on_device, solution_on_host
 from copyreg_jax.solvers.solution import History, Solution, Status
 from copyreg_jax.solvers.steps import (
     CHUNK,
+    Kit,
     Trace,
     advance_jit,
     advance_on_host,
-    first_state,
-    first_state_jit,
+    initial_state,
+    initial_state_jit,
     next_state,
-    one,
-    prepare,
+    precompute,
+    trace_of,
 )
+
+__all__ = ["Callback", "Progress", "check_arguments", "solve", "solve_on_host"]
 
 _LARGE_CHUNK = 100
 
@@ -44,7 +47,7 @@ _SMALL_ENTRIES = 1 << 20
 
 
 class Progress(NamedTuple):
-    """What a callback is told."""
+    """The numbers that a callback receives."""
 
     step: int
     value: float
@@ -102,9 +105,9 @@ def solve(
     Raises
     ------
     InputError
-        A solver or problem that is none; x0 of the wrong shape or not finite; rtol or max_steps not
-        positive; a callback or checkpoint while traced; a checkpoint of another run, or with A
-        sharded over processes.
+        A solver or problem of the wrong type; a solver that needs what A can't give; x0 of the
+        wrong shape or not finite; rtol or max_steps not positive; a callback or checkpoint while
+        traced; a checkpoint of another run, or with A sharded over processes.
     PrecisionError
         rtol below what the dtype can reach.
 
@@ -137,17 +140,9 @@ def solve(
     >>> solution.status.name, solution.num_steps < 20
     ('CONVERGED', True)
     """
-    if not isinstance(problem, SoftmaxRegression):
-        raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
-    if len(problem.A.shape) != 2:
-        raise InputError("problem is a batch of problems; solve it by copyreg_jax.solve_many")
-    solver, rtol, max_steps = check_settings(problem, solver, rtol, max_steps)
     if callback is not None and not callable(callback):
         raise InputError(f"callback is {callback!r:.60}; give a function of one Progress")
-    start = None if x0 is None else problem.point(x0, "x0")
-    if start is not None:
-        check_start(start)
-
+    solver, start, rtol, max_steps = check_arguments(problem, solver, x0, rtol, max_steps)
     if is_traced() or not is_concrete((problem, start, rtol)):
         if callback is not None:
             raise InputError("callback can't be called under jit or vmap; leave it out there")
@@ -159,28 +154,53 @@ def solve(
         raise InputError(
             "A is sharded over processes, where no checkpoint is written; leave it out"
         )
-    return _solve_on_host(problem, start, rtol, max_steps, solver, callback, checkpoint)
+    return solve_on_host(problem, start, rtol, max_steps, solver, callback, checkpoint)[0]
 
 
-def _solve_on_host(
+def check_arguments(
+    problem: SoftmaxRegression,
+    solver: Solver | None,
+    x0: ArrayLike | None,
+    rtol: float | None,
+    max_steps: int | None,
+) -> tuple[Solver, Point | None, float, int]:
+    """The solver, the start, rtol and max_steps of a run; `InputError` for impossible ones."""
+    if not isinstance(problem, SoftmaxRegression):
+        raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
+    if len(problem.A.shape) != 2:
+        raise InputError("problem is a batch of problems; solve it by copyreg_jax.solve_many")
+    solver, rtol, max_steps = check_settings(problem, solver, rtol, max_steps)
+    start = None if x0 is None else problem.point(x0, "x0")
+    if start is not None:
+        check_start(start)
+    return solver, start, rtol, max_steps
+
+
+def solve_on_host(
     problem: SoftmaxRegression,
     x0: Point | None,
     rtol: float,
     max_steps: int,
     solver: Solver,
-    callback: Callback | None,
-    checkpoint: str | Path | None,
-) -> Solution:
+    callback: Callback | None = None,
+    checkpoint: str | Path | None = None,
+    kit: Kit | None = None,
+) -> tuple[Solution, Kit]:
+    """Run the loop on the host, around compiled steps.
+
+    The kit is what the run knows of A and w. It is made if none is given, and returned for the next
+    problem with the same A and w.
+    """
     host = on_host(problem.A)
     # Without anybody to look at the steps there is no need to come back after each.
     watched = callback is not None or checkpoint is not None
     small = problem.n * problem.d <= _SMALL_ENTRIES
     limit = solver.steps_per_call if watched else CHUNK if small else _LARGE_CHUNK
     advance = advance_on_host if host else advance_jit
-    kit = prepare(problem, solver)
-    begin = first_state if host else first_state_jit
+    kit = precompute(problem, solver) if kit is None else kit
+    begin = initial_state if host else initial_state_jit
     state = begin(problem, kit, x0, rtol, solver)
-    trace = [_arrays(one(state))]
+    trace = [_arrays(trace_of(state))]
     file = None
     if checkpoint is not None:
         file = Checkpoint(checkpoint, problem, solver, rtol, x0)
@@ -207,11 +227,11 @@ def _solve_on_host(
             file.save(state, trace)
     jax.block_until_ready(state.x)
     values, norms = (np.concatenate(column) for column in zip(*trace, strict=True))
-    return solution_on_host(problem, kit, state, rtol, solver, History(values, norms))
+    return solution_on_host(problem, kit, state, rtol, solver, History(values, norms)), kit
 
 
 def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-    """The values and norms."""
+    """Return the values and norms of a trace as arrays of NumPy."""
     length = int(trace.length)
     return np.asarray(trace.value)[:length], np.asarray(trace.norm)[:length]
 
@@ -220,10 +240,10 @@ def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
 def _solve_traced(
     problem: SoftmaxRegression, x0: Point | None, rtol: float, max_steps: int, solver: Solver
 ) -> Solution:
-    """The whole run as one program."""
+    """Make the whole run as one program."""
     fixed = jax.lax.stop_gradient(problem)  # the loop itself is not differentiated
-    kit = prepare(fixed, solver)
-    state = first_state(fixed, kit, jax.lax.stop_gradient(x0), rtol, solver)
+    kit = precompute(fixed, solver)
+    state = initial_state(fixed, kit, jax.lax.stop_gradient(x0), rtol, solver)
 
     def running(state: State) -> Bool[Array, ""]:
         return state.status == Status.RUNNING

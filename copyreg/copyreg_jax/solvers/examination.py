@@ -26,13 +26,24 @@ from copyreg_jax.solvers.recheck import second_order
 from copyreg_jax.solvers.solution import SecondOrder, Status
 from copyreg_jax.solvers.steps import AIM, Kit
 
+__all__ = [
+    "deep_look_traced",
+    "examined",
+    "examined_traced",
+    "first_look",
+    "first_look_jit",
+    "judge_state",
+    "judged_by",
+    "judged_by_jit",
+]
+
 
 def examined(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, max_steps: int, solver: Solver
 ) -> tuple[Kit, State]:
-    """Second thoughts about where the solver has come to, and what it is to do."""
-    tools, state = solver.refine(problem, kit.tools, state)
-    kit = kit._replace(tools=tools)
+    """Examine a run that may have ended, and return the data and the state that it goes on with."""
+    precomputed, state = solver.refine(problem, kit.precomputed, state)
+    kit = kit._replace(precomputed=precomputed)
     if int(state.status) in (Status.CONVERGED, Status.STALLED):
         state = judge_state(problem, kit, state, rtol, solver)
     if int(state.status) == Status.RUNNING and int(state.num_steps) >= max_steps:
@@ -43,7 +54,7 @@ def examined(
 def judge_state(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
 ) -> State:
-    """The state after a first look, and a deeper one if that is due."""
+    """Return the state after a first look, and after a deeper one if that is due."""
     host = on_host(problem.A)
     first = first_look if host else first_look_jit
     state, judged, flat, due = first(problem, kit, state, rtol, solver)
@@ -58,11 +69,11 @@ def judge_state(
 def _deep_look(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
 ) -> Look:
-    """The second order at the iterate, in float64 wherever d allows."""
+    """Look at the second order at the iterate, in float64 wherever d allows."""
     host = on_host(problem.A)
     if problem.d > MAX_EXACT_COLUMNS:
         sampled = sampled_look if host else _sampled_look_jit
-        basis = solver.basis(problem, kit.tools)
+        basis = solver.basis(problem, kit.precomputed)
         return sampled(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
     if problem.dtype == np.float32 and is_here(problem.A):
         found = second_order(problem, np.asarray(state.x), rtol)
@@ -78,9 +89,9 @@ def _deep_look(
 def deep_look_traced(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
 ) -> Look:
-    """The same within a compiled program, in the arithmetic of the problem."""
+    """Look at the second order within a compiled program, in the arithmetic of the problem."""
     if problem.d > MAX_EXACT_COLUMNS:
-        basis = solver.basis(problem, kit.tools)
+        basis = solver.basis(problem, kit.precomputed)
         return sampled_look(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
     return exact_look(problem, state.x, state.gradient, rtol)
 
@@ -88,12 +99,12 @@ def deep_look_traced(
 def first_look(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
 ) -> tuple[State, State, Bool[Array, ""], Bool[Array, ""]]:
-    """The state as x makes it, and the verdict on it from what the solver knows of it.
+    """Judge a state by what the solver knows of it.
 
-    Also whether the gradient meets the rule, and whether a deeper look is due.
+    Returns the state as it follows from x, the judged state, whether the gradient meets the rule,
+    and whether a deeper look is due.
     """
-    state = solver.renewed(problem, kit.tools, state)
-    look = solver.look(problem, kit.tools, state)
+    state, look = solver.examine(problem, kit.precomputed, state)
     judged, flat, low = judged_by(problem, kit, state, look, rtol, solver)
     return state, judged, flat, flat & ~(low & (look.second_order != SecondOrder.UNKNOWN))
 
@@ -101,11 +112,11 @@ def first_look(
 def judged_by(
     problem: SoftmaxRegression, kit: Kit, state: State, look: Look, rtol: Any, solver: Solver
 ) -> tuple[State, Bool[Array, ""], Bool[Array, ""]]:
-    """The state with the status that the look gives it, RUNNING again if it is no minimizer.
+    """Give the state the status that follows from the look: RUNNING if it is not a minimizer.
 
-    Also whether the gradient and the decrement meet the rule. A state that is to run on has a
-    tolerance below its gradient, or a way to leave by, so that none comes twice: a saddle point is
-    left only if L is lower than at the one left before.
+    Also returns whether the gradient and the decrement meet the rule. A state that is to run on has
+    a tolerance below its gradient, or a direction to leave by, so that no state comes twice. A
+    saddle point is left only if L is lower than at the one left before.
     """
     u, norm = solver.logits(problem, state), length(state.gradient)
     spent = state.status == Status.MAX_STEPS
@@ -140,7 +151,7 @@ def judged_by(
     new = cond(
         on_host(problem.A),
         leaving,
-        lambda: solver.leave(problem, kit.tools, new, look.direction),
+        lambda: solver.leave(problem, kit.precomputed, new, look.direction),
         lambda: new,
     )
     return new, flat, low
@@ -158,7 +169,7 @@ _sampled_look_jit = jax.jit(sampled_look)
 def examined_traced(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, max_steps: int, solver: Solver
 ) -> State:
-    """Second thoughts within a compiled program: no solver gets better tools there."""
+    """Examine a run within a compiled program, where no solver refines its precomputed data."""
 
     def second() -> State:
         fresh, judged, _, due = first_look(problem, kit, state, rtol, solver)

@@ -15,6 +15,8 @@ from copyreg_jax.problems.objective import Point, Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.protocol import Method, State, stalled_if
 
+__all__ = ["AcceleratedGradient", "GradientDescent", "Momentum", "Norms"]
+
 
 class Norms(NamedTuple):
     """Largest eigenvalues of A^T A and of A^T W^2 A."""
@@ -50,14 +52,14 @@ class GradientDescent(Method):
     default_max_steps: ClassVar[int] = 100_000
     steps_per_call: ClassVar[int] = 100
 
-    def prepare(self, problem: SoftmaxRegression) -> Norms:
+    def precompute(self, problem: SoftmaxRegression) -> Norms:
         return _norms(problem)
 
-    def init(self, problem: SoftmaxRegression, tools: Norms, state: State) -> State:
+    def init(self, problem: SoftmaxRegression, precomputed: Norms, state: State) -> State:
         return state
 
-    def step(self, problem: SoftmaxRegression, tools: Norms, state: State) -> State:
-        M = _safe_curvature(problem, state.value, tools)
+    def step(self, problem: SoftmaxRegression, precomputed: Norms, state: State) -> State:
+        M = _safe_curvature(problem, state.value, precomputed)
         # A = 0 makes M zero, and the gradient too.
         x = state.x - state.gradient / jnp.where(M == 0, 1, M)
         value, gradient = problem.value_and_gradient(x)
@@ -109,17 +111,17 @@ class AcceleratedGradient(Method):
     default_max_steps: ClassVar[int] = 100_000
     steps_per_call: ClassVar[int] = 100
 
-    def prepare(self, problem: SoftmaxRegression) -> Norms:
+    def precompute(self, problem: SoftmaxRegression) -> Norms:
         return _norms(problem)
 
-    def init(self, problem: SoftmaxRegression, tools: Norms, state: State) -> State:
-        start = _safe_curvature(problem, state.value, tools)
+    def init(self, problem: SoftmaxRegression, precomputed: Norms, state: State) -> State:
+        start = _safe_curvature(problem, state.value, precomputed)
         return state._replace(memory=Momentum(start, state.x, jnp.ones_like(start)))
 
-    def step(self, problem: SoftmaxRegression, tools: Norms, state: State) -> State:
+    def step(self, problem: SoftmaxRegression, precomputed: Norms, state: State) -> State:
         estimate, last, t = state.memory
         y, value, gradient = state.x, state.value, state.gradient
-        M = _safe_curvature(problem, value, tools)
+        M = _safe_curvature(problem, value, precomputed)
         square = jnp.sum(gradient**2)
         noise = 8 * jnp.finfo(y.dtype).eps * jnp.abs(value)
 
@@ -178,7 +180,5 @@ def _norms(problem: SoftmaxRegression) -> Norms:
 
 
 def _safe_curvature(problem: SoftmaxRegression, value: Scalar, norms: Norms) -> Scalar:
-    """Bound of the largest eigenvalue of the Hessian wherever L is at most ``value``."""
-    b, protected, gamma, _, reading, metric = problem.terms
-    bound = curvature.upper_bound(value, b, protected, gamma, reading, metric)
-    return bound * norms.gram + norms.weighted
+    """Bound the largest eigenvalue of the Hessian wherever L is at most ``value``."""
+    return curvature.upper_bound(value, problem.terms) * norms.gram + norms.weighted

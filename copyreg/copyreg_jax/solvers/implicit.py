@@ -12,6 +12,8 @@ from jaxtyping import Array, Float
 from copyreg_jax.problems.objective import Point
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
+__all__ = ["minimizer"]
+
 
 @jax.custom_jvp
 def minimizer(problem: SoftmaxRegression, x: Point) -> Point:

@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Int
 from copyreg_jax._tracing import while_loop
 from copyreg_jax.problems.objective import Scalar
 
+__all__ = ["lanczos", "steihaug"]
+
 _MAX_CG = 250
 
 _LANCZOS_STEPS = 24
@@ -23,9 +25,10 @@ _RISK = 0.01
 def steihaug(
     apply: Any, gradient: Array, radius: Scalar, forcing: Scalar, host: bool
 ) -> tuple[Array, Int[Array, ""], Bool[Array, ""]]:
-    """CG for ``H s = -gradient`` until the residual is ``forcing`` times the first.
+    """Solve ``H s = -gradient`` by conjugate gradients.
 
-    Ends on the boundary ``|s| = radius`` if it comes there or meets negative curvature.
+    Stops when the residual is ``forcing`` times the first, or on the boundary ``|s| = radius`` if
+    it comes there or meets negative curvature.
     """
 
     def body(carry: Any) -> Any:
@@ -63,7 +66,9 @@ def _cg_step(carry: Any, Hp: Array, radius: Scalar) -> Any:
 
 
 def lanczos(apply: Any, basis: Array, host: bool) -> tuple[Scalar, Array]:
-    """Lowest Ritz value and unit vector of up to 24 Lanczos steps from a fixed random start.
+    """Return the lowest Ritz value and its unit vector after up to 24 Lanczos steps.
+
+    They start from a fixed random vector.
 
     After k steps the lowest eigenvalue is lower by at most ``(ln(165 sqrt(d)) / (2 k - 1))^2`` of
     the width of the spectrum, with a probability of 0.99 over the start (Kuczynski and

@@ -10,16 +10,19 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import column_norms
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers import driver, start
-from copyreg_jax.solvers.batch import check_on_one_device, solve_many
+from copyreg_jax.solvers.batch import solve_many
+from copyreg_jax.solvers.options import check_one_device
 from copyreg_jax.solvers.protocol import Solver
 from copyreg_jax.solvers.solution import Solution, Status
+
+__all__ = ["Minima", "multi_start"]
 
 _SAME_X = 1e-5
 """Minimizers whose logits differ by less, relative to their size, are one."""
 
 
 class Minima(NamedTuple):
-    """What `multi_start` found.
+    """The minimizers that `multi_start` found.
 
     Attributes
     ----------
@@ -70,7 +73,7 @@ def multi_start(
     Raises
     ------
     InputError
-        num_starts is no positive integer; and as in `solve_many`.
+        num_starts is not a positive integer; and as in `solve_many`.
     NotConvergedError
         No start converged.
 
@@ -85,7 +88,7 @@ def multi_start(
     """
     if not (isinstance(num_starts, int) and num_starts >= 1) or isinstance(num_starts, bool):
         raise InputError(f"num_starts is {num_starts!r}; give an integer >= 1")
-    check_on_one_device(problem)
+    check_one_device(problem)
     rng = np.random.default_rng(seed)
     norms = np.asarray(column_norms(problem.A)) / problem.n**0.5
     starts = rng.standard_normal((num_starts, problem.d)) / np.where(norms > 0, norms, 1)

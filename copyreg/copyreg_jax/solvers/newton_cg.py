@@ -13,23 +13,30 @@ from jaxtyping import Array, Bool, Int
 from copyreg_jax._tracing import is_concrete
 from copyreg_jax.matrices import (
     Matrix,
-    RowBlocks,
-    ShardedRows,
-    SparseMatrix,
     absent_rows,
+    is_sharded,
+    is_sparse,
     num_entries,
     on_host,
     without_rows,
 )
 from copyreg_jax.problems import curvature
 from copyreg_jax.problems.curvature import Operator
-from copyreg_jax.problems.objective import Mask, Point, Scalar, Vector
+from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
-from copyreg_jax.solvers.krylov import steihaug
-from copyreg_jax.solvers.optimality import Look, diagonal_basis, length, root_weights
-from copyreg_jax.solvers.plane_search import evaluate_at, least_of, search_plane, share_of, shifted
-from copyreg_jax.solvers.preconditioner import (
+from copyreg_jax.solvers.coordinates import (
     Basis,
+    diagonal_basis,
+    loss_weight,
+    norm_in,
+    pull_back,
+    root_weights,
+    to_point,
+)
+from copyreg_jax.solvers.krylov import steihaug
+from copyreg_jax.solvers.optimality import Look, convexity_bound, length, smallest_weight
+from copyreg_jax.solvers.plane_search import combine, evaluate_at, search_plane
+from copyreg_jax.solvers.preconditioner import (
     cholesky,
     cholesky_jit,
     orthogonal_basis,
@@ -39,9 +46,11 @@ from copyreg_jax.solvers.preconditioner import (
 from copyreg_jax.solvers.protocol import Method, State, stalled_if
 from copyreg_jax.solvers.solution import SecondOrder, Status
 
+__all__ = ["Memory", "NewtonCG", "Precomputed"]
+
 _MAX_FORCING = 0.1
 
-_MAX_BLIND = 4
+_MAX_NO_PROGRESS = 4
 
 _MAX_RENEWALS = 3
 """How often a run that has stalled goes on from logits that are computed anew."""
@@ -61,8 +70,8 @@ _PATIENCE = 50
 _NEVER = 2**31 - 1
 
 
-class Tools(NamedTuple):
-    """What depends on A and w alone.
+class Precomputed(NamedTuple):
+    """The data that depend on A and w alone.
 
     Attributes
     ----------
@@ -95,10 +104,10 @@ class Memory(NamedTuple):
     operator: Operator
     radius: Scalar
     first_norm: Scalar
-    blind: Int[Array, ""]
+    no_progress: Int[Array, ""]
     convexity: Scalar
     double: Bool[Array, ""]
-    dear: Bool[Array, ""]
+    costly: Bool[Array, ""]
     escape: Point
     renewals: Int[Array, ""]
 
@@ -149,50 +158,55 @@ class NewtonCG(Method):
     default_max_steps: ClassVar[int] = 500
     steps_per_call: ClassVar[int] = 1
 
-    def prepare(self, problem: SoftmaxRegression) -> Tools:
-        A, given = problem.A, (problem.w, problem.b, problem.n, problem.metric)
-        sparse = isinstance(A, SparseMatrix) or (isinstance(A, RowBlocks) and A.sparse)
-        if sparse or problem.d > _MAX_GRAM_COLUMNS:
-            _, radius = root_weights_jit(*given)
+    def precompute(self, problem: SoftmaxRegression) -> Precomputed:
+        A, terms, n = problem.A, problem.terms, problem.n
+        if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
+            _, radius = root_weights_jit(terms, n)
             patience = _steps(_patience(problem))
-            return Tools(diagonal_basis(problem), None, radius, patience, np.asarray(False))
+            return Precomputed(diagonal_basis(problem), None, radius, patience, np.asarray(False))
         factorize = cholesky if on_host(A) else cholesky_jit
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
             if not is_concrete(problem):
                 break
-            basis, radius, good = factorize(A, *given, dtype)
+            basis, radius, good = factorize(A, terms, dtype)
             if bool(good):
                 single = dtype == np.float32 and _single_pays(A)
                 copy = A.astype(jnp.float32) if single else None
-                return Tools(basis, copy, radius, _steps(_NEVER), np.asarray(True))
-        root, radius = root_weights_jit(*given)
+                return Precomputed(basis, copy, radius, _steps(_NEVER), np.asarray(True))
+        root, radius = root_weights_jit(terms, n)
         basis = orthogonal_basis(A, root)
         # In float32 what counts as a null space may be none.
         kept = jnp.any(basis != 0, axis=0).all()
         exact = kept if problem.dtype == np.float32 else np.asarray(True)
-        return Tools(basis, None, radius, _steps(_NEVER), exact)
+        return Precomputed(basis, None, radius, _steps(_NEVER), exact)
 
-    def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+    def init(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
         zero = jnp.zeros((), jnp.int32)
         _, gradient, parts = _linearized(problem, state.x)
         memory = Memory(
             **parts,
-            radius=tools.radius,
+            radius=precomputed.radius,
             first_norm=length(gradient),
-            blind=zero,
+            no_progress=zero,
             double=jnp.zeros((), bool),
-            dear=jnp.zeros((), bool),
+            costly=jnp.zeros((), bool),
             escape=jnp.zeros_like(state.x),
             renewals=zero,
         )
         return state._replace(gradient=gradient, memory=memory)
 
-    def renewed(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
-        """With logits that are ``A x`` anew: those that steps add up keep the rounding of them all.
+    def examine(
+        self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
+    ) -> tuple[State, Look]:
+        state = self._with_fresh_logits(problem, state)
+        return state, self._bound_of_decrement(problem, precomputed, state)
 
-        Where that has bent the gradient, the iterate is one to go on from; a few times if it had
-        stalled there.
+    def _with_fresh_logits(self, problem: SoftmaxRegression, state: State) -> State:
+        """Compute the logits as ``A x`` again, because steps add up their rounding errors.
+
+        Where those have bent the gradient, the run goes on from this iterate. A run that has
+        stalled may do so a few times.
         """
         value, gradient, parts = _linearized(problem, state.x)
         norm, stalled = length(gradient), state.status == Status.STALLED
@@ -210,12 +224,12 @@ class NewtonCG(Method):
             memory=state.memory._replace(**parts, renewals=renewals),
         )
 
-    def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+    def step(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
         memory = state.memory
-        s, num_hvps, at_boundary = _inner_solve(problem, tools, state)
+        s, num_hvps, at_boundary = _inner_solve(problem, precomputed, state)
         s = jnp.where(jnp.all(jnp.isfinite(s)), s, 0)
         leaving = jnp.any(memory.escape != 0)
-        p = jnp.where(leaving, memory.radius * memory.escape, _times(tools.basis, s))
+        p = jnp.where(leaving, memory.radius * memory.escape, to_point(precomputed.basis, s))
         reach = jnp.where(leaving, memory.radius, jnp.linalg.norm(s))
         z = problem.A @ p
         # The columns of the plane are x and p; c holds the coordinates of a point there.
@@ -224,7 +238,7 @@ class NewtonCG(Method):
         absent = absent_rows(problem.A)
         found, noise = search_plane(Z, memory.slope_u, slopes, state.value, absent, problem.terms)
         moved, value = found.moved, found.value
-        u, x = shifted(found.c, memory.u, z), shifted(found.c, state.x, p)
+        u, x = combine(found.c, memory.u, z), combine(found.c, state.x, p)
         del Z, z
         gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
 
@@ -235,114 +249,107 @@ class NewtonCG(Method):
             jnp.where(at_boundary, jnp.maximum(2 * reach, memory.radius), memory.radius),
         )
         # Below the rounding error of L only the gradient shows progress.
-        flatter = _norm(gradient, tools.basis) < 0.9 * _norm(state.gradient, tools.basis)
+        flatter = norm_in(precomputed.basis, gradient) < 0.9 * norm_in(
+            precomputed.basis, state.gradient
+        )
         seen = state.value - value > noise
-        blind = jnp.where(seen | flatter, 0, memory.blind + 1)
-        stuck = ~moved | (blind >= _MAX_BLIND)
-        dear = state.counts.hvps + num_hvps >= tools.patience
+        no_progress = jnp.where(seen | flatter, 0, memory.no_progress + 1)
+        stuck = ~moved | (no_progress >= _MAX_NO_PROGRESS)
+        costly = state.counts.hvps + num_hvps >= precomputed.patience
         new = memory._replace(
             u=u,
             slope_u=found.slope_u,
             operator=operator,
             radius=jnp.where(moved, radius, 0.25 * memory.radius),
-            blind=jnp.where(stuck, 0, blind),
-            convexity=_convexity(found.at, absent),
-            dear=memory.dear | dear,
+            no_progress=jnp.where(stuck, 0, no_progress),
+            convexity=convexity_bound(found.at, absent),
+            costly=memory.costly | costly,
             escape=jnp.zeros_like(memory.escape),
         )
         return state._replace(
             x=x,
             value=value,
             gradient=gradient,
-            status=stalled_if(stuck | dear),
+            status=stalled_if(stuck | costly),
             counts=state.counts.add(values=found.trials, gradients=1, hvps=num_hvps),
             memory=new,
         )
 
-    def refine(self, problem: SoftmaxRegression, tools: Tools, state: State) -> tuple[Tools, State]:
-        """With a sketch once the run has been dear; without float32 from where it has stalled."""
+    def refine(
+        self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
+    ) -> tuple[Precomputed, State]:
+        """Take a sketch once the run has been costly, and leave float32 once it has stalled."""
         stalled = state.status == Status.STALLED
         memory = state.memory
-        waiting = (np.asarray(tools.patience) < _NEVER).any()
-        if waiting and bool(jnp.any(memory.dear)):
+        waiting = (np.asarray(precomputed.patience) < _NEVER).any()
+        if waiting and bool(jnp.any(memory.costly)):
             basis = sketched_basis(problem)
             again = stalled
             if basis is not None:
-                tools = tools._replace(basis=basis)
-                radius = jnp.where(stalled, tools.radius, memory.radius)
+                precomputed = precomputed._replace(basis=basis)
+                radius = jnp.where(stalled, precomputed.radius, memory.radius)
                 memory = memory._replace(radius=radius)
-            tools = tools._replace(patience=_steps(_NEVER))
+            precomputed = precomputed._replace(patience=_steps(_NEVER))
         else:
-            if tools.single is None:
-                return tools, state
+            if precomputed.single is None:
+                return precomputed, state
             double = memory.double | stalled
             if not bool(jnp.any(double)):
-                return tools, state
-            tools, again = tools._replace(single=None), stalled
+                return precomputed, state
+            precomputed, again = precomputed._replace(single=None), stalled
             memory = memory._replace(double=double)
         status = jnp.where(again, Status.RUNNING, state.status).astype(jnp.int32)
-        return tools, state._replace(status=status, memory=memory)
+        return precomputed, state._replace(status=status, memory=memory)
 
     def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
         return without_rows(state.memory.u, absent_rows(problem.A))
 
-    def look(self, problem: SoftmaxRegression, tools: Tools, state: State) -> Look:
-        """A bound of the decrement where the curvature bound shows the Hessian to be positive.
+    def _bound_of_decrement(
+        self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
+    ) -> Look:
+        """Bound the decrement where the curvature bound shows the Hessian to be positive.
 
-        ``H >= c A^T W^2 A >= c / (1 + s) A^T D A``, and the basis makes an identity of the last.
-        Not of a diagonal basis, nor of a sketch.
+        ``H >= c A^T W^2 A >= c / (1 + s) A^T D A``, and the basis makes the last matrix the
+        identity. A diagonal basis or one of a sketch does not.
         """
         c, x = state.memory.convexity, state.x
-        share = share_of(problem) / problem.n / least_of(problem.w**2, absent_rows(problem.A))
+        smallest = smallest_weight(problem.w**2, absent_rows(problem.A))
+        share = loss_weight(problem.terms, problem.n) / problem.n / smallest
         # Twice, for what float32 has left of the identity.
-        bound = _norm(state.gradient, tools.basis) * jnp.sqrt(2 * (1 + share) / c)
-        known = (c > 0) & tools.exact
+        bound = norm_in(precomputed.basis, state.gradient) * jnp.sqrt(2 * (1 + share) / c)
+        known = (c > 0) & precomputed.exact
         convex = jnp.where(known, SecondOrder.CONVEX, SecondOrder.UNKNOWN).astype(jnp.int32)
         return Look(jnp.where(known, bound, jnp.inf), convex, jnp.zeros_like(x))
 
-    def basis(self, problem: SoftmaxRegression, tools: Tools) -> Basis:
-        return tools.basis
+    def basis(self, problem: SoftmaxRegression, precomputed: Precomputed) -> Basis:
+        return precomputed.basis
 
     def leave(
-        self, problem: SoftmaxRegression, tools: Tools, state: State, direction: Point
+        self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, direction: Point
     ) -> State:
-        root, _ = root_weights(problem.w, problem.b, problem.n, problem.metric)
+        root, _ = root_weights(problem.terms, problem.n)
         unit = length(root * (problem.A @ direction))
         escape = direction / jnp.where(unit > 0, unit, 1)
-        memory = state.memory._replace(escape=escape, radius=tools.radius)
+        memory = state.memory._replace(escape=escape, radius=precomputed.radius)
         return state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32), memory=memory)
 
 
 def _linearized(problem: SoftmaxRegression, x: Point) -> tuple[Scalar, Point, dict[str, Any]]:
-    """L and its gradient at x, and what a memory keeps of them."""
+    """Return L and its gradient at x, and what the memory keeps of them."""
     u, absent = problem.A @ x, absent_rows(problem.A)
     value, slope_u, at = evaluate_at(without_rows(u, absent), problem.terms)
     gradient, operator = curvature.linearize(problem.A, at, slope_u)
-    convexity = _convexity(at, absent)
+    convexity = convexity_bound(at, absent)
     parts = {"u": u, "slope_u": slope_u, "operator": operator, "convexity": convexity}
     return value, gradient, parts
 
 
 def _single_pays(A: Matrix) -> bool:
-    """Whether inner products in float32 do: in memory, a copy of A costs more than it saves.
+    """Return whether a float32 copy of A pays: in memory it costs more than it saves.
 
     It takes as long as 6 to 20 Hessian-vector products gain by it, and most runs have fewer.
     """
     return on_host(A) and A.dtype == np.float64
-
-
-def _times(basis: Basis, s: Array) -> Point:
-    """The change of x that has the new coordinates s."""
-    return basis @ s if basis.ndim == 2 else basis * s
-
-
-def _pulled(gradient: Point, basis: Basis) -> Array:
-    """A gradient in the new coordinates."""
-    return gradient @ basis if basis.ndim == 2 else gradient * basis
-
-
-def _norm(gradient: Point, basis: Basis) -> Scalar:
-    return jnp.linalg.norm(_pulled(gradient, basis))
 
 
 def _steps(number: int) -> Any:
@@ -350,31 +357,34 @@ def _steps(number: int) -> Any:
 
 
 def _patience(problem: SoftmaxRegression) -> int:
-    """Hessian-vector products that cost as much as a sketch: a run may cost twice what is best."""
+    """Return how many Hessian-vector products cost as much as a sketch of A.
+
+    So a run costs at most about twice what is best.
+    """
     A, d = problem.A, problem.d
-    if d > _MAX_SKETCH_COLUMNS or isinstance(A, ShardedRows) or not is_concrete(problem):
+    if d > _MAX_SKETCH_COLUMNS or is_sharded(A) or not is_concrete(problem):
         return _NEVER
     to_compile, per_cube = _SKETCH_COST
     return min(_NEVER - 1, max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A))))
 
 
 def _inner_solve(
-    problem: SoftmaxRegression, tools: Tools, state: State
+    problem: SoftmaxRegression, precomputed: Precomputed, state: State
 ) -> tuple[Point, Int[Array, ""], Bool[Array, ""]]:
-    """CG in the new coordinates, in float32 if there is such an A."""
+    """Run CG in the new coordinates, in float32 if there is such an A."""
     memory = state.memory
     norm = length(state.gradient)
     forcing = jnp.minimum(_MAX_FORCING, jnp.sqrt(norm / memory.first_norm))
     # No need to go far below the tolerance of the whole.
     forcing = jnp.clip(0.01 * state.tolerance / norm, forcing, _MAX_FORCING)
 
-    A, dtype = _inner(problem, tools)
+    A, dtype = _inner(problem, precomputed)
     operator, basis = jax.tree_util.tree_map(
-        lambda a: a.astype(dtype), (memory.operator, tools.basis)
+        lambda a: a.astype(dtype), (memory.operator, precomputed.basis)
     )
     s, num_hvps, at_boundary = steihaug(
-        lambda v: _pulled(curvature.apply(A, operator, _times(basis, v)), basis),
-        _pulled(state.gradient.astype(dtype), basis),
+        lambda v: pull_back(curvature.apply(A, operator, to_point(basis, v)), basis),
+        pull_back(state.gradient.astype(dtype), basis),
         memory.radius.astype(dtype),
         jnp.maximum(forcing.astype(dtype), jnp.finfo(dtype).eps ** 0.5),
         on_host(A),
@@ -382,21 +392,8 @@ def _inner_solve(
     return s.astype(state.x.dtype), num_hvps, at_boundary
 
 
-def _inner(problem: SoftmaxRegression, tools: Tools) -> tuple[Any, Any]:
-    """A for the inner products, and their dtype."""
-    if tools.single is None:
+def _inner(problem: SoftmaxRegression, precomputed: Precomputed) -> tuple[Any, Any]:
+    """Return A for the inner products, and their dtype."""
+    if precomputed.single is None:
         return problem.A, problem.dtype
-    return tools.single, jnp.dtype(jnp.float32)
-
-
-@jax.jit
-def _convexity(at: curvature.Curvature, absent: Mask | None) -> Scalar:
-    """A c with ``H >= c A^T W^2 A`` by a cheap bound; minus infinity if there is none.
-
-    ``sum_i s_i q_i^2 >= -sum_i s_i^- (2 z_i^2 + 2 <f, z>^2)`` and ``<f, z>^2 <= |f|^2 |z|^2``.
-    """
-    negative = jnp.maximum(-at.s, 0)
-    f2 = jnp.sum(at.f**2, axis=1)
-    bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f2 * jnp.sum(negative, axis=1))
-    least = least_of(at.w2, absent)
-    return jnp.where(least > 0, 1 - bound / jnp.where(least > 0, least, 1), -jnp.inf)
+    return precomputed.single, jnp.dtype(jnp.float32)

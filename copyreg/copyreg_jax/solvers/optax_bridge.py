@@ -14,6 +14,8 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.protocol import Method, State, stalled_if
 
+__all__ = ["Memory", "Optax"]
+
 _MOST_IDLE = 100
 """Steps in a row that may leave everything as it is."""
 
@@ -67,15 +69,15 @@ class Optax(Method):
                 "optax.adam(0.01)"
             )
 
-    def prepare(self, problem: SoftmaxRegression) -> None:
+    def precompute(self, problem: SoftmaxRegression) -> None:
         return None
 
-    def init(self, problem: SoftmaxRegression, tools: None, state: State) -> State:
+    def init(self, problem: SoftmaxRegression, precomputed: None, state: State) -> State:
         with jax.numpy_dtype_promotion("standard"):
             memory = self.transformation.init(state.x)
         return state._replace(memory=Memory(memory, jnp.zeros((), jnp.int32)))
 
-    def step(self, problem: SoftmaxRegression, tools: None, state: State) -> State:
+    def step(self, problem: SoftmaxRegression, precomputed: None, state: State) -> State:
         # Counters of 32 bits meet Python numbers in optax, which strict promotion refuses.
         with jax.numpy_dtype_promotion("standard"):
             updates, memory = optax.with_extra_args_support(self.transformation).update(
@@ -101,7 +103,7 @@ class Optax(Method):
 
 
 def _same(one: Any, other: Any) -> Bool[Array, ""]:
-    """Whether all real numbers of two pytrees agree; integers are counters."""
+    """Return whether all real numbers of two pytrees agree; integers count steps and may differ."""
     pairs = zip(jax.tree_util.tree_leaves(one), jax.tree_util.tree_leaves(other), strict=True)
     equal = [jnp.all(a == b) for a, b in pairs if jnp.issubdtype(jnp.result_type(a), jnp.floating)]
     return jnp.all(jnp.stack(equal))

@@ -10,16 +10,31 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from copyreg_jax._tracing import cond
 from copyreg_jax.matrices import absent_rows, on_host, squared_column_norms
 from copyreg_jax.problems import curvature, objective
-from copyreg_jax.problems.objective import Metric, Point, Scalar, Vector
+from copyreg_jax.problems.objective import Mask, Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
+from copyreg_jax.solvers.coordinates import Basis, inverse_root, pull_back, to_point
 from copyreg_jax.solvers.krylov import lanczos, steihaug
 from copyreg_jax.solvers.solution import SecondOrder
+
+__all__ = [
+    "DEFAULT_RTOL",
+    "MAX_EXACT_COLUMNS",
+    "Look",
+    "allowed_excess",
+    "convexity_bound",
+    "exact_look",
+    "gradient_size",
+    "length",
+    "sampled_look",
+    "smallest_weight",
+    "unknown",
+]
 
 DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 
@@ -52,13 +67,13 @@ class Look(NamedTuple):
 
 
 def unknown(x: Point) -> Look:
-    """Nobody has looked."""
+    """Return the look of a solver that knows nothing of the second order."""
     none = jnp.asarray(SecondOrder.UNKNOWN, jnp.int32)
     return Look(jnp.full_like(x, jnp.inf, shape=()), none, jnp.zeros_like(x))
 
 
 def length(vector: Array) -> Scalar:
-    """Euclidean norm; nothing over- or underflows in float32 for a small or large unit of A."""
+    """Return the Euclidean norm, without over- or underflow for a small or large unit of A."""
     largest = jnp.max(jnp.abs(vector))
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
     return scale * jnp.linalg.norm(vector / scale)
@@ -71,27 +86,28 @@ def gradient_size(problem: SoftmaxRegression, u: Vector, row_norms: Vector) -> S
     derivative of its phi_t is ``f_i (t_i (f_i - b_i) - <f, t (f - b)>)``, and its terms are
     ``f_i (t_i (f_i + |b_i|) + <f, t (f + |b|)>)``. Cost O(n).
     """
-    b, protected, gamma, w, reading, metric = problem.terms
+    terms = problem.terms
+    b, protected, metric = terms.b, terms.protected, terms.metric
     f = objective.f(u)
-    loss = objective.ell_1(u, b, protected, reading, metric)
-    slope = curvature._protection_slope(loss, gamma, objective.FACTOR[metric])
+    loss = objective.ell_1(u, b, protected, terms.reading, metric)
+    slope = curvature.protection_slope(loss, terms.gamma, objective.FACTOR[metric])
 
     def sizes(f: Vector, t: Vector) -> Vector:
         if metric == "squared":
-            terms = t * (f + jnp.abs(b))
-            return f * (terms + jnp.sum(f * terms))
+            parts = t * (f + jnp.abs(b))
+            return f * (parts + jnp.sum(f * parts))
         return jnp.sum(t * b) * f + t * b
 
-    if reading == "joint":
+    if terms.reading == "joint":
         total = sizes(f, jnp.where(protected, 1 + slope, 1))
     else:
-        own = sizes(objective.f_1(u, protected, reading), protected.astype(u.dtype))
+        own = sizes(objective.f_1(u, protected, terms.reading), protected.astype(u.dtype))
         total = sizes(f, jnp.ones_like(f)) + slope * own
-    return jnp.sum((total + w**2 * jnp.abs(u)) * row_norms)
+    return jnp.sum((total + terms.w**2 * jnp.abs(u)) * row_norms)
 
 
 def allowed_excess(problem: SoftmaxRegression, u: Vector, value: Scalar, rtol: Any) -> Scalar:
-    """How far L may be above its minimum: ``rtol L``, and what rounding of the logits leaves.
+    """Return how far L may be above its minimum: ``rtol L`` and the rounding of the logits.
 
     The second, ``4 eps^2 Q (1 + r max|u|^2)`` with r = min(1, d/n), matters where b is a softmax
     of the rows and L almost zero. Q is ``0.5 sum_i (f_i + |b_i|)^2``, or the sum of b for the
@@ -107,35 +123,14 @@ def allowed_excess(problem: SoftmaxRegression, u: Vector, value: Scalar, rtol: A
     return rtol * value + scale * (noise**2 + share * (noise * reach) ** 2)
 
 
-def root_weights(w: Vector, b: Vector, n: int, metric: Metric) -> tuple[Vector, Scalar]:
-    """Root of the diagonal D of the preconditioner ``A^T D A``, and of its trace.
-
-    D is w^2, and what the loss has at equal f, for w = 0.
-    """
-    share = 1 / n if metric == "squared" else jnp.sum(b)
-    weights = w**2 + share / n
-    return jnp.sqrt(weights), jnp.sqrt(jnp.sum(weights))
-
-
-def inverse_root(squares: Float[Array, " d"]) -> Float[Array, " d"]:
-    """``squares^(-1/2)``, zero for zero."""
-    return jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
-
-
-def diagonal_basis(problem: SoftmaxRegression) -> Float[Array, " d"]:
-    """Coordinates in which the columns of ``D^(1/2) A`` have unit length."""
-    root, _ = root_weights(problem.w, problem.b, problem.n, problem.metric)
-    return inverse_root(squared_column_norms(problem.A, root**2))
-
-
 def exact_look(problem: SoftmaxRegression, x: Point, gradient: Point, rtol: Any) -> Look:
-    """Decrement and lowest curvature from the Hessian, O(n d^2 + d^3).
+    """Find decrement and lowest curvature from the Hessian, O(n d^2 + d^3).
 
     A Cholesky factor says all there is to say if it exists; else eigenvectors do. In coordinates in
     which no entry of the Hessian is above one, so that ``16 d eps`` is what rounding leaves.
     """
     u = problem.logits(x)
-    at = curvature.curvature(u, *problem.terms)
+    at = curvature.curvature(u, problem.terms)
     weights = jnp.sum(jnp.abs(at.s), axis=0) + at.w2
     # The root first: kappa alone may be beyond float32.
     slope = (jnp.sqrt(at.kappa) * at.g) @ problem.A
@@ -167,13 +162,13 @@ def _signed(
     floor: Scalar, direction: Point, z: Vector, decrement: Scalar,
     how: SecondOrder = SecondOrder.EXACT,
 ) -> Look:  # fmt: skip
-    """The look with its verdict on the lowest curvature.
+    """Return the look with its verdict on the lowest curvature.
 
     It counts as negative where it is beyond rounding and the model of L falls by more than
     ``rtol L`` along it while the logits change by one, as a root mean square. An rtol above the
     default counts as that: the top of a hill is no loose solution.
     """
-    value = objective.value(u, *problem.terms)
+    value = objective.value(u, problem.terms)
     reach = length(z) / problem.n**0.5
     fall = -0.5 * lowest / jnp.where(reach > 0, reach, jnp.inf) ** 2
     visible = jnp.minimum(rtol, DEFAULT_RTOL[np.dtype(u.dtype)])
@@ -184,10 +179,12 @@ def _signed(
 
 
 def sampled_look(
-    problem: SoftmaxRegression, row_norms: Vector, basis: Array, x: Point, gradient: Point,
+    problem: SoftmaxRegression, row_norms: Vector, basis: Basis, x: Point, gradient: Point,
     rtol: Any,
 ) -> Look:  # fmt: skip
-    """Decrement by conjugate gradients, lowest curvature by Lanczos steps; some 40 products.
+    """Find the decrement by conjugate gradients and the lowest curvature by Lanczos steps.
+
+    Costs some 40 products with A.
 
     In the coordinates of ``basis``, (d, d) or (d,) for a diagonal one, where curvature below
     ``100 sqrt(eps)`` counts as that much. The chance to miss negative curvature is that of
@@ -195,24 +192,18 @@ def sampled_look(
     """
     A, host = problem.A, on_host(problem.A)
     u = problem.logits(x)
-    at = curvature.curvature(u, *problem.terms)
+    at = curvature.curvature(u, problem.terms)
     _, operator = curvature.linearize(A, at, jnp.zeros_like(u))
 
-    def times(s: Array) -> Point:
-        return basis @ s if basis.ndim == 2 else basis * s
-
-    def pulled(g: Point) -> Array:
-        return g @ basis if basis.ndim == 2 else g * basis
-
     def apply(s: Array) -> Array:
-        return pulled(curvature.apply(A, operator, times(s)))
+        return pull_back(curvature.apply(A, operator, to_point(basis, s)), basis)
 
     eps = float(jnp.finfo(x.dtype).eps)
     floor = jnp.asarray(100 * eps**0.5, x.dtype)
     ritz, direction = lanczos(apply, basis, host)
     # A null space of A, which a basis may stretch, has rounding for a curvature. So it is summed
     # anew from the logits, with what rounding leaves of those and of the weights.
-    v = times(direction)
+    v = to_point(basis, direction)
     z = A @ v
     error = 4 * eps * row_norms * length(v)
     weights = jnp.sum(jnp.abs(at.s), axis=0) + at.w2
@@ -223,7 +214,7 @@ def sampled_look(
     bent = curvature.restrict(at, z[None])[0, 0]
     lowest = jnp.where(bent < -noise, bent, 0)
 
-    q = pulled(gradient)
+    q = pull_back(gradient, basis)
     # What conjugate gradients have not seen is divided by the lowest curvature that Lanczos has.
     least = jnp.clip(ritz, floor, 1)
     s, _, out = steihaug(apply, q, _FAR * length(q), _FORCING * jnp.sqrt(least), host)
@@ -233,3 +224,21 @@ def sampled_look(
     decrement = jnp.where(known, jnp.sqrt(squared), jnp.inf)
     zero = jnp.zeros_like(floor)
     return _signed(problem, u, gradient, rtol, lowest, zero, v, z, decrement, SecondOrder.SAMPLED)
+
+
+def smallest_weight(w2: Vector | Scalar, absent: Mask | None) -> Scalar:
+    """Return the smallest squared weight among the rows that are not absent."""
+    return jnp.min(w2 if absent is None else jnp.where(absent, jnp.inf, w2))
+
+
+@jax.jit
+def convexity_bound(at: curvature.Curvature, absent: Mask | None) -> Scalar:
+    """Return a c with ``H >= c A^T W^2 A`` by a cheap bound, or minus infinity.
+
+    ``sum_i s_i q_i^2 >= -sum_i s_i^- (2 z_i^2 + 2 <f, z>^2)`` and ``<f, z>^2 <= |f|^2 |z|^2``.
+    """
+    negative = jnp.maximum(-at.s, 0)
+    f2 = jnp.sum(at.f**2, axis=1)
+    bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f2 * jnp.sum(negative, axis=1))
+    least = smallest_weight(at.w2, absent)
+    return jnp.where(least > 0, 1 - bound / jnp.where(least > 0, least, 1), -jnp.inf)

@@ -6,11 +6,15 @@ from collections.abc import Iterable
 
 from jax.typing import ArrayLike
 
+from copyreg_jax._tracing import is_concrete, is_traced
 from copyreg_jax.errors import InputError
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.solvers import driver
 from copyreg_jax.solvers.protocol import Solver
 from copyreg_jax.solvers.solution import Solution
+from copyreg_jax.solvers.steps import Kit
+
+__all__ = ["solve_path"]
 
 
 def solve_path(
@@ -26,7 +30,8 @@ def solve_path(
     """Minimizers along a grid of gamma or of w, each started from the one before.
 
     Where L is not convex this follows one branch of minimizers, as far as it goes: compare with
-    `multi_start` at the ends.
+    `multi_start` at the ends. What is made of A and w, such as a Gram matrix, is made once for all
+    gammas.
 
     Parameters
     ----------
@@ -65,10 +70,14 @@ def solve_path(
     if not grid:
         raise InputError(f"the grid of {name} is empty; give at least one value")
     path: list[Solution] = []
+    kit: Kit | None = None
     for value in grid:
-        start = path[-1].x if path else x0
-        found = driver.solve(
-            problem.replace(**{name: value}), solver, start, rtol=rtol, max_steps=max_steps
-        )
+        one, start = problem.replace(**{name: value}), path[-1].x if path else x0
+        if is_traced() or not is_concrete((one, start, rtol)):
+            path.append(driver.solve(one, solver, start, rtol=rtol, max_steps=max_steps))
+            continue
+        chosen, first, tolerance, most = driver.check_arguments(one, solver, start, rtol, max_steps)
+        found, kit = driver.solve_on_host(one, first, tolerance, most, chosen, kit=kit)
         path.append(found)
+        kit = kit if name == "gamma" else None
     return path

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,30 +10,22 @@ from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax.matrices import without_rows
 from copyreg_jax.problems import curvature
-from copyreg_jax.problems.objective import Mask, Metric, Reading, Scalar, Vector
-from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.problems.objective import Mask, Scalar, Terms, Vector
 
-Arrays: TypeAlias = tuple[Vector, Mask, Scalar, Vector]
-"""The arrays among the ``terms`` of a problem: what may vary without compiling anew."""
+__all__ = ["combine", "evaluate_at", "search_plane"]
 
 _MAX_TRIALS = 15
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _evaluate_jit(
-    u: Vector, terms: Arrays, reading: Reading, metric: Metric
-) -> tuple[Scalar, Vector, curvature.Curvature]:
-    value, slope = curvature.value_and_gradient(u, *terms, reading, metric)
-    return value, slope, curvature.curvature(u, *terms, reading, metric)
+@jax.jit
+def evaluate_at(u: Vector, terms: Terms) -> tuple[Scalar, Vector, curvature.Curvature]:
+    """Return L, its gradient and its Hessian in the logits."""
+    value, slope = curvature.value_and_gradient(u, terms)
+    return value, slope, curvature.curvature(u, terms)
 
 
-def evaluate_at(u: Vector, terms: Any) -> tuple[Scalar, Vector, curvature.Curvature]:
-    """L, its gradient and its Hessian in the logits."""
-    return _evaluate_jit(u, terms[:4], *terms[4:])
-
-
-def shifted(c: Float[Array, " 2"], first: Array, second: Array) -> Array:
-    """``c_0 first + c_1 second``; what is infinite is not taken zero times."""
+def combine(c: Float[Array, " 2"], first: Array, second: Array) -> Array:
+    """Return ``c_0 first + c_1 second``, where zero times infinity counts as zero."""
     return c[0] * first + jnp.where(c[1] == 0, 0, c[1] * second)
 
 
@@ -59,13 +50,14 @@ class _Found(NamedTuple):
     trials: Int[Array, ""]
 
 
+@jax.jit
 def search_plane(
     Z: Float[Array, "2 n"],
     slope_u: Vector,
     slopes: Array,
     value: Scalar,
     absent: Mask | None,
-    terms: Any,
+    terms: Terms,
 ) -> tuple[_Found, Scalar]:
     """Lower L over the logits ``c @ Z`` from c = (1, 0), starting with a try of (1, 1).
 
@@ -74,14 +66,6 @@ def search_plane(
     no success is followed by a second one of the best point, so that vectors of the logits are kept
     of the last trial only. Also returns the rounding error of L.
     """
-    return _search_plane_jit(Z, slope_u, slopes, value, absent, terms[:4], *terms[4:])
-
-
-@functools.partial(jax.jit, static_argnums=(6, 7))
-def _search_plane_jit(
-    Z: Array, slope_u: Vector, slopes: Array, value: Scalar, absent: Mask | None, terms: Arrays,
-    reading: Reading, metric: Metric,
-) -> tuple[_Found, Scalar]:  # fmt: skip
     dtype = Z.dtype
     size = jnp.linalg.norm(Z, axis=1)
     size = jnp.where(size > 0, size, 1)
@@ -90,7 +74,7 @@ def _search_plane_jit(
     noise = jnp.finfo(dtype).eps * (16 * jnp.abs(value) + spread)
 
     def evaluate(c: Array) -> tuple[Scalar, Vector, curvature.Curvature]:
-        return _evaluate_jit(without_rows(shifted(c, Z[0], Z[1]), absent), terms, reading, metric)
+        return evaluate_at(without_rows(combine(c, Z[0], Z[1]), absent), terms)
 
     def body(carry: Any) -> Any:
         best, trial, radius, predicted, ready, trials, *_ = carry
@@ -153,13 +137,3 @@ def _planar_step(
     s = s * jnp.minimum(1, radius / jnp.maximum(reach, tiny))
     decrease = -(jnp.sum(pulled * s) + 0.5 * jnp.sum(lam * s**2))
     return jnp.sum(Q * s[None], axis=1), decrease
-
-
-def share_of(problem: SoftmaxRegression) -> Any:
-    """The weight that the loss gives to a row."""
-    return 1 / problem.n if problem.metric == "squared" else jnp.sum(problem.b)
-
-
-def least_of(w2: Vector | Scalar, absent: Mask | None) -> Scalar:
-    """The least squared weight of a row that is there."""
-    return jnp.min(w2 if absent is None else jnp.where(absent, jnp.inf, w2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from copyreg_jax._tracing import cond, is_concrete
-from copyreg_jax.matrices import Matrix, SparseMatrix, count_sketch, gram
-from copyreg_jax.problems.objective import Metric, Scalar, Vector
+from copyreg_jax.matrices import Matrix, count_sketch, gram
+from copyreg_jax.problems.objective import Scalar, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
-from copyreg_jax.solvers.optimality import root_weights
+from copyreg_jax.solvers.coordinates import root_weights
+
+__all__ = ["cholesky", "cholesky_jit", "orthogonal_basis", "root_weights_jit", "sketched_basis"]
 
 _SKETCHES = 2
 """CountSketches side by side, so that two rows that meet in one are told apart by the other."""
@@ -28,29 +30,27 @@ _LEAST_EIGENVALUE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
 _REFINE_BELOW = 1e-8
 """Least eigenvalue of a Gram matrix of unit diagonal from which one orthogonalization is enough."""
 
-Basis: TypeAlias = Float[Array, "d d"] | Float[Array, " d"]
-
-root_weights_jit = jax.jit(root_weights, static_argnums=(2, 3))
+root_weights_jit = jax.jit(root_weights, static_argnames="n")
 
 
 def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
-    """Basis from a sketch with 4 d rows, or from A itself if it has no more; None if that fails.
+    """Make a basis from a sketch with 4 d rows, or from A itself if it has no more rows.
+
+    Returns None if that fails.
 
     Small eigenvalues are lifted: the null space of A has coordinates that do no harm.
     """
     A, d = problem.A, problem.d
-    root, _ = root_weights_jit(problem.w, problem.b, problem.n, problem.metric)
+    root, _ = root_weights_jit(problem.terms, problem.n)
     buckets = max(_BUCKETS * d, 64)
-    if problem.n <= _SKETCHES * buckets and isinstance(A, SparseMatrix):
-        A = A.todense()
-    elif problem.n > _SKETCHES * buckets:
+    if problem.n > _SKETCHES * buckets:
         A, root = _sketch(A, root, buckets), jnp.ones(_SKETCHES * buckets, A.dtype)
     basis = _lifted_basis(gram(A, root, None, A.dtype))
     return basis if bool(jnp.all(jnp.isfinite(basis))) else None
 
 
 def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
-    """CountSketches of ``diag(root) A``, one below the other; their Gram matrix is near its."""
+    """Stack CountSketches of ``diag(root) A``; the Gram matrix of the stack is close to its own."""
     n, _ = A.shape
     sign_key, shift_key = jax.random.split(jax.random.key(0))
     signs = jax.random.rademacher(sign_key, (_SKETCHES, n), root.dtype) / _SKETCHES**0.5
@@ -64,10 +64,10 @@ def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
 
 @jax.jit
 def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """Basis from a Gram matrix whose eigenvalues, at unit diagonal, are lifted by their least.
+    """Make a basis from a Gram matrix of unit diagonal whose eigenvalues are lifted.
 
-    With coordinates near zero for its null space: lifting alone stretches that a million times, and
-    a step that rounding sends there would leave the logits no digits.
+    It has coordinates near zero for the null space. Lifting alone stretches that a million times,
+    and a step that rounding sends there would leave the logits no digits.
     """
     zero = jnp.diag(G) == 0
     scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
@@ -80,14 +80,15 @@ def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 
 def cholesky(
-    A: Matrix, w: Vector, b: Vector, n: int, metric: Metric, dtype: np.dtype
+    A: Matrix, terms: Terms, dtype: np.dtype
 ) -> tuple[Float[Array, "d d"], Scalar, Bool[Array, ""]]:
-    """Basis from the Cholesky factor of the Gram matrix, radius, and whether the dtype will do.
+    """Make a basis from the Cholesky factor of the Gram matrix.
 
-    It will by a lower bound of the least eigenvalue for columns of unit length, which is NaN if the
-    factorization failed.
+    Also returns the radius, and whether the dtype is precise enough. That is decided by a lower
+    bound of the least eigenvalue for columns of unit length, which is NaN if the factorization
+    failed.
     """
-    root, radius = root_weights_jit(w, b, n, metric)
+    root, radius = root_weights_jit(terms, A.shape[0])
     G = gram(A, root, None, dtype)
     zero = jnp.diag(G) == 0  # such columns get no coordinate
     scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
@@ -96,11 +97,11 @@ def cholesky(
     return basis, radius, jnp.sum(inverse**2) <= 1 / _LEAST_EIGENVALUE[dtype]
 
 
-cholesky_jit = jax.jit(cholesky, static_argnums=(3, 4, 5))
+cholesky_jit = jax.jit(cholesky, static_argnames="dtype")
 
 
 def orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:
-    """The same from eigenvectors, in the dtype of A, for columns however dependent.
+    """Make a basis from eigenvectors, in the dtype of A, however dependent the columns are.
 
     Columns of the result are zero for the null space.
 
@@ -119,7 +120,7 @@ def orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:
 
 
 def _floor(G: Array) -> Any:
-    """What rounding leaves of the eigenvalues of a matrix of norm one."""
+    """Return the size of the rounding errors of the eigenvalues of a matrix of norm one."""
     return 4 * len(G) * jnp.finfo(G.dtype).eps
 
 

@@ -1,16 +1,19 @@
-"""What solvers and their driver exchange."""
+"""The interface between solvers and their driver: `Solver`, and the `State` they exchange."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
-from copyreg_jax.solvers.optimality import Look, diagonal_basis, length, unknown
+from copyreg_jax.solvers.coordinates import Basis, diagonal_basis
+from copyreg_jax.solvers.optimality import Look, length, unknown
 from copyreg_jax.solvers.solution import Status
+
+__all__ = ["Counts", "Method", "Need", "Solver", "State", "stalled_if"]
 
 
 class Counts(NamedTuple):
@@ -66,70 +69,116 @@ class State(NamedTuple):
     memory: Any
 
 
+Need: TypeAlias = Literal["hessian", "rows"]
+"""Something that a solver may ask of A: products that form a Hessian, or single rows."""
+
+
 class Solver(Protocol):
     """An algorithm: a frozen, hashable dataclass of hyper-parameters.
+
+    The driver owns the loop. It calls `precompute` once, `init` once, and `step` until `done` holds
+    or the status is no longer RUNNING. Then it calls `examine`, looks deeper if that is necessary,
+    and ends the run or goes on.
+
+    A solver inherits from `Method`, which implements all but `precompute`, `init` and `step`.
 
     Attributes
     ----------
     default_max_steps : int
+        Limit of the number of steps if the caller gives none.
     steps_per_call : int
-        Steps between two looks of the host at the iterate (progress, callback).
+        Number of steps between two calls of the user's callback.
+    needs : frozenset of str
+        What the solver asks of A, "hessian" or "rows". A problem without it is refused.
     """
 
     default_max_steps: ClassVar[int]
     steps_per_call: ClassVar[int]
+    needs: ClassVar[frozenset[Need]]
 
-    def prepare(self, problem: SoftmaxRegression) -> Any:
-        """What the run needs of A and w alone, a pytree: it is not part of the state."""
-        ...
+    def precompute(self, problem: SoftmaxRegression) -> Any:
+        """Return what the run needs and depends on A and w alone, as a pytree.
 
-    def init(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
-        """The state with ``memory`` filled in; x, value and gradient are there already."""
-        ...
-
-    def step(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
-        """The next iterate. Never loops until convergence, never checks finiteness."""
-        ...
-
-    def done(self, state: State) -> Bool[Array, ""]:
-        """Whether to look if the iterate is a solution: at least ``|gradient| <= tolerance``."""
-        ...
-
-    def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
-        """``A x`` at the iterate."""
-        ...
-
-    def renewed(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
-        """The state as it follows from x alone, to be judged; the same if it always does."""
-        ...
-
-    def look(self, problem: SoftmaxRegression, tools: Any, state: State) -> Look:
-        """What the solver knows of the second order at its iterate without another product."""
-        ...
-
-    def basis(self, problem: SoftmaxRegression, tools: Any) -> Array:
-        """Coordinates, (d, d) or diagonal (d,), in which the Hessian is well conditioned."""
-        ...
-
-    def leave(
-        self, problem: SoftmaxRegression, tools: Any, state: State, direction: Point
-    ) -> State:
-        """The state, RUNNING and about to step along a direction of negative curvature.
-
-        Of status SADDLE if the solver can't.
+        The driver calls it once, before `init`. The result is not part of the state: it is passed
+        to the other methods, is not written to checkpoints, and is shared by the problems of a
+        batch that have A and w in common.
         """
         ...
 
-    def refine(self, problem: SoftmaxRegression, tools: Any, state: State) -> tuple[Any, State]:
-        """Tools to go on with, and the state RUNNING again if it had stalled for want of them.
+    def init(self, problem: SoftmaxRegression, precomputed: Any, state: State) -> State:
+        """Return the state with ``memory`` filled in.
 
-        Asked on the host, after a stall and when a run is resumed.
+        The driver calls it once, at the start. The state that it passes has x, value and gradient.
+        """
+        ...
+
+    def step(self, problem: SoftmaxRegression, precomputed: Any, state: State) -> State:
+        """Return the state after one step.
+
+        The driver calls it under ``jax.jit``, or on the host if A is on disk. A step sets x, value,
+        gradient, memory and counts. Its status is STALLED if no further step can lower L, and else
+        RUNNING. It neither loops until convergence nor checks that numbers are finite.
+        """
+        ...
+
+    def done(self, state: State) -> Bool[Array, ""]:
+        """Return whether the iterate may be a solution, so that the driver examines it.
+
+        The driver calls it after each step. It must imply ``|gradient| <= tolerance``.
+        """
+        ...
+
+    def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
+        """Return ``A x`` at the iterate.
+
+        The driver calls it to judge a state. A solver whose memory has the logits saves a product.
+        """
+        ...
+
+    def examine(
+        self, problem: SoftmaxRegression, precomputed: Any, state: State
+    ) -> tuple[State, Look]:
+        """Return the state to judge, and what the solver knows of the second order there.
+
+        The driver calls it when a run has ended. The state that is returned follows from x alone,
+        without the rounding errors that the steps have added up. If the look is
+        unknown, the driver looks at the Hessian itself.
+        """
+        ...
+
+    def basis(self, problem: SoftmaxRegression, precomputed: Any) -> Basis:
+        """Return coordinates in which the Hessian is well conditioned: (d, d), or diagonal (d,).
+
+        The driver calls it to sample the Hessian of a problem with many columns.
+        """
+        ...
+
+    def leave(
+        self, problem: SoftmaxRegression, precomputed: Any, state: State, direction: Point
+    ) -> State:
+        """Return a state that is RUNNING and whose next step goes along the direction.
+
+        The driver calls it at a saddle point, with a direction of negative curvature along which L
+        falls. A solver that can't follow it returns the state with status SADDLE.
+        """
+        ...
+
+    def refine(
+        self, problem: SoftmaxRegression, precomputed: Any, state: State
+    ) -> tuple[Any, State]:
+        """Return the precomputed data to go on with, and the state.
+
+        The driver calls it on the host, before it examines a state and when a run is resumed. If
+        the solver had stalled only because its data were not good enough, it returns
+        better data and sets the status back to RUNNING.
         """
         ...
 
 
 class Method:
-    """What most solvers have in common: they stop where the gradient is small, saddles included."""
+    """Defaults of a solver that stops where the gradient is small, at saddle points too."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     def done(self, state: State) -> Bool[Array, ""]:
         return length(state.gradient) <= state.tolerance
@@ -137,22 +186,23 @@ class Method:
     def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
         return problem.logits(state.x)
 
-    def renewed(self, problem: SoftmaxRegression, tools: Any, state: State) -> State:
-        return state
+    def examine(
+        self, problem: SoftmaxRegression, precomputed: Any, state: State
+    ) -> tuple[State, Look]:
+        return state, unknown(state.x)
 
-    def look(self, problem: SoftmaxRegression, tools: Any, state: State) -> Look:
-        return unknown(state.x)
-
-    def basis(self, problem: SoftmaxRegression, tools: Any) -> Array:
+    def basis(self, problem: SoftmaxRegression, precomputed: Any) -> Basis:
         return diagonal_basis(problem)
 
     def leave(
-        self, problem: SoftmaxRegression, tools: Any, state: State, direction: Point
+        self, problem: SoftmaxRegression, precomputed: Any, state: State, direction: Point
     ) -> State:
         return state._replace(status=jnp.asarray(Status.SADDLE, jnp.int32))
 
-    def refine(self, problem: SoftmaxRegression, tools: Any, state: State) -> tuple[Any, State]:
-        return tools, state
+    def refine(
+        self, problem: SoftmaxRegression, precomputed: Any, state: State
+    ) -> tuple[Any, State]:
+        return precomputed, state
 
 
 def stalled_if(condition: Bool[Array, ""]) -> Int[Array, ""]:

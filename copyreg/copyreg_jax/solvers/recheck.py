@@ -17,6 +17,8 @@ from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import DEFAULT_RTOL
 from copyreg_jax.solvers.solution import SecondOrder
 
+__all__ = ["Curved", "Evaluation", "evaluate", "second_order"]
+
 _PIECE_ROWS = 4096
 
 

@@ -19,16 +19,19 @@ from copyreg_jax.solvers.recheck import evaluate
 from copyreg_jax.solvers.solution import History, SecondOrder, Solution, Status
 from copyreg_jax.solvers.steps import Kit
 
+__all__ = ["solution_on_device", "solution_on_host"]
+
 
 def solution_on_device(problem: SoftmaxRegression, kit: Kit, state: State) -> Solution:
-    """The solution as arrays, with the derivatives of the minimizer."""
+    """Return the solution as arrays, with the derivatives of the minimizer."""
     state = state._replace(x=minimizer(problem, state.x))
     u = problem.logits(state.x)
-    b, protected, gamma, w, reading, metric = problem.terms
+    terms = problem.terms
+    b, protected, reading, metric = terms.b, terms.protected, terms.reading, terms.metric
     return _solution(
         state,
         status=state.status,
-        value=objective.value(u, b, protected, gamma, w, reading, metric),
+        value=objective.value(u, terms),
         gradient_norm=length(state.gradient),
         gradient_size=gradient_size(problem, u, kit.row_norms),
         decrement=state.look.decrement,
@@ -45,7 +48,7 @@ def solution_on_host(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver,
     history: History,
 ) -> Solution:  # fmt: skip
-    """The solution, its numbers computed anew, its status judged by them."""
+    """Return the solution, with its numbers computed anew and its status judged by them."""
     again = evaluate(problem, np.asarray(state.x), np.asarray(fetch(problem.A, kit.row_norms)))
     flat = again.gradient_norm <= rtol * again.gradient_size
     # Tolerances are those of the start: a run may have come to a solution and not know.

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Int
 from copyreg_jax.matrices import Matrix, column_norms, count_sketch, take_rows
 from copyreg_jax.problems.curvature import Curvature
 
+__all__ = ["ROWS_FACTOR", "SHARE", "leverage_scores", "sampled_hessian", "sketch_rows"]
+
 ROWS_FACTOR = 6
 """Rows per d / accuracy^2: what practice needs."""
 
@@ -34,7 +36,7 @@ _TICKETS = 1 << 30
 def sampled_hessian(
     A: Matrix, at: Curvature, factor: Float[Array, "d d"], num_rows: int, key: Array
 ) -> Float[Array, "d d"]:
-    """``hess_x L`` with its diagonal part estimated from ``num_rows`` rows; unbiased, symmetric.
+    """Estimate the diagonal part of ``hess_x L`` from ``num_rows`` rows; unbiased and symmetric.
 
     Row i stands for ``w_i^2 a_i a_i^T + sum_j s_ji (a_i - abar_j)(a_i - abar_j)^T``, negative
     weights included, and is drawn with a probability that is near the trace of that, with absolute
@@ -63,7 +65,7 @@ def leverage_scores(
     centers: Float[Array, "k d"],
     key: Array,
 ) -> Float[Array, " n"]:
-    """Estimates of the leverage scores of the Hessian's rows: ``tr(G^-1 G_i)``, G = sum of the G_i.
+    """Estimate the leverage scores ``tr(G^-1 G_i)`` of the Hessian's rows, G = sum of the G_i.
 
     ``G_i = w_i^2 a_i a_i^T + sum_j |s_ji| (a_i - abar_j)(a_i - abar_j)^T``. The first part of G is
     ``factor^T factor``, the rest the Gram matrix of a sketch; norms in its metric are those of a
@@ -72,7 +74,7 @@ def leverage_scores(
     d = A.shape[1]
     sketch_key, projection_key = jax.random.split(key)
     roots = jnp.sqrt(jnp.abs(at.s))
-    rows = jnp.concatenate([factor, sketch_factor(A, roots, centers, sketch_key)])
+    rows = jnp.concatenate([factor, sketch_rows(A, roots, centers, sketch_key)])
     # A ridge of the size of the rounding errors: dependent columns do no harm.
     norms = column_norms(rows)
     scale = jnp.where(norms > 0, norms, 1)
@@ -87,10 +89,10 @@ def leverage_scores(
     return scores
 
 
-def sketch_factor(
+def sketch_rows(
     A: Matrix, weights: Float[Array, "k n"], centers: Float[Array, "k d"] | None, key: Array
 ) -> Float[Array, "r d"]:
-    """Sketch of the rows ``weights_ji (a_i - center_j)``, all of them; its Gram is near theirs."""
+    """Sketch the rows ``weights_ji (a_i - center_j)``; the Gram matrices are close."""
     n, d = A.shape
     buckets = max(_BUCKETS * d, 64)
     sign_key, shift_key = jax.random.split(key)

@@ -17,20 +17,22 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import ShardedRows, column_maxima, column_norms, on_host
+from copyreg_jax.matrices import column_maxima, column_norms
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
-from copyreg_jax.solvers.protocol import Method, State, stalled_if
-from copyreg_jax.solvers.row_sampling import ROWS_FACTOR, sampled_hessian, sketch_factor
+from copyreg_jax.solvers.protocol import Method, Need, State, stalled_if
+from copyreg_jax.solvers.row_sampling import ROWS_FACTOR, sampled_hessian, sketch_rows
+
+__all__ = ["Precomputed", "SketchedNewton", "check_accuracy", "is_integer"]
 
 _MAX_HALVINGS = 60
 
-_MAX_BLIND = 4
+_MAX_NO_PROGRESS = 4
 """Steps in a row, each with a sample of its own, that may fail to show a decrease."""
 
 
-class Tools(NamedTuple):
+class Precomputed(NamedTuple):
     """Factor of A^T W^2 A, column scales, largest entry of each column."""
 
     factor: Float[Array, "d d"]
@@ -86,6 +88,7 @@ class SketchedNewton(Method):
 
     default_max_steps: ClassVar[int] = 500
     steps_per_call: ClassVar[int] = 1
+    needs: ClassVar[frozenset[Need]] = frozenset({"rows"})
 
     def __post_init__(self) -> None:
         check_accuracy(self.accuracy)
@@ -95,7 +98,7 @@ class SketchedNewton(Method):
             raise InputError(f"seed is {self.seed!r}; give an integer >= 0 and below 2^31")
 
     def rows(self, d: int) -> int:
-        """Number of rows sampled for a problem with d columns."""
+        """Return the number of rows sampled for a problem with d columns."""
         if self.num_rows is not None:
             return self.num_rows
         return math.ceil(ROWS_FACTOR * d / self.accuracy**2)
@@ -103,7 +106,7 @@ class SketchedNewton(Method):
     def hessian(
         self, problem: SoftmaxRegression, x: ArrayLike, step: ArrayLike = 0
     ) -> Float[Array, "d d"]:
-        """The sampled Hessian at x, as the step of that number would have it.
+        """Return the sampled Hessian at x that the step of this number would use.
 
         Examples
         --------
@@ -117,7 +120,7 @@ class SketchedNewton(Method):
     def _hessian(
         self, problem: SoftmaxRegression, u: Vector, factor: Array, step: ArrayLike
     ) -> Float[Array, "d d"]:
-        at = curvature.curvature(u, *problem.terms)
+        at = curvature.curvature(u, problem.terms)
         num_rows = self.rows(problem.d)
         if num_rows >= problem.n:
             return curvature.hessian(problem.A, at)
@@ -126,31 +129,27 @@ class SketchedNewton(Method):
         )
 
     def _factor(self, problem: SoftmaxRegression) -> Float[Array, "d d"]:
-        """R with ``R^T R`` near ``A^T W^2 A``, which is the same at every step."""
+        """Return R with ``R^T R`` close to ``A^T W^2 A``, which is the same at every step."""
         if self.rows(problem.d) >= problem.n:
             return jnp.zeros((problem.d, problem.d), problem.dtype)
-        sketch = sketch_factor(problem.A, problem.w[None], None, self._keys[1])
+        sketch = sketch_rows(problem.A, problem.w[None], None, self._keys[1])
         return jnp.linalg.qr(sketch, mode="r")
 
     @property
     def _keys(self) -> Array:
         return jax.random.split(jax.random.key(self.seed))
 
-    def prepare(self, problem: SoftmaxRegression) -> Tools:
-        if isinstance(problem.A, ShardedRows):
-            raise InputError("A is sharded, and SketchedNewton draws rows of all; use NewtonCG")
-        if on_host(problem.A):
-            raise InputError("A is on disk, and SketchedNewton draws rows of it; use NewtonCG")
+    def precompute(self, problem: SoftmaxRegression) -> Precomputed:
         norms = column_norms(problem.A) / problem.n**0.5
         scale = jnp.where(norms > 0, norms, 1)
-        return Tools(self._factor(problem), scale, column_maxima(problem.A))
+        return Precomputed(self._factor(problem), scale, column_maxima(problem.A))
 
-    def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+    def init(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
         # How many steps failed in a row.
         return state._replace(memory=jnp.zeros((), jnp.int32))
 
-    def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
-        (factor, scale, largest), blind = tools, state.memory
+    def step(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
+        (factor, scale, largest), no_progress = precomputed, state.memory
         u = problem.logits(state.x)
         H = self._hessian(problem, u, factor, state.num_steps) / scale[None] / scale[:, None]
         q = state.gradient / scale
@@ -159,7 +158,7 @@ class SketchedNewton(Method):
 
         # Logits are linear in the step length, so that a trial costs O(n).
         z = problem.A @ direction
-        logit_slope = curvature.value_and_gradient(u, *problem.terms)[1]
+        logit_slope = curvature.value_and_gradient(u, problem.terms)[1]
         eps = jnp.finfo(state.x.dtype).eps
         reach = jnp.sum(largest * jnp.abs(state.x))
         noise = eps * (16 * state.value + jnp.sum(jnp.abs(logit_slope)) * reach)
@@ -172,10 +171,10 @@ class SketchedNewton(Method):
 
         def halve(trial: tuple[Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Array]:
             length = 0.5 * trial[0]
-            return length, objective.value(u + length * z, *problem.terms), trial[2] + 1
+            return length, objective.value(u + length * z, problem.terms), trial[2] + 1
 
         one = jnp.ones((), state.x.dtype)
-        first = one, objective.value(u + z, *problem.terms), jnp.zeros((), jnp.int32)
+        first = one, objective.value(u + z, problem.terms), jnp.zeros((), jnp.int32)
         # Below the rounding error of L a decrease may not be seen; there the gradient decides.
         length, _, halvings = jax.lax.while_loop(lambda t: ~unseen & too_long(t), halve, first)
         x = state.x + length * direction
@@ -184,7 +183,7 @@ class SketchedNewton(Method):
         flatter = jnp.linalg.norm(gradient / scale) < jnp.linalg.norm(q)
         lower = value <= jnp.where(unseen, state.value + noise, state.value)
         accepted = finite & lower & (flatter | ~unseen)
-        blind = jnp.where(accepted, 0, blind + 1)
+        no_progress = jnp.where(accepted, 0, no_progress + 1)
 
         # NaN if the Hessian has overflowed: that is how the driver gets to know.
         seen = jnp.where(accepted, value, state.value)
@@ -192,9 +191,9 @@ class SketchedNewton(Method):
             x=jnp.where(accepted, x, state.x),
             value=jnp.where(jnp.all(jnp.isfinite(H)), seen, jnp.nan),
             gradient=jnp.where(accepted, gradient, state.gradient),
-            status=stalled_if(blind >= _MAX_BLIND),
+            status=stalled_if(no_progress >= _MAX_NO_PROGRESS),
             counts=state.counts.add(values=2 + halvings, gradients=1, hessians=1),
-            memory=blind,
+            memory=no_progress,
         )
 
 
@@ -223,7 +222,7 @@ def _direction(H: Float[Array, "d d"], q: Float[Array, " d"]) -> Float[Array, " 
 
 
 def is_integer(number: object) -> bool:
-    """Whether it is an integer, and no bool."""
+    """Return whether it is an integer and not a bool."""
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from copyreg_jax.errors import NotConvergedError
 
+__all__ = ["History", "SecondOrder", "Solution", "Status"]
+
 
 class Status(enum.IntEnum):
     """Why a solver stopped: CONVERGED alone is success. ``explanation`` says what to do."""

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from copyreg_jax.matrices import absent_rows, without_rows
 from copyreg_jax.problems import objective
-from copyreg_jax.problems.objective import Mask, Metric, Point, Reading
+from copyreg_jax.problems.objective import Mask, Point, Terms
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
-from copyreg_jax.solvers.plane_search import Arrays
+
+__all__ = ["START_SHIFTS", "default_start"]
 
 START_SHIFTS = (0, -1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
 
 
 def default_start(problem: SoftmaxRegression) -> Point:
-    """Lowest point among zero and shifts of the protected logits, up or down, by 1, 2, 4, 8, 16.
+    """Return the lowest of zero and of points that shift the protected logits by 1, 2, 4, 8, 16.
 
     Zero often sits on the barrier ell_1 = 0 (equal targets, say), and L has a basin on either side.
     """
@@ -27,18 +26,15 @@ def default_start(problem: SoftmaxRegression) -> Point:
     u = problem.A @ direction
     reach = jnp.max(jnp.abs(u))
     lengths = jnp.asarray(START_SHIFTS, problem.dtype) / jnp.where(reach > 0, reach, 1)
-    terms, absent = problem.terms, absent_rows(problem.A)
-    return _lowest(u, lengths, absent, terms[:4], *terms[4:]) * direction
+    return _lowest(u, lengths, absent_rows(problem.A), problem.terms) * direction
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
-def _lowest(
-    u: Array, lengths: Array, absent: Mask | None, terms: Arrays, reading: Reading, metric: Metric
-) -> Array:
-    """The length for which L is lowest at the logits ``length * u``; one after the other."""
+@jax.jit
+def _lowest(u: Array, lengths: Array, absent: Mask | None, terms: Terms) -> Array:
+    """Find the length for which L is lowest at ``length * u``, trying one after the other."""
 
     def value(length: Array) -> Array:
-        return objective.value(without_rows(length * u, absent), *terms, reading, metric)
+        return objective.value(without_rows(length * u, absent), terms)
 
     values = jax.lax.map(value, lengths)
     return lengths[jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))]

@@ -17,8 +17,22 @@ from copyreg_jax.solvers.protocol import Counts, Solver, State
 from copyreg_jax.solvers.solution import Status
 from copyreg_jax.solvers.start import START_SHIFTS, default_start
 
+__all__ = [
+    "AIM",
+    "CHUNK",
+    "Kit",
+    "Trace",
+    "advance_jit",
+    "advance_on_host",
+    "initial_state",
+    "initial_state_jit",
+    "next_state",
+    "precompute",
+    "trace_of",
+]
+
 AIM = 0.5
-"""Part of a tolerance that solvers aim at, lest the host's own evaluation miss it by rounding."""
+"""Part of a tolerance that solvers aim at, so that rounding on the host does not exceed it."""
 
 CHUNK = 1000
 """Most steps of one call of the compiled loop; large problems are interruptible more often."""
@@ -33,24 +47,32 @@ class Trace(NamedTuple):
 
 
 class Kit(NamedTuple):
-    """What a run needs of A and w alone: the solver's tools, and the norms of the rows."""
+    """The data that a run needs and that depend on A and w alone.
 
-    tools: Any
+    Attributes
+    ----------
+    precomputed : pytree
+        The data of the solver, from ``solver.precompute``.
+    row_norms : (n,) array
+        Euclidean norms of the rows of A.
+    """
+
+    precomputed: Any
     row_norms: Float[Array, " n"]
 
 
-def prepare(problem: SoftmaxRegression, solver: Solver) -> Kit:
-    """The kit of a run."""
-    return Kit(solver.prepare(problem), row_norms(problem.A))
+def precompute(problem: SoftmaxRegression, solver: Solver) -> Kit:
+    """Return the kit of a run."""
+    return Kit(solver.precompute(problem), row_norms(problem.A))
 
 
-def first_state(
+def initial_state(
     problem: SoftmaxRegression, kit: Kit, x0: Point | None, rtol: float, solver: Solver
 ) -> State:
-    """The state at the start."""
+    """Return the state at the start."""
     x = default_start(problem) if x0 is None else x0
     u = problem.logits(x)
-    value, slope = _value_and_slope(u, *problem.terms)
+    value, slope = curvature.value_and_gradient_jit(u, problem.terms)
     gradient = slope @ problem.A
     zero = jnp.zeros((), jnp.int32)
     counts = Counts(zero, zero, zero, zero).add(
@@ -59,7 +81,7 @@ def first_state(
     tolerance = AIM * rtol * gradient_size(problem, u, kit.row_norms)
     left = jnp.full_like(value, jnp.inf)
     state = State(x, value, gradient, zero, tolerance, unknown(x), left, zero, counts, None)
-    state = solver.init(problem, kit.tools, state)
+    state = solver.init(problem, kit.precomputed, state)
     finite = jnp.isfinite(state.value) & jnp.isfinite(length(gradient))
     status = jnp.where(solver.done(state), Status.CONVERGED, Status.RUNNING)
     status = jnp.where(finite, status, Status.NONFINITE)
@@ -69,8 +91,8 @@ def first_state(
 def next_state(
     problem: SoftmaxRegression, kit: Kit, state: State, max_steps: int, solver: Solver
 ) -> State:
-    """One step of the solver, and the verdict on it."""
-    new = solver.step(problem, kit.tools, state)
+    """Make one step of the solver and judge it."""
+    new = solver.step(problem, kit.precomputed, state)
     finite = (
         jnp.isfinite(new.value) & jnp.all(jnp.isfinite(new.x)) & jnp.isfinite(length(new.gradient))
     )
@@ -101,7 +123,7 @@ def next_state(
 def _advance(
     problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, solver: Solver
 ) -> tuple[State, Trace]:
-    """Up to ``limit`` steps, at most `_CHUNK`; value and gradient norm after each.
+    """Make up to ``limit`` steps, at most `CHUNK`; record value and gradient norm after each.
 
     One program makes all steps of a run, so that one that is resumed rounds as the whole does.
     """
@@ -109,7 +131,7 @@ def _advance(
     def body(carry: tuple[State, Trace]) -> tuple[State, Trace]:
         state, (place, value, norm) = carry
         state = next_state(problem, kit, state, max_steps, solver)
-        _, new_value, new_norm = one(state)
+        _, new_value, new_norm = trace_of(state)
         return state, Trace(
             place + 1, value.at[place].set(new_value[0]), norm.at[place].set(new_norm[0])
         )
@@ -123,8 +145,8 @@ def _advance(
     return jax.lax.while_loop(going, body, (state, trace))
 
 
-def one(state: State) -> Trace:
-    """The trace of one step."""
+def trace_of(state: State) -> Trace:
+    """Return the trace of a single state."""
     norm = length(state.gradient)
     return Trace(jnp.ones((), jnp.int32), state.value[None], norm[None])
 
@@ -132,13 +154,11 @@ def one(state: State) -> Trace:
 def advance_on_host(
     problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, solver: Solver
 ) -> tuple[State, Trace]:
-    """One step, not compiled as a whole: it reads A on the way."""
+    """Make one step that is not compiled as a whole, because it reads A on the way."""
     state = next_state(problem, kit, state, max_steps, solver)
-    return state, one(state)
+    return state, trace_of(state)
 
 
-first_state_jit = jax.jit(first_state, static_argnames="solver")
+initial_state_jit = jax.jit(initial_state, static_argnames="solver")
 
 advance_jit = jax.jit(_advance, static_argnames="solver")
-
-_value_and_slope = jax.jit(curvature.value_and_gradient, static_argnums=(5, 6))

@@ -10,22 +10,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import column_maxima, column_norms, on_host
+from copyreg_jax.matrices import column_maxima, column_norms
 from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import Look, length
-from copyreg_jax.solvers.protocol import Method, State, stalled_if
+from copyreg_jax.solvers.protocol import Method, Need, State, stalled_if
 from copyreg_jax.solvers.solution import SecondOrder
 
-_MAX_BLIND = 4
-"""Steps, each a quarter as long as the one before, that may fail to show a decrease in a row."""
+__all__ = ["Memory", "Model", "Precomputed", "TrustRegionNewton", "subproblem"]
+
+_MAX_NO_PROGRESS = 4
+"""How many steps in a row, each a quarter as long as the last, may fail to show a decrease."""
 
 _MISS_IN_EPS = 1e6
 """Relative error, in eps, that the length of a step to the boundary may have."""
 
 
-class Tools(NamedTuple):
+class Precomputed(NamedTuple):
     """The scaling D, and the largest absolute entry of each column of A."""
 
     scale: Float[Array, " d"]
@@ -45,7 +47,7 @@ class Memory(NamedTuple):
 
     model: Model
     radius: Scalar
-    blind: Int[Array, ""]
+    no_progress: Int[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,39 +84,38 @@ class TrustRegionNewton(Method):
 
     default_max_steps: ClassVar[int] = 500
     steps_per_call: ClassVar[int] = 1
+    needs: ClassVar[frozenset[Need]] = frozenset({"hessian"})
 
     def __post_init__(self) -> None:
         radius = self.initial_radius
         if not (isinstance(radius, int | float) and 0 < radius < float("inf")):
             raise InputError(f"initial_radius is {radius!r}; give a finite number > 0")
 
-    def prepare(self, problem: SoftmaxRegression) -> Tools:
-        if on_host(problem.A):
-            raise InputError("A is on disk, and TrustRegionNewton forms Hessians; use NewtonCG")
+    def precompute(self, problem: SoftmaxRegression) -> Precomputed:
         norms = column_norms(problem.A) / problem.n**0.5
-        return Tools(jnp.where(norms > 0, norms, 1), column_maxima(problem.A))
+        return Precomputed(jnp.where(norms > 0, norms, 1), column_maxima(problem.A))
 
-    def init(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
+    def init(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
         radius = jnp.asarray(self.initial_radius, state.x.dtype)
         u = problem.logits(state.x)
-        value, slope = curvature.value_and_gradient(u, *problem.terms)
-        model = _model(problem, tools, state.x, u, value, slope)
+        value, slope = curvature.value_and_gradient(u, problem.terms)
+        model = _model(problem, precomputed, state.x, u, value, slope)
         return state._replace(
             value=_seen(state.value, model),
             memory=Memory(model, radius, jnp.zeros((), jnp.int32)),
             counts=state.counts.add(hessians=1),
         )
 
-    def step(self, problem: SoftmaxRegression, tools: Tools, state: State) -> State:
-        scale = tools.scale
-        (lam, Q, noise), radius, blind = state.memory
+    def step(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
+        scale = precomputed.scale
+        (lam, Q, noise), radius, no_progress = state.memory
         eps = jnp.finfo(state.x.dtype).eps
         q = (state.gradient / scale) @ Q
         s, predicted = subproblem(lam, q, radius)
         reach = jnp.linalg.norm(s)
         x = state.x + (Q @ s) / scale
         u = problem.logits(x)
-        value, slope = curvature.value_and_gradient(u, *problem.terms)
+        value, slope = curvature.value_and_gradient(u, problem.terms)
         gradient = slope @ problem.A
 
         # Below the rounding error of L a decrease may not be seen; there the gradient decides too.
@@ -129,39 +130,48 @@ class TrustRegionNewton(Method):
         adjusted = jnp.where(ratio > 0.75, grown, jnp.where(ratio < 0.25, 0.25 * reach, radius))
         radius = jnp.where(settled, radius, adjusted)
         tiny = radius <= eps * jnp.linalg.norm(scale * state.x)
-        blind = jnp.where(accepted | ~unseen, 0, blind + 1)
+        no_progress = jnp.where(accepted | ~unseen, 0, no_progress + 1)
 
         old = state.memory.model
         model = jax.lax.cond(
-            accepted, lambda: _model(problem, tools, x, u, value, slope), lambda: old
+            accepted, lambda: _model(problem, precomputed, x, u, value, slope), lambda: old
         )
         counts = state.counts.add(values=1, gradients=1, hessians=accepted)
         return state._replace(
             x=jnp.where(accepted, x, state.x),
             value=_seen(jnp.where(accepted, value, state.value), model),
             gradient=jnp.where(accepted, gradient, state.gradient),
-            status=stalled_if(~accepted & (tiny | (blind >= _MAX_BLIND))),
+            status=stalled_if(~accepted & (tiny | (no_progress >= _MAX_NO_PROGRESS))),
             counts=counts,
-            memory=Memory(model, radius, blind),
+            memory=Memory(model, radius, no_progress),
         )
 
     def done(self, state: State) -> Bool[Array, ""]:
-        """Small gradient and no negative curvature beyond rounding: not a saddle point."""
+        """Return whether the gradient is small and no curvature is negative beyond rounding."""
         lam = state.memory.model.eigenvalues
         return super().done(state) & (lam[0] >= -_floor(lam))
 
-    def look(self, problem: SoftmaxRegression, tools: Tools, state: State) -> Look:
-        """From the eigenvalues of the model; unknown where they stop at a saddle point."""
+    def examine(
+        self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
+    ) -> tuple[State, Look]:
+        """Take the eigenvalues of the model; nothing is known where they stop at a saddle point."""
         lam, Q, _ = state.memory.model
         floor = _floor(lam)
-        decrement = length((state.gradient / tools.scale) @ Q / jnp.sqrt(jnp.maximum(lam, floor)))
+        decrement = length(
+            (state.gradient / precomputed.scale) @ Q / jnp.sqrt(jnp.maximum(lam, floor))
+        )
         known = lam[0] >= -floor
         how = jnp.where(known, SecondOrder.EXACT, SecondOrder.UNKNOWN).astype(jnp.int32)
-        return Look(jnp.where(known, decrement, jnp.inf), how, jnp.zeros_like(state.x))
+        return state, Look(jnp.where(known, decrement, jnp.inf), how, jnp.zeros_like(state.x))
 
 
 def _model(
-    problem: SoftmaxRegression, tools: Tools, x: Point, u: Vector, value: Scalar, slope: Vector
+    problem: SoftmaxRegression,
+    precomputed: Precomputed,
+    x: Point,
+    u: Vector,
+    value: Scalar,
+    slope: Vector,
 ) -> Model:
     """Eigenvalues, ascending, and eigenvectors of D^-1 (hessian) D^-1; rounding error of L.
 
@@ -169,20 +179,20 @@ def _model(
     products a_ij x_j, and their rounding moves L by about eps sum_i |dL/du_i| sum_j |a_ij x_j|: far
     more than eps |L| where the rows of A share a large offset.
     """
-    H = curvature.hessian(problem.A, curvature.curvature(u, *problem.terms))
-    lam, Q = jnp.linalg.eigh(H / tools.scale[None] / tools.scale[:, None])
-    logit = jnp.sum(tools.maxima * jnp.abs(x))
+    H = curvature.hessian(problem.A, curvature.curvature(u, problem.terms))
+    lam, Q = jnp.linalg.eigh(H / precomputed.scale[None] / precomputed.scale[:, None])
+    logit = jnp.sum(precomputed.maxima * jnp.abs(x))
     eps = jnp.finfo(x.dtype).eps
     return Model(lam, Q, eps * (16 * value + jnp.sum(jnp.abs(slope)) * logit))
 
 
 def _seen(value: Scalar, model: Model) -> Scalar:
-    """The value, or NaN if the Hessian has overflowed: that is how the driver gets to know."""
+    """Return the value, or NaN if the Hessian has overflowed, so that the driver notices."""
     return jnp.where(jnp.all(jnp.isfinite(model.eigenvalues)), value, jnp.nan)
 
 
 def _floor(lam: Array) -> Scalar:
-    """Size of the rounding error of the eigenvalues, with a factor to spare."""
+    """Return the size of the rounding errors of the eigenvalues, with a factor to spare."""
     eps, tiny = jnp.finfo(lam.dtype).eps, jnp.finfo(lam.dtype).tiny
     return 8 * lam.size * eps * jnp.max(jnp.abs(lam)) + tiny
 

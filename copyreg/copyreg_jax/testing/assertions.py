@@ -14,6 +14,18 @@ from jax.typing import ArrayLike
 from copyreg_jax.errors import ENABLE_X64, InputError, PrecisionError
 from copyreg_jax.problems.objective import Point
 
+__all__ = [
+    "RTOL",
+    "Function",
+    "assert_convex_on",
+    "assert_gradient_matches",
+    "assert_hessian_lipschitz",
+    "assert_hessian_matches",
+    "assert_hvp_matches",
+    "assert_stationary",
+    "assert_strongly_convex_on",
+]
+
 Function: TypeAlias = Callable[[Any], Any]
 
 # A sum of m terms of one sign is off by at most m eps, and exp(u) by |u| eps more. 1e-12 is

@@ -17,6 +17,18 @@ from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.problems.objective import READINGS, Metric, Reading
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
+__all__ = [
+    "MAX_CONDITION",
+    "SHAPES",
+    "Shapes",
+    "design_matrices",
+    "instances",
+    "masks",
+    "points",
+    "register_profiles",
+    "simplex_vectors",
+]
+
 Shapes: TypeAlias = Sequence[tuple[int, int]]
 
 SHAPES: Shapes = ((2, 1), (3, 5), (6, 3), (12, 4))

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = ["EXTREMES", "Extreme", "num_boxes"]
+
 _ROUNDING = 1e-10
 
 

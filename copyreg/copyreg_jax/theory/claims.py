@@ -7,6 +7,7 @@ about a global minimizer and has a test of its own in `copyreg_jax.theory.search
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -19,8 +20,11 @@ import numpy as np
 from copyreg_jax.matrices import column_maxima
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
+from copyreg_jax.problems.objective import Terms
 from copyreg_jax.theory import constants, regions_of_convexity, statements
 from copyreg_jax.theory.branch_and_bound import EXTREMES
+
+__all__ = ["CLAIMS", "EQUAL", "REPLACEMENTS", "Claim", "Sample", "with_reading"]
 
 EQUAL = 1e-12
 """Largest `_error` of two float64 results for the same derivative."""
@@ -108,9 +112,12 @@ def with_reading(problem: CopyrightRegression, reading: Any) -> CopyrightRegress
 
 def _log_hessian(problem: CopyrightRegression, u: Any) -> Any:
     """``hess_u L_copyright``: the closed form, which compiles in a third of the time."""
-    b, mask, gamma, _, reading, _ = problem.terms
-    at = curvature.curvature(u, b, mask, gamma, jnp.zeros_like(gamma), reading)
+    at = curvature.curvature(u, _without_regularization(problem.terms))
     return jax.vmap(lambda z: curvature.hvp(at, z))(jnp.eye(problem.n))
+
+
+def _without_regularization(terms: Terms) -> Terms:
+    return dataclasses.replace(terms, w=jnp.zeros_like(terms.gamma))
 
 
 def _smallest(H: Any) -> Any:
@@ -253,8 +260,7 @@ def _third(target: str, reading: Any, sample: Sample) -> Any:
     u, v = problem.logits(sample.x), sample.v / (jnp.max(sample.v) - jnp.min(sample.v))
 
     def second(u: Any) -> Any:
-        b, mask, gamma, _, reading, _ = problem.terms
-        at = curvature.curvature(u, b, mask, gamma, jnp.zeros_like(gamma), reading)
+        at = curvature.curvature(u, _without_regularization(problem.terms))
         return curvature.hvp(at, v) @ v
 
     actual = jnp.abs(jax.jvp(second, (u,), (v,))[1])
@@ -266,8 +272,7 @@ def _third(target: str, reading: Any, sample: Sample) -> Any:
 def _upper(reading: Any, sample: Sample) -> Any:
     problem = with_reading(sample.problem, reading)
     value = problem.l_copyright(sample.x)
-    b, mask, gamma, _, reading, metric = problem.terms
-    bound = curvature.upper_bound(value, b, mask, gamma, reading, metric)
+    bound = curvature.upper_bound(value, problem.terms)
     return jnp.linalg.eigvalsh(_log_hessian(problem, problem.logits(sample.x)))[-1] / bound
 
 

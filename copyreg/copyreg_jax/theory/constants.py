@@ -26,6 +26,23 @@ from copyreg_jax.problems.softmax_regression import SoftmaxRegression, check_squ
 from copyreg_jax.theory.branch_and_bound import EXTREMES
 from copyreg_jax.theory.spectra import extreme_singular_values, farthest_row
 
+__all__ = [
+    "PRINTED_CURVATURE",
+    "QUIET",
+    "CurvatureRange",
+    "Lipschitz",
+    "Threshold",
+    "convexity_threshold",
+    "curvature_range",
+    "hessian_lipschitz",
+    "largest_weight",
+    "negative_curvature",
+    "positive",
+    "spread",
+    "third_derivative_bound",
+    "third_derivative_formula",
+]
+
 _SECOND = 0.5 * MAX_SECOND_DERIVATIVE
 """Largest |f_i''| along a unit direction; ||f''||_2 is at most sqrt(2) times it."""
 

@@ -12,6 +12,10 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.row_sampling import SHARE
 from copyreg_jax.solvers.sketched_newton import SketchedNewton, check_accuracy, is_integer
+from copyreg_jax.theory.newton_region import newton_region
+from copyreg_jax.theory.statements import Form, check_form
+
+__all__ = ["Contraction", "contraction", "promised_rows", "shrinking_lemma"]
 
 
 def promised_rows(d: int, accuracy: float, failure_probability: float = 0.01) -> int:
@@ -38,6 +42,56 @@ def promised_rows(d: int, accuracy: float, failure_probability: float = 0.01) ->
         raise InputError(f"failure_probability is {failure_probability!r}; give one in (0, 1)")
     spread = 2 * d / (SHARE * accuracy**2) * (1 + 2 * accuracy / 3)
     return math.ceil(spread * math.log(2 * d / failure_probability))
+
+
+def shrinking_lemma(
+    distance: float,
+    modulus: float,
+    lipschitz: float,
+    *,
+    hessian_error: float = 0.01,
+    condition: float = 1.0,
+    form: Form = "corrected",
+) -> float:
+    """Bound of the distance to x* after one approximate Newton step from distance r.
+
+    The step is ``-H~^-1 grad L`` with ``(1 - e) H <= H~ <= (1 + e) H``. Printed (the lemma behind
+    Theorem 15): ``2 (e + M r / (l - M r)) r``. Defect: the first term is right in the norm of H,
+    but in the Euclidean norm it may be larger by the root of H's condition number. Corrected::
+
+        (sqrt(condition) e / (1 - e) + M r / (2 (1 - e) (l - M r))) r
+
+    Parameters
+    ----------
+    distance, modulus, lipschitz : float
+        r = ``||x - x*||``, l and M, with ``M r < l``.
+    hessian_error : float
+        e in [0, 1); zero for Newton's method itself.
+    condition : float
+        Condition number of ``H = hess L(x)``, >= 1.
+    form : {"printed", "corrected"}
+
+    Raises
+    ------
+    InputError
+        The hypothesis ``M r < l`` or a range is not met.
+
+    Examples
+    --------
+    >>> round(shrinking_lemma(0.1, 1.0, 1.0, hessian_error=0.0), 5)
+    0.00556
+    """
+    check_form(form)
+    if not (0 <= lipschitz * distance < modulus and 0 <= hessian_error < 1 <= condition):
+        raise InputError(
+            f"M r = {lipschitz * distance:.6g}, l = {modulus}, e = {hessian_error}, condition = "
+            f"{condition}; the lemma supposes M r < l, 0 <= e < 1 and condition >= 1"
+        )
+    share = lipschitz * distance / (modulus - lipschitz * distance)
+    if form == "printed":
+        return 2 * (hessian_error + share) * distance
+    first = condition**0.5 * hessian_error / (1 - hessian_error)
+    return (first + share / (2 * (1 - hessian_error))) * distance
 
 
 class Contraction(NamedTuple):
@@ -94,12 +148,12 @@ def contraction(
     Raises
     ------
     InputError, PrecisionError
-        Those of `copyreg_jax.theory.newton_region.newton_region`, whose modulus l and Lipschitz
+        Raised by `copyreg_jax.theory.newton_region.newton_region`, whose modulus l and Lipschitz
         constant M the promise takes; x is x_star.
 
     Notes
     -----
-    `copyreg_jax.theory.statements.shrinking_lemma` with the measured e. Cost O(n d^2 + d^3).
+    `shrinking_lemma` with the measured e. Cost O(n d^2 + d^3).
 
     Examples
     --------
@@ -113,13 +167,11 @@ def contraction(
     (True, True)
     >>> jax.config.update("jax_enable_x64", False)
     """
-    from copyreg_jax.theory import newton_region, statements
-
     x, x_star = np.asarray(problem.point(x)), np.asarray(problem.point(x_star, "x_star"))
     distance = float(np.linalg.norm(x - x_star))
     if distance == 0:
         raise InputError("x is x_star; give a point from which there is a way to go")
-    region = newton_region.newton_region(problem, x_star)
+    region = newton_region(problem, x_star)
     H = np.asarray(problem.hessian(x))
     near = np.asarray(solver.hessian(problem, x, step))
     after = x - np.linalg.solve(near, np.asarray(problem.gradient(x))) - x_star
@@ -138,7 +190,7 @@ def contraction(
         if not (distance + region.minimizer_within <= region.radius and error < 1):
             return math.inf
         constants = distance, region.modulus, region.lipschitz
-        return statements.shrinking_lemma(*constants, hessian_error=error, **arguments) / distance
+        return shrinking_lemma(*constants, hessian_error=error, **arguments) / distance
 
     return Contraction(
         observed=float(np.linalg.norm(after)) / distance,

@@ -12,6 +12,8 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.instances import load_instance, save_instance
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 
+__all__ = ["Counterexample", "counterexample", "read_counterexample", "stored_counterexamples"]
+
 
 class Counterexample(NamedTuple):
     """An instance and a point that violate a claim."""
@@ -38,7 +40,7 @@ def counterexample(name: str) -> Counterexample:
     Raises
     ------
     InputError
-        There is none of that name.
+        No counterexample has that name.
 
     Examples
     --------
@@ -60,7 +62,7 @@ def stored_counterexamples() -> list[str]:
 
 
 def read_counterexample(path: str | Path) -> Counterexample:
-    """Read a file that `Counterexample.save` wrote; `InputError` if it is none."""
+    """Read a file that `Counterexample.save` wrote; `InputError` if it is another file."""
     problem = load_instance(path)
     with np.load(path, allow_pickle=False) as file:
         if "x" not in file:

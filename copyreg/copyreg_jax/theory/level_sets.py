@@ -14,6 +14,8 @@ from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.theory.constants import positive
 from copyreg_jax.theory.regions_of_convexity import loss_floor
 
+__all__ = ["cross_entropy_level_set_tau", "level_set_tau"]
+
 
 def level_set_tau(problem: CopyrightRegression, value: float) -> float:
     """A tau with ``ell_1/n1 - ell_2/n2 >= tau`` wherever ``L <= value`` (replaces Theorem 16).

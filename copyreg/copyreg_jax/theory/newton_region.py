@@ -19,6 +19,8 @@ from copyreg_jax.theory.constants import (
 from copyreg_jax.theory.regions_of_convexity import float64_point, floor_around, hessian_at
 from copyreg_jax.theory.spectra import extreme_singular_values
 
+__all__ = ["NewtonRegion", "newton_region"]
+
 
 class NewtonRegion(NamedTuple):
     """Where Newton's method is proved to converge quadratically.

@@ -26,6 +26,20 @@ from copyreg_jax.theory.constants import (
 )
 from copyreg_jax.theory.spectra import smallest_gram_eigenvalue
 
+__all__ = [
+    "Ball",
+    "Floor",
+    "Region",
+    "Sublevel",
+    "float64_point",
+    "floor_around",
+    "hessian_at",
+    "loss_floor",
+    "loss_floor_formula",
+    "strong_convexity",
+    "sublevel_curvature",
+]
+
 
 class Floor(NamedTuple):
     """The region ``{x : ell_1(x) >= ell_1}``; it need not be convex."""
@@ -58,7 +72,7 @@ def strong_convexity(problem: SoftmaxRegression, region: Region) -> float:
     problem : SoftmaxRegression or CopyrightRegression
     region : Floor, Sublevel or Ball
         Without gamma, a `Floor` is everywhere. On a `Ball`, or a convex part of the others, l > 0
-        means strongly convex in the usual sense; else it is about every Hessian in the region.
+        means strongly convex in the usual sense; elsewhere it bounds every Hessian of the region.
 
     Returns
     -------
@@ -120,11 +134,6 @@ def _strong_convexity_in_ball(
     return max(modulus, local) if math.isfinite(local) else modulus
 
 
-def is_strongly_convex(problem: SoftmaxRegression, region: Region) -> bool:
-    """Whether `strong_convexity` is positive: the Hessian is proved positive definite there."""
-    return strong_convexity(problem, region) > 0
-
-
 def _modulus(
     problem: SoftmaxRegression, lower: float, upper: float, gamma: float, e: float
 ) -> float:
@@ -157,16 +166,17 @@ def hessian_at(problem: SoftmaxRegression, x: Point) -> tuple[float, float]:
     logits |u| are rounded by.
     """
     host: Any = to_host(problem.A)
-    u, (b, mask, gamma, w, reading, _) = problem.logits(x), problem.terms
+    u, b, mask, reading = problem.logits(x), problem.b, problem.protected, problem.reading
+    gamma = np.float64(problem.gamma)
     f = np.asarray(objective.f(u))
     slope = kappa = np.float64(0)
     f_1, c_1 = f, np.zeros_like(f)
     if gamma > 0:
         e = np.float64(objective.ell_1(u, b, mask, reading))
-        slope, kappa = 2 * np.float64(gamma) / e**2, 8 * np.float64(gamma) / e**3
+        slope, kappa = 2 * gamma / e**2, 8 * gamma / e**3
         f_1 = np.asarray(objective.f_1(u, mask, reading)) if reading == "block" else f
         c_1 = np.abs(np.asarray(objective.c_1(u, b, mask, reading)))
-    c, weights = np.abs(f - np.asarray(b)), np.asarray(w) ** 2
+    c, weights = np.abs(f - np.asarray(b)), np.asarray(problem.w) ** 2
     # Row norms bound the rows; centering at most doubles the largest.
     squares = host.multiply(host) if hasattr(host, "multiply") else host * host
     rows = np.sqrt(np.asarray(squares.sum(axis=1)).ravel())

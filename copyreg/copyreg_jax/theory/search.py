@@ -30,6 +30,8 @@ from copyreg_jax.theory.counterexample import Counterexample
 from copyreg_jax.theory.search_results import Row
 from copyreg_jax.theory.theorem_16 import theorem_16
 
+__all__ = ["NUM_PRINTED", "audit", "count_verdicts"]
+
 _BATCH = 200
 
 _STEP = 0.3
@@ -56,7 +58,7 @@ def count_verdicts(rows: list[Row]) -> dict[str, str]:
             said[where] = f"holds under {' and '.join(held)}"
         else:
             parts = dict.fromkeys(row.says for row in failed)
-            said[where] = f"holds but for: {'; '.join(parts)}"
+            said[where] = f"holds, except: {'; '.join(parts)}"
     return said
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from copyreg_jax.theory.counterexample import Counterexample
 
+__all__ = ["Row"]
+
 
 class Row(NamedTuple):
     """One line of the report.

@@ -9,6 +9,8 @@ import scipy.sparse
 
 from copyreg_jax.matrices.interface import CHUNK, HostMatrix, Matrix, to_host
 
+__all__ = ["extreme_singular_values", "farthest_row", "smallest_gram_eigenvalue"]
+
 _EPS = 2.0**-52
 
 

@@ -28,6 +28,27 @@ from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.problems.objective import READINGS, Point, Reading, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import check_squared
 
+__all__ = [
+    "FORMS",
+    "STATEMENTS",
+    "BMatrices",
+    "Form",
+    "Losses",
+    "b_matrix",
+    "check_form",
+    "definition_2",
+    "definition_3",
+    "definition_4",
+    "definition_5",
+    "definition_6",
+    "definition_7",
+    "definition_8",
+    "definition_9",
+    "definition_11",
+    "lemma_10",
+    "lemma_12",
+]
+
 Form: TypeAlias = Literal["printed", "corrected"]
 
 FORMS: tuple[str, ...] = get_args(Form)
@@ -298,85 +319,13 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
 }
 
 
-def good_loss_radius(modulus: float, lipschitz: float) -> float:
-    """``0.1 l / M``: how near x* an (l, M)-good loss wants its start.
-
-    A loss is (l, M)-good (Deng, Li and Song; Li, Song and Zhou) if ``grad L(x*) = 0``,
-    ``hess L(x*) >= l I``, its Hessian is M-Lipschitz and ``M ||x_0 - x*|| <= 0.1 l``. Theorem 15
-    takes ``M = n^1.5 exp(60 R^2)``: see `copyreg_jax.theory.newton_region.newton_region`.
-
-    Raises
-    ------
-    InputError
-        modulus or lipschitz is not positive.
-
-    Examples
-    --------
-    >>> good_loss_radius(1.0, 4.0)
-    0.025
-    """
-    if not (modulus > 0 and lipschitz > 0):
-        raise InputError(f"l = {modulus} and M = {lipschitz}; a good loss has both positive")
-    return 0.1 * modulus / lipschitz
-
-
-def shrinking_lemma(
-    distance: float,
-    modulus: float,
-    lipschitz: float,
-    *,
-    hessian_error: float = 0.01,
-    condition: float = 1.0,
-    form: Form = "corrected",
-) -> float:
-    """Bound of the distance to x* after one approximate Newton step from distance r.
-
-    The step is ``-H~^-1 grad L`` with ``(1 - e) H <= H~ <= (1 + e) H``. Printed (the lemma behind
-    Theorem 15): ``2 (e + M r / (l - M r)) r``. Defect: the first term is right in the norm of H,
-    but in the Euclidean norm it may be larger by the root of H's condition number. Corrected::
-
-        (sqrt(condition) e / (1 - e) + M r / (2 (1 - e) (l - M r))) r
-
-    Parameters
-    ----------
-    distance, modulus, lipschitz : float
-        r = ``||x - x*||``, l and M, with ``M r < l``.
-    hessian_error : float
-        e in [0, 1); zero for Newton's method itself.
-    condition : float
-        Condition number of ``H = hess L(x)``, >= 1.
-    form : {"printed", "corrected"}
-
-    Raises
-    ------
-    InputError
-        The hypothesis ``M r < l`` or a range is not met.
-
-    Examples
-    --------
-    >>> round(shrinking_lemma(0.1, 1.0, 1.0, hessian_error=0.0), 5)
-    0.00556
-    """
-    _check_form(form)
-    if not (0 <= lipschitz * distance < modulus and 0 <= hessian_error < 1 <= condition):
-        raise InputError(
-            f"M r = {lipschitz * distance:.6g}, l = {modulus}, e = {hessian_error}, condition = "
-            f"{condition}; the lemma supposes M r < l, 0 <= e < 1 and condition >= 1"
-        )
-    share = lipschitz * distance / (modulus - lipschitz * distance)
-    if form == "printed":
-        return 2 * (hessian_error + share) * distance
-    first = condition**0.5 * hessian_error / (1 - hessian_error)
-    return (first + share / (2 * (1 - hessian_error))) * distance
-
-
 class _Parts:
     """The letters of the paper at one point, under one reading; (n,) where the paper has (n1,)."""
 
     def __init__(
         self, problem: CopyrightRegression, x: ArrayLike, form: Form, reading: Reading | None
     ) -> None:
-        _check_form(form)
+        check_form(form)
         check_squared(problem, "the paper")
         self.reading: Reading = problem.reading if reading is None else reading
         if self.reading not in READINGS:
@@ -415,6 +364,7 @@ def _dense(A: Any) -> Float[Array, "n d"]:
     return A.todense() if hasattr(A, "todense") else A
 
 
-def _check_form(form: Form) -> None:
+def check_form(form: Form) -> None:
+    """Refuse an unknown form."""
     if form not in FORMS:
         raise InputError(f"form is {form!r}; choose one of {', '.join(FORMS)}")

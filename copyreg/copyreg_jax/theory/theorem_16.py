@@ -20,6 +20,8 @@ from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.theory.counterexample import Counterexample
 from copyreg_jax.theory.search_results import Row
 
+__all__ = ["EPS_2", "refute_theorem_16", "theorem_16"]
+
 # Theorem 16: a statement about the global minimizer, so one that is proved or refuted, not sampled.
 
 _GRID = 801
@@ -110,6 +112,7 @@ def refute_theorem_16(problem: CopyrightRegression, x: Any, *, max_intervals: in
     --------
     >>> import jax
     >>> jax.config.update("jax_enable_x64", True)
+    >>> from copyreg_jax.theory.counterexample import counterexample
     >>> refute_theorem_16(*counterexample("theorem-16-joint")[1:])
     True
     >>> jax.config.update("jax_enable_x64", False)

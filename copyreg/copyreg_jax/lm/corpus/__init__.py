@@ -1,1 +1,15 @@
-"""From files to the rows of tokens that training takes."""
+"""From files to the rows of tokens that training takes.
+
+Nothing here needs JAX. Random choices are made by hashing names. So they do not depend on the order
+of the documents, the process or the machine.
+"""
+
+__all__ = [
+    "documents",
+    "duplicates",
+    "encoding",
+    "loading",
+    "rows",
+    "selection",
+    "tokenizer",
+]

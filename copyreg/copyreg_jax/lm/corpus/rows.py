@@ -8,25 +8,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.tokenizer import END_OF_TEXT, bytes_of_tokens, find_randomness
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.tokenizer import BATCH, END_OF_TEXT, random_part, spell_tokens
+
+__all__ = ["Rows", "make_rows"]
+
+_BATCH = 256
+"""Texts encoded at once; an encoded text takes some hundred bytes a token until its ids are out."""
 
 
 class Rows(NamedTuple):
-    """Windows of tokens, none of which has tokens of two documents.
+    """Windows of tokens; a row never mixes two documents.
 
     Attributes
     ----------
     tokens : (r, length + 1) int32 array
         Column j + 1 is the target of columns 0 to j. Padded on the right with end-of-text.
     mask : (r, length) bool array
-        Which targets count; padding never does.
+        True for the targets that count; padding does not.
     document : (r,) int32 array
         Index of the row's document.
     num_bytes : (n,) int64 array
-        UTF-8 bytes of each document's text, for bits per byte.
+        Number of UTF-8 bytes of each document's text, for bits per byte.
     """
 
     tokens: NDArray[np.int32]
@@ -35,22 +41,23 @@ class Rows(NamedTuple):
     num_bytes: NDArray[np.int64]
 
     def per_row(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values of the documents (n, ...), such as ``split.protected``, as values of the rows."""
+        """Repeat values of the documents, such as ``split.protected``, for each of their rows."""
         return values[self.document]
 
 
 def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
     """Cut documents, each ``<|endoftext|> text <|endoftext|>``, into rows of ``length`` targets.
 
-    A row begins with the last token of the row before, so that each token of a document but its
-    first is the target of exactly one row.
+    A row begins with the last token of the row before, so that each token of a document after
+    its first is the target of exactly one row.
 
     Parameters
     ----------
     tokenizer : Tokenizer
-        With a token ``<|endoftext|>``. The same characters in a text are plain text.
+        A tokenizer with a token ``<|endoftext|>``. These characters in a text are plain text.
     texts : sequence of str, length n
     length : int
+        Number of targets of a row.
 
     Returns
     -------
@@ -59,12 +66,13 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
     Raises
     ------
     InputError
-        length is not positive, the tokenizer has no end-of-text token, draws at random, truncates
-        or pads, or its tokens do not spell a text byte by byte: what it leaves out or changes would
-        be in no loss.
+        length is not positive, or the tokenizer has no end-of-text token, draws at random,
+        truncates or pads. Its tokens also have to spell each text byte by byte, since a loss would
+        miss what it leaves out or changes.
 
     Examples
     --------
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
     >>> tokenizer = train_tokenizer([], vocab_size=257)
     >>> rows = make_rows(tokenizer, ["sea", ""], length=3)
     >>> rows.tokens.shape, rows.mask.astype(int).tolist(), rows.document.tolist()
@@ -73,18 +81,17 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
     end = tokenizer.token_to_id(END_OF_TEXT)
     if length < 1 or end is None:
         raise InputError(f"rows need length > 0, which is {length}, and a token {END_OF_TEXT}")
-    if chance := random_part(tokenizer):
+    if chance := find_randomness(tokenizer):
         raise InputError(
-            f"the tokenizer has {chance}, with which each reading of a text is another; set it to "
-            "None"
+            f"the tokenizer has {chance}, which makes the tokens of a text random; set it to None"
         )
     if tokenizer.truncation is not None or tokenizer.padding is not None:
         raise InputError(
             "the tokenizer truncates or pads; call its no_truncation() and no_padding() first"
         )
-    parts, spelling = [np.zeros(0, np.int32)], spell_tokens(tokenizer)
-    for start in range(0, len(texts), BATCH):
-        batch = list(texts[start : start + BATCH])
+    parts, spelling = [np.zeros(0, np.int32)], bytes_of_tokens(tokenizer)
+    for start in range(0, len(texts), _BATCH):
+        batch = list(texts[start : start + _BATCH])
         for text, encoded in zip(
             batch, tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True
         ):

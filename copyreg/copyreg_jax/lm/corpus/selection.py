@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.documents import TRUTH, Document, has, hash_number, list_first
+from copyreg_jax.lm.corpus.documents import Document, first_names, list_available
+from copyreg_jax.lm.hashing import hash_text
+
+__all__ = ["Split", "flag", "split"]
+
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class Split(NamedTuple):
-    """Who is trained on what; `open` is the rest: unprotected, and trained on.
+    """Which documents are protected and which are held out; the model trains on the rest openly.
 
     Attributes
     ----------
     protected : (n,) bool array
     held_out : (n,) bool array
-        Unprotected, and never trained on.
+        Unprotected documents that are never trained on.
     """
 
     protected: NDArray[np.bool_]
@@ -29,7 +32,7 @@ class Split(NamedTuple):
 
     @property
     def open(self) -> NDArray[np.bool_]:
-        """Unprotected documents of the training set; a tokenizer may see these and no others."""
+        """Unprotected documents of the training set; a tokenizer may see only these."""
         return ~(self.protected | self.held_out)
 
 
@@ -42,19 +45,22 @@ def flag(
     share: float | None = None,
     seed: int = 0,
 ) -> NDArray[np.bool_]:
-    """Which documents are protected, said in exactly one way.
+    """Choose the protected documents, in exactly one way.
 
     Parameters
     ----------
     documents : sequence of Document, length n
     column : str, optional
-        A column of true/false, yes/no or 1/0.
+        Name of a column of true/false, yes/no or 1/0.
     names : iterable of str, optional
+        Names of the documents.
     source : str, optional
+        Their source.
     share : float, optional
-        About this part of them, 0 to 1, at random: those with ``sha256(f"{seed}|{name}") / 2^256 <
-        share``. A document's flag does not depend on the other documents.
+        About this part of the documents, drawn at random: those with ``sha256(f"{seed}|{name}") /
+        2^256 < share``. A document's flag does not depend on the other documents.
     seed : int
+        Seed of the draw.
 
     Returns
     -------
@@ -63,7 +69,7 @@ def flag(
     Raises
     ------
     InputError
-        None or several ways are given, or a column, name, source or truth value is unknown.
+        No way or several ways are given, or a column, name, source or truth value is unknown.
 
     Examples
     --------
@@ -78,16 +84,20 @@ def flag(
     if names is not None:
         wanted = {names} if isinstance(names, str) else set(names)
         if unknown := sorted(wanted - {document.name for document in documents}):
-            raise InputError(f"{len(unknown)} names are of no document: {list_first(unknown)}")
+            raise InputError(
+                f"{len(unknown)} names do not belong to a document: {first_names(unknown)}"
+            )
         return np.array([document.name in wanted for document in documents], bool)
     if source is not None:
         if source not in (sources := {document.source for document in documents}):
-            raise InputError(f"no document has source {source!r}; {has('sources', sources)}")
+            raise InputError(
+                f"no document has source {source!r}; {list_available('sources', sources)}"
+            )
         return np.array([document.source == source for document in documents], bool)
     assert share is not None
     if not 0 < share < 1:
         raise InputError(f"share is {share}; give a number between 0 and 1")
-    drawn = (hash_number(f"{seed}|{document.name}") < share * 2.0**256 for document in documents)
+    drawn = (_integer_of(f"{seed}|{document.name}") < share * 2.0**256 for document in documents)
     return np.array(list(drawn), bool)
 
 
@@ -104,13 +114,14 @@ def split(
     ----------
     documents : sequence of Document, length n
     protected : (n,) bool array
-        From `flag`. A cluster with one protected document is protected as a whole.
+        The choice that `flag` made. A cluster with one protected document is protected as a whole.
     clusters : (n,) int array
-        From `duplicates.near_duplicates`.
+        Clusters that `duplicates.near_duplicates` found.
     held_out : float
-        Part of the unprotected clusters that is never trained on, rounded, but at least one; 0 for
-        none. Those with the smallest hashes of seed and first name in the alphabet are taken.
+        Part of the unprotected clusters that is never trained on, rounded, but at least one cluster
+        unless it is 0. The clusters with the smallest hashes of seed and first name are taken.
     seed : int
+        Seed of the choice.
 
     Returns
     -------
@@ -119,7 +130,8 @@ def split(
     Raises
     ------
     InputError
-        Nothing is protected, too little is not, lengths differ, or held_out is not in [0, 1).
+        No document is protected, too few are unprotected, lengths differ, or held_out is not in
+        [0, 1).
 
     Examples
     --------
@@ -149,18 +161,23 @@ def split(
             "train on, and one to hold out unless held_out is 0: protect fewer documents"
         )
     # Not the hash of `flag`: a larger share would then protect just those that were held out.
-    order = sorted(first, key=lambda cluster: hash_number(f"held-out|{seed}|{first[cluster]}"))
+    order = sorted(first, key=lambda cluster: _integer_of(f"held-out|{seed}|{first[cluster]}"))
     number = min(max(1, round(held_out * len(first))), len(first) - 1) if held_out else 0
     return Split(protected, np.isin(clusters, order[:number]))
 
 
+def _integer_of(key: str) -> int:
+    """An integer below 2^256 that looks random."""
+    return int(hash_text(key), 16)
+
+
 def _truth(document: Document, column: str) -> bool:
     if column not in document.fields:
-        there = has("columns", document.fields)
+        there = list_available("columns", document.fields)
         raise InputError(f"document {document.name!r}: no column {column!r}; {there}")
     value = document.fields[column]
     try:
-        return TRUTH[value.strip().lower()]
+        return _TRUTH[value.strip().lower()]
     except KeyError:
         raise InputError(
             f"document {document.name!r}: {column} is {value!r}; write true or false"

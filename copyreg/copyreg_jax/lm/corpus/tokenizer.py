@@ -7,29 +7,41 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.loading import decode, read
+from copyreg_jax.lm.corpus.encoding import decode_utf8, read_bytes
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = [
+    "END_OF_TEXT",
+    "TOKENIZER_FILE",
+    "build_tokenizer",
+    "bytes_of_tokens",
+    "check_tokenizer",
+    "find_randomness",
+    "load_tokenizer",
+    "save_tokenizer",
+    "train_tokenizer",
+]
 
 END_OF_TEXT = "<|endoftext|>"
 
 TOKENIZER_FILE = "tokenizer.json"
 
-BATCH = 256  # an encoded text takes some hundred bytes a token until its ids are out
-
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Tokenizer:
-    """Learn a byte-level BPE tokenizer, with which every text can be written and read back.
+    """Learn a byte-level BPE tokenizer, which can encode every text and decode it again.
 
     Parameters
     ----------
     texts : iterable of str
-        Unprotected texts of the training set only, those of `Split.open`: a token can be a whole
-        word of a protected text, so a tokenizer that saw it would be a leak itself.
+        The unprotected texts of the training set, which are those of `Split.open`. A token can be
+        a whole word of a protected text, so a tokenizer that saw one would leak it.
     vocab_size : int
-        At least 257: the bytes and ``<|endoftext|>``. Few texts can give fewer tokens.
+        Number of tokens, at least 257 for the bytes and ``<|endoftext|>``. A small corpus may give
+        fewer.
 
     Raises
     ------
@@ -57,12 +69,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
-    """Write ``tokenizer.json``, whole or not at all, to a folder, which is made if need be.
+    """Write ``tokenizer.json``, whole or not at all, to a folder, and make the folder if needed.
 
     Raises
     ------
     InputError
-        It can't be written.
+        The folder or the file can't be written.
     """
     folder = Path(folder)
     try:
@@ -73,23 +85,23 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read ``tokenizer.json`` of a folder, or else ``vocab.json`` and ``merges.txt`` of GPT-2.
+    """Read ``tokenizer.json`` of a folder, or GPT-2's ``vocab.json`` and ``merges.txt``.
 
     Raises
     ------
     InputError
         The files are missing or damaged, have no token ``<|endoftext|>``, or ask for BPE dropout,
-        with which each reading of a text is another.
+        which makes the tokens of a text random.
 
     Notes
     -----
-    What the file says of truncation and padding is left aside: a text is its tokens, all of them
-    and no others.
+    Truncation and padding that the file asks for are turned off, so that a text is exactly its
+    tokens.
     """
     folder, library = Path(folder), _tokenizers()
     path, old = folder / TOKENIZER_FILE, (folder / "vocab.json", folder / "merges.txt")
     if path.is_file():
-        content = decode(read(path), str(path))
+        content = decode_utf8(read_bytes(path), str(path))
     elif all(file.is_file() for file in old):
         path = old[0]
     else:
@@ -100,36 +112,36 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         else:
             tokenizer = library.Tokenizer.from_str(content)
     except Exception as error:  # the library raises nothing more special
-        raise InputError(f"{path} is no tokenizer that can be read: {error}") from None
+        raise InputError(f"{path} is not a tokenizer that can be read: {error}") from None
     if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise InputError(f"{path} has no token {END_OF_TEXT}, which documents begin and end with")
+        raise InputError(f"{path} has no token {END_OF_TEXT}, which begins and ends every document")
     tokenizer.add_special_tokens([END_OF_TEXT])
     tokenizer.encode_special_tokens = True  # the file does not keep this
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    if chance := random_part(tokenizer):
+    if chance := find_randomness(tokenizer):
         raise InputError(
-            f"{path} has {chance}, with which each reading of a text is another; write null there"
+            f"{path} has {chance}, which makes the tokens of a text random; write null there"
         )
     return tokenizer
 
 
-def tokenizer_of(
+def build_tokenizer(
     vocabulary: Mapping[str, int],
     merges: Sequence[tuple[str, str]],
     special: Sequence[str],
     *,
     split_digits: bool,
 ) -> Tokenizer:
-    """A byte-level BPE tokenizer from its tables.
+    """Build a byte-level BPE tokenizer from its tables.
 
     Parameters
     ----------
     vocabulary : mapping from tokens to ids
     merges : sequence of pairs of tokens
-        Those that are joined first come first.
+        Pairs in the order in which they are joined.
     special : sequence of str
-        Tokens that are no text, ``<|endoftext|>`` among them.
+        Tokens that do not stand for text; ``<|endoftext|>`` is one of them.
     split_digits : bool
         Whether each digit is a token by itself.
 
@@ -140,12 +152,12 @@ def tokenizer_of(
     """
     library = _tokenizers()
     if END_OF_TEXT not in vocabulary:
-        raise InputError(f"the tokenizer has no token {END_OF_TEXT}, which documents end with")
+        raise InputError(f"the tokenizer has no token {END_OF_TEXT}, which ends every document")
     try:
         tokenizer = _byte_level(library.models.BPE(dict(vocabulary), list(merges)))
     except Exception as error:  # the library raises nothing more special
         reason = str(error).splitlines()[0]
-        raise InputError(f"the tables are of no tokenizer: {reason:.200}") from None
+        raise InputError(f"the tables do not make a tokenizer: {reason:.200}") from None
     if split_digits:
         digits = library.pre_tokenizers.Digits(individual_digits=True)
         steps = [digits, tokenizer.pre_tokenizer]
@@ -172,25 +184,25 @@ def check_tokenizer(tokenizer: Tokenizer, vocab_size: int) -> None:
 
 def _tokenizers() -> Any:
     if importlib.util.find_spec("tokenizers") is None:
-        raise InputError("needs the package tokenizers: pip install tokenizers")
+        raise InputError("tokenizers need a package: pip install tokenizers")
     import tokenizers
 
     return tokenizers
 
 
-def random_part(tokenizer: Tokenizer) -> str:
-    """What a tokenizer draws at random; empty if nothing. Of the library's models two can."""
+def find_randomness(tokenizer: Tokenizer) -> str:
+    """Name what a tokenizer draws at random, or return ""; two of the library's models can."""
     if dropout := getattr(tokenizer.model, "dropout", None):  # BPE
         return f"dropout {dropout:g}"
     alpha = getattr(tokenizer.model, "alpha", None)  # Unigram; no file has it
     return "" if alpha is None else f"alpha {alpha:g}"
 
 
-def spell_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
-    """The bytes that each token of a byte-level vocabulary stands for; other tokens are left out.
+def bytes_of_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
+    """Spell each token of a byte-level vocabulary in bytes, and leave other tokens out.
 
-    GPT-2 writes a byte that is a visible Latin-1 character as that, and the others, in their order,
-    as the characters from 256 on.
+    GPT-2 writes a byte as its Latin-1 character if that is visible. The other bytes are written, in
+    their order, as the characters from 256 on.
     """
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in set(visible)]

@@ -1,4 +1,4 @@
-"""What a run leaves for an audit: its documents, and its certificate to be held against both."""
+"""A run's certificate held against its files, and against losses that are measured anew."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from copyreg_jax.lm.records import (
     MODEL,
     SUMMARY,
     Flags,
-    hash_text,
-    identity,
-    protected_share,
+    fingerprint_model,
 )
 
+__all__ = ["Recheck", "recheck"]
+
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5
-"""How far losses of a document may be apart, the second one in nats per token."""
+"""Allowed differences of a document's loss: a part of it, and nats per token."""
 
 
 class Recheck(NamedTuple):
-    """What became of a run's certificate when its model was measured again.
+    """Result of comparing a run's certificate with its model, measured again.
 
     Attributes
     ----------
     verdict : str
-        Of the checker, on the file alone: CERTIFIED, REFUTED, UNDECIDED or VOID.
+        The checker's verdict on the file alone: CERTIFIED, REFUTED, UNDECIDED or VOID.
     tau : float
-        What the losses that were measured guarantee; NaN if there is nothing to compare.
+        The tau that the measured losses guarantee; NaN if there is nothing to compare.
     num_documents : int
-        Documents whose losses were compared.
+        Number of documents whose losses were compared.
     difference : float
         The largest difference of a document's loss, in nats per token; NaN if none was compared.
     problems : list of str
-        What speaks against the certificate; empty if nothing does.
+        Reasons against the certificate; empty if it holds.
     """
 
     verdict: str
@@ -59,12 +59,12 @@ def recheck(
     Parameters
     ----------
     folder : path
-        Of the run.
+        Folder of the run.
     flags : Flags
-        Of the run, with the texts: which documents the certificate has to be about.
+        Flags and texts of the run: the documents that the certificate has to be about.
     nll, num_tokens : (n,) arrays
-        Losses and targets of the documents of ``flags``, as `fit.document_losses` gives them with
-        products in float32.
+        Losses and numbers of targets of these documents, as `evaluation.document_losses` gives them
+        with products in float32.
 
     Returns
     -------
@@ -73,9 +73,10 @@ def recheck(
 
     Notes
     -----
-    A loss may differ by 1e-4 of it and 1e-5 nats a token, tau by what that can do to it. In other
-    batches on the same machine float32 gave differences of 1e-7 and 5e-7 (300 news articles, a
-    million parameters); the rest is left to other machines and deeper models.
+    A loss may differ by 1e-4 of itself plus 1e-5 nats a token, and tau by as much as these losses
+    can change it. With other batches on the same machine float32 gave differences of 1e-7 and 5e-7
+    for 300 news articles and a million parameters. The rest is room for other machines and deeper
+    models.
     """
     folder = Path(folder)
     path = folder / CERTIFICATE
@@ -93,28 +94,24 @@ def recheck(
         return Recheck(verdict, float("nan"), 0, float("nan"), problems)
     said = load_training(path)
     model = folder / MODEL if (folder / MODEL).is_dir() else folder
-    if said.model != identity(model, flags.length):
-        problems.append("the files of the model, or its rows, are others than the certificate says")
+    if said.model != fingerprint_model(model, flags.length):
+        problems.append(
+            "the files of the model, or its rows, are not those that the certificate names"
+        )
     if gamma is None or not abs(said.gamma - gamma) <= 1e-9 * gamma:
         problems.append(f"gamma is {said.gamma:g}, that of {SUMMARY} is {gamma}")
-    table = [
-        DocumentLoss(name, bool(protected), int(count), float(loss), hash_text(documents))
-        for name, documents, protected, held_out, count, loss in zip(
-            flags.names, flags.texts, flags.protected, flags.held_out, num_tokens, nll, strict=True
-        )
-        if not held_out
-    ]
+    table = flags.training_losses(nll, num_tokens)
     differences = _compare(said, table, problems)
     tau = float("nan")
     try:
         found = certify_training(table, said.gamma)
         tau = found.tau
-        share = protected_share(flags.protected, flags.held_out, num_tokens)
+        share = flags.protected_share(num_tokens)
         slack = (_RELATIVE * found.loss.upper + _ABSOLUTE) / (1 - share)
         if not said.tau <= tau + slack:
             problems.append(f"the losses guarantee tau {tau:.6g}, the certificate {said.tau:.6g}")
     except InputError as error:
-        problems.append(f"the losses that were measured guarantee nothing: {error}")
+        problems.append(f"the measured losses do not guarantee anything: {error}")
     largest = max(differences, default=float("nan"))
     return Recheck(verdict, tau, len(differences), largest, problems)
 
@@ -122,7 +119,7 @@ def recheck(
 def _compare(
     said: TrainingCertificate, table: list[DocumentLoss], problems: list[str]
 ) -> list[float]:
-    """Differences of losses in nats per token; what does not fit is added to the problems."""
+    """Return differences of losses in nats per token, and add what does not fit to problems."""
     stated = {document.name: document for document in said.documents}
     measured = {document.name: document for document in table}
     for name in sorted(stated.keys() ^ measured.keys()):
@@ -148,11 +145,11 @@ def _compare(
 
 
 def _said_gamma(folder: Path, flags: Flags, num_tokens: NDArray[np.int64]) -> float | None:
-    """The gamma of the run's settings; None if there are none that can be read."""
+    """Read the gamma of the run's settings; None if they can't be read."""
     try:
         settings = json.loads((folder / SUMMARY).read_bytes())["settings"]
         target, gamma = settings["target_loss"], float(settings["gamma"])
-        share = protected_share(flags.protected, flags.held_out, num_tokens)
+        share = flags.protected_share(num_tokens)
         return gamma if target is None else gamma_for(float(target), share)
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return None

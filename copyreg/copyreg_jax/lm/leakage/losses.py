@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
 from copyreg_jax.errors import InputError
+
+__all__ = [
+    "HELD_OUT",
+    "PROTECTED",
+    "UNPROTECTED",
+    "Group",
+    "Tau",
+    "check_group",
+    "measure_group",
+    "name_document",
+    "tau_ce",
+]
 
 PROTECTED, UNPROTECTED, HELD_OUT = "protected", "unprotected", "held-out"
 
-_DRAWS = 2**20  # documents drawn at once by the bootstrap
+_RESAMPLES, _LEVEL = 2000, 0.95
+"""Draws of the bootstrap, and the part of them that an interval contains."""
+
+_DRAWS = 2**20
+"""The most documents that the bootstrap draws at once."""
 
 
 class Group(NamedTuple):
@@ -26,9 +40,9 @@ class Group(NamedTuple):
     name : str
         "protected", "unprotected" (and trained on) or "held-out".
     num_documents, num_tokens : int
-        Tokens are targets: those of the texts and an end-of-text after each.
+        Tokens are targets: the tokens of the texts and an end-of-text after each.
     cross_entropy : float
-        Nats per token, all tokens of the group alike.
+        Mean loss over all tokens of the group, in nats.
     bits_per_byte : float
         The same sum in bits, per UTF-8 byte of the texts; comparable between tokenizers.
     """
@@ -62,14 +76,16 @@ def measure_group(
     Parameters
     ----------
     name : str
-        Of the group.
+        Name of the group.
     nll : (n,) array
-        Negative log-likelihood of each document in nats, as `fit.document_losses` gives it.
+        Negative log-likelihood of each document in nats, from
+        `evaluation.document_losses`.
     num_tokens, num_bytes : (n,) int arrays
-        Its targets and the UTF-8 bytes of its text, `text.Rows.num_bytes`.
+        Numbers of its targets and of the UTF-8 bytes of its text, `Rows.num_bytes`.
     chosen : (n,) bool array
+        True for the documents of the group.
     names : sequence of str, optional
-        Of the documents, for messages; their numbers from 0 if not given.
+        Names of the documents for messages, which otherwise count them from 0.
 
     Raises
     ------
@@ -102,8 +118,6 @@ def tau_ce(
     other: NDArray[np.bool_],
     *,
     seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
     names: Sequence[str] | None = None,
 ) -> Tau:
     """tau_CE: protected cross-entropy minus that of others, with a bootstrap interval.
@@ -115,11 +129,10 @@ def tau_ce(
     num_tokens : (n,) int array
     protected, other : (n,) bool arrays
         The two groups, which have no document in common.
-    seed, resamples : int
-    level : float
-        Of the interval, in (0, 1).
+    seed : int
+        Seed of the bootstrap.
     names : sequence of str, optional
-        Of the documents, for messages.
+        Names of the documents, for messages.
 
     Returns
     -------
@@ -129,15 +142,16 @@ def tau_ce(
     Raises
     ------
     InputError
-        A group is empty, the groups overlap, shapes do not fit, a document has no tokens or a loss
-        that is not finite, or level or resamples is out of range.
+        A group is empty, the groups overlap, shapes do not fit, or a document has no tokens or a
+        loss that is not finite.
 
     Notes
     -----
-    Percentile interval. Whole documents are drawn, within each group, since tokens of a document
-    are alike; each draw is a ratio of sums, like the value. It says how the value would vary with
-    other documents, not with another run of the training. With a handful of documents it is too
-    short, and of length zero with one in each group.
+    The interval is a 95 % percentile interval of 2,000 resamples. Whole documents are drawn within
+    each group, since tokens of one document are alike. Each draw is a ratio of sums, like the
+    value. The interval says how the value would vary with other documents, not with another run of
+    the training. With a handful of documents it is too short; its length is zero if each group has
+    only one.
 
     Examples
     --------
@@ -148,23 +162,21 @@ def tau_ce(
     nll, num_tokens = _losses(nll, num_tokens, {PROTECTED: protected, "other": other}, names)
     if (protected & other).any():
         raise InputError("a document is in both groups; give groups without common documents")
-    if resamples < 1 or not 0 < level < 1:
-        raise InputError(
-            f"resamples is {resamples} and level {level}; give resamples > 0, 0 < level < 1"
-        )
+    # scipy.stats.bootstrap refuses a group of one document, and can't draw losses with their counts
+    # in one group without pairing them with those of the other.
     rng = np.random.default_rng(seed)
-    value, difference = 0.0, np.zeros(resamples)
+    value, difference = 0.0, np.zeros(_RESAMPLES)
     for sign, chosen in ((1.0, protected), (-1.0, other)):
         sums, counts = nll[chosen], num_tokens[chosen]
         order = np.lexsort((counts, sums))  # what is drawn does not depend on the given order
         sums, counts = sums[order], counts[order]
         value += sign * math.fsum(sums) / float(counts.sum())
         block = max(1, _DRAWS // len(sums))
-        for start in range(0, resamples, block):
-            shape = (min(block, resamples - start), len(sums))
+        for start in range(0, _RESAMPLES, block):
+            shape = (min(block, _RESAMPLES - start), len(sums))
             draws = rng.integers(0, len(sums), shape)
             difference[start : start + block] += sign * _ratios(sums, counts, draws)
-    lower, upper = np.quantile(difference, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    lower, upper = np.quantile(difference, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]).tolist()
     return Tau(value, lower, upper)
 
 
@@ -176,7 +188,7 @@ def _ratios(
 
 
 def check_group(name: str, chosen: NDArray[np.bool_], number: int) -> None:
-    """Refuse a group that is no mask of the documents, or empty."""
+    """Refuse a group unless it is a mask of the documents with at least one in it."""
     found = np.asarray(chosen)
     if found.dtype != bool or found.shape != (number,):
         raise InputError(
@@ -192,7 +204,7 @@ def _losses(
     groups: Mapping[str, NDArray[np.bool_]],
     names: Sequence[str] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Losses in float64 and numbers of tokens, each looked at where a group has it."""
+    """Check the losses and numbers of tokens of the groups."""
     nll, num_tokens = np.asarray(nll, np.float64), np.asarray(num_tokens)
     if nll.ndim != 1 or num_tokens.shape != nll.shape:
         raise InputError(f"nll has shape {nll.shape}, num_tokens {num_tokens.shape}; give (n,)")
@@ -200,16 +212,16 @@ def _losses(
         check_group(name, chosen, len(nll))
         for i in np.flatnonzero(chosen & ~np.isfinite(nll)):
             raise InputError(
-                f"the loss of document {called(int(i), names)} is {nll[i]}; train the model anew, "
-                "or leave the document out"
+                f"the loss of document {name_document(int(i), names)} is {nll[i]}; train the model "
+                "anew, or leave the document out"
             )
         for i in np.flatnonzero(chosen & (num_tokens < 1)):
             raise InputError(
-                f"document {called(int(i), names)} has {num_tokens[i]} tokens; leave it out"
+                f"document {name_document(int(i), names)} has {num_tokens[i]} tokens; leave it out"
             )
     return nll, num_tokens.astype(np.int64)
 
 
-def called(document: int, names: Sequence[str] | None) -> str:
-    """A document's name, or else its number, for a message."""
+def name_document(document: int, names: Sequence[str] | None) -> str:
+    """Return a document's name, or its number if there are no names, for a message."""
     return repr(document if names is None else names[document])

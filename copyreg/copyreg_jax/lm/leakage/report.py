@@ -1,13 +1,12 @@
 """What a trained model gives away, from its plain losses and from the text that it writes.
 
-Nothing here knows gamma: a reported loss is a cross-entropy and never has the protection term in
-it. Every number on protected text stands beside the same number on held-out text, which is what a
-model of this kind knows without memory.
+Nothing here knows gamma: a reported loss is a cross-entropy without the protection term. Every
+number on protected text stands beside the same number on held-out text, which is what a model of
+this kind knows without memory.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,19 +15,11 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import make_rows
-from copyreg_jax.lm.leakage.extraction import (
-    PROBABILITY,
-    SAMPLES,
-    Extraction,
-    choose_windows,
-    extract,
-    rouge,
-    vocabulary,
-)
+from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.hashing import hash_arrays, hash_text
+from copyreg_jax.lm.leakage.extraction import Extraction, extract
 from copyreg_jax.lm.leakage.losses import (
     HELD_OUT,
     PROTECTED,
@@ -39,11 +30,18 @@ from copyreg_jax.lm.leakage.losses import (
     measure_group,
     tau_ce,
 )
-from copyreg_jax.lm.loop import document_losses
+from copyreg_jax.lm.leakage.sampling import PROBABILITY, SAMPLES
+from copyreg_jax.lm.leakage.similarity import rouge_scorer
+from copyreg_jax.lm.leakage.windows import check_fit, choose_windows
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Report", "audit", "check_comparable"]
 
 
 class Report(NamedTuple):
-    """What `audit` found.
+    """Result of `audit`.
 
     Attributes
     ----------
@@ -54,16 +52,17 @@ class Report(NamedTuple):
         Protected loss minus held-out loss: below 0 the model knows more of the protected texts
         than of texts it never saw, if both are alike.
     extraction, extraction_held_out : Extraction
-        Of protected text, and of held-out text as the baseline.
+        Extraction of protected text, and of held-out text as the baseline.
     prefix, suffix : int
-        In tokens.
+        Lengths of prefix and suffix in tokens.
     top_k : int or None
+        Number of likeliest tokens that samples are drawn from; None for all tokens.
     windows : str
-        Hash of the chosen windows. Reports with another one can't be compared.
+        Hash of the chosen windows. Only reports with the same hash can be compared.
     nll : (n,) float64 array
         Loss of each document in nats.
     num_tokens : (n,) int64 array
-        Its targets.
+        Number of its targets.
     """
 
     protected: Group
@@ -81,9 +80,9 @@ class Report(NamedTuple):
     num_tokens: NDArray[np.int64]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but single windows and documents; numbers are finite or None.
+        """Return all but single windows and documents, with numbers that are finite or None.
 
-        Neither text nor token of a document is in it.
+        The result has no text and no tokens of a document.
         """
         groups = (self.protected, self.unprotected, self.held_out)
         taus = {UNPROTECTED: self.tau, HELD_OUT: self.tau_held_out}
@@ -112,30 +111,29 @@ def audit(
     prefix: int = 50,
     suffix: int = 50,
     max_windows: int = 256,
-    per_document: int = 1,
     top_k: int | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
 ) -> Report:
-    """Losses of the three groups, their differences, and extraction of protected text.
+    """Measure losses of the three groups, their differences, and extraction of protected text.
 
     Parameters
     ----------
     model : nnx.Module
         Called with (batch, length) tokens it returns (batch, length, vocabulary) logits; causal.
     tokenizer : Tokenizer
-        That of the model's training.
+        The tokenizer that the model was trained with.
     texts : sequence of str, length n
     protected, held_out : (n,) bool arrays
-        As in `text.Split`; the rest is unprotected and was trained on.
+        The groups of a `selection.Split`; the rest is unprotected and was trained on.
     rows_length : int
-        Tokens that the model is given at once for the losses, as in training.
-    prefix, suffix, max_windows, per_document, top_k : int, optional
-        See `choose_windows` and `extract`; max_windows of each group.
+        Number of targets of a row for the losses, as in training.
+    prefix, suffix, max_windows, top_k : int, optional
+        See `choose_windows` and `extract`; max_windows holds for each group.
     seed : int
-        Of the bootstrap and of the choice of windows.
+        Seed of the bootstrap and of the choice of windows.
     names : sequence of str, length n, optional
-        Of the documents, for messages; their numbers from 0 if not given.
+        Names of the documents for messages, which otherwise count them from 0.
 
     Returns
     -------
@@ -164,16 +162,16 @@ def audit(
     for name, chosen in ((PROTECTED, protected), (HELD_OUT, held_out)):
         check_group(name, chosen, len(texts))
     if (protected & held_out).any():
-        raise InputError("a document is protected and held out; give groups without common ones")
+        raise InputError("a document is protected and held out; give groups that do not overlap")
     if names is not None and len(names) != len(texts):
         raise InputError(f"there are {len(names)} names for {len(texts)} texts; give one for each")
-    rouge()  # before the losses, which take a while
-    vocabulary(model, tokenizer, prefix, suffix, rows_length)
+    rouge_scorer()  # before the losses, which take a while
+    check_fit(model, tokenizer, prefix, suffix, rows_length)
     rows = make_rows(tokenizer, texts, rows_length)
     windows = {
         name: choose_windows(
             rows, texts, chosen, prefix=prefix, suffix=suffix, max_windows=max_windows,
-            per_document=per_document, seed=seed, name=name,
+            seed=seed, name=name,
         )
         for name, chosen in ((PROTECTED, protected), (HELD_OUT, held_out))
     }  # fmt: skip
@@ -189,9 +187,7 @@ def audit(
     def extraction(name: str) -> Extraction:
         return extract(model, tokenizer, windows[name], prefix=prefix, top_k=top_k, names=names)
 
-    digest = hashlib.sha256(repr((prefix, suffix, top_k)).encode())
-    for part in windows.values():
-        digest.update(repr(part.tokens.shape).encode() + part.tokens.astype("<i4").tobytes())
+    tokens = hash_arrays(part.tokens for part in windows.values())
     return Report(
         protected=group(PROTECTED, protected),
         unprotected=group(UNPROTECTED, unprotected),
@@ -203,55 +199,31 @@ def audit(
         prefix=prefix,
         suffix=suffix,
         top_k=top_k,
-        windows=digest.hexdigest(),
+        windows=hash_text(f"{prefix} {suffix} {top_k} {tokens}"),
         nll=nll,
         num_tokens=num_tokens,
     )
 
 
-def compare(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
-    """A table of several arms: this model, one without protection, one that never saw the text.
+def check_comparable(reports: Mapping[str, Report]) -> None:
+    """Refuse to compare models that were measured on different text.
 
     Parameters
     ----------
-    reports : mapping from names of arms to Report
-
-    Returns
-    -------
-    list of dict
-        A row for each arm, with the same keys: ``arm``; ``cross_entropy`` and ``bits_per_byte``
-        of each group (``protected_cross_entropy``); ``tau``, ``tau_lower``, ``tau_upper``, and
-        these with ``tau_held_out``; the fields of `Summary` after ``protected_`` and
-        ``held_out_``. Numbers are finite or None.
+    reports : mapping from names of models to Report
 
     Raises
     ------
     InputError
-        There is no report, or the arms were measured on other windows or documents.
+        The models were measured on different windows or documents.
     """
-    if not reports:
-        raise InputError("there are no reports to compare")
-    first = next(iter(reports))
-    kept = _measured(reports[first])
-    table = []
-    for arm, report in reports.items():
-        if _measured(report) != kept:
+    names = list(reports)
+    for name in names[1:]:
+        if _measured(reports[name]) != _measured(reports[names[0]]):
             raise InputError(
-                f"the arms {first!r} and {arm!r} were measured on other documents or windows; "
-                "audit both with the same texts, groups, tokenizer, sizes and seed"
+                f"the models {names[0]!r} and {name!r} were measured on different documents or "
+                "windows; audit both with the same texts, groups, tokenizer, sizes and seed"
             )
-        row: dict[str, Any] = {"arm": arm}
-        for group in (report.protected, report.unprotected, report.held_out):
-            key = group.name.replace("-", "_")
-            row[f"{key}_cross_entropy"] = group.cross_entropy
-            row[f"{key}_bits_per_byte"] = group.bits_per_byte
-        for key, tau in (("tau", report.tau), ("tau_held_out", report.tau_held_out)):
-            row |= {key: tau.value, f"{key}_lower": tau.lower, f"{key}_upper": tau.upper}
-        parts = (("protected", report.extraction), ("held_out", report.extraction_held_out))
-        for key, part in parts:
-            row |= {f"{key}_{field}": v for field, v in part.summary()._asdict().items()}
-        table.append({key: _finite(value) for key, value in row.items()})
-    return table
 
 
 def _measured(report: Report) -> tuple[Any, ...]:
@@ -260,7 +232,7 @@ def _measured(report: Report) -> tuple[Any, ...]:
 
 
 def _plain(fields: Any) -> dict[str, Any]:
-    """A named tuple as JSON can say it."""
+    """Turn a named tuple into what JSON can hold."""
     return {name: _finite(value) for name, value in fields._asdict().items()}
 
 

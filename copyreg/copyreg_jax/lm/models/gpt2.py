@@ -19,10 +19,12 @@ from copyreg_jax.lm.models.layers import (
     check_dtype,
     check_sizes,
     check_tokens,
-    normal,
     product,
+    random_weights,
     read_sizes,
 )
+
+__all__ = ["GPT2", "GPT2Config"]
 
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -41,7 +43,7 @@ _FIXED = {
     "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False,
 }
-"""What this model implements of what a config.json may ask for."""
+"""Values in a config.json that this model implements; it refuses others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +55,18 @@ class GPT2Config:
     vocab_size : int
         Number of tokens.
     context : int
-        Number of positions: the longest input.
+        Number of positions, which is the length of the longest input.
     width : int
-        Entries of the residual stream; a multiple of num_heads. The MLP is four times as wide.
+        Width of the residual stream, a multiple of num_heads. The MLP is four times as wide.
     num_layers, num_heads : int
+        Number of layers and of attention heads.
     epsilon : float
         Added to the variances in the layer norms.
 
     Raises
     ------
     InputError
-        A size that is no positive integer, or sizes that don't fit together.
+        A size is not a positive integer, or sizes don't fit together.
     """
 
     vocab_size: int
@@ -110,9 +113,9 @@ class GPT2Config:
 
 
 class GPT2(nnx.Module):
-    """GPT-2: tokens to the logits of the token after each. Without dropout.
+    """GPT-2 without dropout: maps tokens to the logits of the token after each.
 
-    The token embedding is the head too. Parameters are float32, named as in a Hugging Face
+    The token embedding is also the head. Parameters are float32, named as in a Hugging Face
     checkpoint. A gradient is taken in reverse mode; ``jax.jvp`` of the model alone is refused by
     JAX.
 
@@ -122,12 +125,12 @@ class GPT2(nnx.Module):
     rngs : nnx.Rngs, optional
         Seeds of the parameters, ``nnx.Rngs(0)`` if not given. Initialized like GPT-2.
     dtype : dtype, optional
-        Of the products, float32 or bfloat16. Layer norms, softmax and logits stay float32.
+        Dtype of the products, float32 or bfloat16. Layer norms, softmax and logits stay float32.
 
     Notes
     -----
-    A token sees itself and those before it. So tokens that fill up the right end of a row change
-    no logits before them, and need no mask: leave their own out of the mean of `token_nll`.
+    A token sees itself and those before it. So padding at the right end of a row changes no logits
+    before it and needs no mask: leave its own losses out of the mean of `token_nll`.
 
     On CPU a third of a training step of a small model is spent on mapping fresh memory; a
     ``jax.lax.scan`` over several steps in one jitted call saves that.
@@ -155,12 +158,12 @@ class GPT2(nnx.Module):
     def __call__(
         self, tokens: Int[Array, "batch length"]
     ) -> Float[Array, "batch length vocab_size"]:
-        """Logits in float32, for tokens in [0, vocab_size).
+        """Compute logits in float32, for tokens in [0, vocab_size).
 
         Raises
         ------
         InputError
-            Tokens are no integers of shape (batch, length), or longer than the context.
+            Tokens are not integers of shape (batch, length), or are longer than the context.
         """
         check_tokens(tokens, self.config.context)
         embedding = self.wte.weight[...].astype(self.dtype)
@@ -188,7 +191,7 @@ class _Linear(nnx.Module):
     """Weights of shape (in, out), as Hugging Face stores those of GPT-2."""
 
     def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs, scale: float = 0.02) -> None:
-        self.weight = normal(rngs, (fan_in, fan_out), scale)
+        self.weight = random_weights(rngs, (fan_in, fan_out), scale)
         self.bias = nnx.Param(jnp.zeros(fan_out, jnp.float32))
 
     def __call__(self, x: Array) -> Array:

@@ -22,6 +22,14 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.llama import Llama, LlamaConfig
 
+__all__ = [
+    "LanguageModel",
+    "build_model",
+    "load_pretrained",
+    "parameters",
+    "save_pretrained",
+]
+
 LanguageModel: TypeAlias = GPT2 | Llama
 
 
@@ -32,13 +40,13 @@ class _Layout(NamedTuple):
     ----------
     model, config : type
     prefix : str
-        Of the names of tensors.
+        Prefix of the names of tensors.
     embedding : str
-        The tensor that is the head too.
+        Name of the tensor that also serves as the head.
     layers : str
-        What the names of tensors of a layer begin with.
+        Beginning of the names of the tensors of layers.
     buffer : str
-        Pattern of the constants that old checkpoints hold beside the parameters.
+        Pattern of the names of constants that old checkpoints hold beside the parameters.
     """
 
     model: type[Any]
@@ -64,7 +72,7 @@ _LAYOUTS = {
 def save_pretrained(model: LanguageModel, folder: str | Path) -> None:
     """Write ``model.safetensors`` and ``config.json``, each whole or not at all.
 
-    transformers reads the folder too. It is made if it isn't there.
+    The folder is made if needed, and transformers can read it too.
 
     Raises
     ------
@@ -88,14 +96,15 @@ def save_pretrained(model: LanguageModel, folder: str | Path) -> None:
 
 
 def load_pretrained(folder: str | Path, dtype: Any = jnp.float32) -> LanguageModel:
-    """The model in a folder that `save_pretrained` or transformers wrote, also in several files.
+    """Load the model in a folder that `save_pretrained` or transformers wrote.
 
     Parameters
     ----------
     folder : path
-        With config.json of a GPT-2 or a Llama, and model.safetensors or the index of its parts.
+        A folder with the config.json of a GPT-2 or a Llama, and with model.safetensors or the index
+        of its parts.
     dtype : dtype, optional
-        Of the products. Parameters are converted to float32, whatever they are stored in.
+        Dtype of the products. Parameters are converted to float32, whatever they are stored in.
 
     Raises
     ------
@@ -114,7 +123,7 @@ def load_pretrained(folder: str | Path, dtype: Any = jnp.float32) -> LanguageMod
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is not there or no folder; give the folder of a model")
+        raise InputError(f"{folder} is not a folder; give the folder of a model")
     content = _read_json(folder / "config.json")
     try:
         layout = _layout(content)
@@ -129,13 +138,13 @@ def load_pretrained(folder: str | Path, dtype: Any = jnp.float32) -> LanguageMod
             f"{path}: tensor lm_head.weight differs from {layout.embedding}; models have one for "
             "both here, so give a model with tied embeddings"
         )
-    return build(config, tensors, str(path), dtype)
+    return build_model(config, tensors, str(path), dtype)
 
 
-def build(
+def build_model(
     config: Any, tensors: Mapping[str, ArrayLike], where: str, dtype: Any = jnp.float32
 ) -> LanguageModel:
-    """A model of given weights.
+    """Build a model from given weights.
 
     Parameters
     ----------
@@ -143,14 +152,15 @@ def build(
     tensors : mapping
         All parameters by their Hugging Face names without the prefix.
     where : str
-        Where they are from, for messages.
+        Origin of the tensors, for messages.
     dtype : dtype, optional
-        Of the products.
+        Dtype of the products.
 
     Raises
     ------
     InputError
-        A tensor is missing, has another shape or no finite floats, or is of another model.
+        A tensor is missing, belongs to another model, or has another shape or dtype or entries that
+        are not finite.
     """
     layout = _layout(config.to_json())
     there = {name.split(".")[1] for name in tensors if name.startswith(f"{layout.layers}.")}
@@ -165,13 +175,14 @@ def build(
     strange = sorted(tensors.keys() - named.keys())
     if strange:
         raise InputError(
-            f"{where}: tensor {strange[0]} is of no model with this config.json; remove it, or "
-            "give files that belong together"
+            f"{where}: tensor {strange[0]} does not belong to a model with this "
+            "config.json; remove it, or give files that belong together"
         )
     for name, variable in named.items():
         if name not in tensors:
             raise InputError(
-                f"{where}: tensor {name} is missing; the file is not of the model in config.json"
+                f"{where}: tensor {name} is missing; the file is not that of the model in "
+                "config.json"
             )
         tensor = tensors[name]
         if np.shape(tensor) != variable.shape:
@@ -216,7 +227,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise InputError(f"{path} is not JSON; write or download it again") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} is JSON but no object; write or download it again")
+        raise InputError(f"{path} is JSON but not an object; write or download it again")
     return content
 
 
@@ -229,7 +240,7 @@ def _read_tensors(folder: Path, layout: _Layout) -> tuple[dict[str, Array], Path
         path, places = index, _read_json(index).get("weight_map")
         parts = sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
         if not parts or any(Path(part).name != part for part in parts):
-            raise InputError(f"{index} names no files in its weight_map; download it again")
+            raise InputError(f"{index} does not name files in its weight_map; download it again")
     elif (folder / "pytorch_model.bin").exists():
         raise InputError(
             f"{folder} has pytorch_model.bin, a pickle, which is not read; convert it with "

@@ -1,4 +1,11 @@
-"""What language models are made of: configurations, products, attention, losses of tokens."""
+"""What language models are made of: configurations, products, attention, losses of tokens.
+
+The layers here and in the models are not those of flax.nnx, for two reasons. Parameters have the
+names and shapes of Hugging Face checkpoints (``weight``, and (out, in) for Llama), so that a path
+in the model is a name in a file; flax calls them ``kernel``, ``scale`` and ``embedding``. Products
+go through `product`, whose gradient has barriers that nearly halve its time on CPU. So a layer is
+a few lines here, with statistics in float32 and no parameters but those of the file.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +19,23 @@ from jaxtyping import Array, Float, Int
 
 from copyreg_jax.errors import InputError
 
+__all__ = [
+    "Embedding",
+    "attend",
+    "check_dtype",
+    "check_positive",
+    "check_sizes",
+    "check_tokens",
+    "product",
+    "random_weights",
+    "read_sizes",
+    "token_nll",
+    "vocabulary_size",
+]
+
 
 def check_sizes(config: Any, names: Iterable[str]) -> None:
-    """Refuse a configuration with a size that is no positive integer, or no positive epsilon."""
+    """Refuse a configuration unless its sizes are positive integers and its epsilon is positive."""
     for name in names:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -23,7 +44,7 @@ def check_sizes(config: Any, names: Iterable[str]) -> None:
 
 
 def check_positive(name: str, value: Any, least: float = 2.0**-126) -> None:
-    """Refuse what is no number of at least ``least``, in the range of float32."""
+    """Refuse a value unless it is a number of at least ``least`` in the range of float32."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not least <= value < 2.0**128:
         raise InputError(f"{name} is {value!r:.40}; give a positive number in the range of float32")
@@ -32,20 +53,20 @@ def check_positive(name: str, value: Any, least: float = 2.0**-126) -> None:
 def read_sizes(
     content: Mapping[str, Any], sizes: Mapping[str, str], fixed: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The sizes in a config.json, which must not ask for what a model does not implement.
+    """Read the sizes in a config.json, which may only ask for what the model implements.
 
     Parameters
     ----------
     content : mapping
     sizes : mapping
-        From our names to those of the file.
+        Names in the file, by the names of our fields.
     fixed : mapping
-        What the model implements; keys that are left out mean the same.
+        The values that the model implements; a file may leave these keys out.
 
     Raises
     ------
     InputError
-        A size is missing, or something else is asked for.
+        A size is missing, or the file asks for something else.
     """
     for name, value in fixed.items():
         if content.get(name, None if name == "model_type" else value) != value:
@@ -60,14 +81,14 @@ def read_sizes(
 
 
 def check_dtype(dtype: Any) -> Any:
-    """float32 or bfloat16, for products."""
+    """Return the dtype of products, and refuse all but float32 and bfloat16."""
     if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
         raise InputError(f"dtype is {jnp.dtype(dtype)}; give float32 or bfloat16")
     return jnp.dtype(dtype)
 
 
 def check_tokens(tokens: Int[Array, "batch length"], context: int) -> None:
-    """Refuse what is no batch of tokens that fits into the context."""
+    """Refuse tokens unless they are a batch of integers that fits into the context."""
     if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise InputError(
             f"tokens have dtype {tokens.dtype} and shape {tokens.shape}; give integers of "
@@ -80,7 +101,7 @@ def check_tokens(tokens: Int[Array, "batch length"], context: int) -> None:
 
 
 def vocabulary_size(model: nnx.Module) -> int:
-    """Number of logits of a token; nothing is computed."""
+    """Return the number of logits of a token, without computing any."""
     graph, params = nnx.split(model)
     some = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     logits = jax.eval_shape(lambda p, tokens: nnx.merge(graph, p)(tokens), params, some)
@@ -91,10 +112,10 @@ class Embedding(nnx.Module):
     """A vector for each token; ``weight`` is (size, width)."""
 
     def __init__(self, size: int, width: int, rngs: nnx.Rngs, scale: float) -> None:
-        self.weight = normal(rngs, (size, width), scale)
+        self.weight = random_weights(rngs, (size, width), scale)
 
 
-def normal(rngs: nnx.Rngs, shape: tuple[int, int], scale: float) -> nnx.Param[Array]:
+def random_weights(rngs: nnx.Rngs, shape: tuple[int, int], scale: float) -> nnx.Param[Array]:
     """Random weights in float32."""
     return nnx.Param(scale * jax.random.normal(rngs.params(), shape, jnp.float32))
 
@@ -132,7 +153,7 @@ def _product_backward(
     dtype: Any, saved: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
     # The barriers keep what comes before and after out of the products, which nearly halves the
-    # time of a gradient on CPU: else it is merged into their inner loops.
+    # time of a gradient on CPU. Without them it is merged into their inner loops.
     barrier = jax.lax.optimization_barrier
     x, cotangent = barrier((saved[0], cotangent.astype(saved[0].dtype)))
     of_weight = x.reshape(-1, x.shape[-1]).T @ cotangent.reshape(-1, cotangent.shape[-1])
@@ -145,13 +166,13 @@ product.defvjp(_product_forward, _product_backward)
 def token_nll(
     logits: Float[Array, "batch length vocab_size"], targets: Int[Array, "batch length"]
 ) -> Float[Array, "batch length"]:
-    """Negative log-likelihoods of the targets in nats, float32.
+    """Compute the negative log-likelihoods of the targets in nats, in float32.
 
     Parameters
     ----------
     logits : (batch, length, vocab_size) array
     targets : (batch, length) array of integers in [0, vocab_size)
-        For a language model, the tokens one further.
+        For a language model these are the tokens moved on by one.
 
     Examples
     --------

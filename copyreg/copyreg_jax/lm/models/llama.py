@@ -19,10 +19,12 @@ from copyreg_jax.lm.models.layers import (
     check_positive,
     check_sizes,
     check_tokens,
-    normal,
     product,
+    random_weights,
     read_sizes,
 )
+
+__all__ = ["Llama", "LlamaConfig"]
 
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -42,7 +44,7 @@ _FIXED = {
     "attention_bias": False,
     "mlp_bias": False,
 }
-"""What this model implements of what a config.json may ask for."""
+"""Values in a config.json that this model implements; it refuses others."""
 
 _SCALE = 0.02
 
@@ -56,14 +58,15 @@ class LlamaConfig:
     vocab_size : int
         Number of tokens.
     context : int
-        Longest input.
+        Length of the longest input.
     width : int
-        Entries of the residual stream; an even multiple of num_heads.
+        Width of the residual stream, an even multiple of num_heads.
     num_layers, num_heads : int
+        Number of layers and of query heads.
     num_kv_heads : int
-        Heads of keys and values, a divisor of num_heads: that many queries share one.
+        Number of heads of keys and values, a divisor of num_heads; queries share them evenly.
     mlp_width : int
-        Hidden entries of the MLP.
+        Hidden width of the MLP.
     epsilon : float
         Added to the mean squares in the norms.
     rope_theta : float
@@ -72,7 +75,7 @@ class LlamaConfig:
     Raises
     ------
     InputError
-        A size that is no positive integer, or sizes that don't fit together.
+        A size is not a positive integer, or sizes don't fit together.
     """
 
     vocab_size: int
@@ -145,10 +148,10 @@ class LlamaConfig:
 
 
 class Llama(nnx.Module):
-    """Llama: tokens to the logits of the token after each.
+    """Llama: maps tokens to the logits of the token after each.
 
-    The token embedding is the head too. Parameters are float32, named and shaped (out, in) as in a
-    Hugging Face checkpoint. A gradient is taken in reverse mode, as of `gpt2.GPT2`.
+    The token embedding is also the head. Parameters are float32, named and shaped (out, in) as in a
+    Hugging Face checkpoint. A gradient is taken in reverse mode, as that of `gpt2.GPT2`.
 
     Parameters
     ----------
@@ -156,11 +159,12 @@ class Llama(nnx.Module):
     rngs : nnx.Rngs, optional
         Seeds of the parameters, ``nnx.Rngs(0)`` if not given.
     dtype : dtype, optional
-        Of the products, float32 or bfloat16. Norms, positions, softmax and logits stay float32.
+        Dtype of the products, float32 or bfloat16. Norms, positions, softmax and logits stay
+        float32.
 
     Notes
     -----
-    Tokens that fill up the right end of a row need no mask, as in `gpt2.GPT2`.
+    Padding at the right end of a row needs no mask, as in `gpt2.GPT2`.
 
     Examples
     --------
@@ -187,12 +191,12 @@ class Llama(nnx.Module):
     def __call__(
         self, tokens: Int[Array, "batch length"]
     ) -> Float[Array, "batch length vocab_size"]:
-        """Logits in float32, for tokens in [0, vocab_size).
+        """Compute logits in float32, for tokens in [0, vocab_size).
 
         Raises
         ------
         InputError
-            Tokens are no integers of shape (batch, length), or longer than the context.
+            Tokens are not integers of shape (batch, length), or are longer than the context.
         """
         check_tokens(tokens, self.config.context)
         embedding = self.embed_tokens.weight[...].astype(self.dtype)
@@ -219,7 +223,7 @@ class _Linear(nnx.Module):
     """Weights of shape (out, in), without bias."""
 
     def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs) -> None:
-        self.weight = normal(rngs, (fan_out, fan_in), _SCALE)
+        self.weight = random_weights(rngs, (fan_out, fan_in), _SCALE)
 
     def __call__(self, x: Array) -> Array:
         return product(x, self.weight[...].T.astype(x.dtype), x.dtype)

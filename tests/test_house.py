@@ -1,0 +1,107 @@
+"""The rules of the house: short files, one name for one thing, imports that go down only."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "copyreg" / "copyreg_jax"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = [
+    ("errors", "checker"),
+    ("_files", "_tracing"),
+    ("matrices",),
+    ("problems",),
+    ("solvers",),
+    ("instances",),
+    ("certificates",),
+    ("theory", "lm"),
+    ("testing",),
+    ("bench",),
+    ("cli",),
+]
+HEIGHT = {room: height for height, rooms in enumerate(ROOMS) for room in rooms}
+
+
+def relative(path):
+    return str(path.relative_to(ROOT))
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(tree):
+    """Modules of this package that a file names in its imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_every_room_has_a_height():
+    there = {
+        path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix in (".py", "")
+    }
+    assert there - {"__init__", "__pycache__"} == set(HEIGHT)
+
+
+@pytest.mark.parametrize("folder", ["copyreg", "tools", "benchmarks"])
+def test_no_file_is_longer_than_400_lines(folder):
+    long = {
+        relative(path): lines
+        for path in (ROOT / folder).rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 400
+    }
+    assert long == {}
+
+
+def test_no_two_modules_share_a_name():
+    names = [path.stem for path in MODULES if not path.stem.startswith("__")]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_imports_go_down_only():
+    """Rooms of one height know nothing of each other; imports within functions count."""
+    upward = [
+        (relative(path), name)
+        for path in MODULES
+        if path.parent != PACKAGE or path.stem != "__init__"
+        for name in imported(ast.parse(path.read_text()))
+        if name.startswith("copyreg_jax.")
+        and (target := name.split(".")[1]) in HEIGHT
+        and target != room(path)
+        and HEIGHT[target] >= HEIGHT[room(path)]
+    ]
+    assert upward == []
+
+
+def test_every_module_says_what_is_public():
+    silent = [
+        relative(path)
+        for path in MODULES
+        if not path.read_text().strip().endswith('"""')  # a docstring and nothing else
+        and not re.search(r"^(__getattr__, __dir__, )?__all__ = ", path.read_text(), re.MULTILINE)
+    ]
+    assert silent == []
+
+
+def test_public_names_are_there_and_private_ones_stay_at_home():
+    """What ``__all__`` lists is defined, and no module takes another one's private names."""
+    foreign = [
+        (relative(path), name)
+        for path in MODULES
+        for name in imported(ast.parse(path.read_text()))
+        if name.startswith("copyreg_jax.")
+        and name.rpartition(".")[2].startswith("_")
+        and name.rpartition(".")[2] not in ("_files", "_tracing", "__main__", "__version__")
+    ]
+    assert foreign == []
+
+
+def test_tracers_are_recognized_in_one_place():
+    asking = [relative(path) for path in MODULES if "core.Tracer" in path.read_text()]
+    assert asking == ["copyreg/copyreg_jax/_tracing.py"]
