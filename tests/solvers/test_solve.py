@@ -464,7 +464,8 @@ def test_counts_are_true(solver, start, monkeypatch):
     forms = {name: noted(name) for name in ("value_and_gradient", "hessian")}
     patched = types.SimpleNamespace(**(vars(curvature) | forms))
     monkeypatch.setattr(trust_region, "curvature", patched)
-    monkeypatch.setattr(steps, "_value_and_slope", patched.value_and_gradient)
+    patched.value_and_gradient_jit = patched.value_and_gradient
+    monkeypatch.setattr(steps, "curvature", patched)
     plain = problem_of("small w")
     problem = Counting(plain.A, plain.b, plain.protected, plain.gamma, plain.w)
     Counting.seen = {}
