@@ -84,7 +84,7 @@ def test_every_module_says_what_is_public():
         relative(path)
         for path in MODULES
         if not path.read_text().strip().endswith('"""')  # a docstring and nothing else
-        and not re.search(r"^(__getattr__, __dir__, )?__all__ = ", path.read_text(), re.MULTILINE)
+        and not re.search(r"^__all__ = |^def __getattr__", path.read_text(), re.MULTILINE)
     ]
     assert silent == []
 

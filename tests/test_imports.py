@@ -35,6 +35,22 @@ def test_checker_needs_numpy_and_flint_alone():
     assert run(code) == "[]"
 
 
+@pytest.mark.parametrize("eager", ["", "1"])
+def test_the_checker_loads_nothing_of_others_but_numpy_and_flint(eager, monkeypatch):
+    """Also with the switch that makes lazy loaders load at once."""
+    monkeypatch.setenv("EAGER_IMPORT", eager)
+    code = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import numpy, flint\n"
+        "own = set(sys.modules) - before\n"
+        "import copyreg_jax.checker.__main__, copyreg_jax.checker.guarantee\n"
+        "rest = {name.split('.')[0] for name in set(sys.modules) - before - own}\n"
+        "print(rest - set(sys.stdlib_module_names))"
+    )
+    assert run(code) == "{'copyreg_jax'}"
+
+
 def test_importing_every_public_name_starts_no_backend_and_keeps_the_configuration():
     code = (
         "import copyreg_jax as cr, jax\n"

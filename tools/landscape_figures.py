@@ -212,7 +212,7 @@ def landscape_2d(problem: CopyrightRegression | None = None) -> Figure:
 def _proved_floor(problem: CopyrightRegression) -> float:
     """Smallest e for which ``hess L >= 0`` is proved wherever ``ell_1 >= e``; may be infinite.
 
-    It solves `bounds.convexity_threshold` for the floor: ``e^2 = 2 upper gamma / (w^2 + lower)``
+    It solves `convexity_threshold` for the floor: ``e^2 = 2 upper gamma / (w^2 + lower)``
     with the smallest w_i^2.
 
     Examples

@@ -2,13 +2,13 @@
 
 Run it with
 
-    python make_austen.py PATH_TO_janeaustenr/data [--out austen.npz]
+    python tools/make_austen.py PATH_TO_janeaustenr/data [--out austen.npz]
 
 where the folder holds ``Rdata.rdx`` and ``Rdata.rdb``.  It is inside the Debian package
 r-cran-janeaustenr (1.0.0-1 was used): unpack that with ``dpkg -x`` and pass
 ``usr/lib/R/site-library/janeaustenr/data``.  No R is needed, but numpy, scipy, scikit-learn and
 rdata are.  Nothing is drawn at random, so the same library versions give the same bytes.  The
-choices are explained in austen.md.
+choices are explained in copyreg/copyreg_jax/instances/austen.md.
 """
 
 from __future__ import annotations

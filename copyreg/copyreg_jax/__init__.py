@@ -4,9 +4,27 @@
 loaded when first used, so that importing this package starts neither JAX nor a device.
 """
 
-import lazy_loader
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 __version__ = "0.1.0"
 
-# The public names are listed once, in __init__.pyi.
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+@functools.cache
+def _public() -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """The public names, listed once, in __init__.pyi; the checker by itself never asks for them."""
+    import lazy_loader
+
+    return lazy_loader.attach_stub(__name__, __file__)  # type: ignore[no-any-return]
+
+
+def __getattr__(name: str) -> Any:
+    load, _, names = _public()
+    return names if name == "__all__" else load(name)
+
+
+def __dir__() -> list[str]:
+    return _public()[1]()

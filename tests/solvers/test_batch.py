@@ -190,6 +190,21 @@ def test_path_is_the_minimizers_along_the_grid():
     assert fine[1].history.gradient_norm[0] < 1e-2 * cold.history.gradient_norm[0]
 
 
+@pytest.mark.parametrize(("metric", "number"), [("squared", 1), ("cross-entropy", 0)])
+def test_what_depends_on_the_target_is_not_shared(metric, number, monkeypatch):
+    """The cross-entropy weighs the loss with the sum of b, which bounds of decrements need."""
+    first = random_problem(5, 40, 4)
+    problems = [
+        cr.CopyrightRegression(first.A, s * first.b, first.protected, 0.0, first.w, "joint", metric)
+        for s in (1.0, 2.0)
+    ]
+    shared, precompute = [], batch.precompute
+    monkeypatch.setattr(batch, "precompute", lambda *a: (shared.append(1), precompute(*a))[1])
+    found = cr.solve_many(problems, cr.NewtonCG())
+    assert len(shared) == number
+    np.testing.assert_allclose(found.x[1], cr.solve(problems[1]).x, atol=1e-7)
+
+
 def test_a_path_in_gamma_makes_what_depends_on_A_and_w_once(monkeypatch):
     made, precompute = [], cr.NewtonCG.precompute
     monkeypatch.setattr(cr.NewtonCG, "precompute", lambda *a: (made.append(1), precompute(*a))[1])

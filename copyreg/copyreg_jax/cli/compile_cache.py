@@ -40,8 +40,9 @@ def use_compile_cache() -> CompileCache:
     if chosen is not None:
         return CompileCache(chosen)
     try:
-        folder = user_cache_folder() / "copyreg" / f"xla-{jax.__version__}"
-    except RuntimeError:
+        # What is judged and what JAX is told are one path, whatever links lead there.
+        folder = (user_cache_folder() / "copyreg" / f"xla-{jax.__version__}").resolve()
+    except (OSError, RuntimeError):
         return CompileCache("", "there is no home folder")
     if problem := _prepare(folder):
         return CompileCache(str(folder), problem)
@@ -77,8 +78,9 @@ def _prepare(folder: Path) -> str:
         there = next(place for place in (folder, *folder.parents) if place.exists())
         if problem := _others(there, holds_programs=False):  # make nothing in such a place
             return problem
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        for place in reversed((folder, *folder.parents)):
+            if not place.exists():  # mkdir's own `parents` would take the umask's mode
+                place.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
         return _others(folder, holds_programs=True)
@@ -90,7 +92,6 @@ def _others(folder: Path, *, holds_programs: bool) -> str:
     """Say which part of the path other users control: JAX runs what it finds in the cache."""
     if sys.platform == "win32":  # the folder lies in the user's profile
         return ""
-    folder = folder.resolve()
     for place in (folder, *folder.parents):
         found = place.stat()
         # In a folder like /tmp other users can add files, but can't replace a folder of ours.

@@ -105,8 +105,10 @@ def solve_many(
         solver = TrustRegionNewton()
     solver, rtol, max_steps = options.check_settings(first, solver, rtol, max_steps)
     starts = None if x0 is None else _starts(first, x0, size)
-    # Precomputed data depend on A and w alone. Shared by all, they are made once and on the host.
-    shared = axes.A is None and axes.w is None
+    # Precomputed data depend on A and w, and for the cross-entropy on the sum of b. Shared by all,
+    # they are made once and on the host.
+    same_loss = first.metric == "squared" or axes.b is None
+    shared = axes.A is None and axes.w is None and same_loss
     kit = precompute(first, solver) if shared else precompute_lanes(batch, axes.leaves.axes, solver)
     lanes = Lanes(batch, axes, kit, None if shared else 0, solver, rtol)
 
@@ -188,7 +190,8 @@ def _axes(batch: SoftmaxRegression) -> tuple[Axes, int]:
 def _named(batch: Any, axes: tuple[int | None, ...]) -> Axes:
     by_id = dict(zip(map(id, jax.tree_util.tree_leaves(batch)), axes, strict=True))
     of_A = {by_id[id(leaf)] for leaf in jax.tree_util.tree_leaves(batch.A)}
-    return Axes(None if of_A == {None} else 0, by_id[id(batch.w)], LeafAxes(axes))
+    of_b, of_w = by_id[id(batch.b)], by_id[id(batch.w)]
+    return Axes(None if of_A == {None} else 0, of_b, of_w, LeafAxes(axes))
 
 
 def _starts(problem: SoftmaxRegression, x0: ArrayLike, size: int) -> Array:

@@ -154,7 +154,7 @@ def solve(
         raise InputError(
             "A is sharded over processes, where no checkpoint is written; leave it out"
         )
-    return solve_on_host(problem, start, rtol, max_steps, solver, callback, checkpoint)[0]
+    return solve_on_host(problem, start, rtol, max_steps, solver, callback, checkpoint)
 
 
 def check_arguments(
@@ -185,11 +185,10 @@ def solve_on_host(
     callback: Callback | None = None,
     checkpoint: str | Path | None = None,
     kit: Kit | None = None,
-) -> tuple[Solution, Kit]:
+) -> Solution:
     """Run the loop on the host, around compiled steps.
 
-    The kit is what the run knows of A and w. It is made if none is given, and returned for the next
-    problem with the same A and w.
+    The kit is what `precompute` made of a problem with the same A and w; it is made if not given.
     """
     host = on_host(problem.A)
     # Without anybody to look at the steps there is no need to come back after each.
@@ -227,7 +226,7 @@ def solve_on_host(
             file.save(state, trace)
     jax.block_until_ready(state.x)
     values, norms = (np.concatenate(column) for column in zip(*trace, strict=True))
-    return solution_on_host(problem, kit, state, rtol, solver, History(values, norms)), kit
+    return solution_on_host(problem, kit, state, rtol, solver, History(values, norms))
 
 
 def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:

@@ -73,13 +73,14 @@ class Axes(NamedTuple):
 
     Attributes
     ----------
-    A, w : int or None
-        The axes of these two arrays.
+    A, b, w : int or None
+        The axes of these arrays.
     leaves : LeafAxes
         The axes of all leaves.
     """
 
     A: int | None
+    b: int | None
     w: int | None
     leaves: LeafAxes
 

@@ -71,7 +71,7 @@ _NEVER = 2**31 - 1
 
 
 class Precomputed(NamedTuple):
-    """The data that depend on A and w alone.
+    """The data that depend on A and w, and for the cross-entropy on the sum of b.
 
     Attributes
     ----------

@@ -55,7 +55,10 @@ def check_settings(
 def check_needs(problem: SoftmaxRegression, solver: Solver) -> None:
     """Refuse a problem whose A can't give what the solver needs."""
     place = _place_of(problem)
-    for need in sorted(getattr(solver, "needs", ())):
+    needs: frozenset[Need] = getattr(solver, "needs", frozenset())
+    if not (isinstance(needs, frozenset) and needs <= set(_MISSING)):
+        raise InputError(f"solver.needs is {needs!r:.60}; give a frozenset of {sorted(_MISSING)}")
+    for need in sorted(needs):
         if place in _MISSING[need]:
             name = type(solver).__name__
             raise InputError(f"A is {place}, and {name} {_PURPOSE[need]}; use NewtonCG")

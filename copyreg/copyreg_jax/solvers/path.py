@@ -12,7 +12,7 @@ from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.solvers import driver
 from copyreg_jax.solvers.protocol import Solver
 from copyreg_jax.solvers.solution import Solution
-from copyreg_jax.solvers.steps import Kit
+from copyreg_jax.solvers.steps import Kit, precompute
 
 __all__ = ["solve_path"]
 
@@ -77,7 +77,8 @@ def solve_path(
             path.append(driver.solve(one, solver, start, rtol=rtol, max_steps=max_steps))
             continue
         chosen, first, tolerance, most = driver.check_arguments(one, solver, start, rtol, max_steps)
-        found, kit = driver.solve_on_host(one, first, tolerance, most, chosen, kit=kit)
-        path.append(found)
-        kit = kit if name == "gamma" else None
+        # Another gamma may bring another dtype.
+        if kit is None or name == "w" or kit.row_norms.dtype != one.dtype:
+            kit = precompute(one, chosen)
+        path.append(driver.solve_on_host(one, first, tolerance, most, chosen, kit=kit))
     return path

@@ -97,11 +97,11 @@ class Solver(Protocol):
     needs: ClassVar[frozenset[Need]]
 
     def precompute(self, problem: SoftmaxRegression) -> Any:
-        """Return what the run needs and depends on A and w alone, as a pytree.
+        """Return what the run needs and depends on A, w and the metric alone, as a pytree.
 
         The driver calls it once, before `init`. The result is not part of the state: it is passed
         to the other methods, is not written to checkpoints, and is shared by the problems of a
-        batch that have A and w in common.
+        batch that have A and w in common. For the cross-entropy it may also depend on b.
         """
         ...
 

@@ -244,7 +244,7 @@ def _needed_over_usable(reading: Any, sample: Sample) -> Any:
 
 
 def _sublevel(reading: Any, sample: Sample) -> Any:
-    """The same where only ``L <= value`` is known, as in `bounds.strong_convexity`."""
+    """The same where only ``L <= value`` is known, as in `strong_convexity`."""
     problem = with_reading(sample.problem, reading)
     value = problem.l_copyright(sample.x)
     least, upper = _simplex_range()
@@ -385,4 +385,4 @@ def _claims() -> tuple[tuple[Claim, ...], tuple[Claim, ...]]:
 
 
 CLAIMS, REPLACEMENTS = _claims()
-"""What the paper prints, and what replaces it. Theorem 16 itself is tested by `_theorem_16`."""
+"""What the paper prints, and what replaces it. Theorem 16 itself is tested in `theorem_16`."""

@@ -264,7 +264,7 @@ def audit(
     ['seed', 'seconds']
     """
     if jnp.result_type(float) != np.float64:
-        raise PrecisionError(f"the audit needs float64; put {ENABLE_X64} before JAX's first use")
+        raise PrecisionError(f"the search needs float64; put {ENABLE_X64} before JAX's first use")
     rows: list[Row] = []
     end = math.inf
     for number, results in enumerate(_rounds(seed, num_random, num_steps, progress)):
