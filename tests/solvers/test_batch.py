@@ -10,6 +10,7 @@ import scipy.sparse
 import copyreg_jax as cr
 from copyreg_jax.solvers.batch import _stack
 from copyreg_jax.solvers.lanes import Lanes
+from copyreg_jax.solvers.steps import precompute
 from tests.support.registry import random_problem
 
 
@@ -111,7 +112,7 @@ def test_groups(monkeypatch):
         return advance(self, states, max_steps)
 
     monkeypatch.setattr(Lanes, "advance", noting)
-    monkeypatch.setattr(batch, "_GROUP_LOGITS", 30 * 20)
+    monkeypatch.setattr("copyreg_jax.solvers.batch._GROUP_LOGITS", 30 * 20)
     cut = cr.solve_many(batch, cr.NewtonCG(), x0, callback=lambda *now: seen.append(now))
     assert max(sizes) == 24  # three groups for 70 problems
     assert cut.x.shape == (70, 3)
@@ -198,8 +199,10 @@ def test_what_depends_on_the_target_is_not_shared(metric, number, monkeypatch):
         cr.CopyrightRegression(first.A, s * first.b, first.protected, 0.0, first.w, "joint", metric)
         for s in (1.0, 2.0)
     ]
-    shared, precompute = [], batch.precompute
-    monkeypatch.setattr(batch, "precompute", lambda *a: (shared.append(1), precompute(*a))[1])
+    shared = []
+    monkeypatch.setattr(
+        "copyreg_jax.solvers.batch.precompute", lambda *a: (shared.append(1), precompute(*a))[1]
+    )
     found = cr.solve_many(problems, cr.NewtonCG())
     assert len(shared) == number
     np.testing.assert_allclose(found.x[1], cr.solve(problems[1]).x, atol=1e-7)
