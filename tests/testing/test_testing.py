@@ -461,18 +461,18 @@ def test_without_hypothesis_one_line_says_what_to_install():
         "import sys\n"
         "sys.modules['hypothesis'] = None\n"
         "try:\n"
-        "    import copyreg_jax.testing.assertions\n"
+        "    import copyreg_jax.testing\n"
         "except ImportError as error:\n"
         "    print(error)"
     )
-    expected = "copyreg_jax.testing.assertions needs Hypothesis: pip install 'copyreg-jax[test]'"
+    expected = "copyreg_jax.testing needs Hypothesis: pip install 'copyreg-jax[test]'"
     assert run(code) == expected
 
 
 def test_in_32_bit_mode_instances_are_float32_and_points_fit():
     code = (
         "from hypothesis import given, settings, strategies as st\n"
-        "from copyreg_jax.testing.assertions import *\n"
+        "from copyreg_jax.testing import *\n"
         "@settings(database=None, deadline=None, max_examples=30)\n"
         "@given(problem=instances(), data=st.data())\n"
         "def test(problem, data):\n"
