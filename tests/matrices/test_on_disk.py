@@ -303,7 +303,7 @@ def test_files_that_do_not_fit(tmp_path):
             cr.RowBlocks([tmp_path / name for name in names])
     with pytest.raises(cr.InputError, match="block_bytes"):
         cr.RowBlocks(tmp_path / "A.npy", block_bytes=0)
-    with pytest.raises(cr.InputError, match="no path"):
+    with pytest.raises(cr.InputError, match="neither a path"):
         cr.RowBlocks([3])
     A = cr.RowBlocks(tmp_path / "A.npy")
     with (tmp_path / "A.npy").open("r+b") as file:
