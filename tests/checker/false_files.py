@@ -7,7 +7,7 @@ import numpy as np
 from flint import arb
 
 from copyreg_jax.checker import archive, check, data, format, proofs
-from copyreg_jax.checker.verdicts import Verdict, VoidError, at_most
+from copyreg_jax.checker.verdicts import Verdict, VoidError, at_most, worst
 from tests.checker.definition import Case
 
 
@@ -94,7 +94,7 @@ def check_faults(files):
     yield check.protection(open_, 0.5).name != "UNDECIDED"
     losses = proofs.Losses(zero, zero, zero, open_, arb(0.75))
     yield format.direction(losses) != "undecided"
-    yield check.worst(Verdict.CERTIFIED, Verdict.REFUTED, Verdict.UNDECIDED).name != "REFUTED"
+    yield worst(Verdict.CERTIFIED, Verdict.REFUTED, Verdict.UNDECIDED).name != "REFUTED"
     yield at_most(arb(1), 2) is not Verdict.CERTIFIED
     # A version that certifies what is false must find itself out.
     lies = {

@@ -9,8 +9,7 @@ from unittest import mock
 import numpy as np
 from flint import arb, arb_mat, ctx
 
-from copyreg_jax.checker import data as checker_data
-from copyreg_jax.checker import proofs, regions
+from copyreg_jax.checker import data as checker_data, proofs, regions
 from copyreg_jax.checker.arithmetic import Floats, arithmetic, lower, upper
 from copyreg_jax.checker.linear import eigenvalue_floor, frobenius, to_floats
 from tests.checker.definition import Case, derivatives, exact, in_ellipsoid

@@ -15,8 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from copyreg_jax.checker import check as checker
-from copyreg_jax.checker import format
+from copyreg_jax.checker import check as checker, format
 from copyreg_jax.checker.verdicts import Verdict
 
 HERE = Path(__file__).parent

@@ -13,12 +13,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from flint import arb, arb_mat, ctx, fmpq
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from copyreg_jax.checker import arithmetic, linear, verdicts
-from copyreg_jax.checker import arithmetic as am
+from copyreg_jax.checker import arithmetic, arithmetic as am, linear, verdicts
 from copyreg_jax.checker.arithmetic import Balls, Box, Floats, lower
 from copyreg_jax.checker.data import Csr
 from tests.support.registry import cases

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from flint import ctx
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.checker import check, data, format, proofs, verdicts

@@ -14,8 +14,7 @@ import scipy.optimize
 import scipy.sparse
 
 from copyreg_jax.certificates import make as maker
-from copyreg_jax.checker import check as checker
-from copyreg_jax.checker import format
+from copyreg_jax.checker import check as checker, format
 from copyreg_jax.checker.data import Dense
 from tests.checker import slow_checker as slow
 

@@ -12,8 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 tokenizers = pytest.importorskip("tokenizers")
 

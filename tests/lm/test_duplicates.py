@@ -8,14 +8,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 pytest.importorskip("regex")
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus import duplicates
-from copyreg_jax.lm.corpus import duplicates as module
+from copyreg_jax.lm.corpus import duplicates, duplicates as module
 from copyreg_jax.lm.corpus.duplicates import near_duplicates, words_of
 
 

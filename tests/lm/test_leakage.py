@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 nnx = pytest.importorskip("flax.nnx")
 pytest.importorskip("tokenizers")

@@ -10,8 +10,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.sparse
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.checker.archive import StoredFile

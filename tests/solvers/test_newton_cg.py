@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.matrices.sparse import SparseMatrix
 from copyreg_jax.problems import curvature, objective
-from copyreg_jax.solvers import cholesky as factorization
 from copyreg_jax.solvers import (
+    cholesky as factorization,
     examination,
     krylov,
     newton_cg,

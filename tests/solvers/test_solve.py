@@ -17,8 +17,7 @@ import optax
 import pytest
 import scipy.optimize
 import scipy.sparse
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.matrices.interface import to_host

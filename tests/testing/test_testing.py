@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, find, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, assume, find, given, settings, strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.problems import curvature

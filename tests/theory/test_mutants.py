@@ -10,8 +10,7 @@ import pytest
 import copyreg_jax as cr
 from copyreg_jax.lm import protection
 from copyreg_jax.problems import objective
-from copyreg_jax.theory import constants, level_sets, newton_region
-from copyreg_jax.theory import regions_of_convexity as regions
+from copyreg_jax.theory import constants, level_sets, newton_region, regions_of_convexity as regions
 from tests.support.mutants import planted
 from tests.support.registry import READINGS
 

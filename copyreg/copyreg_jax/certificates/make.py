@@ -14,8 +14,7 @@ from jax.typing import ArrayLike
 import copyreg_jax
 from copyreg_jax.certificates.certificate import Certificate
 from copyreg_jax.certificates.to_instance import exact_float, exact_point, input_errors, instance
-from copyreg_jax.checker import check as checker
-from copyreg_jax.checker import format, proofs, regions
+from copyreg_jax.checker import check as checker, format, proofs, regions
 from copyreg_jax.checker.arithmetic import (
     ARITHMETIC,
     FLOAT_BITS,

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from copyreg_jax.checker import guarantee
-from copyreg_jax.checker.check import CheckResult, check
-from copyreg_jax.checker.format import printable, read_document
-from copyreg_jax.checker.verdicts import Verdict, VoidError
+from copyreg_jax.checker.check import check
+from copyreg_jax.checker.format import read_document
+from copyreg_jax.checker.verdicts import CheckResult, Verdict, VoidError, void
 
 __all__ = ["check_file", "main"]
 
@@ -22,19 +22,15 @@ def check_file(certificate: str | Path, instance: str | Path | None = None) -> C
     """Check a certificate of either kind; one of a language model needs no instance."""
     try:
         of_training = read_document(certificate).get("format") == guarantee.FORMAT
-    except VoidError as error:
-        return _void(str(error))
-    if of_training and instance is not None:
-        return _void(f"{certificate} is about a language model; leave {instance} out")
-    if of_training:
+    except VoidError:
+        of_training = instance is None  # either checker says why the file can't be read
+    if of_training and instance is None:
         return guarantee.check_training(certificate)
+    if of_training:
+        return void(f"{certificate} is about a language model; leave {instance} out")
     if instance is None:
-        return _void(f"{certificate} is about an instance; name its .npz file after it")
+        return void(f"{certificate} is about an instance; name its .npz file after it")
     return check(certificate, instance)
-
-
-def _void(reason: str) -> CheckResult:
-    return CheckResult(Verdict.VOID, [printable(f"{Verdict.VOID.name:9} {reason}")])
 
 
 def main(arguments: list[str] | None = None) -> int:

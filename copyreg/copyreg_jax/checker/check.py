@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from flint import arb, ctx
@@ -29,15 +29,22 @@ from copyreg_jax.checker.format import (
     Statements,
     direction,
     dump,
-    printable,
     read_certificate,
 )
 from copyreg_jax.checker.linear import eigenvalue_floor
-from copyreg_jax.checker.verdicts import Verdict, VoidError, at_least, at_most, require, worst
+from copyreg_jax.checker.verdicts import (
+    CheckResult,
+    Tested,
+    Verdict,
+    VoidError,
+    at_least,
+    at_most,
+    judge,
+    require,
+    worst,
+)
 
-__all__ = ["CheckResult", "Tested", "at_minimizer", "check", "level_set_tau", "protection"]
-
-Tested = list[tuple[str, Verdict]]
+__all__ = ["at_minimizer", "check", "level_set_tau", "protection"]
 
 
 def protection(margin: arb, tau: float | None) -> Verdict:
@@ -49,13 +56,6 @@ def protection(margin: arb, tau: float | None) -> Verdict:
     if margin <= 0:
         return Verdict.REFUTED
     return Verdict.UNDECIDED
-
-
-class CheckResult(NamedTuple):
-    """The verdict on a certificate, and a line for each statement that was tested."""
-
-    verdict: Verdict
-    lines: list[str]
 
 
 def check(certificate: str | Path, instance: str | Path) -> CheckResult:
@@ -81,20 +81,17 @@ def check(certificate: str | Path, instance: str | Path) -> CheckResult:
     >>> check("no-such-file", "no-such-file").verdict.name
     'VOID'
     """
-    try:
+
+    def test() -> Tested:
         with ARITHMETIC:
             _control_machine()
             said = read_certificate(certificate)
             claimed = said.document["instance"]
             data = read_instance(instance, (claimed["n"], claimed["d"]))
             _require_same(claimed, data)
-            tested = _test(said, data)
-    except VoidError as error:
-        return CheckResult(Verdict.VOID, [printable(str(error))])
-    except Exception as error:  # a crash must not be mistaken for a verdict
-        return CheckResult(Verdict.VOID, [printable(f"the checker failed: {error!r}")])
-    lines = [printable(f"{verdict.name:9} {text}") for text, verdict in tested]
-    return CheckResult(worst(*(verdict for _, verdict in tested)), lines)
+            return _test(said, data)
+
+    return judge(test)
 
 
 def _control_machine() -> None:

@@ -30,7 +30,6 @@ __all__ = [
     "direction",
     "dump",
     "parse",
-    "printable",
     "read_certificate",
     "read_document",
     "read_interval",
@@ -266,8 +265,3 @@ def read_certificate(path: str | Path) -> Statements:
         raise VoidError(f"{path} is not a valid certificate: {error}") from None
     except Exception as error:
         raise VoidError(f"{path} is not a readable certificate: {error}") from None
-
-
-def printable(text: str) -> str:
-    """One line of ASCII: a certificate must not be able to write lines of its own."""
-    return text[:1000].encode("unicode_escape").decode("ascii")

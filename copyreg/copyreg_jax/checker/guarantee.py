@@ -20,9 +20,17 @@ from typing import Any, NamedTuple
 from flint import arb, ctx
 
 from copyreg_jax.checker.arithmetic import ARITHMETIC, upper
-from copyreg_jax.checker.check import CheckResult, Tested
-from copyreg_jax.checker.format import Interval, canonical, printable, read_document, read_number
-from copyreg_jax.checker.verdicts import Verdict, VoidError, at_least, at_most, require, worst
+from copyreg_jax.checker.format import Interval, canonical, read_document, read_number
+from copyreg_jax.checker.verdicts import (
+    CheckResult,
+    Tested,
+    Verdict,
+    at_least,
+    at_most,
+    judge,
+    require,
+    worst,
+)
 
 __all__ = [
     "BITS",
@@ -124,17 +132,14 @@ def check_training(path: str | Path) -> CheckResult:
     >>> check_training("no-such-file").verdict.name
     'VOID'
     """
-    try:
+
+    def test() -> Tested:
         said = parse(read_document(path))
         check_table(said.documents, said.gamma)
         with ARITHMETIC, ctx.workprec(2 * BITS):
-            tested = _test(said)
-    except VoidError as error:
-        return CheckResult(Verdict.VOID, [printable(str(error))])
-    except Exception as error:  # a crash must not be mistaken for a verdict
-        return CheckResult(Verdict.VOID, [printable(f"the checker failed: {error!r}")])
-    lines = [printable(f"{verdict.name:9} {text}") for text, verdict in tested]
-    return CheckResult(worst(*(verdict for _, verdict in tested)), lines)
+            return _test(said)
+
+    return judge(test)
 
 
 def check_table(documents: tuple[DocumentLoss, ...], gamma: float) -> None:

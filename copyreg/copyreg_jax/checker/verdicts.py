@@ -1,13 +1,26 @@
-"""The four verdicts, how they are compared and joined, and what makes a file VOID."""
+"""The four verdicts, how they are compared and joined, and how a test ends in one."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from flint import arb
 
-__all__ = ["Verdict", "VoidError", "at_least", "at_most", "require", "worst"]
+__all__ = [
+    "CheckResult",
+    "Tested",
+    "Verdict",
+    "VoidError",
+    "at_least",
+    "at_most",
+    "judge",
+    "require",
+    "void",
+    "worst",
+]
 
 
 class Verdict(enum.Enum):
@@ -53,3 +66,36 @@ def require(condition: bool | np.bool, message: str) -> None:
     """Raise `VoidError` with the message unless the condition holds."""
     if not condition:
         raise VoidError(message)
+
+
+Tested: TypeAlias = list[tuple[str, Verdict]]
+"""The statements of a certificate in words, each with what is known about it."""
+
+
+class CheckResult(NamedTuple):
+    """The verdict on a certificate, and a line for each statement that was tested."""
+
+    verdict: Verdict
+    lines: list[str]
+
+
+def judge(test: Callable[[], Tested]) -> CheckResult:
+    """Run a test; its verdict is the weakest of its statements, and VOID if it tested nothing."""
+    try:
+        tested = test()
+    except VoidError as error:
+        return void(str(error))
+    except Exception as error:  # a crash must not be mistaken for a verdict
+        return void(f"the checker failed: {error!r}")
+    lines = [_printable(f"{verdict.name:9} {text}") for text, verdict in tested]
+    return CheckResult(worst(*(verdict for _, verdict in tested)), lines)
+
+
+def void(reason: str) -> CheckResult:
+    """Say that nothing was tested, and why."""
+    return CheckResult(Verdict.VOID, [_printable(reason)])
+
+
+def _printable(text: str) -> str:
+    """One line of ASCII: a certificate must not be able to write lines of its own."""
+    return text[:1000].encode("unicode_escape").decode("ascii")

@@ -80,8 +80,7 @@ def audit(
 
     from copyreg_jax.lm import experiment, records
     from copyreg_jax.lm.corpus import loading
-    from copyreg_jax.lm.leakage import against_certificate
-    from copyreg_jax.lm.leakage import report as auditing
+    from copyreg_jax.lm.leakage import against_certificate, report as auditing
 
     if out is not None:
         read = [file for path in (*folders, Path(source)) for file in all_files(path)]
