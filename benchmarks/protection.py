@@ -36,7 +36,7 @@ import optax
 from flax import nnx
 from numpy.typing import NDArray
 
-from copyreg_jax._files import write_whole
+from copyreg_jax._files import jsonable, write_whole
 from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import loading, selection
 from copyreg_jax.lm.corpus.rows import Rows
@@ -194,7 +194,7 @@ def measure(prepared: experiment.Prepared, model: Any) -> dict[str, Any]:
         row |= {key: tau.value, f"{key}_lower": tau.lower, f"{key}_upper": tau.upper}
     for key, part in (("protected", report.extraction), ("held_out", report.extraction_held_out)):
         row |= {f"{key}_{field}": value for field, value in part.summary()._asdict().items()}
-    return {key: value if np.isfinite(value) else None for key, value in row.items()}
+    return jsonable(row)
 
 
 COLORS = {

@@ -1,16 +1,17 @@
-"""Writing files whole or not at all."""
+"""Files: written whole or not at all, JSON without NaN, one spelling of what can't be read."""
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from copyreg_jax.errors import InputError
 
-__all__ = ["write_whole"]
+__all__ = ["jsonable", "unreadable", "write_whole"]
 
 
 def write_whole(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
@@ -43,3 +44,22 @@ def write_whole(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) 
         raise InputError(f"can't write {path}: {error.strerror or error}") from None
     except ValueError as error:  # a path with a null byte
         raise InputError(f"can't write {path!r}: {error}") from None
+
+
+def unreadable(path: object, error: Exception) -> InputError:
+    """The error of a file that can't be read, with the reason that the system gives."""
+    return InputError(f"can't read {path}: {getattr(error, 'strerror', None) or error}")
+
+
+def jsonable(value: Any) -> Any:
+    """The same as JSON can say it, which has neither NaN nor infinities: they become None.
+
+    Named tuples become objects, with a key for each field.
+    """
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

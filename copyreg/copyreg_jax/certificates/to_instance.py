@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse
 from jax.typing import ArrayLike
 
+from copyreg_jax._files import unreadable
 from copyreg_jax.checker.data import Instance, make_instance, read_instance
 from copyreg_jax.checker.verdicts import VoidError
 from copyreg_jax.errors import InputError
@@ -29,7 +30,7 @@ def input_errors() -> Iterator[None]:
     except VoidError as error:
         raise InputError(str(error)) from None
     except OSError as error:
-        raise InputError(f"can't read {error.filename}: {error.strerror}") from None
+        raise unreadable(error.filename, error) from None
 
 
 def instance(problem: Any) -> Instance:

@@ -125,8 +125,7 @@ def audit(
     if out is not None:
         content = {name: report.as_json() for name, report in reports.items()}
         for name, check in checks.items():
-            plain = {k: None if v != v else v for k, v in check._asdict().items()}  # noqa: PLR0124
-            content[name]["certificate"] = plain
+            content[name]["certificate"] = check._asdict()
         write_json(out, content)
         output.print(f"written to {out}", markup=False, soft_wrap=True)
     if any(check.problems for check in checks.values()):

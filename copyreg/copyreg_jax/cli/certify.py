@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from copyreg_jax._files import unreadable
 from copyreg_jax.cli.common import (
     Overwrite,
     errors,
@@ -101,6 +102,6 @@ def _read_point(path: Path) -> Any:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     except Exception:  # damaged files make NumPy raise nearly anything
         raise InputError(f"{path} holds no readable x; give an .npz or .npy file") from None

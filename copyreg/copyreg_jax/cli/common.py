@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
-import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from copyreg_jax._files import jsonable, unreadable, write_whole
 from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError
 
@@ -114,22 +114,12 @@ def _is_same(one: Path, two: Path) -> bool:
 
 
 def to_json(summary: dict[str, Any]) -> str:
-    """JSON has no infinities and no NaN: they become null."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: finite(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [finite(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(finite(summary), indent=1, allow_nan=False)
+    """JSON of a summary; NaN and infinities become null."""
+    return json.dumps(jsonable(summary), indent=1, allow_nan=False)
 
 
 def write_json(path: Path, summary: dict[str, Any]) -> None:
     """Write a summary, whole or not at all."""
-    from copyreg_jax._files import write_whole
-
     write_whole(path, (to_json(summary) + "\n").encode())
 
 
@@ -170,4 +160,4 @@ def read_lines(path: Path) -> list[str]:
         lines = path.read_text("utf-8-sig").split("\n")
         return [line.removesuffix("\r") for line in lines if line.strip()]
     except (OSError, ValueError) as error:
-        raise InputError(f"can't read {path}: {error}") from None
+        raise unreadable(path, error) from None

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse
 from jax.typing import ArrayLike
 
-from copyreg_jax._files import write_whole
+from copyreg_jax._files import unreadable, write_whole
 from copyreg_jax.checker.archive import InFile, read_arrays
 from copyreg_jax.checker.data import make_csr, make_instance
 from copyreg_jax.checker.verdicts import VoidError
@@ -158,7 +158,7 @@ def _whole(A: InFile) -> np.ndarray:
     try:
         return A.flat(0, math.prod(A.shape)).reshape(A.shape)
     except (OSError, VoidError) as error:
-        raise InputError(f"can't read {A.file.path}: {error}") from None
+        raise unreadable(A.file.path, error) from None
 
 
 def _problem(arrays: dict[str, Any], path: str, held: Any = None) -> CopyrightRegression:

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from copyreg_jax._files import write_whole
+from copyreg_jax._files import jsonable, write_whole
 from copyreg_jax.certificates.training import certify_training, save_training
 from copyreg_jax.checker.guarantee import TrainingCertificate
 from copyreg_jax.errors import InputError
@@ -307,7 +307,7 @@ def train(
             "length": length,
             "leave_out": leave_out,
             "model": trained.config.to_json(),
-            "losses": {k: v if np.isfinite(v) else None for k, v in losses._asdict().items()},
+            "losses": jsonable(losses),
             "tau": None if certificate is None else certificate.tau,
         },
     )

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Int
 from numpy.typing import NDArray
 
-from copyreg_jax._files import write_whole
+from copyreg_jax._files import jsonable, write_whole
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.hashing import hash_arrays, hash_text
@@ -132,8 +132,7 @@ class RunFolder:
         """Remember lines of metrics for the next checkpoint, and tell the callback."""
         new = [metrics for metrics in steps if metrics.step > self._noted]
         for metrics in new:
-            numbers = {k: v if np.isfinite(v) else None for k, v in metrics._asdict().items()}
-            self._lines.append(json.dumps(numbers) + "\n")
+            self._lines.append(json.dumps(jsonable(metrics)) + "\n")
             self._noted = metrics.step
         if callback is not None:
             for metrics in new:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import scipy.sparse
 
+from copyreg_jax._files import unreadable
 from copyreg_jax.checker.archive import InFile, StoredFile
 from copyreg_jax.checker.verdicts import VoidError
 from copyreg_jax.errors import InputError
@@ -56,7 +57,7 @@ def clear_errors(name: str) -> Iterator[None]:
     except VoidError as error:
         raise InputError(str(error)) from None
     except OSError as error:
-        raise InputError(f"can't read {name}: {error.strerror or error}") from None
+        raise unreadable(name, error) from None
 
 
 def opened(source: Source | FileRows) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from copyreg_jax._files import unreadable
 from copyreg_jax.errors import InputError
 
 __all__ = ["decode_utf8", "read_bytes"]
@@ -14,7 +15,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        raise InputError(f"can't read {path}: {getattr(error, 'strerror', error)}") from None
+        raise unreadable(path, error) from None
 
 
 def decode_utf8(content: bytes, where: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from copyreg_jax._files import unreadable
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.documents import Corpus, Document, first_names, list_available
 from copyreg_jax.lm.corpus.encoding import decode_utf8, read_bytes
@@ -170,7 +171,7 @@ def _unzip(content: bytes, where: str) -> dict[str, bytes]:
             return {name: archive.read(name) for name in chosen}
     # RuntimeError: it has a password, or is compressed in a way that Python does not know.
     except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError, OSError) as error:
-        raise InputError(f"can't read {where}: {error}") from None
+        raise unreadable(where, error) from None
 
 
 def _texts(path: Path, files: Mapping[str, bytes]) -> Iterator[_Record]:

@@ -7,7 +7,6 @@ this kind knows without memory.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
+from copyreg_jax._files import jsonable
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import make_rows
 from copyreg_jax.lm.evaluation import document_losses
@@ -88,9 +88,9 @@ class Report(NamedTuple):
         taus = {UNPROTECTED: self.tau, HELD_OUT: self.tau_held_out}
         parts = {PROTECTED: self.extraction, HELD_OUT: self.extraction_held_out}
         return {
-            "groups": {group.name: _plain(group) for group in groups},
-            "tau": {against: _plain(tau) for against, tau in taus.items()},
-            "extraction": {name: _plain(part.summary()) for name, part in parts.items()},
+            "groups": {group.name: jsonable(group) for group in groups},
+            "tau": {against: jsonable(tau) for against, tau in taus.items()},
+            "extraction": {name: jsonable(part.summary()) for name, part in parts.items()},
             "prefix": self.prefix,
             "suffix": self.suffix,
             "top_k": self.top_k,
@@ -229,12 +229,3 @@ def check_comparable(reports: Mapping[str, Report]) -> None:
 def _measured(report: Report) -> tuple[Any, ...]:
     groups = (report.protected, report.unprotected, report.held_out)
     return report.windows, *((group.num_documents, group.num_tokens) for group in groups)
-
-
-def _plain(fields: Any) -> dict[str, Any]:
-    """Turn a named tuple into what JSON can hold."""
-    return {name: _finite(value) for name, value in fields._asdict().items()}
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from copyreg_jax._files import unreadable
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.tokenizer import build_tokenizer
 from copyreg_jax.lm.models.hugging_face import build_model
@@ -102,7 +103,7 @@ def load_gguf(path: str | Path, dtype: Any = jnp.float32) -> tuple[Llama, Tokeni
         reader = gguf.GGUFReader(path)
         content = {key: field.contents() for key, field in reader.fields.items()}
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     except Exception as error:  # the library raises what it happens to stumble over
         raise InputError(f"{path} is truncated or not a GGUF file ({error!r:.200})") from None
     try:
