@@ -21,6 +21,7 @@ import optax  # noqa: E402
 
 import copyreg_jax as cr  # noqa: E402
 from copyreg_jax.matrices import interface  # noqa: E402
+from copyreg_jax.problems import objective  # noqa: E402
 from copyreg_jax.solvers import newton_cg  # noqa: E402
 from copyreg_jax.solvers.steps import advance_jit, initial_state_jit, precompute  # noqa: E402
 from tests.matrices.test_sharded import CASES, arguments, make_rows  # noqa: E402
@@ -109,8 +110,9 @@ def evaluations() -> dict[str, Any]:
         "hvp": difference(cut.hvp(x, x), plain.hvp(x, x)),
         "ell_1": difference(cut.ell_1(x), plain.ell_1(x)),
         "ell_2": difference(cut.ell_2(x), plain.ell_2(x)),
-        "f": difference(cut.f(x)[:n], plain.f(x)),
-        "absent rows of f": float(jnp.max(jnp.abs(cut.f(x)[n:]))),
+        "f": difference(cut.f(x), plain.f(x)),
+        "c": difference(cut.c(x), plain.c(x)),
+        "absent rows of f": float(jnp.max(jnp.abs(objective.f(cut.logits(x))[n:]))),
         "traced solve": difference(jax.jit(descend)(cut).x, descend(plain).x),
         "derivative of a solution": difference(
             jax.grad(lambda gamma: cr.solve(cut.replace(gamma=gamma)).value)(0.2),

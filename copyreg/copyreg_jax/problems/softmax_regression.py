@@ -164,11 +164,15 @@ class SoftmaxRegression:
 
     def f(self, x: ArrayLike) -> Vector:
         """(n,) softmax of A x (Definition 2)."""
-        return objective.f(self.logits(x))
+        return self._own_rows(objective.f(self.logits(x)))
 
     def c(self, x: ArrayLike) -> Vector:
         """(n,) residual f - b (Definition 3)."""
-        return objective.c(self.logits(x), self.b)
+        return self._own_rows(objective.c(self.logits(x), self.b))
+
+    def _own_rows(self, vector: Vector) -> Vector:
+        """Without the rows that fill up the last shares of a sharded A."""
+        return vector if vector.shape == (self.n,) else vector[: self.n]
 
     def ell(self, x: ArrayLike) -> Scalar:
         """Squared distance of f to b (Definition 4), or their cross-entropy."""
