@@ -169,6 +169,16 @@ def test_callers_arrays_are_left_alone():
     assert np.array_equal(sparse.indices, before[1])
 
 
+def test_integers_beyond_32_bits_are_the_numbers_that_they_are():
+    code = (
+        "import numpy as np, copyreg_jax as cr\n"
+        "A = np.array([[3_000_000_000], [-5]])\n"
+        "print(cr.SoftmaxRegression(A, [0.5, 0.5]).A.tolist())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[[3000000000.0], [-5.0]]"
+
+
 @pytest.mark.parametrize("offset", [0, 8])
 def test_a_large_matrix_is_copied_wherever_it_lies(offset):
     """Also at a multiple of 64 bytes, where JAX would share its memory."""

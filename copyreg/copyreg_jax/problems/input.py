@@ -58,6 +58,9 @@ def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = Tr
             raise InputError(f"{name} is not a numeric array: {error}") from None
         if host.dtype.kind not in "fiub" or host.dtype.itemsize > 8:
             raise InputError(f"{name} has dtype {host.dtype}; give real numbers of at most 64 bits")
+        if host.dtype.kind in "iub":
+            # Here, since JAX would wrap integers beyond 32 bits where its 64-bit mode is off.
+            host = host.astype(like if like is not None else jnp.result_type(float))
         if host.dtype == np.float64 and not (exact and isinstance(data, np.ndarray)):
             # Numbers and lists carry no precision of their own: they take A's, or JAX's.
             host = _round(name, host, like if like is not None else jnp.result_type(float))
