@@ -89,8 +89,42 @@ def test_every_module_says_what_is_public():
     assert silent == []
 
 
-def test_public_names_are_there_and_private_ones_stay_at_home():
-    """What ``__all__`` lists is defined, and no module takes another one's private names."""
+def defined(tree):
+    """The public names that a module defines itself, at its top level."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            parts = target.elts if isinstance(target, ast.Tuple) else [target]
+            yield from (part.id for part in parts if isinstance(part, ast.Name))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_what_is_listed_is_defined_and_what_is_defined_is_listed(path):
+    """A module lists all that it defines, and may list what it hands on."""
+    tree = ast.parse(path.read_text())
+    listed = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    if not listed:
+        return  # `test_every_module_says_what_is_public` asks for the list
+    (names,) = listed
+    own = {name for name in defined(tree) if not name.startswith("_")}
+    taken = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    rooms = {other.stem for other in path.parent.iterdir()}
+    assert own <= set(names) <= own | taken | (rooms if path.stem == "__init__" else set())
+
+
+def test_private_names_stay_at_home():
     foreign = [
         (relative(path), name)
         for path in MODULES
@@ -100,6 +134,26 @@ def test_public_names_are_there_and_private_ones_stay_at_home():
         and name.rpartition(".")[2] not in ("_files", "_tracing", "__main__", "__version__")
     ]
     assert foreign == []
+
+
+FRAGMENTS = re.compile(
+    r'"""Of \b|^ +Of (the|a|an|each|all)\b|\bthat is none\b|\bbut for\b'
+    r"|\blest\b|\bfor want of\b|\bin the midst of\b|\belse it\b|\bshall\b",
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("folder", ["copyreg/copyreg_jax", "docs", "README.md", "CONTRIBUTING.md"])
+def test_sentences_have_a_subject_and_a_verb(folder):
+    """The fragments that this project once wrote are not written again."""
+    files = [ROOT / folder, *(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.md")]
+    found = [
+        (relative(path), match.group())
+        for path in files
+        if path.is_file()
+        for match in FRAGMENTS.finditer(path.read_text())
+    ]
+    assert found == []
 
 
 def test_tracers_are_recognized_in_one_place():

@@ -103,7 +103,7 @@ BAD = {
         {"A": scipy.sparse.csr_array((np.ones(1), [0], [0, 1, 1, 1, 1]), shape=(4, 2**31))},
         "needs n and d below",
     ),
-    "ragged protected": ({"protected": [[1], [1, 2]]}, "protected is no array"),
+    "ragged protected": ({"protected": [[1], [1, 2]]}, "protected is not an array"),
     "gamma a vector": ({"gamma": B}, r"gamma has shape \(4,\); give one number"),
     "no such reading": ({"reading": "both"}, r"reading is 'both'; choose one of joint, block"),
     "no such metric": ({"metric": "kl"}, r"metric is 'kl'; choose one of squared, cross-entropy"),

@@ -157,13 +157,13 @@ def test_checkpoint_of_another_run_is_refused(file, other):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY"])
 def test_damaged_checkpoint_is_refused_and_kept(file, content):
     file.write_bytes(content)
-    with pytest.raises(cr.InputError, match="is no checkpoint"):
+    with pytest.raises(cr.InputError, match="is not a checkpoint"):
         cr.solve(problem(), checkpoint=file)
     assert file.read_bytes() == content
     cr.solve(problem(), max_steps=2, checkpoint=file.with_name("good.npz"))
     whole = file.with_name("good.npz").read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(cr.InputError, match="is no checkpoint"):
+    with pytest.raises(cr.InputError, match="is not a checkpoint"):
         cr.solve(problem(), checkpoint=file)
 
 
@@ -198,7 +198,7 @@ def test_a_state_of_another_shape_is_refused(file):
         {f"state_{len(arrays) - 3}": np.ones(())},
     ):
         np.savez(file, **(arrays | changed))
-        with pytest.raises(cr.InputError, match=r"is no checkpoint .*another version"):
+        with pytest.raises(cr.InputError, match=r"is not a checkpoint .*another version"):
             cr.solve(problem(), checkpoint=file)
 
 

@@ -236,7 +236,7 @@ def _widest(
 ) -> tuple[tuple[float, float] | None, bool]:
     """A radius and a modulus with ``gradient < mu radius``: the widest of a few radii.
 
-    If there is none, also whether more digits of the gradient and of the moduli might give one.
+    Without one, also whether more digits of the gradient and of the moduli might give one.
 
     The logits of other points differ by up to the radius times the longest row; where that is
     near one, the Hessian is another. From there a secant looks for half the modulus at x.

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["CompileCache", "use_compile_cache"]
+__all__ = ["CompileCache", "use_compile_cache", "user_cache_folder"]
 
 _OWN_LIMITS = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -20,7 +20,7 @@ _OWN_LIMITS = {
 
 
 class CompileCache(NamedTuple):
-    """Where compiled programs are kept; ``problem`` says why they are not, else it is empty."""
+    """Where compiled programs are kept; ``problem`` says why they are not, if they are not."""
 
     folder: str
     problem: str = ""

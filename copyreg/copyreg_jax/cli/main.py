@@ -48,8 +48,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # paragraphs of a docstring are filled to the terminal's width
 )
-for command in (solve, certify, check, lemmas, bench, doctor, train, audit):
-    app.command(cls=_Command)(command)
+for _command in (solve, certify, check, lemmas, bench, doctor, train, audit):
+    app.command(cls=_Command)(_command)
 
 
 def main() -> None:

@@ -29,6 +29,8 @@ __all__ = [
     "gram",
     "host_rows",
     "is_here",
+    "is_sharded",
+    "is_sparse",
     "join",
     "locate_not_finite",
     "num_entries",
@@ -59,8 +61,9 @@ class Matrix(Protocol):
     or (k, n) (five times faster than ``A.T @ u`` on CPU), are linear in what A is multiplied with:
     differentiable in it, and batched over it by ``jax.vmap``.
 
-    A new kind of matrix has these members and registers `weighted_gram`, `column_maxima`,
-    `column_norms` and `to_host`; the other functions are made of those.
+    A new kind of matrix has these members, and registers the functions of this module that its
+    solvers call; each is written for a dense array. It may have the flags ``on_host``, ``sparse``
+    and ``sharded``. docs/how-to/extend.md has a whole one.
     """
 
     @property

@@ -184,7 +184,7 @@ def read_mask(protected: ArrayLike, n: int) -> Mask:
     try:
         array = np.asarray(protected)
     except (TypeError, ValueError) as error:
-        raise InputError(f"protected is no array: {error}") from None
+        raise InputError(f"protected is not an array: {error}") from None
     if array.dtype == bool and array.shape == (n,):
         mask = array
     elif array.dtype.kind in "iu" and array.ndim == 0:

@@ -16,8 +16,8 @@ __all__ = ["shard"]
 def shard(problem: Problem, devices: Sequence[Any] | None = None) -> Problem:
     """Spread the rows of A, and the vectors that belong to them, over devices.
 
-    For a problem in hand, with a dense A. If A is larger than one device, or each process shall
-    read its own rows, make the problem of a `ShardedRows` instead.
+    This is for a problem at hand, with a dense A. If A is larger than one device, or if each
+    process reads its own rows, make the problem from `ShardedRows` instead.
 
     Parameters
     ----------

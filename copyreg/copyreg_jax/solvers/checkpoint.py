@@ -132,7 +132,7 @@ def _read(path: Path) -> tuple[list[bytes], dict[str, np.ndarray]]:
 
 
 def _no_checkpoint(path: Path, reason: Any) -> InputError:
-    return InputError(f"{path} is no checkpoint ({reason}); delete it, or name another file")
+    return InputError(f"{path} is not a checkpoint ({reason}); delete it, or name another file")
 
 
 def _fingerprints(problem: SoftmaxRegression, solver: Solver, rtol: float, x0: Any) -> list[bytes]:

@@ -63,7 +63,7 @@ def multi_start(
     solver, rtol, max_steps
         As in `solve_many`.
     seed : int, default 0
-        Of the random starts.
+        Seed for the random starts.
 
     Returns
     -------

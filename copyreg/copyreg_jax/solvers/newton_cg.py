@@ -76,7 +76,7 @@ class Precomputed(NamedTuple):
     Attributes
     ----------
     basis : (d, d) or (d,) array
-        B with ``B^T (A^T D A) B = I`` but for rounding, D = w^2 + a small constant; or, for sparse
+        B with ``B^T (A^T D A) B = I`` up to rounding, D = w^2 + a small constant; or, for sparse
         A and for very many columns, the diagonal matrix that gives it a unit diagonal, or B of a
         sketch of A.
     single : matrix or None

@@ -74,7 +74,7 @@ def _lifted_basis(G: Float[Array, "d d"]) -> Float[Array, "d d"]:
     lifted = zero + _LEAST_EIGENVALUE[G.dtype]
     unit = G * scale[None] * scale[:, None]
     inverse = inverse_factor(unit + jnp.diag(lifted.astype(G.dtype)))
-    # Near the identity but for the null space, where it is what rounding leaves of zero.
+    # Near the identity, and on the null space what rounding leaves of zero.
     M = inverse @ unit @ inverse.T
     return scale[:, None] * (inverse.T @ M @ M)
 

@@ -102,7 +102,7 @@ def _decode(shape: tuple[int, int], target: str, free: Any, mask: Any, scale: An
 _NO_ROUNDING = 2.0**45
 
 
-# Compiling takes a hundred times as long as running: the compiler shall not try hard.
+# Compiling takes a hundred times as long as running: the compiler need not try hard.
 @functools.partial(
     jax.jit,
     static_argnums=(0, 1, 2),
