@@ -219,7 +219,7 @@ def _proved_floor(problem: CopyrightRegression) -> float:
     --------
     >>> problem = CopyrightRegression([[1.0], [0.0]], [0.5, 0.5], 1, gamma=0.01, w=1.0)
     >>> e = _proved_floor(problem)
-    >>> round(bounds.convexity_threshold(problem, e, level=0.0).usable, 6)
+    >>> round(constants.convexity_threshold(problem, e, level=0.0).usable, 6)
     1.0
     """
     bound = constants.curvature_range(problem.b)
