@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import copyreg_jax as cr
-from copyreg_jax.cli.main import app
+from copyreg_jax.cli.main import app, main
 from tests.support.registry import random_problem
 
 
@@ -110,51 +110,131 @@ def test_weights_that_leave_a_direction_free_are_said(instance):
     assert run.stderr.startswith("note: w is zero on 10 rows, which leaves 2 direction(s)")
 
 
-@pytest.mark.quick(6)
+@pytest.fixture
+def refuse(capsys, monkeypatch, tmp_path):
+    """Run a command in this process, and return the one line that it refuses its input with."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        before = contents(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["copyreg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        written = capsys.readouterr()
+        assert (ended.value.code, written.out) == (2, "")
+        assert written.err.startswith("copyreg: ")
+        assert written.err.count("\n") == 1
+        assert contents(tmp_path) == before
+        return written.err.removeprefix("copyreg: ").rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path):
+    """What `instance.npz` holds; `save` writes it with other arrays."""
+    problem = random_problem(4, 4, 2, w=0.1)
+    arrays = {
+        key: np.asarray(getattr(problem, key)) for key in ("A", "b", "protected", "w", "gamma")
+    }
+
+    def save(name, **changes):
+        np.savez(tmp_path / name, **{**arrays, **changes})
+
+    save("instance.npz")
+    np.save(tmp_path / "point.npy", np.zeros(2))
+    return save
+
+
+# The errors that most users meet, word for word.
+def test_a_file_that_is_not_there(refuse):
+    assert refuse("solve", "absent.npz") == "can't read absent.npz: No such file or directory"
+
+
+def test_a_number_that_is_not_finite(refuse, data):
+    A = np.ones((4, 2))
+    A[1, 0] = np.nan
+    data("nan.npz", A=A)
+    words = "nan.npz: A is nan at row 1, column 0; replace or remove that entry"
+    assert refuse("solve", "nan.npz") == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"b": np.full(3, 0.25)}, "b has shape (3,); A has 4 rows, so give shape (4,)"),
+        ({"protected": np.ones(4, bool)},
+         "protected marks all 4 rows; leave at least one unprotected"),
+        ({"protected": np.array([0])}, "protected has dtype int64; store a bool mask"),
+        ({"A": np.ones(4)},
+         "A has shape (4,); give (n, d) with n >= 1 rows and d >= 1 columns"),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit(changes, words, refuse, data):
+    data("bad.npz", **changes)
+    assert refuse("solve", "bad.npz") == f"bad.npz: {words}"
+
+
+def test_a_point_of_another_length(refuse, data, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(1))
+    words = "x has shape (1,); A has 2 columns, so give shape (2,)"
+    assert refuse("certify", "instance.npz", "x.npy") == words
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--gamma", "-1"), "gamma is -1.0; give a finite number >= 0"),
+        (("--w", "inf"), "w is inf at row 0; replace or remove that entry"),
+        (("--rtol", "1e-30"),
+         "rtol = 1e-30 can't be reached in float64, where the smallest is 3.6e-15"),
+        (("--max-steps", "0"), "max_steps is 0; give an integer >= 1 and below 2^31"),
+        (("--tau", "nan"), "tau is nan; give a finite number"),
+    ],
+)  # fmt: skip
+def test_options_out_of_range(option, words, refuse, data, tmp_path):
+    assert refuse("solve", "instance.npz", *option) == words
+
+
+def test_results_that_are_there_already(refuse, data, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summary.json").write_text("{}")
+    assert refuse("solve", "instance.npz", "--out", "out") == (
+        "--out: out/summary.json already exists; choose another place, or give --overwrite"
+    )
+
+
+# Others, by what they name.
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("solve", "none.npz"), "can't read none.npz: No such file"),
-        (("solve", "{instance}", "--gamma", "-1"), "gamma is -1.0; give a finite number >= 0"),
-        (("solve", "{instance}", "--gamma", "nan"), "gamma is nan"),
-        (("solve", "{instance}", "--w", "inf"), "w is inf at row 0"),
-        (("solve", "{instance}", "--rtol", "1e-30"), "rtol = 1e-30 can't be reached in float64"),
-        (("solve", "{instance}", "--max-steps", "0"), "max_steps is 0; give an integer >= 1"),
-        (("solve", "{instance}", "--out", "{instance}"), "can't write to --out"),
-        (("solve", "{instance}", "--out", "/proc/none"), "can't write to --out /proc/none"),
-        (("certify", "{instance}", "none.npy"), "can't read none.npy: No such file"),
-        (("certify", "{instance}", "{instance}"), "and no x"),
-        (("certify", "{instance}", "{short}"), "x has shape (1,); A has 2 columns"),
-        (("certify", "{instance}", "{point}", "--tau", "nan"), "tau is nan"),
-        (("certify", "{instance}", "{point}", "--out", "/none/c.json"), "can't write /none/c.json"),
-        (("certify", "{instance}", "{point}", "--out", "{instance}"), "would replace"),
-        (("certify", "{instance}", "{point}", "--out", "{short}"), "give --overwrite"),
-        (("solve", "{instance}", "--out", "{folder}"), "instance.npz would replace"),
-        (("solve", "{instance}", "--checkpoint", "{instance}"), "would replace"),
+        (("solve", "instance.npz", "--out", "instance.npz"), "can't write to --out"),
+        (("solve", "instance.npz", "--out", "/proc/none"), "can't write to --out /proc/none"),
+        (("solve", "instance.npz", "--out", "."), "instance.npz would replace"),
+        (("solve", "instance.npz", "--checkpoint", "instance.npz"), "would replace"),
+        (("certify", "instance.npz", "none.npy"), "can't read none.npy: No such file"),
+        (("certify", "instance.npz", "instance.npz"), "and no x"),
+        (("certify", "instance.npz", "point.npy", "--tau", "nan"), "tau is nan"),
+        (("certify", "instance.npz", "point.npy", "--out", "/none/c.json"), "can't write /none"),
+        (("certify", "instance.npz", "point.npy", "--out", "instance.npz"), "would replace"),
+        (("certify", "instance.npz", "point.npy", "--out", "other.npz"), "give --overwrite"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(arguments, words, instance, tmp_path):
-    paths = {"instance": instance, "short": tmp_path / "short.npy", "point": tmp_path / "point.npy"}
-    paths["folder"] = instance.parent
-    np.save(paths["short"], np.zeros(1))
-    np.save(paths["point"], np.zeros(2))
-    before = instance.read_bytes()
-    run = copyreg(*(str(argument).format(**paths) for argument in arguments))
-    assert run.returncode == 2
-    assert run.stdout == ""
-    assert run.stderr.startswith("copyreg: ")
-    assert words in run.stderr
-    assert run.stderr.count("\n") == 1
-    assert instance.read_bytes() == before
+def test_bad_input_is_one_line_and_exit_code_2(arguments, words, refuse, data):
+    data("other.npz")
+    assert words in refuse(*arguments)
+
+
+def test_bad_input_in_a_process_of_its_own(instance):
+    run = copyreg("solve", instance, "--gamma", "-1")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == "copyreg: gamma is -1.0; give a finite number >= 0\n"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04nonsense", b"\x93NUMPY"])
-def test_damaged_instance(content, tmp_path):
+def test_damaged_instance(content, refuse, tmp_path):
     (tmp_path / "i.npz").write_bytes(content)
-    run = copyreg("solve", tmp_path / "i.npz", "--out", tmp_path / "out")
-    assert run.returncode == 2
-    assert run.stderr.count("\n") == 1
-    assert list((tmp_path / "out").iterdir()) == []
+    assert "i.npz" in refuse("solve", "i.npz")
 
 
 def test_void_check_is_exit_code_2(instance, tmp_path):
@@ -209,10 +289,8 @@ def test_ctrl_c_keeps_the_results(tmp_path):
     assert checked.verdict is not cr.Verdict.VOID
 
 
-def test_bad_tau_is_found_before_the_work(instance, tmp_path):
-    run = copyreg("solve", instance, "--tau", "nan", "--out", tmp_path / "out")
-    assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == "copyreg: tau is nan; give a finite number\n"
+def test_bad_tau_is_found_before_the_work(refuse, data, tmp_path):
+    refuse("solve", "instance.npz", "--tau", "nan", "--out", "out")
     assert not (tmp_path / "out").exists()
 
 
