@@ -7,9 +7,11 @@ from pathlib import Path
 
 import jax
 import pytest
+from typer.testing import CliRunner
 
 import copyreg_jax as cr
 from copyreg_jax.cli import compile_cache
+from copyreg_jax.cli.main import app
 from tests.support.registry import random_problem
 
 NAMES = ("jax_compilation_cache_dir", *compile_cache._OWN_LIMITS)
@@ -116,6 +118,24 @@ def test_the_users_own_setting_wins(chosen, folder, unset):
     assert jax.config.jax_compilation_cache_dir == chosen
     assert jax.config.jax_persistent_cache_min_entry_size_bytes == before
     assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [("train", ["train", "t.txt", "--out", "run"]), ("audit", ["audit", "run", "--text", "t.txt"])],
+)
+def test_commands_for_language_models_keep_their_programs(module, arguments, monkeypatch):
+    pytest.importorskip("flax")
+
+    class AskedError(Exception):
+        pass
+
+    def ask():
+        raise AskedError
+
+    monkeypatch.setattr(f"copyreg_jax.cli.{module}.use_compile_cache", ask)
+    with pytest.raises(AskedError):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def test_folders_of_the_platforms(monkeypatch, tmp_path):

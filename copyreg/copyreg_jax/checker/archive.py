@@ -112,7 +112,7 @@ def read_arrays(
         with _Members(path) as members:
             keys = sparse if "A_data" in members.names else ("A",)
             missing = [key for key in (*keys, *rest) if key not in members.names]
-            held = sorted(members.names)
+            held = ", ".join(sorted(members.names)) or "nothing"
             require(not missing, f"{path} lacks {', '.join(missing)}; it holds {held}")
             texts = {key: key in members.names for key in ("reading", "metric")}
             members.require_possible(*keys, *rest)
@@ -133,7 +133,9 @@ def read_arrays(
         raise VoidError(f"can't read {path}: {error.strerror or error}") from None
     except Exception as error:  # damaged archives make NumPy and zipfile raise nearly anything
         if "pickle" in str(error) or "Object arrays" in str(error):
-            raise VoidError(f"{path} holds pickled objects, which are never loaded") from None
+            raise VoidError(
+                f"{path} holds pickled objects, which are never loaded; store plain arrays"
+            ) from None
         raise VoidError(f"{path} is truncated or not an .npz file: {error}") from None
 
 
@@ -194,7 +196,8 @@ class _Members:
                 held = self.archive.getinfo(self.names[key]).file_size
             size = math.prod(shape) * dtype.itemsize
             require(
-                not dtype.hasobject, f"{self.path} holds pickled objects, which are never loaded"
+                not dtype.hasobject,
+                f"{self.path} holds pickled objects, which are never loaded; store plain arrays",
             )
             require(start + size <= held, f"{self.path} is truncated: {key} has shape {shape}")
 

@@ -17,6 +17,7 @@ from copyreg_jax.cli.common import (
     require_writable,
     write_json,
 )
+from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def audit(
     Exit codes: 0 done, 1 a certificate does not hold, 2 bad input.
     """
     require_extra()
+    use_compile_cache()
     import jax.numpy as jnp
 
     from copyreg_jax.lm import experiment, records

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from copyreg_jax.cli.audit import EXIT_NOT_FINITE
 from copyreg_jax.cli.common import EXIT_INTERRUPTED, errors, output, read_lines, require_extra
+from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def train(
     continues an interrupted run.
     """
     require_extra()
+    use_compile_cache()
     from copyreg_jax.lm import experiment
     from copyreg_jax.lm.corpus import loading, selection
 
