@@ -36,6 +36,8 @@ __all__ = [
     "BITS",
     "FORMAT",
     "DocumentLoss",
+    "Guarantee",
+    "ProvedLosses",
     "TrainingCertificate",
     "check_table",
     "check_training",
@@ -161,7 +163,7 @@ def check_table(documents: tuple[DocumentLoss, ...], gamma: float) -> None:
     require(len(kinds) == 2, f"{'all' if True in kinds else 'no'} documents are protected")
 
 
-class _Losses(NamedTuple):
+class ProvedLosses(NamedTuple):
     """Balls of the loss, CE_1, CE_2, and of the share of protected tokens."""
 
     loss: arb
@@ -170,7 +172,7 @@ class _Losses(NamedTuple):
     share: arb
 
 
-class _Guarantee(NamedTuple):
+class Guarantee(NamedTuple):
     """Balls of the ends of the range of CE_1, and of tau."""
 
     lowest: arb
@@ -178,7 +180,7 @@ class _Guarantee(NamedTuple):
     tau: arb
 
 
-def proved_losses(documents: tuple[DocumentLoss, ...], gamma: float) -> _Losses:
+def proved_losses(documents: tuple[DocumentLoss, ...], gamma: float) -> ProvedLosses:
     """Balls around the losses of a table."""
     counts, sums = [0, 0], [arb(0), arb(0)]
     for document in documents:
@@ -187,10 +189,10 @@ def proved_losses(documents: tuple[DocumentLoss, ...], gamma: float) -> _Losses:
     unprotected, protected = (total / n for total, n in zip(sums, counts, strict=True))
     require(bool(protected > 0), "the protected loss is 0, where the protection term is infinite")
     loss = (sums[0] + sums[1]) / sum(counts) + arb(gamma) / protected
-    return _Losses(loss, protected, unprotected, arb(counts[1]) / sum(counts))
+    return ProvedLosses(loss, protected, unprotected, arb(counts[1]) / sum(counts))
 
 
-def guarantee(share: arb, gamma: float, level: float) -> _Guarantee | None:
+def guarantee(share: arb, gamma: float, level: float) -> Guarantee | None:
     """For all losses of at most ``level``; None unless there are proved to be any."""
     p, g, L = share, arb(gamma), arb(level)
     square = L * L - 4 * p * g
@@ -203,7 +205,7 @@ def guarantee(share: arb, gamma: float, level: float) -> _Guarantee | None:
     t = g.sqrt()
     if t < lowest:
         t = lowest
-    return _Guarantee(lowest, highest, (t + g / t - L) / (1 - p))
+    return Guarantee(lowest, highest, (t + g / t - L) / (1 - p))
 
 
 def _test(said: TrainingCertificate) -> Tested:

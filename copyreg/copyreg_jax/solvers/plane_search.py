@@ -12,7 +12,7 @@ from copyreg_jax.matrices import without_rows
 from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Mask, Scalar, Terms, Vector
 
-__all__ = ["combine", "evaluate_at", "search_plane"]
+__all__ = ["Found", "combine", "evaluate_at", "search_plane"]
 
 _MAX_TRIALS = 15
 
@@ -39,7 +39,7 @@ class _Best(NamedTuple):
     moved: Bool[Array, ""]
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """Where a search ended: L and its derivatives by the logits; if it has moved; its trials."""
 
     c: Float[Array, " 2"]
@@ -58,7 +58,7 @@ def search_plane(
     value: Scalar,
     absent: Mask | None,
     terms: Terms,
-) -> tuple[_Found, Scalar]:
+) -> tuple[Found, Scalar]:
     """Lower L over the logits ``c @ Z`` from c = (1, 0), starting with a try of (1, 1).
 
     A trust-region Newton method in the plane, stopped when its gradient has fallen to a quarter.
@@ -115,7 +115,7 @@ def search_plane(
         best, jnp.ones(2, dtype), 2 * size[1], jnp.zeros_like(value), no, trials, no, slope_u, at
     )  # fmt: skip
     best, *_, trials, _, slope_u, at = jax.lax.while_loop(going, body, start)
-    return _Found(best.c, best.value, slope_u, at, best.moved, trials), noise
+    return Found(best.c, best.value, slope_u, at, best.moved, trials), noise
 
 
 def _planar_step(
