@@ -98,6 +98,13 @@ def test_relative_to_the_derivative_itself_on_generic_instances(seed, metric, re
         assert np.abs(mine - theirs).max() <= 1e-12 * np.abs(theirs).max()
 
 
+def test_a_large_w_of_rows_that_are_zero_does_not_round_off_the_rest():
+    """The Hessian is (a w_1)^2 of the first row, whatever the second row's w is."""
+    a, w = 0.75, np.array([2.0**-10, 1e6])
+    problem = cr.SoftmaxRegression([[a], [0.0]], [0.0, 0.0], w, metric="cross-entropy")
+    assert problem.hessian(np.zeros(1))[0, 0] == (a * w[0]) ** 2
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_restriction_is_the_hessian_along_the_directions(name):
     problem = PROBLEMS[name]()

@@ -191,13 +191,16 @@ def test_path_is_the_minimizers_along_the_grid():
     assert fine[1].history.gradient_norm[0] < 1e-2 * cold.history.gradient_norm[0]
 
 
-@pytest.mark.parametrize(("metric", "number"), [("squared", 1), ("cross-entropy", 0)])
-def test_what_depends_on_the_target_is_not_shared(metric, number, monkeypatch):
+@pytest.mark.parametrize(
+    ("metric", "scale", "number"),
+    [("squared", 2.0, 1), ("cross-entropy", 2.0, 0), ("cross-entropy", 1 + 2**-48, 1)],
+)
+def test_what_depends_on_the_target_is_not_shared(metric, scale, number, monkeypatch):
     """The cross-entropy weighs the loss with the sum of b, which bounds of decrements need."""
     first = random_problem(5, 40, 4)
     problems = [
         cr.CopyrightRegression(first.A, s * first.b, first.protected, 0.0, first.w, "joint", metric)
-        for s in (1.0, 2.0)
+        for s in (1.0, scale)
     ]
     shared = []
     monkeypatch.setattr(

@@ -192,11 +192,18 @@ def hessian(A: Matrix, at: Curvature) -> Float[Array, "d d"]:
     close to one-hot costs no accuracy by cancellation.
     """
     w2 = jnp.broadcast_to(at.w2, at.g.shape)
-    rows = jnp.concatenate([w2[None], at.g[None], at.f]) @ A
-    drift, slope, centers = rows[0], rows[1], rows[2:]
-    half = 0.5 * weighted_gram(A, at.s.at[0].add(w2), centers)
-    # The part of w^2 has no center: what it loses by being centered with the first is put back.
-    half += jnp.outer(drift - 0.5 * jnp.sum(w2) * centers[0], centers[0])
+    s = at.s[0]
+    rows = jnp.concatenate([jnp.stack([at.g, w2, s, jnp.abs(s)]), at.f]) @ A
+    slope, of_w2, of_s, of_size, centers = rows[0], rows[1], rows[2], rows[3], rows[4:]
+    # The first softmax and w^2 share one Gram matrix, centered at the mean row m by |s| + w^2: so
+    # no term below is larger than the sums of s a a^T and w^2 a a^T themselves. Centered at f @ A,
+    # a large w^2 of rows that are zero would round off the Hessian of all others.
+    weight = jnp.sum(jnp.abs(s)) + jnp.sum(w2)
+    m = (of_size + of_w2) / jnp.where(weight > 0, weight, 1)
+    half = 0.5 * weighted_gram(A, at.s.at[0].add(w2), centers.at[0].set(m))
+    apart = m - centers[0]
+    half += jnp.outer(of_s - 0.5 * jnp.sum(s) * (m + centers[0]), apart)
+    half += jnp.outer(of_w2 - 0.5 * jnp.sum(w2) * m, m)
     half += jnp.outer(0.5 * at.kappa * slope, slope)
     return half + half.T
 

@@ -107,8 +107,9 @@ def solve_many(
     starts = None if x0 is None else _starts(first, x0, size)
     # Precomputed data depend on A and w, and for the cross-entropy on the sum of b. Shared by all,
     # they are made once and on the host.
-    same_loss = first.metric == "squared" or axes.b is None
-    shared = axes.A is None and axes.w is None and same_loss
+    shared = axes.A is None and axes.w is None
+    if shared and first.metric == "cross-entropy":
+        shared = _same_up_to_rounding(jnp.sum(batch.b, axis=-1), first.n)
     kit = precompute(first, solver) if shared else precompute_lanes(batch, axes.leaves.axes, solver)
     lanes = Lanes(batch, axes, kit, None if shared else 0, solver, rtol)
 
@@ -166,6 +167,12 @@ def _stack(problems: list[SoftmaxRegression]) -> tuple[SoftmaxRegression, Axes, 
 def _same(one: Array, other: Array) -> bool:
     """Return whether two arrays are one object or equal vectors; matrices are not compared."""
     return one is other or (one.ndim < 2 and np.array_equal(np.asarray(one), np.asarray(other)))
+
+
+def _same_up_to_rounding(sums: Array, n: int) -> bool:
+    """Return whether sums of n positive numbers differ by no more than the rounding of sums."""
+    least, most = float(jnp.min(sums)), float(jnp.max(sums))
+    return most - least <= 2 * n * float(jnp.finfo(sums.dtype).eps) * most
 
 
 def _axes(batch: SoftmaxRegression) -> tuple[Axes, int]:
