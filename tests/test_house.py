@@ -18,6 +18,7 @@ ROOMS = [
     ("instances",),
     ("certificates",),
     ("theory", "lm"),
+    ("neighbours",),
     ("testing",),
     ("bench",),
     ("cli",),
