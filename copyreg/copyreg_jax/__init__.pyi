@@ -26,6 +26,7 @@ from .matrices import (
 )
 from .problems import (
     CopyrightRegression as CopyrightRegression,
+    LeaveOutRegression as LeaveOutRegression,
     SoftmaxRegression as SoftmaxRegression,
     shard as shard,
 )

@@ -267,7 +267,7 @@ CHECK = {
         "checker.format:direction", "losses.protected_mass < losses.target_mass",
         "not losses.protected_mass > losses.target_mass",
     ),
-    "one end of a bound": ("checker.check:_within", "worst(above, below)", "above"),
+    "one end of a bound": ("checker.check:within", "worst(above, below)", "above"),
     "an open statement is none": (
         "checker.verdicts:worst",
         "(Verdict.CERTIFIED, Verdict.UNDECIDED, Verdict.REFUTED, Verdict.VOID)",
@@ -310,7 +310,7 @@ CHECK = {
     ),
     "numbers read as they come": ("checker.format:read_number", "number.hex() == text", "True"),
     "bytes not compared": ("checker.format:read_document", "raw == canonical(document)", "True"),
-    "data not compared": ("checker.check:_require_same", "dump(claimed) != dump(actual)", "False"),
+    "data not compared": ("checker.check:require_same", "dump(claimed) != dump(actual)", "False"),
     "control removed": (
         "checker.check:_control", "protection(margin, above) is Verdict.REFUTED", "True",
     ),

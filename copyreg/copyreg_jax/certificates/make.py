@@ -32,7 +32,7 @@ from copyreg_jax.checker.verdicts import Verdict, at_least, at_most
 from copyreg_jax.errors import InputError
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
-__all__ = ["certify"]
+__all__ = ["certify", "outward", "pad", "plain", "prove_global", "prove_local"]
 
 _LARGE = 1 << 20
 """Entries of A from which floats come before balls."""
@@ -123,8 +123,8 @@ def certify(
         proved = _prove_point(data, exact, tau, max_bits)
         near = everywhere = None
         if local and data.d <= MAX_DENSE_COLUMNS:
-            near = _prove_local(data, exact)
-            everywhere = _prove_global(data, exact)
+            near = prove_local(data, exact)
+            everywhere = prove_global(data, exact)
         with ctx.workprec(max(proved.bits, START_BITS)):
             level_set = _level_set(data, upper(proved.value))
             paper = _paper(data, proved.losses, eps_2, near)
@@ -135,14 +135,14 @@ def certify(
             "instance": description,
             "x": [float(v).hex() for v in exact],
             "bits": proved.bits,
-            "bounds": {name: _plain(_outward(bounds[name])) for name in format.BOUNDS},
+            "bounds": {name: plain(outward(bounds[name])) for name in format.BOUNDS},
             "direction": format.direction(proved.losses),
             "claims": {
-                "point": _plain(Point(tau, checker.protection(proved.losses.margin, tau))),
-                "level_set": _plain(level_set),
-                "local": _plain(near),
-                "global": _plain(everywhere),
-                "paper": _plain(paper),
+                "point": plain(Point(tau, checker.protection(proved.losses.margin, tau))),
+                "level_set": plain(level_set),
+                "local": plain(near),
+                "global": plain(everywhere),
+                "paper": plain(paper),
             },
         }
     return Certificate(json.loads(format.canonical(document)))
@@ -163,7 +163,7 @@ def _prove_point(data: Instance, x: np.ndarray, tau: float | None, max_bits: int
         ar = arithmetic(bits)
         with ctx.workprec(ar.scalar_bits):
             point = proofs.at_point(data, ar, x)
-            proved = _Proved(bits, _padded(point.losses, ar), _pad(point.value, ar))
+            proved = _Proved(bits, _padded(point.losses, ar), pad(point.value, ar))
             margin = proved.losses.margin
             if bits == FLOAT_BITS:
                 enough = proved.value.is_finite()
@@ -175,13 +175,13 @@ def _prove_point(data: Instance, x: np.ndarray, tau: float | None, max_bits: int
         bits = min(max(2 * bits, START_BITS), max_bits)
 
 
-def _pad(ball: arb, ar: Arithmetic) -> arb:
+def pad(ball: arb, ar: Arithmetic) -> arb:
     """Room for another order of summation, where floats were added; balls are the same anywhere."""
     return ball + arb(0, 0.5 * ball.rad()) if ar.bits == FLOAT_BITS else ball
 
 
 def _padded(losses: proofs.Losses, ar: Arithmetic) -> proofs.Losses:
-    return proofs.Losses(*(_pad(ball, ar) for ball in losses))
+    return proofs.Losses(*(pad(ball, ar) for ball in losses))
 
 
 def _level_set(data: Instance, value: float) -> LevelSet | None:
@@ -198,14 +198,14 @@ def _paper(
     tau_c = proofs.paper_tau(data.n, data.n1, data.gamma, eps_2)
     return Paper(
         eps_2=eps_2,
-        tau_c=_outward(tau_c),
+        tau_c=outward(tau_c),
         hypothesis=at_most(losses.ell_2, eps_2),
         verdict=at_least(losses.margin, tau_c),
         minimizer=checker.at_minimizer(near, tau_c),
     )
 
 
-def _prove_local(data: Instance, x: np.ndarray) -> Local | None:
+def prove_local(data: Instance, x: np.ndarray) -> Local | None:
     """The claim local, at the first precision that yields it, with a radius that is not small.
 
     Balls come only where rounding, and not the theorem, has lost it in floats.
@@ -215,7 +215,7 @@ def _prove_local(data: Instance, x: np.ndarray) -> Local | None:
         with ctx.workprec(ar.scalar_bits):
             point = proofs.at_point(data, ar, x)
             center = regions.mean_row(point)
-            norm = _pad(regions.gradient_norm(point, center), ar)
+            norm = pad(regions.gradient_norm(point, center), ar)
             gradient = upper(norm)
             found, is_open = _widest(point, center, norm)
             if found is None:
@@ -225,7 +225,7 @@ def _prove_local(data: Instance, x: np.ndarray) -> Local | None:
             radius, mu = found
             distance = upper(arb(gradient) / mu)
             there = _padded(proofs.in_ball(point, center, distance).losses, ar)
-            margin, mass = _outward(there.margin), _outward(there.protected_mass)
+            margin, mass = outward(there.margin), outward(there.protected_mass)
             way = format.direction(there)
             return Local(bits, radius, mu, gradient, distance, margin, mass, way)
     return None
@@ -301,11 +301,11 @@ def _modulus(H: arb_mat, error: arb) -> float:
     return 0.0
 
 
-def _prove_global(data: Instance, x: np.ndarray) -> Global | None:
+def prove_global(data: Instance, x: np.ndarray) -> Global | None:
     """The claim global, in floats: what they leave open is lost by the theorem, not by rounding."""
     ar = arithmetic(FLOAT_BITS)
     with ctx.workprec(ar.scalar_bits):
-        level = upper(_pad(proofs.at_point(data, ar, x).value, ar))
+        level = upper(pad(proofs.at_point(data, ar, x).value, ar))
         if not math.isfinite(level):
             return None
         _, view = regions.around_level_set(data, ar, level)
@@ -313,18 +313,19 @@ def _prove_global(data: Instance, x: np.ndarray) -> Global | None:
     return Global(ar.bits, level, mu) if mu > 0 else None
 
 
-def _plain(content: Any) -> Any:
+def plain(content: Any) -> Any:
     """A claim as JSON: floats in hexadecimal, verdicts by name."""
     if isinstance(content, float):
         return content.hex()
     if isinstance(content, Verdict):
         return content.name
     if isinstance(content, Interval):
-        return [_plain(end) for end in content]
+        return [plain(end) for end in content]
     if isinstance(content, tuple):
-        return {name: _plain(value) for name, value in content._asdict().items()}  # type: ignore[attr-defined]
+        return {name: plain(value) for name, value in content._asdict().items()}  # type: ignore[attr-defined]
     return content
 
 
-def _outward(ball: arb) -> Interval:
+def outward(ball: arb) -> Interval:
+    """Floats between which the ball lies."""
     return Interval(lower(ball), upper(ball))

@@ -1,6 +1,7 @@
 """The trusted room: what checks a certificate. It imports NumPy and python-flint, nothing else.
 
 `verdicts` has the four answers; `archive` and `data` read an instance; `arithmetic` and `linear`
-compute with enclosures; `proofs` and `regions` prove; `format` reads certificates; `check` and
-`guarantee` test what they claim. ``python -m copyreg_jax.checker CERTIFICATE [INSTANCE]`` runs it.
+compute with enclosures; `proofs` and `regions` prove; `format` reads certificates; `check`,
+`removal` and `guarantee` test what they claim. Run it by
+``python -m copyreg_jax.checker CERTIFICATE [INSTANCE]``.
 """

@@ -1,4 +1,4 @@
-"""The checker's command line, for both kinds of certificates.
+"""The checker's command line, for all kinds of certificates.
 
 python -m copyreg_jax.checker CERTIFICATE [INSTANCE]
 """
@@ -10,26 +10,28 @@ import os
 import sys
 from pathlib import Path
 
-from copyreg_jax.checker import guarantee
+from copyreg_jax.checker import guarantee, removal
 from copyreg_jax.checker.check import check
-from copyreg_jax.checker.format import read_document
+from copyreg_jax.checker.format import FORMAT, read_document
 from copyreg_jax.checker.verdicts import CheckResult, Verdict, VoidError, void
 
 __all__ = ["check_file", "main"]
 
 
 def check_file(certificate: str | Path, instance: str | Path | None = None) -> CheckResult:
-    """Check a certificate of either kind; one of a language model needs no instance."""
+    """Check a certificate of any kind; one of a language model needs no instance."""
     try:
-        of_training = read_document(certificate).get("format") == guarantee.FORMAT
-    except VoidError:
-        of_training = instance is None  # either checker says why the file can't be read
-    if of_training and instance is None:
-        return guarantee.check_training(certificate)
-    if of_training:
+        kind = read_document(certificate).get("format")
+    except VoidError:  # either checker says why the file can't be read
+        kind = guarantee.FORMAT if instance is None else FORMAT
+    if kind == guarantee.FORMAT:
+        if instance is None:
+            return guarantee.check_training(certificate)
         return void(f"{certificate} is about a language model; leave {instance} out")
     if instance is None:
         return void(f"{certificate} is about an instance; name its .npz file after it")
+    if kind == removal.FORMAT:
+        return removal.check_ledger(certificate, instance)
     return check(certificate, instance)
 
 

@@ -23,6 +23,7 @@ from copyreg_jax.checker import proofs, regions
 from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS, arithmetic, lower, upper
 from copyreg_jax.checker.data import Instance, read_instance
 from copyreg_jax.checker.format import (
+    Global,
     Interval,
     Local,
     Paper,
@@ -44,7 +45,17 @@ from copyreg_jax.checker.verdicts import (
     worst,
 )
 
-__all__ = ["at_minimizer", "check", "level_set_tau", "protection"]
+__all__ = [
+    "at_minimizer",
+    "check",
+    "control_machine",
+    "level_set_tau",
+    "minimizer_statements",
+    "protection",
+    "require_same",
+    "settle",
+    "within",
+]
 
 
 def protection(margin: arb, tau: float | None) -> Verdict:
@@ -84,17 +95,17 @@ def check(certificate: str | Path, instance: str | Path) -> CheckResult:
 
     def test() -> Tested:
         with ARITHMETIC:
-            _control_machine()
+            control_machine()
             said = read_certificate(certificate)
             claimed = said.document["instance"]
             data = read_instance(instance, (claimed["n"], claimed["d"]))
-            _require_same(claimed, data)
+            require_same(claimed, data)
             return _test(said, data)
 
     return judge(test)
 
 
-def _control_machine() -> None:
+def control_machine() -> None:
     """Refuse to run where subnormal numbers are flushed to zero: data would not be what it is."""
     quarter, one = np.full(4, 2.0**-1022) * 0.25, np.ones(4)
     require((quarter > 0).all(), "flush-to-zero is on in this process; start a fresh one")
@@ -102,7 +113,8 @@ def _control_machine() -> None:
     require(nearest.all(), "this process does not round to nearest; start a fresh one")
 
 
-def _require_same(claimed: dict[str, Any], data: Instance) -> None:
+def require_same(claimed: dict[str, Any], data: Instance) -> None:
+    """Raise `VoidError` unless a certificate's instance is this one."""
     actual = data.description()
     if dump(claimed) != dump(actual):
         raise VoidError("the certificate is for other data: " + _difference(claimed, actual))
@@ -119,23 +131,35 @@ def _difference(claimed: dict[str, Any], actual: dict[str, Any]) -> str:
 
 def _test(said: Statements, data: Instance) -> Tested:
     """Every statement in words, with what is proved about it here."""
-    tested = _settle(_test_point, said.bits, said, data)
-    if said.local is not None:
-        tested += _settle(_test_local, said.local.bits, said, data)
-    if said.global_ is not None:
-        tested += _settle(_test_global, said.global_.bits, said, data)
+
+    def point(view: proofs.View) -> Tested:
+        return _test_point(view, said)
+
+    tested = settle(point, said.bits, said.x, data)
+    return tested + minimizer_statements(data, said.x, said.local, said.global_)
+
+
+def minimizer_statements(
+    data: Instance, x: np.ndarray, local: Local | None, global_: Global | None
+) -> Tested:
+    """The claims local and global about a point, as far as they are made."""
+    tested = []
+    if local is not None:
+        tested += settle(lambda view: _test_local(view, local), local.bits, x, data)
+    if global_ is not None:
+        tested += settle(lambda view: _test_global(view, global_), global_.bits, x, data)
     return tested
 
 
-def _settle(
-    test: Callable[[proofs.View, Statements], Tested], bits: int, said: Statements, data: Instance
+def settle(
+    test: Callable[[proofs.View], Tested], bits: int, x: np.ndarray, data: Instance
 ) -> Tested:
     """A test at the precision of the certificate; where floats leave it open, again in balls."""
     ar = arithmetic(bits)
     with ctx.workprec(ar.scalar_bits):
-        tested = test(proofs.at_point(data, ar, said.x), said)
+        tested = test(proofs.at_point(data, ar, x))
     if worst(*(verdict for _, verdict in tested)) is Verdict.UNDECIDED and bits < START_BITS:
-        return _settle(test, START_BITS, said, data)
+        return settle(test, START_BITS, x, data)
     return tested
 
 
@@ -145,7 +169,7 @@ def _test_point(point: proofs.View, said: Statements) -> Tested:
     _control(margin)
     exact = {**losses._asdict(), "value": point.value}
     tested = [
-        (f"{name} in [{low:.17g}, {high:.17g}]", _within(exact[name], Interval(low, high)))
+        (f"{name} in [{low:.17g}, {high:.17g}]", within(exact[name], Interval(low, high)))
         for name, (low, high) in said.bounds.items()
     ]
     tested.append(_stated("protected mass is", said.direction, direction(losses)))
@@ -181,7 +205,7 @@ def _test_paper(paper: Paper, local: Local | None, losses: proofs.Losses, data: 
     hypothesis = at_most(losses.ell_2, paper.eps_2)
     conclusion = at_least(losses.margin, tau_c)
     return [
-        (f"paper: tau_c in [{low:.17g}, {high:.17g}]", _within(tau_c, paper.tau_c)),
+        (f"paper: tau_c in [{low:.17g}, {high:.17g}]", within(tau_c, paper.tau_c)),
         _stated("paper: margin >= tau_c is stated", paper.verdict.name, conclusion.name),
         _stated("paper: ell_2 <= eps_2 is stated", paper.hypothesis.name, hypothesis.name),
         _stated(
@@ -201,10 +225,8 @@ def at_minimizer(local: Local | None, tau_c: arb) -> Verdict:
     return Verdict.UNDECIDED
 
 
-def _test_local(point: proofs.View, said: Statements) -> Tested:
+def _test_local(point: proofs.View, local: Local) -> Tested:
     """The claim local: one minimizer near x, and what holds at it."""
-    local = said.local
-    assert local is not None
     center = regions.mean_row(point)
     gradient = regions.gradient_norm(point, center)
     ball = proofs.in_ball(point, center, local.radius)
@@ -224,17 +246,15 @@ def _test_local(point: proofs.View, said: Statements) -> Tested:
         ),
         (
             f"local: its margin in [{local.margin.lower:.17g}, {local.margin.upper:.17g}]",
-            _within(there.margin, local.margin),
+            within(there.margin, local.margin),
         ),
-        ("local: its protected mass", _within(there.protected_mass, local.protected_mass)),
+        ("local: its protected mass", within(there.protected_mass, local.protected_mass)),
         _stated("local: its protected mass is", local.direction, direction(there)),
     ]
 
 
-def _test_global(point: proofs.View, said: Statements) -> Tested:
+def _test_global(point: proofs.View, claim: Global) -> Tested:
     """The claim global: L is strongly convex on a convex set that contains {L <= level}."""
-    claim = said.global_
-    assert claim is not None
     _, view = regions.around_level_set(point.data, point.ar, claim.level)
     where = "global: on a convex set around the level set"
     return [
@@ -259,7 +279,7 @@ def _test_curvature(where: str, H: Any, error: arb, mu: float) -> tuple[str, Ver
     )
 
 
-def _within(ball: arb, interval: Interval) -> Verdict:
+def within(ball: arb, interval: Interval) -> Verdict:
     """Whether the number in the ball is proved to lie in the interval."""
     low, high = interval
     if low > high:

@@ -15,6 +15,7 @@ from copyreg_jax.checker.archive import InFile, Numbers, T, read_arrays
 from copyreg_jax.checker.verdicts import require
 
 __all__ = [
+    "LEFT_OUT",
     "MAX_DENSE_COLUMNS",
     "METRICS",
     "READINGS",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 READINGS = ("joint", "block")
+
+LEFT_OUT = "left-out"
+"""What `Instance.without_protected` has for a reading; no file has it."""
 
 METRICS = ("squared", "cross-entropy")
 
@@ -132,6 +136,10 @@ class Instance(NamedTuple):
     def n1(self) -> int:
         """Number of protected rows."""
         return int(np.count_nonzero(self.protected))
+
+    def without_protected(self) -> Instance:
+        """The problem ``h ell_2 + L_reg``, which never sees the targets of the protected rows."""
+        return self._replace(reading=LEFT_OUT, gamma=0.0)
 
     def description(self) -> dict[str, Any]:
         """What a certificate says of its instance; `VoidError` if A is not finite."""

@@ -27,13 +27,18 @@ __all__ = [
     "Point",
     "Statements",
     "canonical",
+    "check_description",
+    "check_producer",
     "direction",
     "dump",
+    "fields",
     "parse",
     "read_certificate",
+    "read_claim",
     "read_document",
     "read_interval",
     "read_number",
+    "read_point",
 ]
 
 FORMAT = "copyreg-certificate/2"
@@ -150,13 +155,37 @@ def parse(document: Any) -> Statements:
     require(isinstance(document, dict), "a certificate is a JSON object")
     require(document.get("format") == FORMAT, f"the format is not {FORMAT}")
     names = ("bits", "bounds", "claims", "direction", "format", "instance", "producer", "sha256")
-    bits, bounds, claims, way, _, instance, producer, digest, x = _fields(document, *names, "x")
+    bits, bounds, claims, way, _, instance, producer, digest, x = fields(document, *names, "x")
     require(isinstance(digest, str), "sha256 is not a text")
+    check_producer(producer)
+    d = check_description(instance)
+    point, *others = fields(claims, "point", "level_set", "local", "global", "paper")
+    tau, verdict = fields(point, *Point._fields)
+    small = d <= MAX_DENSE_COLUMNS or claims["local"] is claims["global"] is None
+    require(small, f"local and global are not claimed beyond {MAX_DENSE_COLUMNS} columns")
+    readers = (LevelSet, Local, Global, Paper)
+    return Statements(
+        document,
+        read_point(x, d),
+        _READERS["bits"](bits),
+        dict(zip(BOUNDS, map(read_interval, fields(bounds, *BOUNDS)), strict=True)),
+        _direction(way),
+        Point(None if tau is None else read_number(tau), _verdict(verdict)),
+        *(None if c is None else read_claim(r, c) for r, c in zip(readers, others, strict=True)),
+    )
+
+
+def check_producer(producer: Any) -> None:
+    """Require one short line of ASCII."""
     plain = isinstance(producer, str) and len(producer) <= 200
     require(
         plain and producer.isascii() and producer.isprintable(), "producer is not one line of ASCII"
     )
-    *sizes, gamma, reading, metric, hashes = _fields(
+
+
+def check_description(instance: Any) -> int:
+    """Require what `Instance.description` may be; returns d."""
+    *sizes, gamma, reading, metric, hashes = fields(
         instance, "n", "d", "n1", "gamma", "reading", "metric", "sha256"
     )
     require(all(type(size) is int for size in sizes), "n, d, n1 are not integers")
@@ -164,33 +193,19 @@ def parse(document: Any) -> Statements:
     require(0 < n1 < n < 2**62 and 0 < d < 2**62, "n, d and n1 must be sizes with 0 < n1 < n")
     require(read_number(gamma) >= 0, "gamma is negative")
     require(reading in READINGS and metric in METRICS, "reading or metric is unknown")
-    for text in _fields(hashes, *_HASHED):
+    for text in fields(hashes, *_HASHED):
         require(isinstance(text, str) and len(text) == 64 and text.isalnum(), "a hash is malformed")
-    require(isinstance(x, list) and len(x) == d, "x is not d numbers")
-    point, *others = _fields(claims, "point", "level_set", "local", "global", "paper")
-    tau, verdict = _fields(point, *Point._fields)
-    small = d <= MAX_DENSE_COLUMNS or claims["local"] is claims["global"] is None
-    require(small, f"local and global are not claimed beyond {MAX_DENSE_COLUMNS} columns")
-    readers = (LevelSet, Local, Global, Paper)
-    return Statements(
-        document,
-        np.array([read_number(v) for v in x]),
-        _READERS["bits"](bits),
-        dict(zip(BOUNDS, map(read_interval, _fields(bounds, *BOUNDS)), strict=True)),
-        _direction(way),
-        Point(None if tau is None else read_number(tau), _verdict(verdict)),
-        *(None if c is None else _claim(r, c) for r, c in zip(readers, others, strict=True)),
-    )
+    return int(d)
 
 
-def _claim(kind: Any, document: Any) -> Any:
+def read_claim(kind: Any, document: Any) -> Any:
     """A claim, each field read by its name."""
-    values = _fields(document, *kind._fields)
+    values = fields(document, *kind._fields)
     pairs = zip(kind._fields, values, strict=True)
     return kind(*(_READERS.get(name, read_number)(value) for name, value in pairs))
 
 
-def _fields(mapping: Any, *names: str) -> list[Any]:
+def fields(mapping: Any, *names: str) -> list[Any]:
     """The values of a JSON object that must have exactly these keys."""
     found = sorted(mapping) if isinstance(mapping, dict) else []
     require(found == sorted(names), f"expected the keys {sorted(names)}, found {str(found)[:200]}")
@@ -207,6 +222,12 @@ def read_number(text: Any, *, infinite: bool = False) -> float:
     known = math.isfinite(number) or (infinite and not math.isnan(number))
     require(known, f"{number} is not finite")
     return number
+
+
+def read_point(x: Any, d: int) -> np.ndarray:
+    """Decode d numbers."""
+    require(isinstance(x, list) and len(x) == d, "x is not d numbers")
+    return np.array([read_number(v) for v in x])
 
 
 def read_interval(pair: Any) -> Interval:

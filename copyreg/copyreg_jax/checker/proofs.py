@@ -12,6 +12,8 @@ weights t, phi_t is the loss ``0.5 sum t_i (f_i - b_i)^2`` or ``-sum t_i b_i log
 
     hess_u L = hess (h ell) - k hess phi + kappa g g^T + diag(w^2)
     phi = h ell_1 ,   g = grad phi ,   k = gamma/(h ell_1^2) ,   kappa = 2 gamma/(h^2 ell_1^3)
+
+Where the terms of the protected rows are left out, ``L = h ell_2 + L_reg``: k = 1, kappa = 0.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import numpy as np
 from flint import arb
 
 from copyreg_jax.checker.arithmetic import Arithmetic, Vector, lower, sum_balls, upper
-from copyreg_jax.checker.data import Csr, Instance
+from copyreg_jax.checker.data import LEFT_OUT, Csr, Instance
 from copyreg_jax.checker.linear import norms
 
 __all__ = [
@@ -151,15 +153,22 @@ class View:
     @functools.cached_property
     def value(self) -> arb:
         """L, where the logits are those of a point."""
-        loss = self._sums[0] + self._sums[1] + self._sums[-1] / 2
+        loss = self._fit + self._sums[-1] / 2
         return loss + arb(self.data.gamma) / self.losses.ell_1 if self.data.gamma > 0 else loss
+
+    @property
+    def _fit(self) -> arb:
+        """``h ell``, or ``h ell_2`` where the protected rows are left out."""
+        if self.data.reading == LEFT_OUT:
+            return self._sums[1]
+        return self._sums[0] + self._sums[1]
 
     @property
     def least_loss(self) -> arb:
         """A lower bound of ``h ell + gamma/ell_1``."""
         ell_1 = upper(self.losses.ell_1)
         protection = arb(self.data.gamma) / ell_1 if ell_1 > 0 else arb(0)
-        return arb(lower(self._sums[0] + self._sums[1])) + protection
+        return arb(lower(self._fit)) + protection
 
     @functools.cached_property
     def _H(self) -> list[arb]:
@@ -178,6 +187,8 @@ class View:
     @functools.cached_property
     def _protection(self) -> tuple[arb, arb]:
         """The factors k and kappa; not finite where ell_1 may vanish."""
+        if self.data.reading == LEFT_OUT:
+            return arb(1), arb(0)  # L = h ell - phi + L_reg
         if self.data.gamma == 0:
             return arb(0), arb(0)
         if not self.losses.ell_1 > 0:
@@ -210,7 +221,7 @@ class View:
 
         def work(block: slice) -> Derivatives:
             m, b = self.data.protected[block], ar.exact(self.data.b[block])
-            reading = joint if self.data.reading == "joint" else block_reading
+            reading = block_reading if self.data.reading == "block" else joint
             return reading(m, b, self._f(block, self.logits(block)))
 
         return work
@@ -278,7 +289,9 @@ def rows_of(data: Instance, block: slice) -> np.ndarray:
 
 
 def least_loss(data: Instance) -> arb:
-    """A lower bound of ``h ell + gamma/ell_1`` everywhere."""
+    """A lower bound of ``h ell + gamma/ell_1`` everywhere, or of ``h ell_2``."""
+    if data.reading == LEFT_OUT:
+        return arb(0)
     gamma = arb(data.gamma)
     if data.metric == "cross-entropy":  # ell_1 <= ell, and ell is least at f = b / sum b
         mass = sum_balls(map(arb, data.b.tolist()))

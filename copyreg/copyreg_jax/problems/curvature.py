@@ -112,15 +112,12 @@ def value_and_gradient(u: Vector, terms: Terms) -> tuple[Scalar, Vector]:
     f, h = objective.f(u), FACTOR[metric]
     loss = objective.ell_1(u, b, protected, terms.reading, metric)
     slope = protection_slope(loss, gamma, h)
-    if terms.reading == "joint":
-        # Weights 1 - k rather than a difference of gradients: less rounding where k is large.
-        gradient, _ = _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)
-    else:
+    if terms.reading == "block":
         g, _ = _phi(objective.f_1(u, protected, terms.reading), b, protected, metric)
         gradient = _phi(f, b, jnp.ones_like(b), metric)[0] - slope * g
-    fit = h * objective.ell(u, b, metric)
-    value = fit + objective.protection(loss, gamma) + objective.l_reg(u, terms.w)
-    return value, gradient + terms.w**2 * u
+    else:
+        gradient, _ = _phi(f, b, objective.row_weights(terms, slope), metric)
+    return objective.value(u, terms), gradient + terms.w**2 * u
 
 
 value_and_gradient_jit = jax.jit(value_and_gradient)
@@ -136,13 +133,13 @@ def curvature(u: Vector, terms: Terms) -> Curvature:
     loss = objective.ell_1(u, b, protected, terms.reading, metric)
     slope = protection_slope(loss, gamma, h)
     kappa = 2 / h**2 * objective.protection(loss, gamma, 3)
-    if terms.reading == "joint":
-        g, _ = _phi(f, b, protected, metric)
-        pairs = [(f, _phi(f, b, jnp.where(protected, 1 - slope, 1), metric)[1])]
-    else:
+    if terms.reading == "block":
         f_1 = objective.f_1(u, protected, terms.reading)
         g, s_1 = _phi(f_1, b, protected, metric)
         pairs = [(f, _phi(f, b, jnp.ones_like(b), metric)[1]), (f_1, -slope * s_1)]
+    else:
+        g, _ = _phi(f, b, protected, metric)
+        pairs = [(f, _phi(f, b, objective.row_weights(terms, slope), metric)[1])]
     return Curvature(
         f=jnp.stack([p for p, _ in pairs]),
         s=jnp.stack([s for _, s in pairs]),

@@ -37,6 +37,7 @@ __all__ = [
     "read_array",
     "read_mask",
     "read_matrix",
+    "read_rows",
     "read_vector",
     "read_weight",
 ]
@@ -177,39 +178,49 @@ def read_vector(
 
 def read_mask(protected: ArrayLike, n: int) -> Mask:
     """Read a mask, indices or the int n1 as a mask of at least one row and not all."""
-    if isinstance(protected, jax.Array) and not is_concrete(protected):
-        if protected.dtype != bool or protected.shape != (n,):
-            raise InputError(f"a traced protected must be a boolean mask of shape ({n},)")
-        return protected
+    mask = read_rows("protected", protected, n)
+    if not is_concrete(mask):
+        return mask
+    marked = int(np.count_nonzero(mask))
+    if marked == 0:
+        raise InputError("protected is empty; mark at least one row, or use SoftmaxRegression")
+    if marked == n:
+        raise InputError(f"protected marks all {n} rows; leave at least one unprotected")
+    return mask
+
+
+def read_rows(name: str, rows: ArrayLike, n: int) -> Mask:
+    """Read a mask, indices, or a number of rows at the top as a mask of n rows."""
+    if isinstance(rows, jax.Array) and not is_concrete(rows):
+        if rows.dtype != bool or rows.shape != (n,):
+            raise InputError(f"a traced {name} must be a boolean mask of shape ({n},)")
+        return rows
     try:
-        array = np.asarray(protected)
+        array = np.asarray(rows)
     except (TypeError, ValueError) as error:
-        raise InputError(f"protected is not an array: {error}") from None
+        raise InputError(f"{name} is not an array: {error}") from None
     if array.dtype == bool and array.shape == (n,):
-        mask = array
-    elif array.dtype.kind in "iu" and array.ndim == 0:
-        if not 1 <= int(array) < n:
-            raise InputError(f"protected = {int(array)} rows of {n}; give 1 <= n1 <= {n - 1}")
-        mask = np.arange(n) < int(array)
-    elif array.dtype.kind in "iu" and array.ndim == 1:
+        return jnp.asarray(array)
+    if array.size == 0 and array.ndim == 1:  # an empty list has a dtype of floats
+        array = array.astype(int)
+    if array.dtype.kind in "iu" and array.ndim == 0:
+        if not 0 <= int(array) <= n:
+            raise InputError(f"{name} = {int(array)} rows of {n}; give 1 <= n1 <= {n - 1}")
+        return jnp.asarray(np.arange(n) < int(array))
+    if array.dtype.kind in "iu" and array.ndim == 1:
         outside = np.flatnonzero((array < 0) | (array >= n))
         if outside.size:
             i = outside[0]
-            raise InputError(f"protected[{i}] = {array[i]} is outside the rows 0..{n - 1} of A")
+            raise InputError(f"{name}[{i}] = {array[i]} is outside the rows 0..{n - 1} of A")
         mask = np.zeros(n, bool)
         mask[array] = True
         if np.count_nonzero(mask) != array.size:
-            raise InputError("protected names a row twice; give each row once, or a boolean mask")
-    else:
-        raise InputError(
-            f"protected has dtype {array.dtype} and shape {array.shape}; give a boolean mask of "
-            f"shape ({n},), an array of row indices, or the int n1"
-        )
-    if not mask.any():
-        raise InputError("protected is empty; mark at least one row, or use SoftmaxRegression")
-    if mask.all():
-        raise InputError(f"protected marks all {n} rows; leave at least one unprotected")
-    return jnp.asarray(mask)
+            raise InputError(f"{name} names a row twice; give each row once, or a boolean mask")
+        return jnp.asarray(mask)
+    raise InputError(
+        f"{name} has dtype {array.dtype} and shape {array.shape}; give a boolean mask of "
+        f"shape ({n},), an array of row indices, or the int n1"
+    )
 
 
 def read_weight(gamma: ArrayLike, dtype: Any) -> Scalar:

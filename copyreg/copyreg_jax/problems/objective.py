@@ -21,6 +21,10 @@ The loss is ``"squared"``, the paper's distance ``sum_i (f_i - b_i)^2``, or ``"c
 ``-sum_i b_i log f_i`` for ``b >= 0``, which has a direction and no negative ``ell_2``.
 docs/theory/objective.md says when to use which.
 
+A third reading is not the paper's. ``"left-out"`` is ``L = 0.5 ell_2 + L_reg``: the terms of the
+protected rows are left out of the loss, and their rows stay in the softmax. It is what a model is
+trained on that never saw their targets (`copyreg_jax.LeaveOutRegression`).
+
 The definitions of the paper take these letters one by one. Functions that need all of them take
 `Terms`.
 
@@ -42,6 +46,7 @@ __all__ = [
     "FACTOR",
     "METRICS",
     "READINGS",
+    "Form",
     "Mask",
     "Metric",
     "Point",
@@ -56,15 +61,19 @@ __all__ = [
     "ell_2",
     "f",
     "f_1",
+    "fit",
     "l_copyright",
     "l_reg",
     "protection",
+    "row_weights",
     "value",
 ]
 
 Reading: TypeAlias = Literal["joint", "block"]
 
 READINGS: tuple[str, ...] = get_args(Reading)
+
+Form: TypeAlias = Reading | Literal["left-out"]
 
 Metric: TypeAlias = Literal["squared", "cross-entropy"]
 
@@ -104,8 +113,8 @@ class Terms:
         Weight of the protection term.
     w : (n,) or () array
         Regularization weights.
-    reading : {"joint", "block"}, default "joint"
-        Reading of Definition 5.
+    reading : {"joint", "block", "left-out"}, default "joint"
+        Reading of Definition 5; or no loss on the protected rows, and a gamma of zero.
     metric : {"squared", "cross-entropy"}, default "squared"
         Loss that tells f from b.
     """
@@ -114,7 +123,7 @@ class Terms:
     protected: Mask
     gamma: Scalar
     w: Vector | Scalar
-    reading: Reading = "joint"
+    reading: Form = "joint"
     metric: Metric = "squared"
 
 
@@ -174,20 +183,20 @@ def ell(u: Vector, b: Vector, metric: Metric = "squared") -> Scalar:
     return jnp.sum(_row_losses(u, b, metric))
 
 
-def f_1(u: Vector, protected: Mask, reading: Reading) -> Vector:
+def f_1(u: Vector, protected: Mask, reading: Form) -> Vector:
     """Softmax on the protected rows, zero elsewhere (Definition 5 under the reading given)."""
-    if reading == "joint":
-        return jnp.where(protected, f(u), 0)
-    return jax.nn.softmax(u, where=protected)
+    if reading == "block":
+        return jax.nn.softmax(u, where=protected)
+    return jnp.where(protected, f(u), 0)
 
 
-def c_1(u: Vector, b: Vector, protected: Mask, reading: Reading) -> Vector:
+def c_1(u: Vector, b: Vector, protected: Mask, reading: Form) -> Vector:
     """Residual ``f_1 - b_1`` on the protected rows, zero elsewhere (Definition 6)."""
     return jnp.where(protected, f_1(u, protected, reading) - b, 0)
 
 
 def ell_1(
-    u: Vector, b: Vector, protected: Mask, reading: Reading, metric: Metric = "squared"
+    u: Vector, b: Vector, protected: Mask, reading: Form, metric: Metric = "squared"
 ) -> Scalar:
     """Loss on the protected rows, of f or of f_1 by the reading (Definition 7)."""
     rows = protected if reading == "block" else None
@@ -195,16 +204,16 @@ def ell_1(
 
 
 def ell_2(
-    u: Vector, b: Vector, protected: Mask, reading: Reading, metric: Metric = "squared"
+    u: Vector, b: Vector, protected: Mask, reading: Form, metric: Metric = "squared"
 ) -> Scalar:
     """Loss ``ell - ell_1`` on the other rows (Definition 7).
 
     Under ``"joint"`` it is summed over those rows, without the cancellation of the difference;
     under ``"block"`` it is the difference, and may be negative for the squared distance.
     """
-    if reading == "joint":
-        return jnp.sum(jnp.where(protected, 0, _row_losses(u, b, metric)))
-    return ell(u, b, metric) - ell_1(u, b, protected, reading, metric)
+    if reading == "block":
+        return ell(u, b, metric) - ell_1(u, b, protected, reading, metric)
+    return jnp.sum(jnp.where(protected, 0, _row_losses(u, b, metric)))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -279,5 +288,22 @@ def value(u: Vector, terms: Terms) -> Scalar:
     >>> float(value(jnp.zeros(6), Terms(b, protected, jnp.array(0.1), jnp.array(1.0))))
     inf
     """
-    loss = l_copyright(u, terms.b, terms.protected, terms.gamma, terms.reading, terms.metric)
-    return loss + l_reg(u, terms.w)
+    return fit(u, terms) + l_reg(u, terms.w)
+
+
+def fit(u: Vector, terms: Terms) -> Scalar:
+    """L without the regularization."""
+    if terms.reading == "left-out":
+        loss = ell_2(u, terms.b, terms.protected, terms.reading, terms.metric)
+        return FACTOR[terms.metric] * loss
+    return l_copyright(u, terms.b, terms.protected, terms.gamma, terms.reading, terms.metric)
+
+
+def row_weights(terms: Terms, slope: Scalar | float) -> Vector:
+    """What the rows of the one softmax weigh in the gradient of `fit`; not under "block".
+
+    ``slope`` is minus the derivative of gamma/ell_1 by ``h ell_1``. Weights, not a difference of
+    gradients: less rounding where the slope is large.
+    """
+    of_protected = 0.0 if terms.reading == "left-out" else 1 - slope
+    return jnp.where(terms.protected, of_protected, jnp.ones((), terms.b.dtype))

@@ -23,7 +23,7 @@ from copyreg_jax.problems.input import (
     read_matrix,
     read_vector,
 )
-from copyreg_jax.problems.objective import Mask, Metric, Point, Reading, Scalar, Terms, Vector
+from copyreg_jax.problems.objective import Form, Mask, Metric, Point, Scalar, Terms, Vector
 
 __all__ = ["Problem", "SoftmaxRegression", "check_squared"]
 
@@ -115,7 +115,7 @@ class SoftmaxRegression:
         return jnp.zeros((), self.dtype)
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> Form:
         """Reading of Definition 5: "joint" or "block"."""
         return "joint"
 

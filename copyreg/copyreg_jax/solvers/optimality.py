@@ -98,11 +98,11 @@ def gradient_size(problem: SoftmaxRegression, u: Vector, row_norms: Vector) -> S
             return f * (parts + jnp.sum(f * parts))
         return jnp.sum(t * b) * f + t * b
 
-    if terms.reading == "joint":
-        total = sizes(f, jnp.where(protected, 1 + slope, 1))
-    else:
+    if terms.reading == "block":
         own = sizes(objective.f_1(u, protected, terms.reading), protected.astype(u.dtype))
         total = sizes(f, jnp.ones_like(f)) + slope * own
+    else:
+        total = sizes(f, objective.row_weights(terms, -slope))
     return jnp.sum((total + terms.w**2 * jnp.abs(u)) * row_norms)
 
 

@@ -95,25 +95,27 @@ def evaluate(
         u = u[: problem.n]
         whole = _softmax(u, everything)
         ell, pull = _loss(*whole, b, everything, metric)
-        if problem.reading == "joint":
-            ell_1, pull_1 = _loss(*whole, b, mask, metric)
-            ell_2, _ = _loss(*whole, b, ~mask, metric)
-        else:
+        if problem.reading == "block":
             ell_1, pull_1 = _loss(*_softmax(u, mask), b, mask, metric)
             ell_2 = ell - ell_1
-        h = 0.5 if metric == "squared" else 1.0
+        else:
+            ell_1, pull_1 = _loss(*whole, b, mask, metric)
+            ell_2, pull_2 = _loss(*whole, b, ~mask, metric)
+        h, counted = 0.5 if metric == "squared" else 1.0, everything
         value = h * ell + 0.5 * np.sum((w * u) ** 2)
+        if problem.reading == "left-out":
+            value, pull, counted = h * ell_2 + 0.5 * np.sum((w * u) ** 2), pull_2, ~mask
         gradient_u = pull + w * w * u
         slope = 0.0
         if gamma > 0:
             value += np.divide(gamma, ell_1)
             slope = np.divide(gamma, h * ell_1**2)
             gradient_u = gradient_u - slope * pull_1
-        if problem.reading == "joint":
-            sizes = _sizes(whole[0], b, np.where(mask, 1 + slope, 1), metric)
-        else:
+        if problem.reading == "block":
             sizes = _sizes(whole[0], b, everything, metric)
             sizes = sizes + slope * _sizes(_softmax(u, mask)[0], b, mask, metric)
+        else:
+            sizes = _sizes(whole[0], b, counted + slope * mask, metric)
         size = np.sum((sizes + w * w * np.abs(u)) * np.asarray(row_norms, np.float64))
         gradient_u = np.pad(gradient_u, (0, absent))
         parts = [_product("i,ij->j", gradient_u[rows], part)[None] for rows, part in host_rows(A)]
@@ -139,24 +141,25 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
     A, x = problem.A, np.asarray(x, np.float64)
     b, w = (np.asarray(fetch(A, vector), np.float64) for vector in (problem.b, problem.w))
     mask, gamma = np.asarray(fetch(A, problem.protected)), float(problem.gamma)
-    joint, metric = problem.reading == "joint", problem.metric
+    block, metric = problem.reading == "block", problem.metric
     everything, d = np.ones_like(mask), problem.d
+    counted = ~mask if problem.reading == "left-out" else everything
     h = 0.5 if metric == "squared" else 1.0
     with np.errstate(all="ignore"):
         u = np.concatenate([part @ x for part, _ in _pieces(problem)])
-        whole, own = _softmax(u, everything), _softmax(u, everything if joint else mask)
-        ell, pull = _loss(*whole, b, everything, metric)
+        whole, own = _softmax(u, everything), _softmax(u, mask if block else everything)
+        ell, pull = _loss(*whole, b, counted, metric)
         ell_1, pull_1 = _loss(*own, b, mask, metric)
         slope = gamma / (h * ell_1**2) if gamma > 0 else 0.0
         kappa = 2 * gamma / (h**2 * ell_1**3) if gamma > 0 else 0.0
         value = h * ell + (gamma / ell_1 if gamma > 0 else 0.0) + 0.5 * np.sum((w * u) ** 2)
         gradient_u = pull - slope * pull_1 + w * w * u
-        parts = [(whole[0], _weights(whole[0], b, everything, metric))]
+        parts = [(whole[0], _weights(whole[0], b, counted, metric))]
         weights_1 = -slope * _weights(own[0], b, mask, metric)
-        if joint:
-            parts[0] = (whole[0], parts[0][1] + weights_1)
-        else:
+        if block:
             parts.append((own[0], weights_1))
+        else:
+            parts[0] = (whole[0], parts[0][1] + weights_1)
         vectors = np.stack([gradient_u, kappa**0.5 * pull_1, *(f for f, _ in parts)])
         products = np.zeros((len(vectors), d))
         for part, rows in _pieces(problem):

@@ -13,7 +13,7 @@ from copyreg_jax.matrices import to_host
 from copyreg_jax.problems import objective
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.problems.curvature import MAX_SECOND_DERIVATIVE
-from copyreg_jax.problems.objective import FACTOR, Metric, Point, Reading
+from copyreg_jax.problems.objective import FACTOR, Form, Metric, Point
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression, check_squared
 from copyreg_jax.theory.constants import (
     QUIET,
@@ -239,7 +239,7 @@ def loss_floor(problem: SoftmaxRegression, value: float) -> float:
     return float(formula)
 
 
-def loss_floor_formula(reading: Reading, gamma: Any, value: Any, metric: Metric = "squared") -> Any:
+def loss_floor_formula(reading: Form, gamma: Any, value: Any, metric: Metric = "squared") -> Any:
     """The formula of `loss_floor`; numbers and JAX arrays alike."""
     if reading == "block" and metric == "squared":  # there ell_2 may be negative
         return gamma / value

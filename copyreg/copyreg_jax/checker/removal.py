@@ -1,0 +1,266 @@
+"""Ledgers: what leaving the protected rows out of training changes, proved row by row.
+
+    python -m copyreg_jax.checker LEDGER INSTANCE
+
+The *model* is a minimizer of L. The *safe* model is one of ``h ell_2 + L_reg``: it never saw the
+targets of the protected rows, which stay in its softmax. A ledger encloses both by the claim local
+of a certificate, and by that ``log2 f_i/safe_i`` of every row i. The largest of these numbers is
+the exponent k of near access-freeness: ``f(E) <= 2^k safe(E)`` for every set E of rows. The
+theorems are in docs/neighbours/ledger.md.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flint import arb, ctx
+
+from copyreg_jax.checker import proofs, regions
+from copyreg_jax.checker.arithmetic import (
+    ARITHMETIC,
+    START_BITS,
+    arithmetic,
+    between,
+    lower,
+    sum_balls,
+)
+from copyreg_jax.checker.check import (
+    control_machine,
+    minimizer_statements,
+    require_same,
+    within,
+)
+from copyreg_jax.checker.data import MAX_DENSE_COLUMNS, Instance, read_instance
+from copyreg_jax.checker.format import (
+    Global,
+    Interval,
+    Local,
+    check_description,
+    check_producer,
+    fields,
+    read_claim,
+    read_document,
+    read_interval,
+    read_point,
+)
+from copyreg_jax.checker.verdicts import (
+    CheckResult,
+    Tested,
+    Verdict,
+    at_most,
+    judge,
+    require,
+    worst,
+)
+
+__all__ = [
+    "FORMAT",
+    "Ledger",
+    "Minimizer",
+    "Proved",
+    "check_ledger",
+    "largest",
+    "parse",
+    "proved",
+]
+
+FORMAT = "copyreg-ledger/1"
+
+_NAMES = ("distance", "mass_bits", "naf_bits")
+
+
+class Minimizer(NamedTuple):
+    """A point, and what is claimed of a minimizer near it; None for a claim that is not made."""
+
+    x: np.ndarray
+    local: Local | None
+    global_: Global | None
+
+
+class Ledger(NamedTuple):
+    """The content of a ledger file, numbers decoded.
+
+    Attributes
+    ----------
+    document : dict
+    model, safe : Minimizer
+        Of L, and of ``h ell_2 + L_reg``.
+    distance, mass_bits, naf_bits : Interval or None
+        Of the distance of the minimizers; of log2 of the ratio of their protected masses; of the
+        largest of the rows. None, with rows, where a claim local is not made.
+    rows : list of Interval or None
+        Of ``log2 f_i/safe_i`` for each row i.
+    """
+
+    document: dict[str, Any]
+    model: Minimizer
+    safe: Minimizer
+    distance: Interval | None
+    mass_bits: Interval | None
+    naf_bits: Interval | None
+    rows: list[Interval] | None
+
+
+class Proved(NamedTuple):
+    """Balls and, for the rows, lower and upper bounds."""
+
+    distance: arb
+    mass_bits: arb
+    naf_bits: arb
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def check_ledger(path: str | Path, instance: str | Path) -> CheckResult:
+    """Prove a ledger again, from the instance it is about.
+
+    Parameters
+    ----------
+    path : path
+        File written by ``Ledger.save`` or by ``copyreg ledger``.
+    instance : path
+        Its instance, a file or a folder of .npy files.
+
+    Returns
+    -------
+    CheckResult
+        CERTIFIED: all of it was proved again. REFUTED: a statement is proved to be false.
+        UNDECIDED: neither, or the ledger itself leaves a minimizer open. VOID: nothing was tested.
+        Nothing is raised.
+
+    Examples
+    --------
+    >>> check_ledger("no-such-file", "no-such-file").verdict.name
+    'VOID'
+    """
+
+    def test() -> Tested:
+        with ARITHMETIC:
+            control_machine()
+            said = parse(read_document(path))
+            claimed = said.document["instance"]
+            data = read_instance(instance, (claimed["n"], claimed["d"]))
+            require_same(claimed, data)
+            return _test(said, data)
+
+    return judge(test)
+
+
+def parse(document: dict[str, Any]) -> Ledger:
+    """What a document says; `VoidError` if it is not of this format."""
+    require(document.get("format") == FORMAT, f"the format is not {FORMAT}")
+    names = ("format", "instance", "model", "producer", "rows", "safe", "sha256", *_NAMES)
+    _, instance, model, producer, rows, safe, _, *numbers = fields(document, *names)
+    check_producer(producer)
+    d, n = check_description(instance), instance["n"]
+    require(d <= MAX_DENSE_COLUMNS, f"nothing is claimed beyond {MAX_DENSE_COLUMNS} columns")
+    kept = _minimizer(model, d), _minimizer(safe, d)
+    made = None not in (kept[0].local, kept[1].local)
+    require(
+        all((value is not None) is made for value in (rows, *numbers)),
+        "numbers are stated if and only if both minimizers are",
+    )
+    if not made:
+        return Ledger(document, *kept, None, None, None, None)
+    require(isinstance(rows, list) and len(rows) == n, "rows are not n intervals")
+    distance, mass_bits, naf_bits = map(read_interval, numbers)
+    intervals = [read_interval(row) for row in rows]
+    return Ledger(document, *kept, distance, mass_bits, naf_bits, intervals)
+
+
+def _minimizer(content: Any, d: int) -> Minimizer:
+    x, local, global_ = fields(content, "x", "local", "global")
+    return Minimizer(
+        read_point(x, d),
+        None if local is None else read_claim(Local, local),
+        None if global_ is None else read_claim(Global, global_),
+    )
+
+
+def _test(said: Ledger, data: Instance) -> Tested:
+    tested = []
+    for name, of, kept in _both(said, data):
+        claims = minimizer_statements(of, kept.x, kept.local, kept.global_)
+        tested += [(f"{name}: {text}", verdict) for text, verdict in claims]
+    model, safe = said.model.local, said.safe.local
+    if model is None or safe is None:
+        missing = "model" if model is None else "safe"
+        return [*tested, (f"{missing}: a minimizer near its x is claimed", Verdict.UNDECIDED)]
+    bits = max(model.bits, safe.bits)
+    changes = _changes(said, data, bits)
+    if worst(*(verdict for _, verdict in changes)) is Verdict.UNDECIDED and bits < START_BITS:
+        changes = _changes(said, data, START_BITS)
+    return tested + changes
+
+
+def _both(said: Ledger, data: Instance) -> list[tuple[str, Instance, Minimizer]]:
+    return [("model", data, said.model), ("safe", data.without_protected(), said.safe)]
+
+
+def _changes(said: Ledger, data: Instance, bits: int) -> Tested:
+    """The statements about the difference of the two models."""
+    assert said.rows is not None
+    assert said.naf_bits is not None
+    with ctx.workprec(arithmetic(bits).scalar_bits):
+        found = proved(data, said.model, said.safe, bits)
+        low, high = (np.array([row[end] for row in said.rows]) for end in (0, 1))
+        rows = Verdict.UNDECIDED
+        if (low <= found.lower).all() and (found.upper <= high).all():
+            rows = Verdict.CERTIFIED
+        elif (found.upper < low).any() or (high < found.lower).any() or (low > high).any():
+            rows = Verdict.REFUTED
+        tested = [(f"log2 f_i/safe_i of {len(low)} rows", rows)]
+        for name in ("distance", "mass_bits"):
+            stated = getattr(said, name)
+            text = f"{name} in {_shown(stated)}"
+            tested.append((text, within(getattr(found, name), stated)))
+        k, stated = found.naf_bits, said.naf_bits
+        text = f"f(E) <= 2^k safe(E) for all sets E of rows, k in {_shown(stated)}"
+        tested.append((text, within(k, stated)))
+        # A claim known to be false must not come out CERTIFIED, or this run proves nothing.
+        below = math.nextafter(lower(k), -math.inf)
+        refused = not math.isfinite(below) or at_most(k, below) is Verdict.REFUTED
+        require(refused, "the control failed: a false claim was not refused")
+    return tested
+
+
+def _shown(interval: Interval) -> str:
+    return f"[{interval.lower:.17g}, {interval.upper:.17g}]"
+
+
+def proved(data: Instance, model: Minimizer, safe: Minimizer, bits: int) -> Proved:
+    """What is known of the difference of two minimizers that claims local enclose.
+
+    The caller holds `ARITHMETIC` and has set the precision.
+    """
+    ar, views = arithmetic(bits), []
+    for of, kept in ((data, model), (data.without_protected(), safe)):
+        point = proofs.at_point(of, ar, kept.x)
+        assert kept.local is not None
+        views.append(proofs.in_ball(point, regions.mean_row(point), kept.local.distance))
+    offsets = [view.softmaxes[0].shift + view.softmaxes[0].total.log() for view in views]
+    per_nat = 1 / arb(2).log()
+
+    def work(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        u, safe_u = (view.logits(block) for view in views)
+        bits = (u - safe_u - (offsets[0] - offsets[1])) * per_nat
+        return ar.lower(bits), ar.upper(bits)
+
+    low, high = map(np.concatenate, zip(*data.map_blocks(work), strict=True))
+    moved = sum_balls(
+        proofs.square(arb(a) - arb(b))
+        for a, b in zip(model.x.tolist(), safe.x.tolist(), strict=True)
+    ).sqrt()
+    reach = arb(model.local.distance) + arb(safe.local.distance)
+    distance = (moved + reach * arb(0, 1)).nonnegative_part()
+    masses = [view.losses.protected_mass for view in views]
+    mass_bits = (masses[0] / masses[1]).log() * per_nat
+    return Proved(distance, mass_bits, largest(low, high), low, high)
+
+
+def largest(low: np.ndarray, high: np.ndarray) -> arb:
+    """A ball that contains the largest of numbers between these bounds."""
+    return between(float(low.max()), float(high.max()))

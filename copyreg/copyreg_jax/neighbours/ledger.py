@@ -1,0 +1,221 @@
+"""What the protected rows have taught the model: K(C) in bits, as proved intervals.
+
+The *model* minimizes L. The *safe* model minimizes ``0.5 ell_2 + L_reg``: the terms of the
+protected rows are left out of the loss, the rows stay in the softmax, and b is not renormalized.
+For a row i, ``K_i = log2 f_i/safe_i`` is the number of bits by which having seen the protected
+targets made row i more probable. The proofs are in docs/neighbours/ledger.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from flint import ctx
+from jax.typing import ArrayLike
+
+import copyreg_jax
+from copyreg_jax._files import write_whole
+from copyreg_jax.certificates.make import outward, pad, plain, prove_global, prove_local
+from copyreg_jax.certificates.to_instance import exact_point, input_errors, to_instance
+from copyreg_jax.checker import format, removal
+from copyreg_jax.checker.arithmetic import ARITHMETIC, FLOAT_BITS, arithmetic
+from copyreg_jax.checker.data import MAX_DENSE_COLUMNS, Instance
+from copyreg_jax.checker.format import Interval
+from copyreg_jax.checker.removal import Minimizer
+from copyreg_jax.checker.verdicts import Verdict, VoidError
+from copyreg_jax.errors import InputError
+from copyreg_jax.problems import CopyrightRegression, LeaveOutRegression
+from copyreg_jax.solvers import solve
+
+__all__ = ["Ledger", "ledger"]
+
+_MAX_ROWS = 1_000_000
+"""A ledger lists all rows, and its file is read at once."""
+
+_RTOL = 1e-14
+"""The closer a point is to its minimizer, the narrower are the intervals."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ledger:
+    """Proved statements about two minimizers, with and without the protected targets.
+
+    Made by `ledger`. Numbers are None where a minimizer could not be enclosed.
+
+    Attributes
+    ----------
+    document : dict
+        The content of the file.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+    >>> found = ledger(problem)
+    >>> found.verdict.name, len(found.rows), found.naf_bits.lower > 0
+    ('CERTIFIED', 3, True)
+    """
+
+    document: dict[str, Any]
+
+    @functools.cached_property
+    def _said(self) -> removal.Ledger:
+        return removal.parse(self.document)
+
+    @property
+    def verdict(self) -> Verdict:
+        """CERTIFIED where both minimizers are enclosed, else UNDECIDED."""
+        return Verdict.UNDECIDED if self._said.rows is None else Verdict.CERTIFIED
+
+    @property
+    def model(self) -> Minimizer:
+        """The point near a minimizer of L, and what is proved of that."""
+        return self._said.model
+
+    @property
+    def safe(self) -> Minimizer:
+        """The point near a minimizer of ``0.5 ell_2 + L_reg``, and what is proved of that."""
+        return self._said.safe
+
+    @property
+    def naf_bits(self) -> Interval | None:
+        """The least k with ``f(E) <= 2^k safe(E)`` for every set E of rows."""
+        return self._said.naf_bits
+
+    @property
+    def mass_bits(self) -> Interval | None:
+        """log2 of the ratio of the masses that both models give to the protected rows."""
+        return self._said.mass_bits
+
+    @property
+    def distance(self) -> Interval | None:
+        """Euclidean distance of the minimizers."""
+        return self._said.distance
+
+    @property
+    def rows(self) -> list[Interval] | None:
+        """``log2 f_i/safe_i`` of each row, in bits; K(C) where row i is protected."""
+        return self._said.rows
+
+    def save(self, path: str | Path) -> None:
+        """Write the ledger as JSON, whole or not at all; `InputError` if it can't."""
+        write_whole(path, format.canonical(self.document))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a ledger without checking it; ``copyreg check`` does that.
+
+        Raises
+        ------
+        InputError
+            Not a ledger, or a damaged one.
+        """
+        try:
+            document = format.read_document(path)
+            removal.parse(document)
+        except VoidError as error:
+            raise InputError(f"{path} is not a ledger: {error}") from None
+        return cls(document)
+
+
+def ledger(
+    problem: CopyrightRegression, x: ArrayLike | None = None, x_safe: ArrayLike | None = None
+) -> Ledger:
+    """Enclose the minimizers with and without the protected targets, and what differs.
+
+    Parameters
+    ----------
+    problem : CopyrightRegression
+        Its protected rows are C; its arrays are taken as exact numbers.
+    x : (d,) array, optional
+        A point near a minimizer of L; solved for if not given.
+    x_safe : (d,) array, optional
+        A point near a minimizer of ``0.5 ell_2 + L_reg``; solved for, from x, if not given.
+
+    Returns
+    -------
+    Ledger
+
+    Raises
+    ------
+    InputError
+        No CopyrightRegression; more than 2,048 columns or 10^6 rows; x of a wrong shape.
+
+    Notes
+    -----
+    Two solves, two Gram matrices for each of a few radii, O(n d^2), and O(n d) for the rows. Other
+    minimizers of a non-convex L are not excluded, unless ``model.global_`` and ``safe.global_`` are
+    proved too.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+    >>> low, high = ledger(problem).rows[0]
+    >>> high - low < 1e-3
+    True
+    """
+    if not isinstance(problem, CopyrightRegression):
+        raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
+    if problem.d > MAX_DENSE_COLUMNS:
+        raise InputError(
+            f"A has {problem.d} columns; minimizers are enclosed up to {MAX_DENSE_COLUMNS}"
+        )
+    if problem.n > _MAX_ROWS:
+        raise InputError(f"A has {problem.n} rows; a ledger lists at most {_MAX_ROWS}")
+    if x is None:
+        x = solve(problem, rtol=_RTOL).x
+    if x_safe is None:
+        x_safe = solve(LeaveOutRegression.of(problem), x0=x, rtol=_RTOL).x
+    points = [exact_point(point, problem.d) for point in (x, x_safe)]
+    with ARITHMETIC, input_errors():
+        data = to_instance(problem)
+        model = _enclose(data, points[0])
+        safe = _enclose(data.without_protected(), points[1])
+        document = {
+            "format": removal.FORMAT,
+            "producer": f"copyreg-jax {copyreg_jax.__version__}",
+            "instance": data.description(),
+            **{name: _minimizer(kept) for name, kept in (("model", model), ("safe", safe))},
+            **_differences(data, model, safe),
+        }
+    return Ledger(json.loads(format.canonical(document)))
+
+
+def _enclose(data: Instance, x: np.ndarray) -> Minimizer:
+    local = prove_local(data, x)
+    return Minimizer(x, local, None if local is None else prove_global(data, x))
+
+
+def _minimizer(kept: Minimizer) -> dict[str, Any]:
+    x = [float(v).hex() for v in kept.x]
+    return {"x": x, "local": plain(kept.local), "global": plain(kept.global_)}
+
+
+def _differences(data: Instance, model: Minimizer, safe: Minimizer) -> dict[str, Any]:
+    if model.local is None or safe.local is None:
+        return dict.fromkeys(("distance", "mass_bits", "naf_bits", "rows"))
+    bits = max(model.local.bits, safe.local.bits)
+    ar = arithmetic(bits)
+    with ctx.workprec(ar.scalar_bits):
+        found = removal.proved(data, model, safe, bits)
+        # Room for another order of summation, where floats were added.
+        room = 0.25 * (found.upper - found.lower) if bits == FLOAT_BITS else 0.0
+        low, high = (
+            np.nextafter(found.lower - room, -np.inf),
+            np.nextafter(found.upper + room, np.inf),
+        )
+        pairs = zip(low.tolist(), high.tolist(), strict=True)
+        balls = (("distance", found.distance), ("mass_bits", found.mass_bits))
+        numbers = {name: plain(outward(pad(ball, ar))) for name, ball in balls}
+        widest = removal.largest(low, high)
+        return {
+            **numbers,
+            "naf_bits": plain(outward(widest)),
+            "rows": [plain(Interval(*pair)) for pair in pairs],
+        }
