@@ -225,8 +225,7 @@ PROOFS = {
         "checker.proofs:least_loss", "arb.max(abs(v), abs(1 - v))", "arb.min(abs(v), abs(1 - v))",
     ),
     "level: upper loss for lower": (
-        "checker.proofs:View.least_loss", "lower(self._sums[0] + self._sums[1])",
-        "upper(self._sums[0] + self._sums[1])",
+        "checker.proofs:View.least_loss", "lower(self._fit)", "upper(self._fit)",
     ),
     "level: protection at the smallest ell_1": (
         "checker.proofs:View.least_loss", "upper(self.losses.ell_1)", "lower(self.losses.ell_1)",
@@ -290,7 +289,7 @@ CHECK = {
         "checker.check:_test_local", "proofs.in_ball(point, center, local.distance)",
         "proofs.in_ball(point, center, 0.0)",
     ),
-    "global not tested": ("checker.check:_test", "said.global_ is not None", "False"),
+    "global not tested": ("checker.check:minimizer_statements", "global_ is not None", "False"),
     "global level not tested": (
         "checker.check:_test_global", "at_most(point.value, claim.level)", "Verdict.CERTIFIED",
     ),

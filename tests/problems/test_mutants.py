@@ -68,8 +68,7 @@ CURVATURE_BUGS = {
         "problems.curvature:_phi", "t * f + centered", "t * f + tc + jnp.sum(f * tc)",
     ),
     "Lemma 10 under the joint reading": (
-        "problems.curvature:value_and_gradient", "jnp.where(protected, 1 - slope, 1)",
-        "jnp.where(protected, 1, 1 - slope)",
+        "problems.objective:row_weights", "terms.protected", "~terms.protected",
     ),
     "slope of the other metric": ("problems.curvature:protection_slope", "h", "0.5"),
     "cross-entropy: mass of all targets": ("problems.curvature:_phi", "jnp.sum(tb)", "jnp.sum(b)"),
@@ -200,7 +199,7 @@ OBJECTIVE_BUGS = {
     "softmax without its shift": (
         "problems.objective:f", "jax.nn.softmax(u)", "jnp.exp(u) / jnp.sum(jnp.exp(u))",
     ),
-    "readings swapped": ("problems.objective:f_1", '"joint"', '"block"'),
+    "readings swapped": ("problems.objective:f_1", '"block"', '"joint"'),
     "readings of ell_1 swapped": ("problems.objective:ell_1", '"block"', '"joint"'),
     "block normalized by all rows": (
         "problems.objective:f_1", "jax.nn.softmax(u, where=protected)",

@@ -1,0 +1,224 @@
+"""Ledgers against minimizers in 300 bits, and the checker against false ledgers."""
+
+import copy
+import functools
+import json
+
+import numpy as np
+import pytest
+from flint import arb, arb_mat, ctx
+
+import copyreg_jax as cr
+from copyreg_jax.checker import format, removal
+from copyreg_jax.checker.__main__ import check_file
+from copyreg_jax.neighbours.ledger import Ledger, ledger
+from tests.support.registry import METRICS, READINGS, random_problem
+
+BITS = 300
+
+
+def exact_minimizer(problem, x, *, safe):
+    """x in 300 bits: Newton steps with the float64 Hessian, each of which gains ten digits.
+
+    The gradient is written out from the definitions, for the joint reading.
+    """
+    of = cr.LeaveOutRegression.of(problem) if safe else problem
+    inverse = arb_mat(np.linalg.inv(np.asarray(of.hessian(x))).tolist())
+    A = arb_mat(np.asarray(problem.A).tolist())
+    b, w = ([arb(float(v)) for v in array] for array in (problem.b, problem.w))
+    marked, gamma = np.asarray(problem.protected), arb(float(problem.gamma))
+    point = arb_mat([[arb(float(v))] for v in x])
+    for _ in range(12):
+        u = (A * point).entries()
+        top = max(u, key=float)
+        e = [(v - top).exp() for v in u]
+        total = sum(e, arb(0))
+        f = [v / total for v in e]
+        squared = problem.metric == "squared"
+        if squared:
+            ell_1 = sum(((p - q) ** 2 for p, q, m in zip(f, b, marked) if m), arb(0))
+        else:
+            ell_1 = -sum((q * p.log() for p, q, m in zip(f, b, marked) if m), arb(0))
+        k = gamma * (2 if squared else 1) / ell_1**2
+        t = [(0 if safe else 1 - k) if m else 1 for m in marked]
+        if squared:
+            c = [ti * (p - q) for ti, p, q in zip(t, f, b)]
+            mean = sum((p * ci for p, ci in zip(f, c)), arb(0))
+            y = [p * (ci - mean) for p, ci in zip(f, c)]
+        else:
+            mass = sum((ti * q for ti, q in zip(t, b)), arb(0))
+            y = [mass * p - ti * q for ti, p, q in zip(t, f, b)]
+        y = [yi + wi * wi * ui for yi, wi, ui in zip(y, w, u)]
+        step = inverse * (A.transpose() * arb_mat([[v] for v in y]))
+        point = (point - step).mid()
+    return point, f
+
+
+@functools.cache
+def truth(seed):
+    """A random convex problem, and the exact differences of its two minimizers."""
+    rng = np.random.default_rng(seed)
+    problem = random_problem(
+        seed, 5, 2, gamma=float(10.0 ** rng.uniform(-6, -2)), w=0.5 + rng.random(5),
+        metric=METRICS[seed % 2],
+    )  # fmt: skip
+    found = ledger(problem)
+    with ctx.workprec(BITS):
+        (x, f), (x_safe, safe) = (
+            exact_minimizer(problem, kept.x, safe=kept is found.safe)
+            for kept in (found.model, found.safe)
+        )
+        bits = [(p / q).log() / arb(2).log() for p, q in zip(f, safe)]
+        marked = np.flatnonzero(np.asarray(problem.protected))
+        masses = [sum((p[i] for i in marked), arb(0)) for p in (f, safe)]
+        moved = sum(((a - b) ** 2 for a, b in zip(x.entries(), x_safe.entries())), arb(0)).sqrt()
+        return problem, found, {
+            "rows": bits,
+            "naf_bits": max(bits, key=float),
+            "mass_bits": (masses[0] / masses[1]).log() / arb(2).log(),
+            "distance": moved,
+        }
+
+
+def inside(ball, interval):
+    """Whether the exact number is in the interval; 300 bits leave 2^-200 of rounding."""
+    return arb(interval.lower) - 2.0**-200 <= ball <= arb(interval.upper) + 2.0**-200
+
+
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("part", range(10))
+def test_the_exact_minimizers_are_in_the_proved_intervals(part):
+    """1,000 random convex instances, in ten parts."""
+    widths = []
+    for seed in range(100 * part, 100 * (part + 1)):
+        _, found, exact = truth(seed)
+        assert found.verdict is cr.Verdict.CERTIFIED
+        with ctx.workprec(BITS):
+            for interval, ball in zip(found.rows, exact["rows"], strict=True):
+                assert inside(ball, interval)
+                widths.append(interval.upper - interval.lower)
+            for name in ("naf_bits", "mass_bits", "distance"):
+                assert inside(exact[name], getattr(found, name))
+    assert np.median(widths) <= 1e-6
+
+
+def near_ties(seed, number):
+    """Ledgers that state an end within 1e-7 to 1e-17 of the exact number, on either side."""
+    rng = np.random.default_rng(seed)
+    _, found, exact = truth(seed)
+    for _ in range(number):
+        document = copy.deepcopy(found.document)
+        name = ("naf_bits", "mass_bits", "distance", "rows")[rng.integers(4)]
+        place, ball = document, exact[name]
+        if name == "rows":
+            row = int(rng.integers(len(ball)))
+            place, name, ball = document["rows"], row, ball[row]
+        end, near = int(rng.integers(2)), float(ball)
+        stated = near + float(rng.choice([-1, 1]) * 10.0 ** rng.uniform(-17, -7))
+        pair = [float.fromhex(v) for v in place[name]]
+        pair[end] = stated
+        place[name] = [v.hex() for v in pair]
+        with ctx.workprec(BITS):
+            true = arb(pair[0]) <= ball <= arb(pair[1])
+        yield document, true
+
+
+@pytest.fixture
+def check(tmp_path):
+    """The verdict on a document, for the instance of a seed."""
+
+    def run(seed, document):
+        instance, path = tmp_path / f"{seed}.npz", tmp_path / "ledger.json"
+        if not instance.exists():
+            cr.save_instance(instance, truth(seed)[0])
+        path.write_bytes(format.canonical(document))
+        return check_file(path, instance).verdict
+
+    return run
+
+
+@pytest.mark.slow
+def test_near_ties_are_never_certified_wrongly(check):
+    """10,000 statements that are false or true by 1e-17 to 1e-7, by numbers known to 300 bits."""
+    false, certified = 0, 0
+    for seed in range(100):
+        for document, true in near_ties(seed, 100):
+            verdict = check(seed, document)
+            certified += verdict is cr.Verdict.CERTIFIED
+            assert true or verdict is not cr.Verdict.CERTIFIED
+            false += not true
+    assert false > 4000
+    assert certified > 100
+
+
+def test_a_ledger_is_proved_again(check):
+    for seed in range(4):
+        assert check(seed, truth(seed)[1].document) is cr.Verdict.CERTIFIED
+
+
+def shifted(document, name, by, end):
+    forged = copy.deepcopy(document)
+    forged[name][end] = (float.fromhex(forged[name][end]) + by).hex()
+    return forged
+
+
+@pytest.mark.parametrize("name", ["naf_bits", "mass_bits", "distance"])
+def test_a_number_that_is_false_is_refuted(name, check):
+    """An upper end that is too low, and a lower end that is too high."""
+    document = truth(0)[1].document
+    assert check(0, shifted(document, name, -1e-3, 1)) is cr.Verdict.REFUTED
+    assert check(0, shifted(document, name, 1e-3, 0)) is cr.Verdict.REFUTED
+    wide = shifted(shifted(document, name, 1e-3, 1), name, -1e-3, 0)
+    assert check(0, wide) is cr.Verdict.CERTIFIED
+
+
+def test_models_are_not_exchanged(check):
+    document = copy.deepcopy(truth(0)[1].document)
+    document["model"], document["safe"] = document["safe"], document["model"]
+    assert check(0, document) in (cr.Verdict.REFUTED, cr.Verdict.UNDECIDED)
+
+
+def test_a_row_more_or_fewer_is_void(check):
+    document = copy.deepcopy(truth(0)[1].document)
+    document["rows"].pop()
+    assert check(0, document) is cr.Verdict.VOID
+    document["rows"] = None
+    assert check(0, document) is cr.Verdict.VOID
+
+
+def test_a_minimizer_that_is_not_unique_is_left_open(tmp_path):
+    """A column that is there twice: nothing is stated of the rows, and nothing is certified."""
+    first = random_problem(0, 12, 2)
+    A = np.concatenate([first.A, first.A[:, :1]], axis=1)
+    problem = cr.CopyrightRegression(A, first.b, first.protected, 1e-3, 1.0)
+    found = ledger(problem)
+    assert (found.verdict, found.rows, found.naf_bits) == (cr.Verdict.UNDECIDED, None, None)
+    found.save(tmp_path / "ledger.json")
+    cr.save_instance(tmp_path / "instance.npz", problem)
+    verdict = check_file(tmp_path / "ledger.json", tmp_path / "instance.npz").verdict
+    assert verdict is cr.Verdict.UNDECIDED
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_events_obey_the_bound(reading):
+    """f(E) <= 2^k safe(E) for random sets of rows, in float64 and with its rounding."""
+    problem = random_problem(1, 30, 3, gamma=1e-4, reading=reading)
+    found = ledger(problem)
+    f, safe = (np.asarray(problem.f(kept.x)) for kept in (found.model, found.safe))
+    sets = np.random.default_rng(0).random((1000, 30)) < 0.5
+    assert (sets @ f <= 2.0**found.naf_bits.upper * (sets @ safe) * (1 + 1e-12)).all()
+
+
+def test_save_and_load(tmp_path):
+    found = truth(0)[1]
+    found.save(tmp_path / "ledger.json")
+    again = Ledger.load(tmp_path / "ledger.json")
+    assert (again.document, again.rows) == (found.document, found.rows)
+    (tmp_path / "other.json").write_text(json.dumps({"format": removal.FORMAT}))
+    with pytest.raises(cr.InputError, match=r"other\.json is not a ledger"):
+        Ledger.load(tmp_path / "other.json")
+
+
+def test_what_is_no_copyright_regression_is_refused():
+    with pytest.raises(cr.InputError, match="problem is a SoftmaxRegression"):
+        ledger(cr.SoftmaxRegression([[1.0], [0.0]], [0.5, 0.5]))

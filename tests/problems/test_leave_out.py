@@ -1,0 +1,102 @@
+"""Softmax regression that never sees the targets of some rows."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+import copyreg_jax as cr
+from tests.problems.test_curvature import by_autodiff, by_closed_form, sizes
+from tests.support.registry import METRICS, cases, draws, random_problem
+
+
+def leave_out(draw, metric):
+    return cr.LeaveOutRegression(draw.A, draw.b, draw.protected, draw.w, metric)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@cases(200)
+@given(data=st.data(), direction=st.integers(0, 2**32 - 1))
+def test_closed_forms_equal_autodiff(data, direction, metric):
+    draw = data.draw(draws(metric=metric))
+    problem, x = leave_out(draw, metric), draw.x
+    v = np.random.default_rng(direction).normal(size=problem.d)
+    size_g, size_H = sizes(problem, x)  # of all rows: no term is larger without some of them
+    for mine, theirs, size in zip(
+        by_closed_form(problem, x, v),
+        by_autodiff(problem, x, v),
+        (size_g, size_H, size_H * np.abs(v).sum()),
+        strict=True,
+    ):
+        assert np.abs(mine - theirs).max() <= 64 * 2.0**-52 * size
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@cases(200)
+@given(data=st.data())
+def test_the_loss_is_that_of_the_other_rows(data, metric):
+    """``L = h ell_2 + L_reg``, ell_2 summed by NumPy; one rounding per term and sum, n <= 64."""
+    draw = data.draw(draws(metric=metric))
+    problem, x = leave_out(draw, metric), draw.x
+    f, kept = np.asarray(problem.f(x)), ~draw.protected
+    u = draw.A @ x
+    log_f = u - u.max() - np.log(np.exp(u - u.max()).sum())
+    if metric == "squared":
+        fit, size = 0.5 * np.sum((f - draw.b)[kept] ** 2), 2.0
+    else:
+        fit = -np.sum(draw.b[kept] * log_f[kept])
+        size = np.sum(draw.b) * (1 + np.abs(u).max())  # log f is off by the rounding of u
+    reg = 0.5 * np.sum((draw.w * u) ** 2)
+    assert abs(problem.value(x) - fit - reg) <= 2.0**-52 * 256 * (size + reg)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_minimizer_does_not_know_what_was_left_out(metric):
+    """The same bits for other targets: nothing of the rows left out reaches the solver."""
+    first = random_problem(3, 40, 4, metric=metric)
+    b = np.array(first.b)
+    b[:13] = b[:13][::-1]
+    unseen = cr.LeaveOutRegression.of(first)
+    other = cr.LeaveOutRegression(first.A, b, first.protected, first.w, metric)
+    x0 = np.zeros(4)
+    assert np.array_equal(cr.solve(unseen, x0=x0).x, cr.solve(other, x0=x0).x)
+
+
+def test_cross_entropy_leaves_out_rows_whose_target_is_zero():
+    first = random_problem(4, 40, 4, metric="cross-entropy")
+    b = np.where(first.protected, 0.0, first.b)
+    zeroed = cr.SoftmaxRegression(first.A, b, first.w, "cross-entropy")
+    x = np.random.default_rng(0).normal(size=4)
+    unseen = cr.LeaveOutRegression.of(first)
+    # Other programs for the same sums of 40 terms.
+    np.testing.assert_allclose(unseen.value(x), zeroed.value(x), rtol=40 * 2.0**-52)
+    np.testing.assert_allclose(
+        unseen.hessian(x), zeroed.hessian(x), atol=64 * 2.0**-52 * np.abs(zeroed.hessian(x)).max()
+    )
+
+
+def test_nothing_or_everything_may_be_left_out():
+    A, b = np.random.default_rng(0).normal(size=(6, 2)), np.full(6, 1 / 6)
+    x = np.ones(2)
+    nothing = cr.LeaveOutRegression(A, b, [], 0.5)
+    assert nothing.value(x) == cr.SoftmaxRegression(A, b, 0.5).value(x)
+    everything = cr.LeaveOutRegression(A, b, 6, 0.5)
+    assert everything.value(x) == everything.l_reg(x)
+    assert np.abs(cr.solve(everything).x).max() < 1e-12
+
+
+def test_batches_share_A_and_differ_in_what_is_left_out():
+    first = random_problem(5, 40, 4)
+    masks = [np.arange(40) % 3 == k for k in range(3)]
+    problems = [cr.LeaveOutRegression.of(first, mask) for mask in masks]
+    found = cr.solve_many(problems)
+    for problem, x in zip(problems, found.x, strict=True):
+        np.testing.assert_allclose(x, cr.solve(problem).x, atol=1e-7)  # sqrt of the rtol on L
+    assert jax.tree_util.tree_leaves(problems[0])[0] is jax.tree_util.tree_leaves(problems[1])[0]
+
+
+def test_rows_that_are_not_there_are_refused():
+    with pytest.raises(cr.InputError, match=r"left_out\[0\] = 9 is outside the rows 0\.\.2 of A"):
+        cr.LeaveOutRegression(np.eye(3), np.full(3, 1 / 3), [9])
+    with pytest.raises(cr.InputError, match="problem is a int; give a CopyrightRegression"):
+        cr.LeaveOutRegression.of(3)
