@@ -36,19 +36,19 @@ def exact_minimizer(problem, x, *, safe):
         f = [v / total for v in e]
         squared = problem.metric == "squared"
         if squared:
-            ell_1 = sum(((p - q) ** 2 for p, q, m in zip(f, b, marked) if m), arb(0))
+            ell_1 = sum(((p - q) ** 2 for p, q, m in zip(f, b, marked, strict=True) if m), arb(0))
         else:
-            ell_1 = -sum((q * p.log() for p, q, m in zip(f, b, marked) if m), arb(0))
+            ell_1 = -sum((q * p.log() for p, q, m in zip(f, b, marked, strict=True) if m), arb(0))
         k = gamma * (2 if squared else 1) / ell_1**2
         t = [(0 if safe else 1 - k) if m else 1 for m in marked]
         if squared:
-            c = [ti * (p - q) for ti, p, q in zip(t, f, b)]
-            mean = sum((p * ci for p, ci in zip(f, c)), arb(0))
-            y = [p * (ci - mean) for p, ci in zip(f, c)]
+            c = [ti * (p - q) for ti, p, q in zip(t, f, b, strict=True)]
+            mean = sum((p * ci for p, ci in zip(f, c, strict=True)), arb(0))
+            y = [p * (ci - mean) for p, ci in zip(f, c, strict=True)]
         else:
-            mass = sum((ti * q for ti, q in zip(t, b)), arb(0))
-            y = [mass * p - ti * q for ti, p, q in zip(t, f, b)]
-        y = [yi + wi * wi * ui for yi, wi, ui in zip(y, w, u)]
+            mass = sum((ti * q for ti, q in zip(t, b, strict=True)), arb(0))
+            y = [mass * p - ti * q for ti, p, q in zip(t, f, b, strict=True)]
+        y = [yi + wi * wi * ui for yi, wi, ui in zip(y, w, u, strict=True)]
         step = inverse * (A.transpose() * arb_mat([[v] for v in y]))
         point = (point - step).mid()
     return point, f
@@ -68,16 +68,22 @@ def truth(seed):
             exact_minimizer(problem, kept.x, safe=kept is found.safe)
             for kept in (found.model, found.safe)
         )
-        bits = [(p / q).log() / arb(2).log() for p, q in zip(f, safe)]
+        bits = [(p / q).log() / arb(2).log() for p, q in zip(f, safe, strict=True)]
         marked = np.flatnonzero(np.asarray(problem.protected))
         masses = [sum((p[i] for i in marked), arb(0)) for p in (f, safe)]
-        moved = sum(((a - b) ** 2 for a, b in zip(x.entries(), x_safe.entries())), arb(0)).sqrt()
-        return problem, found, {
-            "rows": bits,
-            "naf_bits": max(bits, key=float),
-            "mass_bits": (masses[0] / masses[1]).log() / arb(2).log(),
-            "distance": moved,
-        }
+        moved = sum(
+            ((a - b) ** 2 for a, b in zip(x.entries(), x_safe.entries(), strict=True)), arb(0)
+        ).sqrt()
+        return (
+            problem,
+            found,
+            {
+                "rows": bits,
+                "naf_bits": max(bits, key=float),
+                "mass_bits": (masses[0] / masses[1]).log() / arb(2).log(),
+                "distance": moved,
+            },
+        )
 
 
 def inside(ball, interval):

@@ -87,12 +87,12 @@ class Ledger(NamedTuple):
     ----------
     document : dict
     model, safe : Minimizer
-        Of L, and of ``h ell_2 + L_reg``.
+        The minimizers of L and of ``h ell_2 + L_reg``.
     distance, mass_bits, naf_bits : Interval or None
-        Of the distance of the minimizers; of log2 of the ratio of their protected masses; of the
-        largest of the rows. None, with rows, where a claim local is not made.
+        The distance of the minimizers; log2 of the ratio of their protected masses; the largest of
+        the rows. They are None, and so are the rows, where a claim local is not made.
     rows : list of Interval or None
-        Of ``log2 f_i/safe_i`` for each row i.
+        ``log2 f_i/safe_i`` for each row i.
     """
 
     document: dict[str, Any]
