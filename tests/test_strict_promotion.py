@@ -50,6 +50,7 @@ def test_every_solver_and_matrix_traced(name, kind):
     assert solution.x.dtype == problem.dtype
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("reading", READINGS)
 def test_definitions_and_derivatives(reading, metric):
@@ -116,6 +117,7 @@ def test_searches_for_counterexamples_traced(claim):
     search._climb.trace(claim.measure, (3, 2), claim.target, *batch, 2)
 
 
+@pytest.mark.slow
 def test_properties_for_users():
     problem, x = random_problem(0, 12, 2), np.ones(2)
     assertions.assert_gradient_matches(problem.value, problem.gradient, x)
@@ -123,6 +125,7 @@ def test_properties_for_users():
     assertions.assert_hvp_matches(problem.value, problem.hvp, x, x)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.float32, jnp.float64])
 def test_protected_loss(dtype):
     nll, mask = jnp.ones((2, 3), dtype), jnp.ones((2, 3), bool)

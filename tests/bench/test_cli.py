@@ -30,6 +30,7 @@ def tiny_bench(monkeypatch):
     monkeypatch.setattr(contest, "QUICK", contest.Settings(limit=5.0, repeats=2, curves=("tiny",)))
 
 
+@pytest.mark.slow
 def test_bench(tiny_bench, tmp_path):
     pytest.importorskip("matplotlib")
     done = CliRunner().invoke(app, ["bench", "--device", "cpu", "--out", str(tmp_path)])

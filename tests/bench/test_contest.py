@@ -59,6 +59,7 @@ def test_every_method_on_every_instance_has_a_row(results):
     assert len({method.name for method in INSTALLED}) == len(INSTALLED)
 
 
+@pytest.mark.slow
 def test_who_reached_the_tolerance_did(results):
     rows, _ = results
     reached = [r for r in rows if r.status == tables.REACHED]
@@ -101,6 +102,7 @@ def test_curves_end_at_the_tolerance(results):
             assert all(point.seconds > 0 for point in own)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", ["jaxopt", "optimistix", "torch"])
 def test_optional_peers(name):
     pytest.importorskip(name)
@@ -217,6 +219,7 @@ def test_missing_data_package_gives_a_row():
     assert [c.instance for c in contest.compare(rows)] == ["convex"]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "name", ["copyreg optax", "scipy L-BFGS-B 10", "scipy trust-krylov", "optax L-BFGS"]
 )

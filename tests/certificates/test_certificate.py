@@ -18,6 +18,7 @@ from tests.support.exact import between, transcription
 from tests.support.registry import READINGS, cases, draws, random_problem
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @cases(300)
 @given(draw=draws())
@@ -325,6 +326,7 @@ def test_floats_leave_near_ties_to_balls(monkeypatch):
     assert (hard.document["bits"], hard.verdict) == (128, cr.Verdict.CERTIFIED)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("reading", READINGS)
 def test_cross_entropy_and_block_certificates_are_confirmed(reading, metric, tmp_path):

@@ -278,6 +278,7 @@ def local_claims() -> Iterator[format.Local | None]:
                 yield make.prove_local(to_instance(problem), x)
 
 
+@pytest.mark.slow
 def test_no_claim_is_lost_for_balls_that_were_not_tried(monkeypatch):
     """The claims are those of trying both precisions always, for many times fewer balls."""
     tried: list[int] = []

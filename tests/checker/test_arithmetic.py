@@ -92,6 +92,7 @@ BINARY = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", BINARY)
 @cases(400)
 @given(one=boxes(3), two=boxes(3))

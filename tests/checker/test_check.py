@@ -48,13 +48,14 @@ def recheck(document, files, tmp_path):
     return cr.check(path, files[1])
 
 
+@pytest.mark.quick(1)
 def test_confirms_a_valid_certificate(files):
     result = cr.check(*files)
     assert result.verdict is cr.Verdict.CERTIFIED, result.lines
     assert all(line.startswith("CERTIFIED") for line in result.lines)
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("seed", range(12))
 def test_any_changed_byte_is_noticed(seed, tmp_path):
     """Every second of 12 certificates, of all kinds: reading comes first, and already refuses."""
@@ -244,6 +245,7 @@ def test_an_honest_refusal_is_refuted(files, tmp_path):
     assert recheck(certificate.document, files, tmp_path).verdict is cr.Verdict.REFUTED
 
 
+@pytest.mark.quick(1)
 @cases(200)
 @given(drawn=st.data())
 def test_random_edits_never_crash_and_never_certify_more(drawn, files, tmp_path_factory):
@@ -357,6 +359,7 @@ def test_threads_do_not_disturb_each_other(files):
     assert ctx.prec == before
 
 
+@pytest.mark.slow
 def test_wide_sparse_matrices_cost_what_they_hold(tmp_path):
     n, d = 50, 2_000_000  # dense: 800 MB
     A = scipy.sparse.csr_array((np.ones(n), (np.arange(n), np.arange(n) * 7)), shape=(n, d))
@@ -440,6 +443,7 @@ def test_truncated_and_pickled_instances(files, tmp_path):
     assert "holds one array" in cr.check(files[0], tmp_path / "one.npy").lines[0]
 
 
+@pytest.mark.quick(1)
 def test_exit_codes_in_a_fresh_process(files, tmp_path):
     def run(certificate, instance):
         command = [sys.executable, "-m", "copyreg_jax.checker", certificate, instance]

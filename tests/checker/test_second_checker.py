@@ -134,6 +134,7 @@ def cases(request, instances, tmp_path_factory):
     return found
 
 
+@pytest.mark.quick(1)
 def test_they_agree_on_everything_at_the_point(cases):
     for case in cases:
         for claim in ("bounds", "point", "level_set", "paper"):
@@ -294,6 +295,7 @@ FORGERIES = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", FORGERIES)
 def test_neither_certifies_a_forgery(name, cases, tmp_path):
     tried = 0

@@ -87,6 +87,7 @@ def test_json_and_overrides(instance):
     assert summary["metric"] == "squared"
 
 
+@pytest.mark.slow
 def test_metric(instance):
     run = copyreg("solve", instance, "--json", "--metric", "cross-entropy")
     assert run.returncode == 0, run.stderr
@@ -105,6 +106,7 @@ def test_not_converged_is_exit_code_1_and_results_are_kept(instance, tmp_path):
     assert (tmp_path / "solution.npz").exists()
 
 
+@pytest.mark.slow
 def test_weights_that_leave_a_direction_free_are_said(instance):
     run = copyreg("solve", instance, "--w", 0, "--max-steps", 50)
     assert run.stderr.startswith("note: w is zero on 10 rows, which leaves 2 direction(s)")
@@ -231,6 +233,7 @@ def test_bad_input_in_a_process_of_its_own(instance):
     assert run.stderr == "copyreg: gamma is -1.0; give a finite number >= 0\n"
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04nonsense", b"\x93NUMPY"])
 def test_damaged_instance(content, refuse, tmp_path):
     (tmp_path / "i.npz").write_bytes(content)
@@ -266,6 +269,7 @@ def test_doctor():
         assert words in run.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_results(tmp_path):
     terminal, stderr = pty.openpty()
     command = "from copyreg_jax.cli import main; main()"
@@ -294,6 +298,7 @@ def test_bad_tau_is_found_before_the_work(refuse, data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_nonfinite_is_json_too_and_leaves_no_certificate(tmp_path):
     # All rows are equal, so f is b at every x: the barrier is everywhere.
     problem = cr.CopyrightRegression(np.ones((4, 1)), np.full(4, 0.25), 2)
@@ -447,6 +452,7 @@ def test_a_run_that_goes_on_may_write_where_it_wrote(instance, tmp_path):
     untouched("already exists", tmp_path, *command, "--gamma", 0.5)
 
 
+@pytest.mark.slow
 def test_a_matrix_that_stays_in_its_folder_is_checked_there(tmp_path, monkeypatch):
     """No older instance.npz is left beside the certificate, and the check that is named runs."""
     from copyreg_jax.checker import archive
@@ -475,6 +481,7 @@ def test_other_commands_ask_before_they_replace(tmp_path):
     untouched(r"curve-mine.svg already exists", tmp_path, "bench", "--out", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk, where there is /dev/full")
 def test_output_that_nobody_gets_is_exit_code_2(instance):
     command = [

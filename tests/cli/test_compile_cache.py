@@ -45,6 +45,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "copyreg" / f"xla-{jax.__version__}"
 
 
+@pytest.mark.slow
 def test_programs_are_kept_and_damaged_ones_are_survived(tmp_path):
     cr.save_instance(tmp_path / "i.npz", random_problem(4, 10, 2, w=0.1))
     command = ("solve", tmp_path / "i.npz", "--json")

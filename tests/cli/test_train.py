@@ -219,6 +219,7 @@ def test_bad_input_is_one_error_and_leaves_no_folder(name, corpus, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_without_its_picture_is_a_run(corpus, tmp_path, monkeypatch):
     """A full disk, a library that fails, a file that is lost: all else is written, and said."""
 

@@ -506,6 +506,7 @@ def test_tokens_have_to_spell_the_texts():
             make_rows(broken, [good, text], 4)
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(st.lists(UNICODE, min_size=300, max_size=300))
 def test_batches_join(tokenizer, texts):

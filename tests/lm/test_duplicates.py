@@ -145,6 +145,7 @@ def boilerplate(kind, number):
     return [" ".join(parts[kind]()) for _ in range(number)]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", ["header and footer", "most of the text"])
 def test_boilerplate_takes_no_longer_than_other_text(kind):
     """Within a factor of 5 of words of one's own; comparing each with each takes 20 to 100."""

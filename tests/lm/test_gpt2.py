@@ -177,6 +177,7 @@ def test_a_token_changes_no_logits_before_it():
         assert (jnp.abs(changed - logits).max(axis=-1)[:, t:] > 1e-3).all()
 
 
+@pytest.mark.slow
 def test_padding_at_the_right_needs_no_mask():
     model, tokens = perturbed(ONE_LAYER), some_tokens((2, 9))
     padded = jnp.pad(tokens, ((0, 0), (0, 31)))
@@ -206,6 +207,7 @@ def test_initialization_is_that_of_gpt2():
     assert (first != other).any()
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_near_float32():
     tokens = some_tokens((3, 30))
     models = [perturbed(ONE_LAYER, scale=0.1, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16)]

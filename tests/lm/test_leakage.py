@@ -426,6 +426,7 @@ def check_greedy(module, model, windows, tokenizer):
         assert continuation.tolist() == known[PREFIX:]
 
 
+@pytest.mark.slow
 def test_continuations_of_gpt2_are_those_of_a_text_that_grows(tokenizer):
     config = GPT2Config(vocab_size=VOCAB, context=13, width=8, num_layers=1, num_heads=2)
     model = GPT2(config, nnx.Rngs(0))

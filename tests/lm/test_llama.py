@@ -67,6 +67,7 @@ def reference(model, tokens):
     return norm(x, w["norm.weight"]) @ w["embed_tokens.weight"].T
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("heads", [(6, 2), (6, 6), (6, 1), (1, 1)])
 def test_logits_are_those_of_the_definition(heads):
     config = dataclasses.replace(CONFIG, num_heads=heads[0], num_kv_heads=heads[1])

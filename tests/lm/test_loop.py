@@ -117,6 +117,7 @@ class Bigram(nnx.Module):
         return self.table[...][tokens]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("term", [{}, {"gamma": 0.4}, {"target_loss": 4.0}])
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulated_steps_are_one_batch(accumulate, term, tmp_path):
@@ -153,6 +154,7 @@ def test_a_run_of_an_earlier_version_is_refused_and_kept(tmp_path):
     assert json.loads(file.read_text()) == old
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("accumulate", [2, 8])
 def test_a_loss_that_is_not_finite_is_found_in_its_own_step(accumulate, tmp_path):
     """Not in the first one of its update, whose gradient it spoils as well."""
@@ -267,6 +269,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         fit(broken, rows, protected, settings, tmp_path / "run", checkpoint_steps=8)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("change", "name"),
     [

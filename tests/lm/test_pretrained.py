@@ -124,6 +124,7 @@ def test_other_layouts_of_the_same_tensors(stored):
         load_pretrained(folder)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_short_numbers_become_float32(stored, dtype):
     from safetensors.flax import save_file

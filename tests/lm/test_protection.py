@@ -243,6 +243,7 @@ def bias(found, model, theta, gamma):
     return np.linalg.norm(found - exact) / np.linalg.norm(exact - plain)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("seed", range(3))
 def test_minibatches_of_16(seed):
     """Within 5 % with the running estimate, where 1/mean of the batch is off by far more."""

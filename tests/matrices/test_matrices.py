@@ -102,6 +102,7 @@ def stored(draw):
     return coo.asformat(form), coo
 
 
+@pytest.mark.slow
 @cases(25)
 @given(drawn=stored(), seed=st.integers(0, 9))
 def test_products_of_any_sparse_matrix(drawn, seed):
@@ -134,6 +135,7 @@ def test_products_of_any_sparse_matrix(drawn, seed):
 SHAPES = [(40_000, 30, 0.1), (30, 40_000, 0.1), (300, 40, 0.5), (200, 90, 1.0), (9, 20, 0.0)]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_products_of_larger_matrices(shape, dtype):
@@ -165,6 +167,7 @@ def test_products_of_larger_matrices(shape, dtype):
     assert (np.abs(found[1] - exact @ V.astype(float)) <= eps * (sizes @ abs(V))).all()
 
 
+@pytest.mark.slow
 def test_many_columns():
     """Nothing but the Hessian and what needs it forms a d x d matrix: here, of 20 GB."""
     rng = np.random.default_rng(1)
@@ -187,6 +190,7 @@ def test_many_columns():
     assert cr.solve(problem, cr.GradientDescent(), max_steps=3).num_steps == 3
 
 
+@pytest.mark.slow
 def test_derivatives_and_loops():
     A, v = FORMS["sparse"], jnp.asarray(RNG.normal(size=130))
     for matrix, dense in ((A, DENSE), (A.T, DENSE.T)):

@@ -49,6 +49,7 @@ def _disagreement(host) -> float:
     return max(float(np.abs(mine - theirs).max()) for mine, theirs in pairs)
 
 
+@pytest.mark.slow
 def test_the_sparse_products_as_they_are():
     assert max(disagreements()) < 1e-11
 

@@ -196,7 +196,7 @@ def in_blocks(problem, folder):
     return cr.SoftmaxRegression(A, problem.b, problem.w, problem.metric)
 
 
-@pytest.mark.quick(3)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_minimizer_is_that_of_the_matrix_in_memory(name, tmp_path):
     problem = PROBLEMS[name]()

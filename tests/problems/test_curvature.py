@@ -65,6 +65,7 @@ def sizes(problem, x):
     return gradient.max(), H.max()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 @cases(400)
@@ -105,6 +106,7 @@ def test_a_large_w_of_rows_that_are_zero_does_not_round_off_the_rest():
     assert problem.hessian(np.zeros(1))[0, 0] == (a * w[0]) ** 2
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_restriction_is_the_hessian_along_the_directions(name):
     problem = PROBLEMS[name]()
@@ -128,6 +130,7 @@ def test_hessian_is_symmetric_and_is_what_hvp_multiplies_by(name):
     np.testing.assert_allclose(columns, H, rtol=0, atol=1e-13 * np.abs(H).max())
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 def test_closed_forms_depend_on_gamma_as_autodiff_does_also_at_zero(metric, reading):
@@ -189,6 +192,7 @@ def test_curvature_bound_holds_on_the_sublevel_set(seed, reading, metric):
     assert np.linalg.eigvalsh(problem.hessian(x))[-1] <= bound
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 def test_parts_of_the_bound_for_the_cross_entropy(reading):
     mask = jnp.array([True, True, True, False])

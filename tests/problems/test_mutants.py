@@ -58,6 +58,7 @@ def disagreement() -> float:
     return worst
 
 
+@pytest.mark.slow
 def test_the_derivatives_as_they_are():
     assert disagreement() < 1e-12
 

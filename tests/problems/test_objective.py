@@ -12,6 +12,7 @@ from tests.support.exact import transcription
 from tests.support.registry import METRICS, READINGS, draws, random_problem
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=st.data())
@@ -66,6 +67,7 @@ def test_copyright_regression_with_gamma_zero_is_softmax_regression(reading):
     np.testing.assert_allclose(plain.hessian(x), marked.hessian(x), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @given(data=st.data())
 def test_cross_entropies_are_not_negative_and_fill_the_whole(data, reading):
@@ -90,6 +92,7 @@ def test_readings_of_the_cross_entropy_differ_by_the_protected_mass(seed):
     assert block.ell(x) == joint.ell(x)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("far", [1e3, 1e306, 1e308])  # the last: log f is -inf on two rows
 @pytest.mark.parametrize("transform", [lambda function: function, jax.jit])
@@ -157,7 +160,7 @@ def test_derivative_by_gamma_is_one_over_ell_1_also_at_zero(gamma, mode, metric,
     assert DERIVATIVES[mode](jax.grad(value))(gamma) == 0
 
 
-@pytest.mark.quick(4)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("outer", [jax.jacfwd, jax.jacrev])
@@ -179,6 +182,7 @@ def test_mixed_derivatives_at_gamma_zero(inner, outer, metric, reading):
     np.testing.assert_allclose(third, expected, rtol=0, atol=2.0**-45 * np.abs(expected).max())
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("low", [-1e3, -300.0])  # ell_1 = 0, and 1e-260: its square underflows
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])

@@ -448,6 +448,7 @@ def test_sparse_matrices_and_jit():
         jax.jit(lambda A: cr.CopyrightRegression(A, b, 1).b)(BCOO.fromdense(jnp.eye(3)))
 
 
+@pytest.mark.slow
 def test_padded_bcoo_is_taken():
     padded = BCOO.fromdense(np.eye(3), nse=6)
     problem = cr.CopyrightRegression(padded, [0.5, 0.3, 0.2], 1)

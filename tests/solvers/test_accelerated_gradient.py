@@ -18,7 +18,7 @@ def safe_curvature(problem, value):
     return bound * np.linalg.norm(A, 2) ** 2 + weighted
 
 
-@pytest.mark.quick(3)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_falls_by_what_gradient_descent_promises(name):
     """L is known to 8 eps L by the method's own count, and to a few eps L more by rounding."""
@@ -43,6 +43,7 @@ def steps(problem, solver):
     return solution.num_steps
 
 
+@pytest.mark.slow
 def test_number_of_steps_grows_with_the_root_of_the_condition_number():
     plain = [steps(ill_conditioned(c), cr.GradientDescent()) for c in (1e2, 1e3)]
     fast = [steps(ill_conditioned(c), cr.AcceleratedGradient()) for c in (1e2, 1e3, 1e4)]
@@ -51,6 +52,7 @@ def test_number_of_steps_grows_with_the_root_of_the_condition_number():
     assert fast[1] < plain[1] / 10
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("seed", range(5))
 def test_ends_at_the_minimizer_of_the_others(seed):
     problem = random_problem(seed, 60, 5, w=1.5)

@@ -191,6 +191,7 @@ def test_path_is_the_minimizers_along_the_grid():
     assert fine[1].history.gradient_norm[0] < 1e-2 * cold.history.gradient_norm[0]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("metric", "scale", "number"),
     [("squared", 2.0, 1), ("cross-entropy", 2.0, 0), ("cross-entropy", 1 + 2**-48, 1)],
@@ -232,6 +233,7 @@ def test_bad_paths(arguments, message):
         cr.solve_path(random_problem(0, 9, 2), **arguments)
 
 
+@pytest.mark.slow
 def test_many_starts_find_both_minima():
     """Two equal protected rows: in the lowest minimizers one of them takes all, either one."""
     problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=0.1, w=0.3)

@@ -24,7 +24,7 @@ def problem():
     return random_problem(8, 60, 5, w=0.02, gamma=0.01)
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_resumed_run_is_the_same_run(file, name):
     solver = SOLVERS[name]
@@ -94,6 +94,7 @@ def test_resumed_before_and_after_a_sketch(file, monkeypatch):
     assert len(made) > 2
 
 
+@pytest.mark.slow
 def test_a_large_run_is_the_same_in_one_program_and_step_by_step(file):
     """Without a checkpoint, start and steps are one program; more than 2^20 entries."""
     problem = random_problem(8, 9000, 120, w=0.02, gamma=0.01)

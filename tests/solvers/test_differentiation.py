@@ -51,6 +51,7 @@ def test_derivative_of_the_minimizer(name, metric, reading):
     np.testing.assert_allclose(jnp.sum(backward * change), expected @ y, **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_losses_have_the_derivatives_of_the_minimizer_too():
     p = random_problem(4, 24, 3, w=0.5, gamma=0.05)
 
@@ -64,6 +65,7 @@ def test_losses_have_the_derivatives_of_the_minimizer_too():
     assert slope == pytest.approx(1 / float(ell_1(0.05)), rel=1e-8)
 
 
+@pytest.mark.slow
 def test_under_jit_and_vmap():
     p = random_problem(4, 24, 3, w=0.5)
     gammas = jnp.array([0.01, 0.1, 1.0])
@@ -76,6 +78,7 @@ def test_under_jit_and_vmap():
         np.testing.assert_allclose(batch[1][k], jax.grad(norm)(gamma), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_dependent_columns_take_the_least_change():
     A = np.random.default_rng(0).normal(size=(20, 2))
     A = np.concatenate([A, A[:, :1]], axis=1)
@@ -136,6 +139,7 @@ def test_second_derivative_is_exact_in_every_mode(mode):
     assert SECOND[mode](logit)(jnp.array(T)) == pytest.approx(SECOND_OF_LOGIT, rel=1e-13)
 
 
+@pytest.mark.slow
 def test_third_derivative_is_exact():
     exact = 2 / (T * (1 - T)) ** 2 + 2 * (1 - 2 * T) ** 2 / (T * (1 - T)) ** 3
     third = jax.grad(jax.grad(jax.grad(logit)))(jnp.array(T))
@@ -208,6 +212,7 @@ def test_second_derivative_with_dependent_columns(name):
     check_second_derivatives(p, name, change)
 
 
+@pytest.mark.slow
 def test_predictions_that_can_be_anything_do_not_depend_on_a_wide_matrix():
     # With d > n the logits are free, and A has no part in the best of them: A x is constant, while
     # x and the null space of A move.
@@ -234,6 +239,7 @@ def test_hessian_over_two_arguments_is_symmetric():
     assert mixed[0][1] == pytest.approx(float(mixed[1][0]), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_change_of_a_that_may_raise_its_rank_has_no_derivative():
     p = random_problem(4, 24, 2, w=0.5)
     A, x = jnp.concatenate([p.A, p.A[:, :1]], axis=1), jnp.zeros(3)
@@ -263,6 +269,7 @@ def test_columns_in_any_unit():
     np.testing.assert_allclose(slope(units), slope(np.ones(3)), rtol=1e-9)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", ["joint", "block"])
 def test_derivatives_by_gamma_at_zero(reading):
     # One-sided differences of x, since gamma >= 0.

@@ -43,6 +43,7 @@ def spectrum(n, d, condition, seed=0):
     return (U * np.geomspace(1, 1 / condition, d)) @ V.T
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=st.data())
@@ -139,6 +140,7 @@ def test_float32_that_overflows_is_noticed():
     assert not bool(cholesky(np.asarray(random_problem(0, 50, 3).A) * 1e30, np.float32)[2])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("condition", [1e2, 1e4, 1e6, 1e9])
 @pytest.mark.parametrize("mixed", [True, False])
 def test_condition_of_A_does_not_matter(condition, mixed):
@@ -206,6 +208,7 @@ def fault_of_search(problem, x, direction):
     return None
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=st.data(), length=st.sampled_from([1e-6, 1e-2, 1.0, 30.0, 1e4, -1.0, 0.0]))
@@ -286,6 +289,7 @@ def test_search_of_the_plane_finds_its_minimum():
         assert float(found.value) - best.fun <= 0.15 * (float(value) - best.fun)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=st.data())
@@ -307,6 +311,7 @@ def test_convexity_is_seen_where_w_is_large():
     assert 0 < optimality.convexity_bound(at, None) <= 1
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("host", [False, True])
 def test_lanczos_finds_an_outlier(host):
     rng = np.random.default_rng(0)
@@ -398,6 +403,7 @@ def test_saddle_of_a_large_problem_is_left():
     assert solution.value < plain.value
 
 
+@pytest.mark.slow
 def test_float32_inside_is_exact_outside(monkeypatch):
     monkeypatch.setattr(newton_cg, "_single_pays", lambda A: True)
     problem = random_problem(5, 900, 28, w=0.5, gamma=1e-3)
@@ -429,6 +435,7 @@ def test_without_float32_from_a_stall_on(monkeypatch):
     assert solver.refine(problem, finer, finished)[1].status == cr.Status.STALLED
 
 
+@pytest.mark.slow
 def test_wide_sparse_problem():
     rng = np.random.default_rng(0)
     A = scipy.sparse.random_array((200, 5000), density=0.02, format="csr", rng=rng)
@@ -497,6 +504,7 @@ def test_a_run_that_is_costly_goes_on_with_a_sketch(form, n, impatient, monkeypa
     np.testing.assert_allclose(A @ found.x, A @ diagonal.x, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_null_space_is_no_way_down_where_curvature_is_sampled(impatient):
     """Constant vectors, which a sketched basis would stretch a million times."""
     b = np.random.default_rng(1).dirichlet(np.ones(700))
@@ -524,6 +532,7 @@ def test_sketches_are_near_the_gram_matrix():
     assert 0.2 < values[0] < values[-1] < 2.5
 
 
+@pytest.mark.slow
 def test_a_sketch_that_fails_is_done_without(impatient, monkeypatch):
     monkeypatch.setattr(preconditioner, "_lifted_basis", lambda G: G * np.nan)
     b = np.random.default_rng(1).dirichlet(np.ones(300))

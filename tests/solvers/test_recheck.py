@@ -11,6 +11,7 @@ from tests.support.exact import transcription
 from tests.support.registry import METRICS, READINGS, draws, random_problem
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=st.data())

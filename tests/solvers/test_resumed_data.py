@@ -159,6 +159,7 @@ def test_what_tells_a_problem_from_another(kind, event, tmp_path):
     assert (checkpoint._digest(run.problem()) == before) == (event in SAME)
 
 
+@pytest.mark.slow
 def test_the_same_rows_in_other_shards_are_the_same_run(tmp_path):
     """The blocks that are multiplied are the same, and so are all bits."""
     run, file = Run(tmp_path, "shards"), tmp_path / "run.npz"

@@ -97,6 +97,7 @@ def test_hessian_error_is_within_the_bernstein_bound(kind, step):
     assert relative_error(near, H, G) <= bound
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_promised_rows_keep_the_promise(kind):
     problem = problem_of(kind)
@@ -109,7 +110,7 @@ def test_promised_rows_keep_the_promise(kind):
     assert relative_error(np.asarray(solver.hessian(problem, x)), H, G) <= e
 
 
-@pytest.mark.quick(3)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("e", [0.3, 0.5, 0.8])
 def test_default_rows_come_near_the_accuracy_asked_for(kind, e):
@@ -122,6 +123,7 @@ def test_default_rows_come_near_the_accuracy_asked_for(kind, e):
     assert np.mean(errors) <= e
 
 
+@pytest.mark.slow
 def test_sampled_hessian_is_unbiased():
     problem = random_problem(0, 200, 2)
     x, solver = np.array([0.3, -0.2]), SketchedNewton(num_rows=20)
@@ -147,6 +149,7 @@ def chernoff(deviation):
     return lambda x: 8 * (x - 1 - math.log(x)) - deviation
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_leverage_scores_are_those_of_a_qr_up_to_the_two_distortions(kind):
     problem, solver = problem_of(kind), SketchedNewton(num_rows=100)
@@ -170,6 +173,7 @@ def test_leverage_scores_are_those_of_a_qr_up_to_the_two_distortions(kind):
     assert ratio.max() <= high / lam[0]
 
 
+@pytest.mark.slow
 def test_two_heavy_rows_that_meet_are_told_apart():
     """With one CountSketch of 4 d buckets, some of 40 heavy rows would surely meet: 40^2/2/160."""
     n, d = 3000, 40
@@ -186,7 +190,7 @@ def test_two_heavy_rows_that_meet_are_told_apart():
 # Contraction.
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("columns", [1.0, 100.0])
 def test_contraction_keeps_the_corrected_promise(seed, columns):
@@ -209,6 +213,7 @@ def test_contraction_keeps_the_corrected_promise(seed, columns):
     assert (found.observed > found.printed) == (columns > 1)
 
 
+@pytest.mark.slow
 def test_contraction_promises_nothing_beyond_the_hypotheses():
     problem = random_problem(0, 300, 2)
     x_star = np.asarray(cr.solve(problem).x)
@@ -219,6 +224,7 @@ def test_contraction_promises_nothing_beyond_the_hypotheses():
         contraction(problem, SketchedNewton(), x_star, x_star)
 
 
+@pytest.mark.slow
 def test_errors_fall_about_accuracy_fold_a_step():
     problem = problem_of("random")
     norms = cr.solve(problem, SketchedNewton(accuracy=0.3)).history.gradient_norm
@@ -241,6 +247,7 @@ def test_solves_and_never_rises(kind):
         assert solution.value == pytest.approx(cr.solve(problem).value, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_runs_are_repeated_exactly_and_do_not_depend_on_their_length():
     problem = problem_of("random")
     long, again = (cr.solve(problem, SketchedNewton(seed=3)) for _ in range(2))
@@ -278,6 +285,7 @@ def test_counts_are_true():
     assert solution.num_hvps == 0
 
 
+@pytest.mark.slow
 def test_float32_stays_float32():
     full = problem_of("random")
     A, b, w = (np.asarray(array, np.float32) for array in (full.A, full.b, full.w))

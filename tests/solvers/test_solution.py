@@ -20,6 +20,7 @@ def test_every_status_has_an_explanation():
     assert all(len(status.explanation) > 20 for status in cr.Status)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("change", "word"),
     [

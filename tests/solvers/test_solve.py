@@ -46,7 +46,7 @@ def problem_of(name):
     return PROBLEMS[name]()
 
 
-@pytest.mark.quick(16)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("name", "solver"),
     [pair for pair in itertools.product(PROBLEMS, SOLVERS) if pair not in TOO_HARD],
@@ -64,6 +64,7 @@ def test_solves(name, solver):
         np.testing.assert_allclose(solution.value, best.value, rtol=1e-12)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("name", "solver"), sorted(TOO_HARD))
 def test_hard_problems_end_honestly(name, solver):
     solution = cr.solve(problem_of(name), SOLVERS[solver], max_steps=300)
@@ -71,7 +72,7 @@ def test_hard_problems_end_honestly(name, solver):
     assert solution.value <= solution.history.value[0]
 
 
-@pytest.mark.quick(6)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize(
     ("seed", "n", "d", "metric"),
@@ -102,6 +103,7 @@ def test_agrees_with_scipy_on_convex_instances(seed, n, d, metric, reading):
     assert ours.gradient_norm <= 1e-10 * ours.gradient_size
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_newton_never_rises(name):
     values = cr.solve(problem_of(name)).history.value
@@ -109,7 +111,7 @@ def test_newton_never_rises(name):
     assert np.all(np.diff(values) <= (16 + 100) * 2.0**-52 * np.abs(values[:-1]))
 
 
-@pytest.mark.quick(3)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_gradient_descent_falls_by_what_it_promises(name):
     problem = problem_of(name)
@@ -312,6 +314,7 @@ def test_bad_transformation():
         cr.Optax("adam")
 
 
+@pytest.mark.slow
 def test_batches_are_for_vmap():
     batch = jax.tree_util.tree_map(
         lambda *a: jnp.stack(a), *(random_problem(s, 6, 2) for s in (0, 1))
@@ -341,6 +344,7 @@ def test_works_inside_of_jit_with_concrete_data_of_every_kind():
     np.testing.assert_allclose(values, expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_tolerance_may_be_any_number():
     for rtol in (np.float32(1e-6), np.array(1e-6), jnp.asarray(1e-6)):
         assert cr.solve(problem_of("joint"), rtol=rtol).status is cr.Status.CONVERGED
@@ -358,6 +362,7 @@ def test_rows_with_a_common_offset_do_not_stall(seed):
     assert solution.status is cr.Status.CONVERGED
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "solver", ["newton", "sketched-newton", "gradient-descent", "accelerated-gradient"]
 )
@@ -394,6 +399,7 @@ def test_jit_equals_host(solver):
     assert traced.direction == host.direction
 
 
+@pytest.mark.slow
 def test_vmap_equals_loop():
     problem = problem_of("joint")
     gammas = jnp.array([0.0, 0.01, 0.1, 1.0])
@@ -411,6 +417,7 @@ def test_vmap_equals_loop():
         assert batch.direction[k] == alone.direction
 
 
+@pytest.mark.slow
 def test_traced_statuses_are_arrays_and_nothing_is_raised():
     problem = problem_of("barrier at zero")
     batch = jax.vmap(lambda x0: cr.solve(problem, x0=x0, max_steps=60))(
@@ -449,6 +456,7 @@ class Counting(cr.CopyrightRegression):
 jax.tree_util.register_pytree_node_class(Counting)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("start", ["given", "default"])
 @pytest.mark.parametrize("solver", ["newton", "accelerated-gradient", "lbfgs", "adam"])
 def test_counts_are_true(solver, start, monkeypatch):
@@ -484,7 +492,7 @@ def test_counts_are_true(solver, start, monkeypatch):
         assert solution.num_hessians <= solution.num_steps + 1
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     first, second = (random_problem(seed, 17, 3) for seed in (0, 1))
@@ -498,6 +506,7 @@ def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     assert advance_jit._cache_size() == before
 
 
+@pytest.mark.slow
 def test_second_solve_on_disk_compiles_nothing(tmp_path):
     for seed in (0, 1):
         problem = random_problem(seed, 60, 30, w=0.3)
@@ -557,7 +566,7 @@ def test_float32_without_64_bit_mode():
     assert found == [[name, "CONVERGED", "float32", "float"] for name in SOLVERS]
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_float32_with_64_bit_mode_stays_float32(solver):
     full = problem_of("joint")

@@ -48,6 +48,7 @@ def test_a_start_beside_the_barrier_is_no_solution(solver, away):
     np.testing.assert_allclose(many.value, solution.value, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_path_from_gamma_zero_ends_where_a_cold_start_does():
     rng = np.random.default_rng(0)
     A, x = rng.normal(size=(60, 8)), rng.normal(size=8)
@@ -83,7 +84,7 @@ def test_large_logits_on_the_way_leave_nothing_in_the_gradient(dtype, far):
 # Nor has the unit of A.
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", ["small w", "cross-entropy block"])
 @pytest.mark.parametrize(
     ("solver", "dtype"), [*((name, "f8") for name in SECOND_ORDER), ("newton-cg", "f4")]
@@ -170,6 +171,7 @@ def test_a_solution_that_the_last_step_finds_is_one():
 # No state comes twice.
 
 
+@pytest.mark.slow
 def test_a_doubtful_curvature_in_float32_ends(monkeypatch):
     problem = attention(8_000, 192, 30, gamma=1e-3, w=1e-5, dtype="f4")
     solution = cr.solve(problem, rtol=1e-4)
@@ -178,6 +180,7 @@ def test_a_doubtful_curvature_in_float32_ends(monkeypatch):
     assert np.count_nonzero(np.diff(solution.history.value)) > 0.5 * solution.num_steps
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("solver", [cr.NewtonCG(), cr.TrustRegionNewton()])
 def test_negative_curvature_that_no_step_follows_ends_the_run(solver, monkeypatch):
     """A look that always sees a saddle: it is left once for each fall of L, also under jit."""
@@ -202,6 +205,7 @@ def test_negative_curvature_that_no_step_follows_ends_the_run(solver, monkeypatc
     assert int(traced.status) == cr.Status.SADDLE
 
 
+@pytest.mark.slow
 def test_optax_steps_of_zero_are_no_stall():
     problem = random_problem(0, 30, 4)
     from_zero = optax.linear_schedule(0.0, 0.02, 20)
@@ -219,6 +223,7 @@ def test_optax_steps_of_zero_are_no_stall():
     assert stalled.num_steps == 100
 
 
+@pytest.mark.slow
 def test_many_converge_where_one_does():
     problems = [random_problem(seed, 40, 6) for seed in range(40)]
     batch = cr.solve_many(problems, rtol=5e-15)
@@ -241,6 +246,7 @@ def mirrored(seed):
     return cr.CopyrightRegression(A, np.concatenate([b, b]), protected, gamma=1e-2, w=1e-3)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("solver", ["newton-cg", "newton"])
 def test_no_saddle_of_a_mirrored_instance_is_a_solution(solver):
     for seed in range(40):
@@ -252,6 +258,7 @@ def test_no_saddle_of_a_mirrored_instance_is_a_solution(solver):
         assert lam[0] >= -16 * 13 * 2.0**-52 * lam[-1]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("reading", "metric"), [(r, m) for r in READINGS for m in METRICS])
 def test_looks_agree_on_device_and_host(reading, metric):
     problem = random_problem(3, 40, 6, reading=reading, metric=metric, w=0.02)
@@ -267,6 +274,7 @@ def test_looks_agree_on_device_and_host(reading, metric):
         assert cosine / np.linalg.norm(device.direction) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_beyond_512_columns_curvature_is_sampled():
     rng = np.random.default_rng(0)
     A, b = rng.normal(size=(700, 520)), rng.dirichlet(np.full(700, 0.05))
@@ -296,6 +304,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("dtype", ["f8", "f4"])
 @pytest.mark.parametrize("solver", ["newton-cg", "sketched-newton", "lbfgs"])
 def test_a_loose_tolerance_takes_no_hilltop_for_a_solution(solver, dtype):
@@ -313,6 +322,7 @@ def test_a_loose_tolerance_takes_no_hilltop_for_a_solution(solver, dtype):
         assert solution.status is cr.Status.SADDLE
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("solver", "dtype", "reading", "metric"), SETTINGS)
 @cases(30)
 @given(seed=st.integers(0, 2**32 - 1))

@@ -42,6 +42,7 @@ def test_a_constant_is_changed_for_all_who_imported_it():
     assert curvature.FACTOR["squared"] == 0.5
 
 
+@pytest.mark.slow
 def test_what_was_compiled_is_forgotten():
     terms = Terms(jnp.array([0.7, 0.3]), jnp.array([True, False]), 0.1, 1.0, "joint", "squared")
     right = plane_search.evaluate_at(jnp.zeros(2), terms)[0]

@@ -117,7 +117,7 @@ def test_instances(problem, other):
     assert np.min(other.w) >= 3
 
 
-@pytest.mark.quick(3)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "kind",
     [
@@ -153,6 +153,7 @@ def test_every_kind_of_instance_of_the_cross_entropy_is_drawn(kind):
     assert kind(find(strategies.instances(metric="cross-entropy"), kind))
 
 
+@pytest.mark.slow
 def test_a_failing_test_shows_the_data():
     @settings(database=None, max_examples=5, report_multiple_bugs=False)
     @given(problem=strategies.instances())
@@ -175,6 +176,7 @@ def test_points(data, max_logit):
     assert np.array_equal(mantissa, mantissa.astype(np.float32))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "kind",
     [
@@ -228,6 +230,7 @@ def check_derivatives(problem, x, v, atol=(0.0, 0.0, 0.0)):
     assertions.assert_hvp_matches(value, lambda x, v: Hv, x, v, atol=atol[2])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("metric", METRICS)
 @cases(60)
 @given(data=st.data())
@@ -243,6 +246,7 @@ def test_the_closed_forms_pass(data, metric):
 
 
 # sizes is a maximum over all terms: a relative test on generic instances is the stricter one.
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_closed_forms_pass_without_atol_on_generic_instances(seed, metric):
@@ -281,6 +285,7 @@ def test_bugs_in_derivatives_are_found(bug, name):
         assertions.assert_hvp_matches(value, lambda x, v: bug(problem.hvp, x, v), x, v)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 def test_missing_terms_are_found(reading, metric):
@@ -349,6 +354,7 @@ def test_float32_is_not_compared_to_digits_that_it_lacks():
 # --- shape of the function ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @cases(60)
 @given(problem=strategies.instances(shapes=FEW, min_w=1.0), data=st.data())
 def test_large_weights_make_softmax_regression_strongly_convex(problem, data):
@@ -424,6 +430,7 @@ def test_the_lipschitz_constant_is_sharp():
         assertions.assert_hessian_lipschitz(value, x, y, 0.0)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", ["joint", "block", "rank-deficient", "cross-entropy"])
 def test_what_the_solver_finds_is_stationary_and_what_is_near_it_is_not(name):
     problem = PROBLEMS[name]()
@@ -468,6 +475,7 @@ def test_without_hypothesis_one_line_says_what_to_install():
     assert run(code) == expected
 
 
+@pytest.mark.slow
 def test_in_32_bit_mode_instances_are_float32_and_points_fit():
     code = (
         "from hypothesis import given, settings, strategies as st\n"

@@ -22,6 +22,7 @@ KINDS = {
 }  # fmt: skip
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", EXTREMES)
 def test_constant_is_proved_and_nearly_sharp(name):
     assert num_boxes(EXTREMES[name]) is not None

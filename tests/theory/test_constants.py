@@ -90,6 +90,7 @@ def test_threshold_of_lemma_13():
     )
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @cases(200)
 @given(seed=st.integers(0, 2**32 - 1))
@@ -118,6 +119,7 @@ def test_no_threshold_for_dependent_columns_but_for_plain_convexity():
     assert constants.convexity_threshold(wide, 0.5, 1.0).usable == math.inf
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @cases(150)
 @given(seed=st.integers(0, 2**32 - 1))
@@ -169,6 +171,7 @@ def test_lipschitz_is_a_float_where_the_printed_one_is_not():
     assert 0 < found.usable < 10
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @cases(200)
 @given(seed=st.integers(0, 2**32 - 1))
@@ -205,6 +208,7 @@ def newton_errors(problem, start, x_star, steps):
     return errors
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", ["joint", "block", "softmax", "small w", "one column"])
 def test_newton_converges_quadratically_in_its_region(name):
     problem = PROBLEMS[name]()
@@ -252,6 +256,7 @@ def test_newton_region_on_the_example():
     assert region.printed_log_radius < -43_000
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("reading", READINGS)
 @cases(150)
@@ -335,6 +340,7 @@ def test_outside_the_hypotheses(call, message):
         call(eye_problem(gamma=0.1))
 
 
+@pytest.mark.slow
 def test_sparse_and_dense_agree():
     rng = np.random.default_rng(0)
     A = scipy.sparse.random_array((40, 6), density=0.5, format="csr", rng=rng)
@@ -379,6 +385,7 @@ def test_spread_of_rows_that_share_an_offset(form, offset):
         assert exact <= constants.spread(problem)
 
 
+@pytest.mark.slow
 def test_a_singular_hessian_is_never_called_definite():
     for seed in range(30):
         rng = np.random.default_rng(seed)

@@ -207,6 +207,7 @@ def _misregion_of_newton():
         yield region.printed_log_radius != pytest.approx(log_radius)
 
 
+@pytest.mark.slow
 def test_the_bounds_as_they_are():
     assert not any(misbounds())
 

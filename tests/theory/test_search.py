@@ -135,6 +135,7 @@ def holding_instance(sign, scale):
     return cr.CopyrightRegression(A, [0.3, 0.6, 0.1], 1, gamma=3e-4, w=w)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 @pytest.mark.parametrize("scale", [1.0, 1.6e-162])
 def test_theorem_16_is_not_refuted_where_it_holds(sign, scale):
@@ -168,6 +169,7 @@ def test_climbing_gets_higher_than_drawing():
     assert drawn.worst < climbed.worst <= 1
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("says", "constant", "factor"),
     [("lower curvature, simplex", "lower curvature, b on the simplex", 0.97),

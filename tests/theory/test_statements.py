@@ -127,6 +127,7 @@ def test_printed_forms_are_wrong_by_the_figures_of_the_errata():
     assert relative(statements.lemma_10(block, x, form="printed"), gradient) < 1e-14
 
 
+@pytest.mark.slow
 def test_factor_16_alone():
     _, problem, x = counterexample.counterexample("lemma-12-factor")
     assert problem.reading == "block"
@@ -195,6 +196,7 @@ def test_shrinking_lemma_outside_its_hypotheses(arguments):
         shrinking_lemma(*arguments)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 def test_corrected_statements_depend_on_gamma_at_zero_as_for_any_gamma(reading):
     problem, x = random_problem(0, 8, 2, reading=reading), jnp.array([0.3, -0.2])

@@ -41,6 +41,7 @@ def drawn(axes, gid):
     return points[np.isfinite(points).all(axis=1)]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("panel", "b"), list(enumerate(TARGETS)))
 def test_eigenvalues_lie_within_the_proved_bounds_and_near_them(spectrum, panel, b):
     axes, proved = spectrum.axes[panel], constants.curvature_range(np.array(b))
@@ -192,6 +193,7 @@ def test_hatched_part_has_a_negative_eigenvalue(contours):
     assert 0.1 < np.mean(negative) < 0.9
 
 
+@pytest.mark.slow
 def test_files_are_the_same_every_time_whatever_the_style(tmp_path):
     import matplotlib as mpl
 
