@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 from flint import arb, arb_mat, ctx
+from typer.testing import CliRunner
 
 import copyreg_jax as cr
 from copyreg_jax.checker import format, removal
 from copyreg_jax.checker.__main__ import check_file
+from copyreg_jax.cli.main import app
 from copyreg_jax.neighbours.ledger import Ledger, ledger
 from tests.support.registry import METRICS, READINGS, random_problem
 
@@ -228,3 +230,35 @@ def test_save_and_load(tmp_path):
 def test_what_is_no_copyright_regression_is_refused():
     with pytest.raises(cr.InputError, match="problem is a SoftmaxRegression"):
         ledger(cr.SoftmaxRegression([[1.0], [0.0]], [0.5, 0.5]))
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["ledger", *map(str, arguments)])
+
+
+def test_command(tmp_path):
+    problem, found, _ = truth(1)
+    cr.save_instance(tmp_path / "given.npz", problem)
+    result = run(tmp_path / "given.npz", "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0
+    said = json.loads(result.stdout)
+    assert set(said) == {"verdict", "naf_bits", "rows"}
+    assert said["verdict"] == "CERTIFIED"
+    overlap = zip(said["rows"], found.rows, strict=True)  # another run, the same exact numbers
+    assert all(low <= row.upper and row.lower <= high for (low, high), row in overlap)
+    files = tmp_path / "out" / "ledger.json", tmp_path / "out" / "instance.npz"
+    assert check_file(*files).verdict is cr.Verdict.CERTIFIED
+    assert check_file(files[0]).lines[0].endswith("name its .npz file after it")
+    again = run(tmp_path / "given.npz", "--out", tmp_path / "out")
+    assert "already exists; choose another place, or give --overwrite" in str(again.exception)
+
+
+def test_command_says_null_where_nothing_is_proved(tmp_path):
+    first = random_problem(0, 12, 2)
+    A = np.concatenate([first.A, first.A[:, :1]], axis=1)
+    cr.save_instance(tmp_path / "a.npz", cr.CopyrightRegression(A, first.b, 4, 1e-3))
+    result = run(tmp_path / "a.npz", "--json")
+    assert result.exit_code == 3
+    expected = {"verdict": "UNDECIDED", "naf_bits": None, "rows": [None] * 12}
+    assert json.loads(result.stdout) == expected
+    assert "none proved near the point" in run(tmp_path / "a.npz").stdout

@@ -76,6 +76,29 @@ def test_cross_entropy_leaves_out_rows_whose_target_is_zero():
     )
 
 
+SOLVERS = [cr.NewtonCG(), cr.TrustRegionNewton(), cr.AcceleratedGradient()]
+
+
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("metric", METRICS)
+def test_solvers_agree_and_report_the_loss_that_was_minimized(metric):
+    unseen = cr.LeaveOutRegression.of(random_problem(6, 40, 4, metric=metric))
+    for solver in SOLVERS:
+        found = cr.solve(unseen, solver).raise_for_status()
+        # Sums of 40 terms, on the device and on the host.
+        np.testing.assert_allclose(found.value, unseen.value(found.x), rtol=64 * 2.0**-52)
+        assert np.linalg.norm(unseen.gradient(found.x)) < 1e-6
+        assert found.second_order in (cr.SecondOrder.EXACT, cr.SecondOrder.CONVEX)
+
+
+def test_in_float32_the_second_order_is_that_of_the_loss_that_was_minimized():
+    first = random_problem(6, 40, 4)
+    A, b, w = (np.asarray(a, np.float32) for a in (first.A, first.b, first.w))
+    found = cr.solve(cr.LeaveOutRegression(A, b, first.protected, w))
+    assert found.status is cr.Status.CONVERGED
+    assert found.second_order in (cr.SecondOrder.EXACT, cr.SecondOrder.CONVEX)
+
+
 def test_nothing_or_everything_may_be_left_out():
     A, b = np.random.default_rng(0).normal(size=(6, 2)), np.full(6, 1 / 6)
     x = np.ones(2)

@@ -76,18 +76,20 @@ def ledger(
 
 
 def _rows(problem: CopyrightRegression, found: Ledger) -> list[tuple[str, str]]:
+    import numpy as np
+
+    from copyreg_jax.certificates.words import above, below
+
     rows: list[tuple[str, str]] = [("instance", repr(problem))]
     for name, kept in (("model", found.model), ("safe model", found.safe)):
         text = "none proved near the point that was found"
         if kept.local is not None:
-            text = f"proved within {kept.local.distance:.3g} of x, alone within "
-            text += f"{kept.local.radius:.3g}"
-            text += "; the global one" if kept.global_ is not None else "; others may exist"
+            distance, radius = above(kept.local.distance, 3), below(kept.local.radius, 3)
+            alone = "the global one" if kept.global_ is not None else f"alone within {radius}"
+            text = f"proved within {distance} of the point that was found, {alone}"
         rows.append((name, text))
     if found.rows is None:
         return rows
-    import numpy as np
-
     protected = np.flatnonzero(np.asarray(problem.protected))
     of_protected = [found.rows[i] for i in protected.tolist()]
     middle = np.array([0.5 * (row.lower + row.upper) for row in of_protected])
@@ -104,4 +106,6 @@ def _rows(problem: CopyrightRegression, found: Ledger) -> list[tuple[str, str]]:
 
 
 def _text(interval: Interval) -> str:
-    return f"in [{interval.lower:.9g}, {interval.upper:.9g}]"
+    from copyreg_jax.certificates.words import above, below
+
+    return f"in [{below(interval.lower, 7)}, {above(interval.upper, 7)}]"

@@ -1,0 +1,93 @@
+"""The tests of ledgers can fail: bugs, planted one at a time, are found."""
+
+import copy
+import functools
+
+import numpy as np
+import pytest
+from flint import ctx
+
+import copyreg_jax as cr
+from copyreg_jax.checker import format
+from copyreg_jax.checker.__main__ import check_file
+from copyreg_jax.neighbours.ledger import ledger
+from tests.neighbours.test_ledger import BITS, inside, shifted, truth
+from tests.support.mutants import planted
+
+NAMES = ("naf_bits", "mass_bits", "distance")
+
+
+@functools.cache
+def honest():
+    return truth(2)[1].document
+
+
+def false_ledgers():
+    """Each states one number that is false by 1e-3, or leaves a row's bits to another."""
+    for name in NAMES:
+        yield shifted(honest(), name, -1e-3, 1)
+        yield shifted(honest(), name, 1e-3, 0)
+    exchanged = copy.deepcopy(honest())
+    exchanged["rows"].reverse()
+    yield exchanged
+
+
+def faults(folder):
+    """What is wrong: intervals without the exact number, false ledgers that are certified."""
+    problem, _, exact = truth(2)
+    found = truth(2)[1]
+    cr.save_instance(folder / "instance.npz", problem)
+
+    def verdict(document):
+        (folder / "ledger.json").write_bytes(format.canonical(document))
+        return check_file(folder / "ledger.json", folder / "instance.npz").verdict
+
+    yield verdict(honest()) is not cr.Verdict.CERTIFIED
+    for document in false_ledgers():
+        yield verdict(document) is cr.Verdict.CERTIFIED
+    # Points 1e-4 beside the minimizers: the intervals must reach them.
+    off = 1e-4 * np.array([1.0, -1.0])
+    wide = ledger(problem, found.model.x + off, found.safe.x - off)
+    yield wide.rows is None
+    with ctx.workprec(BITS):
+        yield any(not inside(exact[name], getattr(wide, name)) for name in NAMES)
+        pairs = zip(wide.rows, exact["rows"], strict=True)
+        yield any(not inside(ball, interval) for interval, ball in pairs)
+
+
+BUGS = {
+    "the safe model sees everything": (
+        "checker.data:Instance.without_protected", "self._replace(reading=LEFT_OUT, gamma=0.0)",
+        "self._replace(gamma=0.0)",
+    ),
+    "the protected terms are not left out": (
+        "checker.proofs:View._protection", "(arb(1), arb(0))", "(arb(0), arb(0))",
+    ),
+    "rows are not compared": (
+        "checker.removal:_changes", "(low <= found.lower).all() and (found.upper <= high).all()",
+        "True",
+    ),
+    "numbers are not compared": (
+        "checker.removal:_changes", "within(getattr(found, name), stated)", "Verdict.CERTIFIED",
+    ),
+    "k is not compared": ("checker.removal:_changes", "within(k, stated)", "Verdict.CERTIFIED"),
+    "softmaxes at the points": (
+        "checker.removal:proved",
+        "proofs.in_ball(point, regions.mean_row(point), kept.local.distance)",
+        "proofs.in_ball(point, regions.mean_row(point), 0.0)",
+    ),
+    "distance of the points": ("checker.removal:proved", "reach * arb(0, 1)", "arb(0)"),
+    "nats for bits": ("checker.removal:proved", "1 / arb(2).log()", "arb(1)"),
+    "one normalizer": ("checker.removal:proved", "offsets[0] - offsets[1]", "arb(0)"),
+}  # fmt: skip
+
+
+def test_ledgers_as_they_are(tmp_path):
+    assert not any(faults(tmp_path))
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_bug_is_found(bug, tmp_path):
+    truth(2), honest()  # made without the bug
+    with planted(*BUGS[bug]):
+        assert any(faults(tmp_path))
