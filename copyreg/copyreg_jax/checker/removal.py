@@ -254,7 +254,7 @@ def proved(data: Instance, model: Minimizer, safe: Minimizer, bits: int) -> Prov
         proofs.square(arb(a) - arb(b))
         for a, b in zip(model.x.tolist(), safe.x.tolist(), strict=True)
     ).sqrt()
-    reach = arb(model.local.distance) + arb(safe.local.distance)
+    reach = sum_balls(arb(kept.local.distance) for kept in (model, safe) if kept.local is not None)
     distance = (moved + reach * arb(0, 1)).nonnegative_part()
     masses = [view.losses.protected_mass for view in views]
     mass_bits = (masses[0] / masses[1]).log() * per_nat
