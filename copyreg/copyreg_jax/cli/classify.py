@@ -44,7 +44,7 @@ def nearest(
     train_texts, known = _read(train, text_column, label_column, labeled=True)
     test_texts, truth = _read(test, text_column, label_column, labeled=False)
     with (
-        Progress(console=errors, transient=True) as bar,
+        Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar,
         warnings.catch_warnings(record=True) as notes,
     ):
         warnings.simplefilter("always", WindowWarning)

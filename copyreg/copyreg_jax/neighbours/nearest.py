@@ -53,7 +53,14 @@ def _gzip(first: bytes, seconds: Sequence[bytes]) -> list[int]:
 
 
 def _zstd(first: bytes, seconds: Sequence[bytes]) -> list[int]:
-    compressor = _zstandard().ZstdCompressor(level=_ZSTD_LEVEL)
+    """Compress with the parameters that the level has for long texts.
+
+    Left to itself, a level has others for at most 16 KiB, 128 KiB and 256 KiB. Then the two texts
+    are not compressed as each is alone, and a text of 10 KiB has a negative distance to itself.
+    """
+    library = _zstandard()
+    parameters = library.ZstdCompressionParameters.from_level(_ZSTD_LEVEL)
+    compressor = library.ZstdCompressor(compression_params=parameters)
     return [len(compressor.compress(first + second)) for second in seconds]
 
 
