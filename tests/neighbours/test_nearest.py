@@ -10,6 +10,7 @@ import lzma
 import random
 import subprocess
 import sys
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -324,6 +325,24 @@ def test_pairs_beyond_the_window_are_counted():
         found = classify([long, short], ["l", "s"], [long, long])
     assert found.num_beyond_window == 2
     assert classify([long, short], ["l", "s"], [long, short], 1, "xz").num_beyond_window == 0
+
+
+def test_an_interrupted_caller_does_not_wait_for_all_pairs(monkeypatch):
+    done = []
+
+    def slow(first, seconds):
+        time.sleep(0.01 if first else 0)
+        done.append(first)
+        return [9] * len(seconds)
+
+    monkeypatch.setitem(COMPRESSORS, "gzip", COMPRESSORS["gzip"]._replace(sizes=slow))
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        classify(["a"], ["x"], ["b"] * 2000, progress=interrupt)
+    assert sum(map(bool, done)) < 1000  # by the clock it is a few
 
 
 REFUSED = {

@@ -97,7 +97,7 @@ class _Compressor(NamedTuple):
 
 
 COMPRESSORS: dict[str, _Compressor] = {
-    # Of its 32,768 bytes deflate keeps 262 free, for the longest match and what follows it.
+    # deflate has 32,768 bytes and keeps 262 free, for the longest match and what follows it.
     "gzip": _Compressor(32_768 - 262, _gzip),
     "zstd": _Compressor(1 << 21, _zstd),
     "xz": _Compressor(_XZ_WINDOW, _xz),
@@ -194,9 +194,9 @@ def classify(
     test_texts : sequence of length m
         In each distance NCD(x, y), x is the test text and y the training text.
     k : int, default 1
-        Number of neighbours that vote, at most n. Of equally distant texts the earlier is nearer.
-        If several labels have the most votes, the one with the nearest neighbour is given. So
-        k = 2 gives the labels of k = 1.
+        Number of neighbours that vote, at most n. If two texts are equally distant, the earlier is
+        nearer. If several labels have the most votes, the one with the nearest neighbour is given.
+        So k = 2 gives the labels of k = 1.
     compressor : {"gzip", "zstd", "xz"}
     progress : callable, optional
         Is called with the number of test texts that are done, after each.
@@ -299,18 +299,21 @@ def _distances(
     num_parts = min(len(train), -(-8 * workers // len(test)))
     cuts = [len(train) * i // num_parts for i in range(num_parts + 1)]
     parts = [train[start:end] for start, end in itertools.pairwise(cuts)]
-    with ThreadPoolExecutor(workers) as pool:
-
-        def joined(sizes: Iterable[list[int]]) -> NDArray[np.float64]:
-            return np.array([size for part in sizes for size in part], np.float64)
-
-        alone = joined(pool.map(compressor.sizes, [b""] * num_parts, parts))
+    firsts = [text + _SEPARATOR for text in test for _ in parts]
+    pool = ThreadPoolExecutor(workers)
+    try:
+        alone = _joined(pool.map(compressor.sizes, [b""] * num_parts, parts))
         own = pool.map(compressor.sizes, [b""] * len(test), [[text] for text in test])
-        firsts = [text + _SEPARATOR for text in test for _ in parts]
         both = pool.map(compressor.sizes, firsts, parts * len(test))
         for (size,) in own:
-            together = joined(itertools.islice(both, num_parts))
+            together = _joined(itertools.islice(both, num_parts))
             yield (together - np.minimum(alone, size)) / np.maximum(alone, size)
+    finally:  # also where the caller was interrupted, who would wait for all pairs
+        pool.shutdown(cancel_futures=True)
+
+
+def _joined(sizes: Iterable[list[int]]) -> NDArray[np.float64]:
+    return np.array([size for part in sizes for size in part], np.float64)
 
 
 def _vote(labels: list[Any]) -> Any:
