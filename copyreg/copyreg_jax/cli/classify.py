@@ -34,8 +34,8 @@ def nearest(
     """Label texts like the texts that are nearest to them, by how well they compress together.
 
     If two texts are equally distant, the earlier is nearer. If several labels have the most votes,
-    the one with the nearest text is given. Standard error says how many labels such a rule decided. It also
-    says how many pairs of texts are longer than the compressor looks back.
+    the one with the nearest text is given. Standard error says how many labels such a rule decided.
+    It also says how many pairs of texts are longer than the compressor looks back.
 
     Exit codes: 0 done, 2 bad input.
     """
