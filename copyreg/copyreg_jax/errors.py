@@ -9,6 +9,7 @@ __all__ = [
     "NotConvergedError",
     "PrecisionError",
     "TrainingError",
+    "WindowWarning",
 ]
 
 
@@ -30,6 +31,10 @@ class NotCoerciveWarning(UserWarning):
 
 class TrainingError(RuntimeError):
     """Training has come to a loss or gradient that is not finite."""
+
+
+class WindowWarning(UserWarning):
+    """Two texts are longer together than a compressor looks back: it can't compare all of them."""
 
 
 ENABLE_X64 = 'jax.config.update("jax_enable_x64", True)'

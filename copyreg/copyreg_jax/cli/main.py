@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from copyreg_jax.cli.audit import audit
 from copyreg_jax.cli.bench import bench
 from copyreg_jax.cli.certify import certify, check
+from copyreg_jax.cli.classify import nearest
 from copyreg_jax.cli.common import EXIT_INPUT, errors
 from copyreg_jax.cli.doctor import doctor
 from copyreg_jax.cli.leaving_out import ledger
@@ -49,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # paragraphs of a docstring are filled to the terminal's width
 )
-for _command in (solve, certify, check, ledger, lemmas, bench, doctor, train, audit):
+for _command in (solve, certify, check, ledger, nearest, lemmas, bench, doctor, train, audit):
     app.command(cls=_Command)(_command)
 
 
