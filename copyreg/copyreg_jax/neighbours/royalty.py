@@ -379,8 +379,8 @@ def _pairs(
     both = np.stack([first, ~first]).reshape(-1, n)
     forward, others = known(both).reshape(2, m, n + 1)
     gains = np.stack([np.diff(forward, axis=1), -np.diff(others, axis=1)])
-    # Rounding of a difference of two floats.
-    slack = 2.0**-52 * max(np.abs(forward).max(), np.abs(others).max())
+    # Room for the rounding of worths: intervals are wrong by no more than that.
+    slack = 2.0**-40 * max(np.abs(forward).max(), np.abs(others).max())
     low, high = float(gains.min()), float(gains.max())
     if low < marginals[0] - slack or high > marginals[1] + slack:
         raise InputError(
