@@ -366,9 +366,10 @@ def test_worths_are_those_of_problems_solved_one_by_one(metric):
 
 
 def test_who_sees_nothing_is_at_zero():
-    problem = random_problem(1, 9, 2)
-    made = Retraining(problem, [0, 1, 2] * 3, weights=np.ones(9))
-    assert made.table().lower[0] == pytest.approx(-9 * np.log2(9), rel=1e-15)
+    problem = random_problem(1, 12, 2)
+    made = Retraining(problem, [0, 1, 2] * 4, weights=np.ones(12))
+    # A sum, a logarithm and a division, each correct to 2^-52.
+    assert made.table().lower[0] == pytest.approx(-12 * np.log2(12), rel=2.0**-49)
     assert (made.models([[False] * 3]) == 0).all()
 
 

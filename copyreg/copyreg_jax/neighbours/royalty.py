@@ -21,9 +21,9 @@ from copyreg_jax.neighbours.coalitions import Table
 
 __all__ = ["Payee", "Royalties", "royalties", "sample", "shapley"]
 
-Payout = Literal["certain", "possible", "none"]
+_Payout = Literal["certain", "possible", "none"]
 
-Exact = tuple[Fraction, Fraction]
+_Exact = tuple[Fraction, Fraction]
 
 _FEWEST_PAIRS = 16
 """Permutation pairs before the first look at the bounds."""
@@ -73,7 +73,7 @@ class Royalties:
     """
 
     payees: dict[str, Payee]
-    payout: Payout
+    payout: _Payout
     confidence: float
     num_values: int
 
@@ -89,7 +89,7 @@ class Royalties:
         return {name: payee.value for name, payee in self.payees.items()}
 
 
-def shapley(lower: Any, upper: Any = None) -> list[Exact]:
+def shapley(lower: Any, upper: Any = None) -> list[_Exact]:
     """Shapley values as exact rational numbers, from the worth of all coalitions.
 
     Parameters
@@ -124,7 +124,7 @@ def shapley(lower: Any, upper: Any = None) -> list[Exact]:
     return _shapley(Table(owners, lower, lower if upper is None else upper))
 
 
-def _shapley(table: Table) -> list[Exact]:
+def _shapley(table: Table) -> list[_Exact]:
     n = len(table.owners)
     sums, unit = _integers(table)
     sizes = np.array([row.bit_count() for row in range(1 << n)])
@@ -153,7 +153,7 @@ def _integers(table: Table) -> tuple[list[np.ndarray], Fraction]:
 
 
 def royalties(table: Table, groups: Mapping[str, Sequence[str]] | None = None) -> Royalties:
-    """Exact Shapley values and shares, from the worth of all coalitions.
+    """_Exact Shapley values and shares, from the worth of all coalitions.
 
     Parameters
     ----------
@@ -205,12 +205,12 @@ def _groups(
 
 
 def _payees(
-    values: Sequence[Exact], groups: Mapping[str, list[int]]
-) -> tuple[dict[str, Payee], Payout]:
+    values: Sequence[_Exact], groups: Mapping[str, list[int]]
+) -> tuple[dict[str, Payee], _Payout]:
     """Values and shares of groups, from intervals of the values of owners."""
     paid = [(max(low, Fraction(0)), max(high, Fraction(0))) for low, high in values]
     least, most = (sum((pair[end] for pair in paid), Fraction(0)) for end in (0, 1))
-    payout: Payout = "certain" if least > 0 else "possible" if most > 0 else "none"
+    payout: _Payout = "certain" if least > 0 else "possible" if most > 0 else "none"
     payees = {}
     for name, group in groups.items():
         low, high = (sum((values[i][end] for i in group), Fraction(0)) for end in (0, 1))
