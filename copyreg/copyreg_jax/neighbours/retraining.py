@@ -111,7 +111,8 @@ class Retraining:
         coalitions : (k, number of owners) boolean array
             True for the owners in a coalition.
         rtol : float, optional
-            As in `copyreg_jax.solve_many`; if it is given, points may be less accurate.
+            As in `copyreg_jax.solve_many`. If it is given, points are returned as they are, and
+            nothing is raised where it was not reached.
 
         Returns
         -------
@@ -121,7 +122,7 @@ class Retraining:
         Raises
         ------
         NotConvergedError
-            Names the first coalition without a minimizer.
+            Names the first coalition whose solve did not converge.
 
         Notes
         -----

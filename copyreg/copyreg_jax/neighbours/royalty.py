@@ -153,7 +153,7 @@ def _integers(table: Table) -> tuple[list[np.ndarray], Fraction]:
 
 
 def royalties(table: Table, groups: Mapping[str, Sequence[str]] | None = None) -> Royalties:
-    """_Exact Shapley values and shares, from the worth of all coalitions.
+    """Exact Shapley values and shares, from the worth of all coalitions.
 
     Parameters
     ----------
