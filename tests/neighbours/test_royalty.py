@@ -458,8 +458,10 @@ def test_command_where_nobody_is_paid(file):
 def test_ends_are_rounded_outward_from_the_decimal_numbers(file):
     table = read_table(file("upper,lower,coalition\n0.1,0.1,\n0.3,0.3,a\n"))
     for low, high, text in zip(table.lower, table.upper, ("0.1", "0.3"), strict=True):
-        assert Fraction(low) < Fraction(text) < Fraction(high) or float(text) in (low, high)
-        assert Fraction(low) <= Fraction(text) <= Fraction(high)
+        assert Fraction(low) < Fraction(text) < Fraction(high)
+        assert high == math.nextafter(low, 1)
+    tiny = read_table(file("coalition,lower,upper\n,0,1e-99999999\na,1,1\n"))
+    assert (tiny.upper == [5e-324, 1]).all()
 
 
 BAD = {

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import math
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Self
 
@@ -220,20 +220,24 @@ def _row(where: str, fields: dict[str, str]) -> tuple[tuple[str, ...], list[floa
     values = []
     for name in sorted(fields):  # lower before upper
         try:
-            value = float(fields[name])
-        except ValueError:
+            value = _outward(name, fields[name].strip())
+        except (ValueError, InvalidOperation):
             value = math.nan
         if not math.isfinite(value):
             raise InputError(f"{where}: {name} is {fields[name]!r:.40}; give a finite number")
-        values.append(_outward(name, fields[name], value))
+        values.append(value)
     return coalition, values
 
 
-def _outward(name: str, text: str, value: float) -> float:
-    """The float on the outer side of a decimal number that is an end of an interval."""
-    exact = Fraction(text.strip())
-    if name == "lower" and Fraction(value) > exact:
+def _outward(name: str, text: str) -> float:
+    """The float nearest to a decimal number; on its outer side, if it is an end of an interval."""
+    value = float(text)
+    if name == "value" or not math.isfinite(value):
+        return value
+    # Decimals compare exactly, and those of huge exponents are never written out.
+    exact, nearest = Decimal(text), Decimal(value)
+    if name == "lower" and nearest > exact:
         return math.nextafter(value, -math.inf)
-    if name == "upper" and Fraction(value) < exact:
+    if name == "upper" and nearest < exact:
         return math.nextafter(value, math.inf)
     return value
