@@ -47,7 +47,6 @@ def measure(metric: Any, num_owners: int, sample: int, repeats: int) -> dict[str
     """Seconds for all coalitions, and by how much worths differ."""
     n, d = 2_000, 64
     rng = np.random.default_rng(0)
-    # L is convex for the squared distance, too, with this w.
     w = 0.1 if metric == "cross-entropy" else 0.05
     A, b = rng.standard_normal((n, d)), rng.dirichlet(np.full(n, 0.1))
     problem = cr.SoftmaxRegression(A, b, w, metric=metric)
