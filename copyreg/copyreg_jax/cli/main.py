@@ -17,6 +17,7 @@ from copyreg_jax.cli.common import EXIT_INPUT, errors
 from copyreg_jax.cli.doctor import doctor
 from copyreg_jax.cli.leaving_out import ledger
 from copyreg_jax.cli.lemmas import lemmas
+from copyreg_jax.cli.shares import royalty
 from copyreg_jax.cli.solve import solve
 from copyreg_jax.cli.train import train
 from copyreg_jax.errors import InputError
@@ -50,7 +51,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # paragraphs of a docstring are filled to the terminal's width
 )
-for _command in (solve, certify, check, ledger, nearest, lemmas, bench, doctor, train, audit):
+_SOLVING = solve, certify, check, lemmas, bench, doctor
+_MODELS = train, audit
+_NEIGHBOURS = ledger, royalty, nearest
+for _command in (*_SOLVING, *_MODELS, *_NEIGHBOURS):
     app.command(cls=_Command)(_command)
 
 
