@@ -77,7 +77,7 @@ def naf(
             certificate = certify_naf(table, kind.value)
         write_whole(paths[0], lambda file: np.savez(file, log_p=joined))
         certificate.save(paths[1])
-    files = [str(path) for path in paths] or [None, None]
+    files: list[str | None] = [str(path) for path in paths] or [None, None]
     if as_json:
         summary = {"k_bits": float(bound.k_bits), "kind": kind.value, "length": bound.length}
         print(to_json({**summary, "distribution": files[0], "certificate": files[1]}))

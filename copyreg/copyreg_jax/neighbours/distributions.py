@@ -126,7 +126,8 @@ def log_arrays(*arrays: ArrayLike) -> tuple[Any, ...]:
     for array in found:
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise InputError(f"there are numbers of type {array.dtype}; give logarithms as floats")
-        if is_concrete(array) and bool((xp.isnan(array) | (array == np.inf)).any()):
+        wrong = (xp.isnan(array) | (array == np.inf)).any()
+        if is_concrete(wrong) and bool(wrong):
             raise InputError("there is NaN or +inf among the numbers; give logarithms")
     return xp, *found
 
@@ -134,7 +135,8 @@ def log_arrays(*arrays: ArrayLike) -> tuple[Any, ...]:
 def normalized(log_p: Any) -> Any:
     """Log-weights less the logs of their sums; `InputError` if a row has no weight."""
     total = log_sum(log_p)
-    if is_concrete(total) and not bool((total > -np.inf).all()):
+    empty = (total == -np.inf).any()
+    if is_concrete(empty) and bool(empty):
         raise InputError("a row of log_p gives no outcome any probability")
     return log_p - total[..., None]
 
