@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.neighbours.distributions import delta_kl, log_sum
+from copyreg_jax.neighbours.distributions import delta_kl, finite_or_zero, log_sum
 from copyreg_jax.neighbours.naf import Joined, Kind, join
 
 __all__ = ["Anchored", "CPDelta", "CPFuse", "Generated", "Rule", "Seen", "generate"]
@@ -85,7 +85,7 @@ class CPFuse:
     Examples
     --------
     >>> rows = jnp.log(jnp.array([[0.5, 0.5], [0.5, 0.5]]))
-    >>> jnp.exp(CPFuse()(rows, Seen.nothing(2)).log_p)
+    >>> jnp.exp(CPFuse()(rows, Seen.nothing(2)).log_p).round(3)
     Array([0.5, 0.5], dtype=float32)
     """
 
@@ -95,11 +95,10 @@ class CPFuse:
 
         def at(a: Array, b: Array) -> tuple[Array, Array]:
             p = _mixture(log_p, jnp.stack([a, b]))
-            return p, delta_kl(p[None], log_p)
+            return p, _bits(p[None], log_p)
 
         def cost(a: Array, b: Array) -> Array:
-            cost = jnp.max(at(a, b)[1] * math.log(2) - seen.log_p)
-            return jnp.where(jnp.isnan(cost), jnp.inf, cost)
+            return jnp.max(at(a, b)[1] * math.log(2) - seen.log_p)
 
         costs = jax.lax.map(lambda a: jax.vmap(lambda b: cost(a, b))(grid), grid)
         best = jnp.argmin(costs)
@@ -123,7 +122,7 @@ class Anchored:
     Examples
     --------
     >>> rows = jnp.log(jnp.array([[0.9, 0.1], [0.5, 0.5]]))
-    >>> jnp.exp(Anchored(bits=0.0)(rows, Seen.nothing(2)).log_p)
+    >>> jnp.exp(Anchored(bits=0.0)(rows, Seen.nothing(2)).log_p).round(3)
     Array([0.5, 0.5], dtype=float32)
     """
 
@@ -139,11 +138,11 @@ class Anchored:
         one = jnp.ones((), log_p.dtype)
 
         def spent(s: Array) -> Array:
-            return delta_kl(_mixture(log_p, jnp.stack([s, 1 - s])), log_p[1])
+            return _bits(_mixture(log_p, jnp.stack([s, 1 - s])), log_p[1])
 
         def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
             middle = 0.5 * (ends[0] + ends[1])
-            fits = spent(middle) <= budget  # never for NaN, where nothing is shared
+            fits = spent(middle) <= budget
             return jnp.where(fits, middle, ends[0]), jnp.where(fits, ends[1], middle)
 
         steps = jnp.finfo(log_p.dtype).nmant + 1
@@ -161,7 +160,12 @@ def _mixture(log_p: Array, powers: Array) -> Array:
     """Normalized product of powers; a power of 0 leaves a model out, with its zeros."""
     weighted = jnp.where(powers[:, None] == 0, 0.0, powers[:, None] * log_p)
     total = jnp.sum(weighted, axis=0)
-    return total - log_sum(total)
+    return total - finite_or_zero(jnp, log_sum(total))
+
+
+def _bits(log_p: Array, log_q: Array) -> Array:
+    """KL(p, q) in bits; ``inf`` where a mixture has no mass at all."""
+    return jnp.where(jnp.max(log_p, axis=-1) > -jnp.inf, delta_kl(log_p, log_q), jnp.inf)
 
 
 class Generated(NamedTuple):

@@ -290,10 +290,12 @@ def event_bound(log_safe: ArrayLike, k_bits: ArrayLike, kind: Kind = "max") -> A
     k = xp.asarray(k_bits, safe.dtype)
     if kind == "max":
         # Infinite k against an event without mass: nothing is known.
-        return xp.where(k == np.inf, 0.0, xp.minimum(safe + k * math.log(2), 0.0))
+        bound = safe + xp.where(k < np.inf, k, 0.0) * math.log(2)
+        return xp.where(k < np.inf, xp.minimum(bound, 0.0), 0.0)
     known = (safe < 0) & (k < np.inf)
     safe_bits = xp.where(safe < 0, -safe, 1.0) / math.log(2)
-    return xp.where(known, xp.minimum(xp.log(k + 1) - xp.log(safe_bits), 0.0), 0.0)
+    bound = xp.log(xp.where(k < np.inf, k, 0.0) + 1) - xp.log(safe_bits)
+    return xp.where(known, xp.minimum(bound, 0.0), 0.0)
 
 
 def _model_and_safe(log_p: ArrayLike, log_safe: ArrayLike, k: float) -> tuple[Any, ...]:
