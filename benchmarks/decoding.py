@@ -18,7 +18,7 @@ from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.llama import Llama, LlamaConfig
 from copyreg_jax.neighbours.decoding import Anchored, CPDelta, CPFuse, generate
 
-PREFIX, LENGTH, ROUNDS = 64, 64, 9
+PREFIX, LENGTH, ROUNDS, BATCHES = 64, 64, 9, (1,)
 CONFIGS = {
     "GPT-2, 10 M": (GPT2, GPT2Config(8192, 256, 256, 8, 8)),
     "Llama, 11 M": (Llama, LlamaConfig(8192, 256, 256, 8, 8, 4, 768)),
@@ -33,13 +33,12 @@ WAYS = {
 
 
 def measure(kind, config, batch):
-    """Seconds of each way and round; CP-Fuse, which is slow, for one text alone."""
+    """Seconds of each way and round."""
     models = [kind(config, nnx.Rngs(seed)) for seed in (0, 1)]
     prompt = np.random.default_rng(0).integers(0, config.vocab_size, (batch, PREFIX))
-    ways = {name: rule for name, rule in WAYS.items() if name != "CP-Fuse" or batch == 1}
-    seconds = {name: [] for name in ways}
+    seconds = {name: [] for name in WAYS}
     for number in range(ROUNDS + 1):  # the first one compiles
-        for name, rule in ways.items():
+        for name, rule in WAYS.items():
             used = models[: 1 if rule is None else 2]
             start = time.perf_counter()
             found = generate(used, prompt, LENGTH, rule, jax.random.key(number))
@@ -55,7 +54,7 @@ def main():
     parser.add_argument("--out")
     out, rows = parser.parse_args().out, []
     for model, (kind, config) in CONFIGS.items():
-        for batch in (1, 8):
+        for batch in BATCHES:
             seconds = measure(kind, config, batch)
             one = np.array(seconds["one model"])
             for name, values in seconds.items():
