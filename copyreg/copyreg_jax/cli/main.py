@@ -17,6 +17,7 @@ from copyreg_jax.cli.common import EXIT_INPUT, errors
 from copyreg_jax.cli.doctor import doctor
 from copyreg_jax.cli.leaving_out import ledger
 from copyreg_jax.cli.lemmas import lemmas
+from copyreg_jax.cli.probability_tables import naf
 from copyreg_jax.cli.shares import royalty
 from copyreg_jax.cli.solve import solve
 from copyreg_jax.cli.train import train
@@ -53,7 +54,7 @@ app = typer.Typer(
 )
 _SOLVING = solve, certify, check, lemmas, bench, doctor
 _MODELS = train, audit
-_NEIGHBOURS = ledger, royalty, nearest
+_NEIGHBOURS = naf, ledger, royalty, nearest
 for _command in (*_SOLVING, *_MODELS, *_NEIGHBOURS):
     app.command(cls=_Command)(_command)
 
