@@ -35,7 +35,7 @@ def test_files_that_are_missing_or_too_many_are_named(files):
     alone, both = check_file(certificate), check_file(guarantee, instance)
     assert alone == (
         cr.Verdict.VOID,
-        [f"{certificate} is about an instance; name its .npz file after it"],
+        [f"{certificate} is about an instance or a table; name its .npz file after it"],
     )
     assert both == (
         cr.Verdict.VOID,

@@ -2,6 +2,6 @@
 
 `verdicts` has the four answers; `archive` and `data` read an instance; `arithmetic` and `linear`
 compute with enclosures; `proofs` and `regions` prove; `format` reads certificates; `check`,
-`removal` and `guarantee` test what they claim. Run it by
+`removal`, `access` and `guarantee` test what they claim. Run it by
 ``python -m copyreg_jax.checker CERTIFICATE [INSTANCE]``.
 """

@@ -1,6 +1,6 @@
 """The checker's command line, for all kinds of certificates.
 
-python -m copyreg_jax.checker CERTIFICATE [INSTANCE]
+python -m copyreg_jax.checker CERTIFICATE [INSTANCE or TABLE]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from copyreg_jax.checker import guarantee, removal
+from copyreg_jax.checker import access, guarantee, removal
 from copyreg_jax.checker.check import check
 from copyreg_jax.checker.format import FORMAT, read_document
 from copyreg_jax.checker.verdicts import CheckResult, Verdict, VoidError, void
@@ -29,7 +29,9 @@ def check_file(certificate: str | Path, instance: str | Path | None = None) -> C
             return guarantee.check_training(certificate)
         return void(f"{certificate} is about a language model; leave {instance} out")
     if instance is None:
-        return void(f"{certificate} is about an instance; name its .npz file after it")
+        return void(f"{certificate} is about an instance or a table; name its .npz file after it")
+    if kind == access.FORMAT:
+        return access.check_access(certificate, instance)
     if kind == removal.FORMAT:
         return removal.check_ledger(certificate, instance)
     return check(certificate, instance)
@@ -43,7 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("certificate", type=Path, help="A certificate file.")
     parser.add_argument(
-        "instance", type=Path, nargs="?", help="Its .npz instance; none for a language model."
+        "instance",
+        type=Path,
+        nargs="?",
+        help="Its .npz instance or table; none for a language model.",
     )
     options = parser.parse_args(arguments)
     result = check_file(options.certificate, options.instance)

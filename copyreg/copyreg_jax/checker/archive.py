@@ -15,7 +15,7 @@ import numpy as np
 
 from copyreg_jax.checker.verdicts import VoidError, require
 
-__all__ = ["InFile", "Numbers", "StoredFile", "T", "read_arrays"]
+__all__ = ["InFile", "Numbers", "StoredFile", "T", "read_array", "read_arrays"]
 
 _STREAMED = 1 << 24
 """Bytes from which a matrix stays in its file."""
@@ -108,25 +108,38 @@ def read_arrays(
     """
     sparse = ("A_data", "A_indices", "A_indptr", "A_shape")
     rest = ("b", "protected", "w", "gamma")
+    with _opened(path, "A, b, protected, w, gamma") as members:
+        keys = sparse if "A_data" in members.names else ("A",)
+        members.require_held(*keys, *rest)
+        texts = {key: key in members.names for key in ("reading", "metric")}
+        members.require_possible(*keys, *rest)
+        members.require_small("gamma", *(key for key, there in texts.items() if there))
+        if shape is not None:  # before anything large is read
+            members.require_shape(shape)
+        read_A = members.matrix if streamed else members.load
+        A = tuple(map(members.load, sparse)) if keys == sparse else read_A("A")
+        return {
+            "A": A,
+            **{key: members.load(key) for key in rest},
+            "reading": str(members.load("reading")) if texts["reading"] else "joint",
+            "metric": str(members.load("metric")) if texts["metric"] else "squared",
+        }
+
+
+def read_array(path: str | Path, key: str) -> np.ndarray:
+    """One array of an .npz file, or of a folder of .npy files; `VoidError` if it can't be read."""
+    with _opened(path, key) as members:
+        members.require_held(key)
+        members.require_possible(key)
+        return members.load(key)
+
+
+@contextmanager
+def _opened(path: str | Path, wanted: str) -> Iterator[_Members]:
+    """The members of a file; whatever goes wrong with it is a `VoidError`."""
     try:
-        with _Members(path) as members:
-            keys = sparse if "A_data" in members.names else ("A",)
-            missing = [key for key in (*keys, *rest) if key not in members.names]
-            held = ", ".join(sorted(members.names)) or "nothing"
-            require(not missing, f"{path} lacks {', '.join(missing)}; it holds {held}")
-            texts = {key: key in members.names for key in ("reading", "metric")}
-            members.require_possible(*keys, *rest)
-            members.require_small("gamma", *(key for key, there in texts.items() if there))
-            if shape is not None:  # before anything large is read
-                members.require_shape(shape)
-            read_A = members.matrix if streamed else members.load
-            A = tuple(map(members.load, sparse)) if keys == sparse else read_A("A")
-            return {
-                "A": A,
-                **{key: members.load(key) for key in rest},
-                "reading": str(members.load("reading")) if texts["reading"] else "joint",
-                "metric": str(members.load("metric")) if texts["metric"] else "squared",
-            }
+        with _Members(path, wanted) as members:
+            yield members
     except VoidError:
         raise
     except OSError as error:
@@ -142,7 +155,7 @@ def read_arrays(
 class _Members:
     """The .npy arrays of an .npz archive, or of a folder of .npy files."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, wanted: str) -> None:
         path = Path(path)
         self.path, self.archive = path, None
         if path.is_dir():
@@ -153,8 +166,7 @@ class _Members:
         )
         with path.open("rb") as stream:
             single = stream.read(6) == b"\x93NUMPY"
-        what = "one array; give an .npz with A, b, protected, w, gamma"
-        require(not single, f"{path} holds {what}")
+        require(not single, f"{path} holds one array; give an .npz with {wanted}")
         require(zipfile.is_zipfile(path), f"{path} is truncated or not an .npz file")
         self.archive = zipfile.ZipFile(path)
         self.names = {name.removesuffix(".npy"): name for name in self.archive.namelist()}
@@ -185,6 +197,12 @@ class _Members:
             }
             require(version in read, f"{key} in {self.path} has an unknown .npy version")
             return *read[version](stream), stream.tell()
+
+    def require_held(self, *keys: str) -> None:
+        """`VoidError` that names the arrays which are not there."""
+        missing = [key for key in keys if key not in self.names]
+        held = ", ".join(sorted(self.names)) or "nothing"
+        require(not missing, f"{self.path} lacks {', '.join(missing)}; it holds {held}")
 
     def require_possible(self, *keys: str) -> None:
         """`VoidError` if an array claims to hold more bytes than its file does."""

@@ -76,7 +76,7 @@ def check(
     certificate: Annotated[Path, typer.Argument(help="Certificate file to check.")],
     instance: Annotated[
         Path | None,
-        typer.Argument(help="Its .npz instance. Leave it out for a language model."),
+        typer.Argument(help="Its .npz instance or table. Leave it out for a language model."),
     ] = None,
 ) -> None:
     """Prove everything that a certificate says again, without the solver.

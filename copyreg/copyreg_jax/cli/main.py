@@ -16,6 +16,7 @@ from copyreg_jax.cli.common import EXIT_INPUT, errors
 from copyreg_jax.cli.doctor import doctor
 from copyreg_jax.cli.leaving_out import ledger
 from copyreg_jax.cli.lemmas import lemmas
+from copyreg_jax.cli.probability_tables import naf
 from copyreg_jax.cli.solve import solve
 from copyreg_jax.cli.train import train
 from copyreg_jax.errors import InputError
@@ -49,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # paragraphs of a docstring are filled to the terminal's width
 )
-for _command in (solve, certify, check, ledger, lemmas, bench, doctor, train, audit):
+for _command in (solve, certify, check, ledger, naf, lemmas, bench, doctor, train, audit):
     app.command(cls=_Command)(_command)
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.models.layers import (
     Embedding,
+    KeysValues,
     attend,
     check_dtype,
     check_sizes,
@@ -22,6 +23,7 @@ from copyreg_jax.lm.models.layers import (
     product,
     random_weights,
     read_sizes,
+    remember,
 )
 
 __all__ = ["GPT2", "GPT2Config"]
@@ -166,10 +168,33 @@ class GPT2(nnx.Module):
             Tokens are not integers of shape (batch, length), or are longer than the context.
         """
         check_tokens(tokens, self.config.context)
+        places = self.wpe.weight[...].astype(self.dtype)[: tokens.shape[1]]
+        return self._logits(self._blocks(tokens, places, [None] * len(self.h))[0])
+
+    def empty_cache(self, batch: int, room: int) -> list[KeysValues]:
+        """A cache for `extend`, with room for so many tokens; at most the context."""
+        size = self.config.width // self.config.num_heads
+        shape = (batch, room, self.config.num_heads, size)
+        return [KeysValues.empty(shape, self.dtype) for _ in self.h]
+
+    def extend(
+        self, tokens: Int[Array, "batch length"], cache: list[KeysValues]
+    ) -> tuple[Float[Array, "batch vocab_size"], list[KeysValues]]:
+        """Compute the logits after tokens that follow those of a cache, which must have room."""
+        weight = self.wpe.weight[...].astype(self.dtype)
+        places = jax.lax.dynamic_slice_in_dim(weight, cache[0].place, tokens.shape[1])
+        x, extended = self._blocks(tokens, places, cache)
+        return self._logits(x[:, -1:])[:, 0], extended
+
+    def _blocks(self, tokens: Array, places: Array, cache: list[Any]) -> tuple[Array, list[Any]]:
+        x, extended = self.wte.weight[...].astype(self.dtype)[tokens] + places[None], []
+        for block, kept in zip(self.h, cache, strict=True):
+            x, longer = block(x, kept)
+            extended.append(longer)
+        return x, extended
+
+    def _logits(self, x: Array) -> Array:
         embedding = self.wte.weight[...].astype(self.dtype)
-        x = embedding[tokens] + self.wpe.weight[...].astype(self.dtype)[None, : tokens.shape[1]]
-        for block in self.h:
-            x = block(x)
         return product(self.ln_f(x), embedding.T, jnp.float32)
 
 
@@ -206,11 +231,12 @@ class _Attention(nnx.Module):
         self.c_attn = _Linear(width, 3 * width, rngs)
         self.c_proj = _Linear(width, width, rngs, _residual_scale(config))
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, cache: KeysValues | None) -> tuple[Array, KeysValues | None]:
         batch, length, width = x.shape
         heads = (batch, length, self.num_heads, width // self.num_heads)
         q, k, v = (part.reshape(heads) for part in jnp.split(self.c_attn(x), 3, axis=-1))
-        return self.c_proj(attend(q, k, v))
+        k, v, place, cache = remember(k, v, cache)
+        return self.c_proj(attend(q, k, v, place)), cache
 
 
 class _MLP(nnx.Module):
@@ -229,9 +255,10 @@ class _Block(nnx.Module):
         self.ln_2 = _LayerNorm(config)
         self.mlp = _MLP(config, rngs)
 
-    def __call__(self, x: Array) -> Array:
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
+    def __call__(self, x: Array, cache: KeysValues | None) -> tuple[Array, KeysValues | None]:
+        mixed, cache = self.attn(self.ln_1(x), cache)
+        x = x + mixed
+        return x + self.mlp(self.ln_2(x)), cache
 
 
 def _residual_scale(config: GPT2Config) -> float:

@@ -10,7 +10,7 @@ a few lines here, with statistics in float32 and no parameters but those of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from copyreg_jax.errors import InputError
 
 __all__ = [
     "Embedding",
+    "KeysValues",
     "attend",
     "check_dtype",
     "check_positive",
@@ -29,6 +30,7 @@ __all__ = [
     "product",
     "random_weights",
     "read_sizes",
+    "remember",
     "token_nll",
     "vocabulary_size",
 ]
@@ -120,18 +122,56 @@ def random_weights(rngs: nnx.Rngs, shape: tuple[int, int], scale: float) -> nnx.
     return nnx.Param(scale * jax.random.normal(rngs.params(), shape, jnp.float32))
 
 
+class KeysValues(NamedTuple):
+    """Keys and values that a layer has computed, in arrays with room for more.
+
+    Attributes
+    ----------
+    keys, values : (batch, room, heads, size) arrays
+    place : () int32 array
+        Number of positions that are filled.
+    """
+
+    keys: Array
+    values: Array
+    place: Array
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int, int, int], dtype: Any) -> KeysValues:
+        """Arrays of a shape with nothing in them yet."""
+        return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.int32(0))
+
+
+def remember(
+    k: Array, v: Array, cache: KeysValues | None
+) -> tuple[Array, Array, Array | None, KeysValues | None]:
+    """Put new keys and values behind those of a cache; returns all of them and the old place."""
+    if cache is None:
+        return k, v, None, None
+    put = jax.lax.dynamic_update_slice_in_dim
+    keys, values = put(cache.keys, k, cache.place, 1), put(cache.values, v, cache.place, 1)
+    return keys, values, cache.place, KeysValues(keys, values, cache.place + k.shape[1])
+
+
 def attend(
     q: Float[Array, "batch length heads size"],
-    k: Float[Array, "batch length heads size"],
-    v: Float[Array, "batch length heads size"],
+    k: Float[Array, "batch room heads size"],
+    v: Float[Array, "batch room heads size"],
+    place: Int[Array, ""] | None = None,
 ) -> Float[Array, "batch length width"]:
-    """Causal attention: each position mixes the values of those before it and its own."""
+    """Causal attention: each position mixes the values of those before it and its own.
+
+    The first query is at position ``place``; without it, room is length and the place 0.
+    """
     length = q.shape[1]
     # Written out: the gradient of jax.nn.dot_product_attention is a tenth slower on CPU.
     scores = jnp.einsum(
         "bthd,bshd->bhts", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
     )
-    seen = jnp.tril(jnp.ones((length, length), bool))
+    if place is None:
+        seen = jnp.tril(jnp.ones((length, length), bool))
+    else:
+        seen = jnp.arange(k.shape[1])[None] <= (place + jnp.arange(length))[:, None]
     weights = jax.nn.softmax(jnp.where(seen[None, None], scores, -jnp.inf), axis=-1)
     mixed = jnp.einsum("bhts,bshd->bthd", weights.astype(v.dtype), v)
     return mixed.reshape(*mixed.shape[:2], -1)

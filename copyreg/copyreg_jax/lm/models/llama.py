@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.models.layers import (
     Embedding,
+    KeysValues,
     attend,
     check_dtype,
     check_positive,
@@ -22,6 +23,7 @@ from copyreg_jax.lm.models.layers import (
     product,
     random_weights,
     read_sizes,
+    remember,
 )
 
 __all__ = ["Llama", "LlamaConfig"]
@@ -199,11 +201,33 @@ class Llama(nnx.Module):
             Tokens are not integers of shape (batch, length), or are longer than the context.
         """
         check_tokens(tokens, self.config.context)
+        places = jnp.arange(tokens.shape[1], dtype=jnp.float32)
+        return self._logits(self._blocks(tokens, places, [None] * len(self.layers))[0])
+
+    def empty_cache(self, batch: int, room: int) -> list[KeysValues]:
+        """A cache for `extend`, with room for so many tokens; at most the context."""
+        size = self.config.width // self.config.num_heads
+        shape = (batch, room, self.config.num_kv_heads, size)
+        return [KeysValues.empty(shape, self.dtype) for _ in self.layers]
+
+    def extend(
+        self, tokens: Int[Array, "batch length"], cache: list[KeysValues]
+    ) -> tuple[Float[Array, "batch vocab_size"], list[KeysValues]]:
+        """Compute the logits after tokens that follow those of a cache, which must have room."""
+        places = (cache[0].place + jnp.arange(tokens.shape[1], dtype=jnp.int32)).astype(jnp.float32)
+        x, extended = self._blocks(tokens, places, cache)
+        return self._logits(x[:, -1:])[:, 0], extended
+
+    def _blocks(self, tokens: Array, places: Array, cache: list[Any]) -> tuple[Array, list[Any]]:
+        x, extended = self.embed_tokens.weight[...].astype(self.dtype)[tokens], []
+        turn = _angles(places, self.config)
+        for block, kept in zip(self.layers, cache, strict=True):
+            x, longer = block(x, turn, kept)
+            extended.append(longer)
+        return x, extended
+
+    def _logits(self, x: Array) -> Array:
         embedding = self.embed_tokens.weight[...].astype(self.dtype)
-        x = embedding[tokens]
-        turn = _angles(tokens.shape[1], self.config)
-        for block in self.layers:
-            x = block(x, turn)
         return product(self.norm(x), embedding.T, jnp.float32)
 
 
@@ -238,14 +262,17 @@ class _Attention(nnx.Module):
         self.v_proj = _Linear(config.width, kv_width, rngs)
         self.o_proj = _Linear(config.width, config.width, rngs)
 
-    def __call__(self, x: Array, turn: tuple[Array, Array]) -> Array:
+    def __call__(
+        self, x: Array, turn: tuple[Array, Array], cache: KeysValues | None
+    ) -> tuple[Array, KeysValues | None]:
         batch, length, width = x.shape
         size, shared = width // self.num_heads, self.num_heads // self.num_kv_heads
         q = self.q_proj(x).reshape(batch, length, self.num_heads, size)
         k = self.k_proj(x).reshape(batch, length, self.num_kv_heads, size)
         v = self.v_proj(x).reshape(batch, length, self.num_kv_heads, size)
-        k, v = (jnp.repeat(part, shared, axis=2) for part in (_turned(k, turn), v))
-        return self.o_proj(attend(_turned(q, turn), k, v))
+        k, v, place, cache = remember(_turned(k, turn), v, cache)
+        k, v = (jnp.repeat(part, shared, axis=2) for part in (k, v))
+        return self.o_proj(attend(_turned(q, turn), k, v, place)), cache
 
 
 class _MLP(nnx.Module):
@@ -265,16 +292,19 @@ class _Block(nnx.Module):
         self.post_attention_layernorm = _RMSNorm(config)
         self.mlp = _MLP(config, rngs)
 
-    def __call__(self, x: Array, turn: tuple[Array, Array]) -> Array:
-        x = x + self.self_attn(self.input_layernorm(x), turn)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def __call__(
+        self, x: Array, turn: tuple[Array, Array], cache: KeysValues | None
+    ) -> tuple[Array, KeysValues | None]:
+        mixed, cache = self.self_attn(self.input_layernorm(x), turn, cache)
+        x = x + mixed
+        return x + self.mlp(self.post_attention_layernorm(x)), cache
 
 
-def _angles(length: int, config: LlamaConfig) -> tuple[Array, Array]:
+def _angles(places: Array, config: LlamaConfig) -> tuple[Array, Array]:
     """Cosines and sines, (length, size / 2) each, by which positions turn queries and keys."""
     half = config.width // config.num_heads // 2
     rates = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * rates[None]
+    angles = places[:, None] * rates[None]
     return jnp.cos(angles), jnp.sin(angles)
 
 
