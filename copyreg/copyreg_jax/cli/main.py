@@ -13,6 +13,7 @@ from copyreg_jax.cli.audit import audit
 from copyreg_jax.cli.bench import bench
 from copyreg_jax.cli.certify import certify, check
 from copyreg_jax.cli.common import EXIT_INPUT, errors
+from copyreg_jax.cli.compress import compress, decompress
 from copyreg_jax.cli.doctor import doctor
 from copyreg_jax.cli.leaving_out import ledger
 from copyreg_jax.cli.lemmas import lemmas
@@ -50,7 +51,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # paragraphs of a docstring are filled to the terminal's width
 )
-for _command in (solve, certify, check, ledger, naf, lemmas, bench, doctor, train, audit):
+_COMMANDS = (
+    solve, certify, check, ledger, naf, lemmas, bench, doctor, train, audit, compress, decompress,
+)  # fmt: skip
+for _command in _COMMANDS:
     app.command(cls=_Command)(_command)
 
 

@@ -102,7 +102,7 @@ class Reader:
 def _floats(p: NDArray[Any]) -> NDArray[np.float64]:
     """The floats from which constriction makes exactly p / SCALE.
 
-    It takes floor((SCALE - 2) p) + 1, so a quarter below p - 1 rounds the right way.
+    It gives the bit 0 ``floor((SCALE - 2) (1 - p)) + 1``, so a quarter less than p - 1 is right.
     """
     return np.maximum(p.astype(np.float64) - 1.25, 0) / (SCALE - 2)
 
