@@ -49,7 +49,7 @@ def texts():
     yield "Ünïcode ☃ 😀".encode()
     yield "Ünïcode".encode("latin-1")
     for number in range(191):
-        size = int(rng.integers(1, 150))
+        size = int(rng.integers(1, 90))
         yield prose(size, number) if number % 2 else rng.bytes(size)
 
 
