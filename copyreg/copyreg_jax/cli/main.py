@@ -14,6 +14,7 @@ from copyreg_jax.cli.bench import bench
 from copyreg_jax.cli.certify import certify, check
 from copyreg_jax.cli.classify import nearest
 from copyreg_jax.cli.common import EXIT_INPUT, errors
+from copyreg_jax.cli.compress import compress, decompress
 from copyreg_jax.cli.doctor import doctor
 from copyreg_jax.cli.leaving_out import ledger
 from copyreg_jax.cli.lemmas import lemmas
@@ -54,7 +55,7 @@ app = typer.Typer(
 )
 _SOLVING = solve, certify, check, lemmas, bench, doctor
 _MODELS = train, audit
-_NEIGHBOURS = naf, ledger, royalty, nearest
+_NEIGHBOURS = naf, ledger, royalty, compress, decompress, nearest
 for _command in (*_SOLVING, *_MODELS, *_NEIGHBOURS):
     app.command(cls=_Command)(_command)
 
