@@ -10,6 +10,7 @@ from flint import arb, arb_mat, ctx
 from typer.testing import CliRunner
 
 import copyreg_jax as cr
+from copyreg_jax.certificates import make
 from copyreg_jax.checker import format, removal
 from copyreg_jax.checker.__main__ import check_file
 from copyreg_jax.cli.main import app
@@ -145,6 +146,18 @@ def check(tmp_path):
     return run
 
 
+@pytest.fixture
+def check_of(tmp_path):
+    """The verdict on a document, for a problem."""
+
+    def run(problem, document):
+        cr.save_instance(tmp_path / "of.npz", problem)
+        (tmp_path / "of.json").write_bytes(format.canonical(document))
+        return check_file(tmp_path / "of.json", tmp_path / "of.npz").verdict
+
+    return run
+
+
 @pytest.mark.slow
 def test_near_ties_are_never_certified_wrongly(check):
     """10,000 statements that are false or true by 1e-17 to 1e-7, by numbers known to 300 bits."""
@@ -215,6 +228,45 @@ def test_events_obey_the_bound(reading):
     f, safe = (np.asarray(problem.f(kept.x)) for kept in (found.model, found.safe))
     sets = np.random.default_rng(0).random((1000, 30)) < 0.5
     assert (sets @ f <= 2.0**found.naf_bits.upper * (sets @ safe) * (1 + 1e-12)).all()
+
+
+def test_the_start_of_the_safe_model_does_not_know_the_protected_targets():
+    """Two minima of a loss that is not convex: from the model's own point, K would be 0.12 bits."""
+    rng = np.random.default_rng(1)
+    A = rng.standard_normal((5, 2)) * 4
+    problem = cr.CopyrightRegression(A, rng.dirichlet(np.full(5, 0.3)), 2, 1e-4, 0.02)
+    assert ledger(problem).naf_bits.lower > 5
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("bits", [53, 128])
+def test_what_is_made_in_either_arithmetic_is_certified(bits, reading, check_of, monkeypatch):
+    monkeypatch.setattr(make, "_LOCAL_BITS", (bits,))
+    problem = random_problem(7, 20, 3, gamma=1e-5, reading=reading)
+    found = ledger(problem)
+    assert found.model.local.bits == bits
+    shifted = ledger(problem, found.model.x + 1e-7, found.safe.x - 1e-6)
+    assert [check_of(problem, one.document) for one in (found, shifted)] == [
+        cr.Verdict.CERTIFIED,
+        cr.Verdict.CERTIFIED,
+    ]
+
+
+def test_a_mass_that_underflows_lies_between_its_rows():
+    """f is about exp(-3000) on the one protected row, and K there is known all the same."""
+    problem = cr.CopyrightRegression(
+        [[1.0], [-1.0], [-3000.0]], [0.7, 0.3, 0.0], [False, False, True], 0.0, [0.01, 0.01, 0.0]
+    )
+    found = ledger(problem)
+    assert found.verdict is cr.Verdict.CERTIFIED
+    assert found.mass_bits.lower >= found.rows[2].lower - 1e-9
+    assert found.mass_bits.upper <= found.rows[2].upper + 1e-9
+
+
+def test_bounds_that_say_nothing_are_void(check):
+    document = copy.deepcopy(truth(0)[1].document)
+    document["naf_bits"] = ["-inf", "inf"]
+    assert check(0, document) is cr.Verdict.VOID
 
 
 def test_save_and_load(tmp_path):

@@ -23,13 +23,17 @@ def honest():
 
 
 def false_ledgers():
-    """Each states one number that is false by 1e-3, or leaves a row's bits to another."""
+    """Each has a number that is false by 1e-3, bits of other rows, or more than is proved."""
     for name in NAMES:
         yield shifted(honest(), name, -1e-3, 1)
         yield shifted(honest(), name, 1e-3, 0)
     exchanged = copy.deepcopy(honest())
     exchanged["rows"].reverse()
     yield exchanged
+    narrow = copy.deepcopy(honest())
+    middle = 0.5 * sum(map(float.fromhex, narrow["rows"][0]))
+    narrow["rows"][0] = [middle.hex(), middle.hex()]
+    yield narrow
 
 
 def faults(folder):
@@ -64,13 +68,16 @@ BUGS = {
         "checker.proofs:View._protection", "(arb(1), arb(0))", "(arb(0), arb(0))",
     ),
     "rows are not compared": (
-        "checker.removal:_changes", "(low <= found.lower).all() and (found.upper <= high).all()",
+        "checker.removal:_enclosed", "(low <= found.lower).all() and (found.upper <= high).all()",
         "True",
     ),
     "numbers are not compared": (
         "checker.removal:_changes", "within(getattr(found, name), stated)", "Verdict.CERTIFIED",
     ),
-    "k is not compared": ("checker.removal:_changes", "within(k, stated)", "Verdict.CERTIFIED"),
+    "k is that of the lower bounds": (
+        "checker.removal:_changes", "[[found.lower.max()], [found.upper.max()]]",
+        "[[found.lower.min()], [found.lower.min()]]",
+    ),
     "softmaxes at the points": (
         "checker.removal:proved",
         "proofs.in_ball(point, regions.mean_row(point), kept.local.distance)",

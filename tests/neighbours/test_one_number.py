@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import scipy.special
 
-import copyreg_jax as cr
 from copyreg_jax.neighbours.codelength import corpus_ledger
 from copyreg_jax.neighbours.distributions import delta_max
 from copyreg_jax.neighbours.ledger import ledger

@@ -138,7 +138,10 @@ class Instance(NamedTuple):
         return int(np.count_nonzero(self.protected))
 
     def without_protected(self) -> Instance:
-        """The problem ``h ell_2 + L_reg``, which never sees the targets of the protected rows."""
+        """The problem ``h ell_2 + L_reg``, which never sees the targets of the protected rows.
+
+        ell_2 is the loss of the one softmax on the other rows, whatever the reading.
+        """
         return self._replace(reading=LEFT_OUT, gamma=0.0)
 
     def description(self) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
     python -m copyreg_jax.checker LEDGER INSTANCE
 
-The *model* is a minimizer of L. The *safe* model is one of ``h ell_2 + L_reg``: it never saw the
-targets of the protected rows, which stay in its softmax. A ledger encloses both by the claim local
-of a certificate, and by that ``log2 f_i/safe_i`` of every row i. The largest of these numbers is
-the exponent k of near access-freeness: ``f(E) <= 2^k safe(E)`` for every set E of rows. The
-theorems are in docs/neighbours/ledger.md.
+The *model* is a minimizer of L. The *safe* model is a minimizer of ``h ell_2 + L_reg``, ell_2 the
+loss of the one softmax on the rows that are not protected, whatever the reading. The protected rows
+stay in its softmax. A ledger encloses both by the claim local of a certificate, and by that
+``log2 f_i/safe_i`` of every row i. The largest of these numbers is the exponent k of near
+access-freeness: ``f(E) <= 2^k safe(E)`` for every set E of rows. The theorems are in
+docs/neighbours/ledger.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from copyreg_jax.checker.arithmetic import (
     START_BITS,
     arithmetic,
     between,
-    lower,
     sum_balls,
 )
 from copyreg_jax.checker.check import (
@@ -50,7 +50,6 @@ from copyreg_jax.checker.verdicts import (
     CheckResult,
     Tested,
     Verdict,
-    at_most,
     judge,
     require,
     worst,
@@ -62,7 +61,6 @@ __all__ = [
     "Minimizer",
     "Proved",
     "check_ledger",
-    "largest",
     "parse",
     "proved",
 ]
@@ -90,7 +88,7 @@ class Ledger(NamedTuple):
         The minimizers of L and of ``h ell_2 + L_reg``.
     distance, mass_bits, naf_bits : Interval or None
         The distance of the minimizers; log2 of the ratio of their protected masses; the largest of
-        the rows. They are None, and so are the rows, where a claim local is not made.
+        the rows. All ends are finite. They are None, and so are the rows, if nothing is stated.
     rows : list of Interval or None
         ``log2 f_i/safe_i`` for each row i.
     """
@@ -109,7 +107,6 @@ class Proved(NamedTuple):
 
     distance: arb
     mass_bits: arb
-    naf_bits: arb
     lower: np.ndarray
     upper: np.ndarray
 
@@ -158,17 +155,21 @@ def parse(document: dict[str, Any]) -> Ledger:
     d, n = check_description(instance), instance["n"]
     require(d <= MAX_DENSE_COLUMNS, f"nothing is claimed beyond {MAX_DENSE_COLUMNS} columns")
     kept = _minimizer(model, d), _minimizer(safe, d)
-    made = None not in (kept[0].local, kept[1].local)
-    require(
-        all((value is not None) is made for value in (rows, *numbers)),
-        "numbers are stated if and only if both minimizers are",
-    )
-    if not made:
+    if rows is None:
+        require(set(numbers) == {None}, "some numbers are stated, and not the rows")
         return Ledger(document, *kept, None, None, None, None)
+    require(None not in (kept[0].local, kept[1].local), "rows are stated, and not both minimizers")
     require(isinstance(rows, list) and len(rows) == n, "rows are not n intervals")
-    distance, mass_bits, naf_bits = map(read_interval, numbers)
-    intervals = [read_interval(row) for row in rows]
+    distance, mass_bits, naf_bits = map(_finite, numbers)
+    intervals = [_finite(row) for row in rows]
     return Ledger(document, *kept, distance, mass_bits, naf_bits, intervals)
+
+
+def _finite(pair: Any) -> Interval:
+    """An interval that says something."""
+    interval = read_interval(pair)
+    require(math.isfinite(interval.lower) and math.isfinite(interval.upper), "a bound is infinite")
+    return interval
 
 
 def _minimizer(content: Any, d: int) -> Minimizer:
@@ -186,9 +187,8 @@ def _test(said: Ledger, data: Instance) -> Tested:
         claims = minimizer_statements(of, kept.x, kept.local, kept.global_)
         tested += [(f"{name}: {text}", verdict) for text, verdict in claims]
     model, safe = said.model.local, said.safe.local
-    if model is None or safe is None:
-        missing = "model" if model is None else "safe"
-        return [*tested, (f"{missing}: a minimizer near its x is claimed", Verdict.UNDECIDED)]
+    if said.rows is None or model is None or safe is None:
+        return [*tested, ("log2 f_i/safe_i of the rows: nothing is stated", Verdict.UNDECIDED)]
     bits = max(model.bits, safe.bits)
     changes = _changes(said, data, bits)
     if worst(*(verdict for _, verdict in changes)) is Verdict.UNDECIDED and bits < START_BITS:
@@ -207,24 +207,29 @@ def _changes(said: Ledger, data: Instance, bits: int) -> Tested:
     with ctx.workprec(arithmetic(bits).scalar_bits):
         found = proved(data, said.model, said.safe, bits)
         low, high = (np.array([row[end] for row in said.rows]) for end in (0, 1))
-        rows = Verdict.UNDECIDED
-        if (low <= found.lower).all() and (found.upper <= high).all():
-            rows = Verdict.CERTIFIED
-        elif (found.upper < low).any() or (high < found.lower).any() or (low > high).any():
-            rows = Verdict.REFUTED
-        tested = [(f"log2 f_i/safe_i of {len(low)} rows", rows)]
+        tested = [(f"log2 f_i/safe_i of {len(low)} rows", _enclosed(found, low, high))]
         for name in ("distance", "mass_bits"):
             stated = getattr(said, name)
             text = f"{name} in {_shown(stated)}"
             tested.append((text, within(getattr(found, name), stated)))
-        k, stated = found.naf_bits, said.naf_bits
-        text = f"f(E) <= 2^k safe(E) for all sets E of rows, k in {_shown(stated)}"
-        tested.append((text, within(k, stated)))
+        # The bounds of the largest number are the largest bounds: floats, compared as such.
+        ends, stated = np.array([[found.lower.max()], [found.upper.max()]]), said.naf_bits
+        largest = found._replace(lower=ends[0], upper=ends[1])
+        text = f"f(E) <= 2^k safe(E) for all sets E of these rows, least k in {_shown(stated)}"
+        tested.append((text, _enclosed(largest, *np.array(stated)[:, None])))
         # A claim known to be false must not come out CERTIFIED, or this run proves nothing.
-        below = math.nextafter(lower(k), -math.inf)
-        refused = not math.isfinite(below) or at_most(k, below) is Verdict.REFUTED
+        below = np.nextafter(ends[0], -np.inf)
+        refused = not np.isfinite(below[0]) or _enclosed(largest, below, below) is Verdict.REFUTED
         require(refused, "the control failed: a false claim was not refused")
     return tested
+
+
+def _enclosed(found: Proved, low: np.ndarray, high: np.ndarray) -> Verdict:
+    """Whether all proved numbers lie between the stated ones."""
+    if (low > high).any() or (found.upper < low).any() or (high < found.lower).any():
+        return Verdict.REFUTED
+    inside = (low <= found.lower).all() and (found.upper <= high).all()
+    return Verdict.CERTIFIED if inside else Verdict.UNDECIDED
 
 
 def _shown(interval: Interval) -> str:
@@ -246,8 +251,8 @@ def proved(data: Instance, model: Minimizer, safe: Minimizer, bits: int) -> Prov
 
     def work(block: slice) -> tuple[np.ndarray, np.ndarray]:
         u, safe_u = (view.logits(block) for view in views)
-        bits = (u - safe_u - (offsets[0] - offsets[1])) * per_nat
-        return ar.lower(bits), ar.upper(bits)
+        change = (u - safe_u - (offsets[0] - offsets[1])) * per_nat
+        return ar.lower(change), ar.upper(change)
 
     low, high = map(np.concatenate, zip(*data.map_blocks(work), strict=True))
     moved = sum_balls(
@@ -256,11 +261,15 @@ def proved(data: Instance, model: Minimizer, safe: Minimizer, bits: int) -> Prov
     ).sqrt()
     reach = sum_balls(arb(kept.local.distance) for kept in (model, safe) if kept.local is not None)
     distance = (moved + reach * arb(0, 1)).nonnegative_part()
+    return Proved(distance, _mass_bits(views, low, high), low, high)
+
+
+def _mass_bits(views: list[proofs.View], low: np.ndarray, high: np.ndarray) -> arb:
+    """Ball of log2 of the ratio of the protected masses, which lies between ratios of the rows."""
+    protected = views[0].data.protected
     masses = [view.losses.protected_mass for view in views]
-    mass_bits = (masses[0] / masses[1]).log() * per_nat
-    return Proved(distance, mass_bits, largest(low, high), low, high)
-
-
-def largest(low: np.ndarray, high: np.ndarray) -> arb:
-    """A ball that contains the largest of numbers between these bounds."""
-    return between(float(low.max()), float(high.max()))
+    ratio = (masses[0] / masses[1]).log() / arb(2).log()
+    bounds = between(float(low[protected].min()), float(high[protected].max()))
+    if not ratio.is_finite():  # a mass may underflow in floats
+        return bounds
+    return ratio.intersection(bounds) if ratio.overlaps(bounds) else ratio

@@ -34,11 +34,14 @@ from copyreg_jax.solvers import solve
 
 __all__ = ["Ledger", "ledger"]
 
-_MAX_ROWS = 1_000_000
+_MAX_ROWS = 500_000
 """A ledger lists all rows, and its file is read at once."""
 
 _RTOL = 1e-14
 """The closer a point is to its minimizer, the narrower are the intervals."""
+
+_NOTHING: dict[str, Any] = dict.fromkeys(("distance", "mass_bits", "naf_bits", "rows"))
+"""What is stated where a minimizer, or a finite number, could not be proved."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -135,7 +138,7 @@ def ledger(
     x : (d,) array, optional
         A point near a minimizer of L; solved for if not given.
     x_safe : (d,) array, optional
-        A point near a minimizer of ``0.5 ell_2 + L_reg``; solved for, from x, if not given.
+        A point near a minimizer of ``0.5 ell_2 + L_reg``; solved for if not given.
 
     Returns
     -------
@@ -144,7 +147,7 @@ def ledger(
     Raises
     ------
     InputError
-        No CopyrightRegression; more than 2,048 columns or 10^6 rows; x of a wrong shape.
+        No CopyrightRegression; more than 2,048 columns or 500,000 rows; x of a wrong shape.
 
     Notes
     -----
@@ -171,7 +174,8 @@ def ledger(
     if x is None:
         x = solve(problem, rtol=_RTOL).x
     if x_safe is None:
-        x_safe = solve(LeaveOutRegression.of(problem), x0=x, rtol=_RTOL).x
+        # Not from x: which minimizer is found must not depend on the protected targets.
+        x_safe = solve(LeaveOutRegression.of(problem), rtol=_RTOL).x
     points = [exact_point(point, problem.d) for point in (x, x_safe)]
     with ARITHMETIC, input_errors():
         data = to_instance(problem)
@@ -199,23 +203,24 @@ def _minimizer(kept: Minimizer) -> dict[str, Any]:
 
 def _differences(data: Instance, model: Minimizer, safe: Minimizer) -> dict[str, Any]:
     if model.local is None or safe.local is None:
-        return dict.fromkeys(("distance", "mass_bits", "naf_bits", "rows"))
+        return _NOTHING
     bits = max(model.local.bits, safe.local.bits)
     ar = arithmetic(bits)
     with ctx.workprec(ar.scalar_bits):
         found = removal.proved(data, model, safe, bits)
         # Room for another order of summation, where floats were added.
         room = 0.25 * (found.upper - found.lower) if bits == FLOAT_BITS else 0.0
-        low, high = (
-            np.nextafter(found.lower - room, -np.inf),
-            np.nextafter(found.upper + room, np.inf),
-        )
-        pairs = zip(low.tolist(), high.tolist(), strict=True)
-        balls = (("distance", found.distance), ("mass_bits", found.mass_bits))
-        numbers = {name: plain(outward(pad(ball, ar))) for name, ball in balls}
-        widest = removal.largest(low, high)
-        return {
-            **numbers,
-            "naf_bits": plain(outward(widest)),
-            "rows": [plain(Interval(*pair)) for pair in pairs],
+        low = np.nextafter(found.lower - room, -np.inf)
+        high = np.nextafter(found.upper + room, np.inf)
+        distance, mass = (outward(pad(ball, ar)) for ball in (found.distance, found.mass_bits))
+        numbers = {
+            "distance": Interval(max(distance.lower, 0.0), distance.upper),
+            "mass_bits": mass,
+            "naf_bits": Interval(float(low.max()), float(high.max())),
         }
+    rows = [Interval(*pair) for pair in zip(low.tolist(), high.tolist(), strict=True)]
+    if not np.isfinite([*numbers.values(), *rows]).all():
+        return _NOTHING
+    return {name: plain(interval) for name, interval in numbers.items()} | {
+        "rows": [plain(row) for row in rows]
+    }
