@@ -108,7 +108,7 @@ def test_statements_of_the_paper(form):
         jax.eval_shape(lambda p, s=statement: s(p, x, form=form), problem)
 
 
-@pytest.mark.quick(5)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "claim", [*claims.CLAIMS, *claims.REPLACEMENTS], ids=lambda claim: claim.says
 )

@@ -79,6 +79,7 @@ def test_who_reached_the_tolerance_did(results):
     assert sure & {method.name for method in INSTALLED} <= names
 
 
+@pytest.mark.slow
 def test_values_agree_where_convex(results):
     rows, _ = results
     problem = CONVEX.make()

@@ -205,6 +205,7 @@ FORGERIES = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", FORGERIES)
 def test_forgeries_are_not_certified(name, files, tmp_path):
     document = json.loads(files[0].read_text())

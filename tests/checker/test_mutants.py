@@ -326,7 +326,7 @@ def test_the_checker_as_it_is(files, tmp_path):
     assert not any(faults("data", files, tmp_path))
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "name"), [(part, name) for part in BUGS for name in BUGS[part]])
 def test_bug_is_found(part, name, files, tmp_path):
     with planted(*BUGS[part][name]):

@@ -134,13 +134,14 @@ def cases(request, instances, tmp_path_factory):
     return found
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 def test_they_agree_on_everything_at_the_point(cases):
     for case in cases:
         for claim in ("bounds", "point", "level_set", "paper"):
             assert case.slow.get(claim) == case.fast.get(claim), (case.seed, claim)
 
 
+@pytest.mark.slow
 def test_they_agree_on_the_minimizers(cases):
     """The slow one may give up; it hardly ever does."""
     counts = collections.Counter()

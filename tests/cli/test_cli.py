@@ -98,6 +98,7 @@ def test_metric(instance):
     assert summary["certificate"]["margin"][0] == cr.certify(problem, cr.solve(problem).x).margin[0]
 
 
+@pytest.mark.slow
 def test_not_converged_is_exit_code_1_and_results_are_kept(instance, tmp_path):
     run = copyreg("solve", instance, "--solver", "adam", "--max-steps", 3, "--out", tmp_path)
     assert run.returncode == 1

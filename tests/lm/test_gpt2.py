@@ -144,6 +144,7 @@ def test_gradient_is_that_of_torch(hf, tmp_path):
         assert error < 1e-4, (name, error)
 
 
+@pytest.mark.slow
 def test_gradient_by_differences():
     """Along random directions, in float32: the two errors are of third order and of rounding."""
     model, tokens = perturbed(CONFIG, scale=0.05), some_tokens((4, 21))

@@ -60,7 +60,7 @@ def assert_same(a, b):
 SETTINGS = Settings(steps=12, gamma=0.4, batch_size=4, learning_rate=0.02)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"gamma": 0.0}, {"accumulate": 3}, {"weight_decay": 0.0}])
 def test_a_run_is_what_a_bare_loop_makes_of_it(change, tmp_path):
     settings = Settings(**({"steps": 12, "gamma": 0.4, "batch_size": 4} | change))
@@ -154,7 +154,7 @@ def test_a_run_of_an_earlier_version_is_refused_and_kept(tmp_path):
     assert json.loads(file.read_text()) == old
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [2, 8])
 def test_a_loss_that_is_not_finite_is_found_in_its_own_step(accumulate, tmp_path):
     """Not in the first one of its update, whose gradient it spoils as well."""
@@ -183,7 +183,7 @@ def test_the_model_that_was_given_is_left_alone(tmp_path):
     assert_same(given, model())
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"gamma": 0.0, "target_loss": 4.0}, {"accumulate": 2}])
 def test_resumed_run_is_the_same_run(change, tmp_path):
     settings = Settings(**({"steps": 42, "gamma": 0.4, "batch_size": 4} | change))
@@ -296,6 +296,7 @@ def test_a_folder_of_another_run_is_refused_and_kept(change, name, tmp_path):
     assert after == before
 
 
+@pytest.mark.slow
 def test_interrupted_while_waiting(tmp_path, monkeypatch):
     """At the second look at numbers, wherever it comes; no line of the metrics is lost."""
     settings, looks = Settings(steps=48, gamma=0.4, batch_size=4), []

@@ -246,6 +246,7 @@ def test_take_rows(form):
     np.testing.assert_array_equal(take_rows(FORMS[form], jnp.asarray(indices)), DENSE[indices])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("buckets", [8, 25, 64])  # a rest, none, and one block only
 @pytest.mark.parametrize("form", FORMS)
 def test_count_sketch(form, buckets):

@@ -89,6 +89,7 @@ def read_once(A):
     return once
 
 
+@pytest.mark.quick(1)
 def test_products_read_each_block_once(stored):
     A, exact = stored
     # Sums of at most N terms of size about one, in another order: off by some N eps, 1e-12.
@@ -148,6 +149,7 @@ def test_what_else_is_asked_of_a_matrix(stored):
     np.testing.assert_allclose(row_norms(A), np.linalg.norm(exact, axis=1), rtol=1e-6)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_hessian_vector_product_reads_once(form, tmp_path):
     A = written(tmp_path, form).astype(np.float64)
@@ -196,7 +198,7 @@ def in_blocks(problem, folder):
     return cr.SoftmaxRegression(A, problem.b, problem.w, problem.metric)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_minimizer_is_that_of_the_matrix_in_memory(name, tmp_path):
     problem = PROBLEMS[name]()
@@ -213,7 +215,7 @@ def test_the_minimizer_is_that_of_the_matrix_in_memory(name, tmp_path):
     np.testing.assert_allclose(found.x, expected.x, atol=1e-9)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 def test_float32_and_other_solvers(reading, metric, tmp_path):
@@ -231,6 +233,7 @@ def test_float32_and_other_solvers(reading, metric, tmp_path):
     np.testing.assert_allclose(single.x, best.x, atol=1e-3)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("solver", ["gradient-descent", "accelerated-gradient", "adam"])
 def test_steps_of_first_order_solvers_are_those_in_memory(solver, tmp_path):
     problem = PROBLEMS["small w"]()
@@ -434,6 +437,7 @@ def test_paths_are_those_of_the_folder_they_were_given_in(tmp_path, monkeypatch)
     assert np.array_equal(to_host(A), DENSE[:9])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("way", ["pickled", "copied"])
 @pytest.mark.parametrize("form", [*FORMS, "dense", "sparse", "sharded"])
 def test_pickles_and_copies_are_the_same_problem(form, way, tmp_path):

@@ -124,7 +124,7 @@ def test_bytes_exchanged_depend_on_d_alone(tmp_path):
     assert twice_d["bytes"]["trial"] == base["bytes"]["trial"]
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "n"), [(2, 401), (4, 400)])
 def test_processes_find_the_minimizer_of_one(tmp_path, processes, n):
     np.save(tmp_path / "A.npy", make_rows(n))

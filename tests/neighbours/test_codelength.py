@@ -79,6 +79,7 @@ def test_any_bytes_come_back(data):
     assert near(made)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("size", [511, 512, 1024, 1025, 5000])
 def test_lanes_of_all_lengths(size):
     data = prose(size)

@@ -67,6 +67,7 @@ def differences(config, rule, seeds=(0, 1)):
     return worst
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("name", "rule"),
     [*(("gpt2", rule) for rule in (None, *RULES)), ("llama", None), ("llama", CPDelta("kl"))],
@@ -97,6 +98,7 @@ BUGS = {
 }  # fmt: skip
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", BUGS)
 def test_planted_bugs_are_found(name):
     place, old, new = BUGS[name]
@@ -104,6 +106,7 @@ def test_planted_bugs_are_found(name):
         assert differences(GPT2, CPDelta()) > 1e-2
 
 
+@pytest.mark.slow
 def test_draws_have_the_joined_distribution():
     """2,000 first tokens: the mean distance of shares from p is 1 / sqrt(2,000) at most.
 

@@ -94,7 +94,7 @@ def inside(ball, interval):
     return arb(interval.lower) - 2.0**-200 <= ball <= arb(interval.upper) + 2.0**-200
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(10))
 def test_the_exact_minimizers_are_in_the_proved_intervals(part):
     """1,000 random convex instances, in ten parts."""
@@ -220,6 +220,7 @@ def test_a_minimizer_that_is_not_unique_is_left_open(tmp_path):
     assert verdict is cr.Verdict.UNDECIDED
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 def test_events_obey_the_bound(reading):
     """f(E) <= 2^k safe(E) for random sets of rows, in float64 and with its rounding."""

@@ -352,6 +352,7 @@ def test_false_bounds_of_marginals_are_found_out():
 # Regressions
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("metric", METRICS)
 def test_worths_are_those_of_problems_solved_one_by_one(metric):
     """Both are within rtol of a minimizer: 1e-6 is far more than what 1e-10 leaves."""
@@ -391,6 +392,7 @@ def test_proved_worths_contain_those_of_better_minimizers(metric):
         assert one.value.lower - 1e-8 <= two.estimate <= one.value.upper + 1e-8
 
 
+@pytest.mark.slow
 def test_what_has_no_unique_minimizer_is_not_proved():
     first = random_problem(0, 12, 2)
     A = np.concatenate([first.A, first.A[:, :1]], axis=1)

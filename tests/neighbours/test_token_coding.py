@@ -64,6 +64,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", TEXTS)
 def test_any_bytes_come_back(name, model, tokenizer):
     made = compress(TEXTS[name], model, tokenizer)
@@ -71,6 +72,7 @@ def test_any_bytes_come_back(name, model, tokenizer):
     assert near(made)
 
 
+@pytest.mark.quick(1)
 def test_a_fresh_process_decodes(tmp_path, either, tokenizer):
     save_pretrained(either, tmp_path / "model")
     save_tokenizer(tokenizer, tmp_path / "model")
@@ -84,6 +86,7 @@ def test_a_fresh_process_decodes(tmp_path, either, tokenizer):
     assert digest == hashlib.sha256(data).hexdigest()
 
 
+@pytest.mark.quick(1)
 def test_the_code_length_is_that_of_the_model(either, tokenizer):
     """One forward pass over all tokens of a context gives the same bits, nearly."""
     first = tokenizer.token_to_id(END_OF_TEXT)
@@ -97,6 +100,7 @@ def test_the_code_length_is_that_of_the_model(either, tokenizer):
     assert abs(writer.ideal_bits + float(log_p.sum()) / np.log(2)) < 20 * (2e-5 + 9 * 2**-9 * 1.5)
 
 
+@pytest.mark.quick(1)
 def test_later_windows_begin_with_half_a_context(either, tokenizer):
     """The token after a full context is predicted from its last half."""
     first, context = tokenizer.token_to_id(END_OF_TEXT), either.config.context
@@ -122,6 +126,7 @@ class Spy:
         return self.coder.bits(p, known)
 
 
+@pytest.mark.quick(1)
 def test_writer_and_reader_see_the_same_bits(either, tokenizer):
     first, tokens = tokenizer.token_to_id(END_OF_TEXT), to_tokens(tokenizer, prose(2600))
     writer = Spy(Writer())

@@ -87,6 +87,7 @@ def test_closed_forms_equal_autodiff(data, direction, metric, reading):
             assert np.abs(mine - theirs).max() <= floor
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("seed", range(5))
@@ -119,6 +120,7 @@ def test_restriction_is_the_hessian_along_the_directions(name):
     np.testing.assert_allclose(curvature.restrict(at, Z), Z @ H.T, rtol=0, atol=eps)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_hessian_is_symmetric_and_is_what_hvp_multiplies_by(name):
     problem = PROBLEMS[name]()

@@ -51,6 +51,7 @@ def test_the_loss_is_that_of_the_other_rows(data, metric):
     assert abs(problem.value(x) - fit - reg) <= 2.0**-52 * 256 * (size + reg)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_minimizer_does_not_know_what_was_left_out(metric):
     """The same bits for other targets: nothing of the rows left out reaches the solver."""
@@ -79,7 +80,7 @@ def test_cross_entropy_leaves_out_rows_whose_target_is_zero():
 SOLVERS = [cr.NewtonCG(), cr.TrustRegionNewton(), cr.AcceleratedGradient()]
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 def test_solvers_agree_and_report_the_loss_that_was_minimized(metric):
     unseen = cr.LeaveOutRegression.of(random_problem(6, 40, 4, metric=metric))

@@ -89,7 +89,7 @@ CURVATURE_BUGS = {
 }  # fmt: skip
 
 
-@pytest.mark.quick(3)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", CURVATURE_BUGS)
 def test_bug_in_the_derivatives_is_found(name):
     derivatives()  # by automatic differentiation of what is right
@@ -235,6 +235,7 @@ OBJECTIVE_BUGS = {
 }  # fmt: skip
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", OBJECTIVE_BUGS)
 def test_bug_in_the_definitions_is_found(name):
     valuations()

@@ -160,7 +160,7 @@ def test_derivative_by_gamma_is_one_over_ell_1_also_at_zero(gamma, mode, metric,
     assert DERIVATIVES[mode](jax.grad(value))(gamma) == 0
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("outer", [jax.jacfwd, jax.jacrev])

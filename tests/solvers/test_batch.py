@@ -24,7 +24,7 @@ def batched(size=37, n=20, d=3, seed=0):
     )]  # fmt: skip
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [None, cr.NewtonCG(), cr.Optax(optax.lbfgs())])
 def test_a_batch_is_the_problems_one_by_one(solver):
     batch, problems = batched()
@@ -88,6 +88,7 @@ def test_problems_that_share_A(form):
         np.testing.assert_allclose(together.x[k], cr.solve(one).x, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_progress_and_interrupt():
     batch, _ = batched(20)
     seen = []
@@ -191,7 +192,7 @@ def test_path_is_the_minimizers_along_the_grid():
     assert fine[1].history.gradient_norm[0] < 1e-2 * cold.history.gradient_norm[0]
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "scale", "number"),
     [("squared", 2.0, 1), ("cross-entropy", 2.0, 0), ("cross-entropy", 1 + 2**-48, 1)],

@@ -24,7 +24,7 @@ def problem():
     return random_problem(8, 60, 5, w=0.02, gamma=0.01)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_resumed_run_is_the_same_run(file, name):
     solver = SOLVERS[name]

@@ -26,7 +26,7 @@ def minimizer(p, **new):
     return cr.solve(rebuild(p, **new), rtol=1e-13).x
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "metric", "reading"),
     [(name, "squared", "joint") for name in ("gamma", "w", "b", "A")]
@@ -133,7 +133,7 @@ SECOND = {
 }
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", SECOND)
 def test_second_derivative_is_exact_in_every_mode(mode):
     assert SECOND[mode](logit)(jnp.array(T)) == pytest.approx(SECOND_OF_LOGIT, rel=1e-13)
@@ -146,7 +146,7 @@ def test_third_derivative_is_exact():
     assert third == pytest.approx(exact, rel=1e-13)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_second_derivative_is_exact_for_every_solver(name):
     def solved(t):
@@ -200,7 +200,7 @@ def test_second_derivative_of_the_minimizer(name, metric, reading):
     check_second_derivatives(p, name, change)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gamma", "w", "b"])
 def test_second_derivative_with_dependent_columns(name):
     A = np.random.default_rng(0).normal(size=(20, 2))

@@ -232,6 +232,7 @@ def hard_searches():
                 yield problem, x, factor * z
 
 
+@pytest.mark.slow
 def test_search_in_hard_directions():
     faults = [fault_of_search(*search) for search in hard_searches()]
     assert faults == [None] * len(faults)
@@ -247,6 +248,7 @@ SEARCH_BUGS = {
 }  # fmt: skip
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", SEARCH_BUGS)
 def test_a_bug_in_the_search_is_found(name):
     searches = list(hard_searches())
@@ -304,6 +306,7 @@ def test_convexity_at_a_point_is_never_claimed_wrongly(data, metric, reading):
         assert floor >= -4 * problem.n * 2.0**-52 * size
 
 
+@pytest.mark.slow
 def test_convexity_is_seen_where_w_is_large():
     problem = random_problem(0, 40, 3, w=2.0, gamma=1e-6)
     solution = cr.solve(problem)
@@ -323,6 +326,7 @@ def test_lanczos_finds_an_outlier(host):
     assert abs(direction @ Q[:, 0]) > 0.999
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("host", [False, True])
 def test_lanczos_stops_early_only_where_the_spectrum_is_narrow(host):
     Q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(400, 400)))
@@ -483,7 +487,7 @@ def impatient(monkeypatch):
     return made
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [150, 1500])  # of 40 columns: fewer rows than a sketch, and more
 @pytest.mark.parametrize("form", ["sparse", "sparse files", "dense", "dense file"])
 def test_a_run_that_is_costly_goes_on_with_a_sketch(form, n, impatient, monkeypatch, tmp_path):
@@ -556,6 +560,7 @@ def test_many_that_are_costly_share_a_sketch(metric, impatient):
         np.testing.assert_allclose(one.A @ x, one.A @ cr.solve(one, x0=x0).x, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_second_thoughts_do_not_exceed_max_steps(impatient):
     b = np.random.default_rng(1).dirichlet(np.ones(300))
     problem = cr.CopyrightRegression(chain(300, 40), b, 30, gamma=1e-6, w=0.3)

@@ -32,6 +32,7 @@ def test_numbers_agree_with_multiprecision(data, metric, reading):
         assert abs(found["value"] - value) <= allowed + 1e-12 * abs(value)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("seed", range(5))

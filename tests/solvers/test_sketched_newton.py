@@ -80,6 +80,7 @@ def _scores_and_tickets(problem, at, step, solver):
 # The promise.
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("step", range(4))
 @pytest.mark.parametrize("kind", KINDS)
 def test_hessian_error_is_within_the_bernstein_bound(kind, step):
@@ -190,7 +191,7 @@ def test_two_heavy_rows_that_meet_are_told_apart():
 # Contraction.
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("columns", [1.0, 100.0])
 def test_contraction_keeps_the_corrected_promise(seed, columns):
@@ -234,7 +235,7 @@ def test_errors_fall_about_accuracy_fold_a_step():
 # The solver.
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_solves_and_never_rises(kind):
     problem = problem_of(kind)

@@ -128,6 +128,7 @@ def test_gradient_descent_falls_by_what_it_promises(name):
         assert fall >= promised * (1 - 1e-9) - 8 * 2.0**-52 * history.value[k]
 
 
+@pytest.mark.slow
 def test_saddle_points_are_left_behind():
     # Two equal protected rows: from a symmetric start, first-order methods keep the symmetry and
     # end at a saddle point between two minima in which one of the two rows takes all.
@@ -382,7 +383,7 @@ def test_callback_is_refused_where_it_could_not_be_called():
 # Transformations, counts, compilations.
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["newton", "sketched-newton", "accelerated-gradient", "lbfgs"])
 def test_jit_equals_host(solver):
     problem = problem_of("joint")
@@ -566,7 +567,7 @@ def test_float32_without_64_bit_mode():
     assert found == [[name, "CONVERGED", "float32", "float"] for name in SOLVERS]
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_float32_with_64_bit_mode_stays_float32(solver):
     full = problem_of("joint")

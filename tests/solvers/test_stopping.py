@@ -32,7 +32,7 @@ def attention(n, d, temperature, *, gamma, w, dtype, seed=0):
 # The start has no say.
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["newton-cg", "newton"])
 @pytest.mark.parametrize("away", [1e-6, 1e-12])
 def test_a_start_beside_the_barrier_is_no_solution(solver, away):
@@ -180,7 +180,7 @@ def test_a_doubtful_curvature_in_float32_ends(monkeypatch):
     assert np.count_nonzero(np.diff(solution.history.value)) > 0.5 * solution.num_steps
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [cr.NewtonCG(), cr.TrustRegionNewton()])
 def test_negative_curvature_that_no_step_follows_ends_the_run(solver, monkeypatch):
     """A look that always sees a saddle: it is left once for each fall of L, also under jit."""
@@ -246,7 +246,7 @@ def mirrored(seed):
     return cr.CopyrightRegression(A, np.concatenate([b, b]), protected, gamma=1e-2, w=1e-3)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["newton-cg", "newton"])
 def test_no_saddle_of_a_mirrored_instance_is_a_solution(solver):
     for seed in range(40):
@@ -284,6 +284,7 @@ def test_beyond_512_columns_curvature_is_sampled():
     assert 0.5 * solution.decrement**2 <= 1e-10 * solution.value
 
 
+@pytest.mark.slow
 def test_nothing_to_look_at():
     b = np.array([0.4, 0.3, 0.2, 0.1])
     solution = cr.solve(cr.CopyrightRegression(np.zeros((4, 520)), b, 1, gamma=0.1, w=0.01))
@@ -322,7 +323,7 @@ def test_a_loose_tolerance_takes_no_hilltop_for_a_solution(solver, dtype):
         assert solution.status is cr.Status.SADDLE
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("solver", "dtype", "reading", "metric"), SETTINGS)
 @cases(30)
 @given(seed=st.integers(0, 2**32 - 1))

@@ -230,7 +230,7 @@ def check_derivatives(problem, x, v, atol=(0.0, 0.0, 0.0)):
     assertions.assert_hvp_matches(value, lambda x, v: Hv, x, v, atol=atol[2])
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @cases(60)
 @given(data=st.data())
@@ -271,6 +271,7 @@ BUGS = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
 @pytest.mark.parametrize("name", ["joint", "block", "cross-entropy"])
 def test_bugs_in_derivatives_are_found(bug, name):

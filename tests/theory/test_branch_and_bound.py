@@ -114,6 +114,7 @@ def random_phi(seed):
     return n, f, t, b / np.linalg.norm(b) * rng.random() ** 0.2
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("on_simplex", [False, True])
 @pytest.mark.parametrize("seed", range(50))
 def test_steps_of_the_proof(seed, on_simplex):

@@ -290,7 +290,7 @@ BUGS = {
 }  # fmt: skip
 
 
-@pytest.mark.quick(4)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", BUGS)
 def test_bug_is_found(name):
     for facts in (curvatures, third_derivatives, near_minimizers):

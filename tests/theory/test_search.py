@@ -77,6 +77,7 @@ def test_counterexamples_are_saved_and_violate_again(report):
         check_counterexample(counterexample.read_counterexample(folder / f"{name}.npz"))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", counterexample.stored_counterexamples())
 def test_stored_counterexample(name):
     check_counterexample(counterexample.counterexample(name))
@@ -223,6 +224,7 @@ def test_what_is_not_a_number_is_not_a_pass_and_infinity_is_a_violation(tmp_path
     assert search._row(constant_claim(0.5), [0], 200, 1).verdict == "holds"
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("says", "factor"), [("gradient, corrected", 1 + 1e-11), ("Hessian, corrected", 1 - 1e-11)]
 )

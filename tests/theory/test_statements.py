@@ -44,6 +44,7 @@ def test_corrected_derivatives_equal_autodiff(draw, reading):
             assert np.abs(mine - theirs).max() <= 1e-12 * np.abs(theirs).max() + floor
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("seed", range(10))
 def test_corrected_forms_equal_autodiff_to_1e_12(seed, reading):
@@ -196,7 +197,7 @@ def test_shrinking_lemma_outside_its_hypotheses(arguments):
         shrinking_lemma(*arguments)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", READINGS)
 def test_corrected_statements_depend_on_gamma_at_zero_as_for_any_gamma(reading):
     problem, x = random_problem(0, 8, 2, reading=reading), jnp.array([0.3, -0.2])

@@ -178,7 +178,7 @@ def read_vector(
 
 def read_mask(protected: ArrayLike, n: int) -> Mask:
     """Read a mask, indices or the int n1 as a mask of at least one row and not all."""
-    mask = read_rows("protected", protected, n)
+    mask = read_rows("protected", protected, n, 1, n - 1)
     if not is_concrete(mask):
         return mask
     marked = int(np.count_nonzero(mask))
@@ -189,8 +189,9 @@ def read_mask(protected: ArrayLike, n: int) -> Mask:
     return mask
 
 
-def read_rows(name: str, rows: ArrayLike, n: int) -> Mask:
+def read_rows(name: str, rows: ArrayLike, n: int, least: int = 0, most: int | None = None) -> Mask:
     """Read a mask, indices, or a number of rows at the top as a mask of n rows."""
+    most = n if most is None else most
     if isinstance(rows, jax.Array) and not is_concrete(rows):
         if rows.dtype != bool or rows.shape != (n,):
             raise InputError(f"a traced {name} must be a boolean mask of shape ({n},)")
@@ -204,8 +205,8 @@ def read_rows(name: str, rows: ArrayLike, n: int) -> Mask:
     if array.size == 0 and array.ndim == 1:  # an empty list has a dtype of floats
         array = array.astype(int)
     if array.dtype.kind in "iu" and array.ndim == 0:
-        if not 0 <= int(array) <= n:
-            raise InputError(f"{name} = {int(array)} rows of {n}; give 1 <= n1 <= {n - 1}")
+        if not least <= int(array) <= most:
+            raise InputError(f"{name} = {int(array)} rows of {n}; give {least} <= n1 <= {most}")
         return jnp.asarray(np.arange(n) < int(array))
     if array.dtype.kind in "iu" and array.ndim == 1:
         outside = np.flatnonzero((array < 0) | (array >= n))
