@@ -9,6 +9,7 @@ protection term and the safe model; it needs both at each draw.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import time
 from pathlib import Path
@@ -62,7 +63,7 @@ def rows(example: cr.CopyrightRegression) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print the table, and write it with ``--out``."""
+    """Print the table; write it with ``--out``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="JSON file to write.")
     options = parser.parse_args()
@@ -74,7 +75,12 @@ def main() -> None:
             "| " + " | ".join(v if isinstance(v, str) else f"{v:.4g}" for v in row.values()) + " |"
         )
     if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        content = {
+            "date": datetime.date.today().isoformat(),
+            "jax": jax.__version__,
+            "models": found,
+        }
+        options.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
