@@ -33,6 +33,8 @@ def write_whole(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) 
                     content(file)
                 else:
                     file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
             umask = os.umask(0)
             os.umask(umask)
             Path(temporary).chmod(0o666 & ~umask)

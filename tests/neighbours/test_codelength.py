@@ -227,11 +227,27 @@ def test_other_content_is_refused():
         lambda header: header.update(made_with=[]),
         lambda header: header.pop("sha256"),
         lambda header: header.update(parts=3),
+        lambda header: header.update(kind="foo"),
+        lambda header: header.update(kind="static", model="", tokens=1, parts=[22, 1]),
+        lambda header: header.update(size=10**9),  # would be decoded for hours
+        lambda header: header.update(size=10**20),
     ],
 )
 def test_headers_that_make_no_sense_are_refused(change):
     with pytest.raises(InputError, match="header that can't be read"):
         decompress(resealed(MADE, change))
+
+
+def test_the_longest_text_of_a_byte_of_archive_is_let_in():
+    """The bound on the size that a header may state is above what zeros, the cheapest, cost."""
+    data = bytes(50_000)
+    assert decompress(compress(data).archive) == data
+
+
+def test_a_missing_coder_is_named_before_anything_is_compared(monkeypatch):
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    with pytest.raises(InputError, match="constriction is not installed"):
+        decompress(MADE)
 
 
 @cases(200)

@@ -509,6 +509,7 @@ BAD_FILES = {
     "row 2: column 'text' is empty": "text,label\na cat,x\n ,y\na dog,z\n",
     "row 3: column 'text' is empty": "text,label\na cat,x\na dog,z\n,y\n",
     "row 1: column 'label' is empty": "text,label\na cat,\na dog,y\n",
+    "row 1: label 'x\\ny' is not one line of print": 'text,label\na cat,"x\ny"\na dog,z\n',
     "not UTF-8": b"text,label\n\xff,x\n",
     "k = 1 of": None,
 }

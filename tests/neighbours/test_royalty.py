@@ -457,13 +457,32 @@ def test_command_where_nobody_is_paid(file):
     assert "No payout" in run(path).output
 
 
-def test_ends_are_rounded_outward_from_the_decimal_numbers(file):
-    table = read_table(file("upper,lower,coalition\n0.1,0.1,\n0.3,0.3,a\n"))
-    for low, high, text in zip(table.lower, table.upper, ("0.1", "0.3"), strict=True):
-        assert Fraction(low) < Fraction(text) < Fraction(high)
-        assert high == math.nextafter(low, 1)
-    tiny = read_table(file("coalition,lower,upper\n,0,1e-99999999\na,1,1\n"))
-    assert (tiny.upper == [5e-324, 1]).all()
+def test_decimal_numbers_are_what_they_say(file):
+    """0.1 + 0.2 is 0.3 here: nobody is paid. As floats, a would get everything."""
+    text = "coalition,value\n,0\na,0.1\nb,0.2\nc,0.3\na+b,0.5\na+c,0.4\nb+c,0.3\na+b+c,0\n"
+    answer = json.loads(run(file(text), "--json").output)
+    assert (answer["payout"], answer["shares"], answer["not_separable"]) == ("none", None, [])
+    assert answer["values"] == {"a": 0.0, "b": 0.0, "c": 0.0}
+
+
+def test_shares_of_decimals_contain_the_exact_ones_also_in_print(file):
+    path = file("coalition,value\n,0.1\na,0.3\nb,0.5\na+b,0.7\n")
+    low, high = json.loads(run(path, "--json").output)["shares"]["a"]
+    assert Fraction(low) < Fraction(1, 3) < Fraction(high)
+    assert high == math.nextafter(low, 1)
+    assert "[0.333333, 0.333334]" in run(path).output
+
+
+def test_a_gain_of_all_is_a_payout_though_no_value_is_known_to_be_above_0(file):
+    path = file("coalition,lower,upper\n,0,0\na,-5,5\nb,-5,5\na+b,1,1\n")
+    answer = json.loads(run(path, "--json").output)
+    assert (answer["payout"], answer["not_separable"]) == ("certain", ["a", "b"])
+
+
+def test_worths_that_are_large_do_not_hide_a_wrong_bound():
+    """Marginals 3 and 1 beyond the bound 1, of worths near 1e13, whose rounding is 1e-2."""
+    with pytest.raises(cr.InputError, match="beyond the bounds"):
+        sample(lambda S: 1e13 + S @ np.array([3.0, 1.0]), ["a", "b"], (0.0, 1.0), max_values=4000)
 
 
 BAD = {
@@ -477,6 +496,7 @@ BAD = {
     "NaN": ("coalition,value\n,0\na,nan\n", "line 3: value is 'nan'"),
     "infinite": ("coalition,value\n,-inf\na,1\n", "line 2: value is '-inf'"),
     "text": ("coalition,value\n,0\na,x\n", "line 3: value is 'x'"),
+    "huge": ("coalition,value\n,0\na,1e99999999\n", "in at most 400 digits"),
     "owner twice": ("coalition,value\n,0\na,1\na+a,1\n", r"coalition a\+a names an owner twice"),
     "no name": ("coalition,value\n,0\na+,1\n", "an owner without a name"),
     "fields": ("coalition,value\n,0\na,1,2\n", "line 3: 3 fields for 2 columns"),

@@ -92,6 +92,11 @@ def _read(path: Path, text: str, label: str, *, labeled: bool) -> tuple[list[str
     if label not in documents[0].fields:
         available = list_available("columns", documents[0].fields)
         raise InputError(f"{path}: no column {label!r} beside {text!r}; {available}")
+    for document, found in zip(documents, labels, strict=True):
+        if not found.isprintable():
+            raise InputError(
+                f"{path}, row {document.name}: label {found!r:.40} is not one line of print"
+            )
     if "" in labels:
         row = documents[labels.index("")].name
         raise InputError(f"{path}, row {row}: column {label!r} is empty; each row needs a label")

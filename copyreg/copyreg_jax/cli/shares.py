@@ -59,7 +59,7 @@ def _groups(texts: list[str], owners: tuple[str, ...]) -> dict[str, list[str]]:
     """The groups of the option, and each other owner alone."""
     groups: dict[str, list[str]] = {}
     for text in texts:
-        name, equals, joined = text.partition("=")
+        name, equals, joined = (part.strip() for part in text.partition("="))
         if not (name and equals and joined):
             raise InputError(f"--group {text!r:.60}: write it as NAME=owner+owner")
         if name in groups:
@@ -90,7 +90,7 @@ def _summary(found: Royalties, exact: bool) -> dict[str, Any]:
 
 _PAYOUT = {
     "certain": "Shares are parts of the payout.",
-    "possible": "No value is surely above 0. Shares are parts of the payout, if there is one.",
+    "possible": "It is open whether a value is above 0. Shares are parts of the payout, if any.",
     "none": "No payout: no value is above 0, so no share is defined.",
 }
 
@@ -116,4 +116,9 @@ def _plain(name: str) -> Any:
 
 
 def _text(interval: Any) -> Any:
-    return _plain(f"[{interval.lower:.6g}, {interval.upper:.6g}]")
+    """Six digits, rounded outward: what is proved of the interval still holds in print."""
+    from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+
+    low = Context(prec=6, rounding=ROUND_FLOOR).create_decimal(interval.lower)
+    high = Context(prec=6, rounding=ROUND_CEILING).create_decimal(interval.upper)
+    return _plain(f"[{float(low):.6g}, {float(high):.6g}]")

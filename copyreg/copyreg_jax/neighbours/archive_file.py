@@ -150,10 +150,11 @@ def decompress(
         raise InputError(f"{where} was made with a language model; give that model")
     if not static and model is not None:
         raise InputError(f"{where} was made without a language model; give none")
+    coder = Reader(content)  # says if the library is not installed
     _compare({"coder": CODER} | _made_with(static), header, where)
     if static and header["model"] != _hash_model(model, tokenizer):
         raise InputError(f"{where} was made with another model or tokenizer; give that one")
-    coder, text, lengths = Reader(content), b"", [header["size"]]
+    text, lengths = b"", [header["size"]]
     if static:
         from copyreg_jax.lm.corpus.tokenizer import bytes_of_tokens
         from copyreg_jax.neighbours.token_coding import code_tokens
@@ -199,8 +200,16 @@ def _opened(archive: bytes, where: str | Path) -> tuple[dict[str, Any], bytes]:
             all(type(number) is int and number >= 0 for number in numbers)
             and all(type(word) is str for word in words)
             and type(header["made_with"]) is dict
-            and (header["kind"] != "static" or sum(parts) == header["size"])
+            and header["kind"] in ("static", "prequential")
+            and type(parts) is list
         )
+        static = sound and header["kind"] == "static"
+        by_bytes = sum(parts[::2]) if static else header["size"]
+        # A byte costs the model of bytes at least 2^-13 bits: no header makes it decode for ever.
+        sound = sound and by_bytes <= (len(content) + 64) << 16
+        if static:
+            known = {"model", "tokens"} <= header.keys() and sum(parts) == header["size"]
+            sound = sound and known and header["tokens"] <= sum(parts[1::2])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound = False
     if not sound:
@@ -219,7 +228,7 @@ def _compare(here: dict[str, Any], header: dict[str, Any], where: str | Path) ->
 
 
 def _made_with(static: bool) -> dict[str, Any]:
-    """All that can change a bit of a probability, or of how it is coded.
+    """What is known to change a bit of a probability, or of how it is coded.
 
     The model that learns computes with integers, which no other version can change.
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import math
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,9 @@ __all__ = ["MAX_OWNERS", "Table", "check_owners", "members", "name_of", "read_ta
 MAX_OWNERS = 12
 """Tables have 2^n values, and exact values cost n 2^n operations with long integers."""
 
+_DIGITS = 400
+"""Digits of a decimal number in a file, and the largest exponent; floats need no more."""
+
 _MOST = 1e300
 """Sums of numbers up to this, over all owners, are still floats."""
 
@@ -33,7 +36,7 @@ class Table:
     ----------
     owners : tuple of str
         1 to 12 owners.
-    lower, upper : (2^n,) or (2^n, k) array
+    lower, upper : (2^n,) or (2^n, k) array of floats, or of Fractions
         Ends of the interval of each coalition, the same where the number is known; with k columns,
         for k generations, over which Shapley values are averaged. Owner i is in the coalition of
         row r if bit i of r is set: row 0 is the empty one.
@@ -56,10 +59,12 @@ class Table:
     def __post_init__(self) -> None:
         check_owners(self.owners)
         for name in ("lower", "upper"):
-            try:
-                array = np.asarray(getattr(self, name), dtype=np.float64)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"{name} is not an array of numbers: {error}") from None
+            array = np.asarray(getattr(self, name))
+            if array.dtype != object:  # fractions stay what they are
+                try:
+                    array = array.astype(np.float64)
+                except (TypeError, ValueError) as error:
+                    raise InputError(f"{name} is not an array of numbers: {error}") from None
             object.__setattr__(self, name, array)
             rows = 1 << len(self.owners)
             if array.ndim not in (1, 2) or array.shape[0] != rows or array.size == 0:
@@ -69,9 +74,9 @@ class Table:
         if self.lower.shape != self.upper.shape:
             raise InputError(f"lower and upper differ: {self.lower.shape}, {self.upper.shape}")
         for row, (low, high) in enumerate(zip(self.lower, self.upper, strict=True)):
-            if not (np.abs([low, high]) <= _MOST).all():
+            if not all(np.all(np.abs(end) <= _MOST) for end in (low, high)):
                 raise InputError(f"{self.name(row)} has a value that is not finite; give numbers")
-            if (low > high).any():
+            if np.any(low > high):
                 raise InputError(f"{self.name(row)} has a lower end above its upper end")
 
     @classmethod
@@ -150,8 +155,10 @@ def _by_bits(owners: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], Any]
                 f"{name_of(members(owners, row))} is missing; there are {len(found)} of the {size} "
                 f"coalitions of {', '.join(owners)}, and exact shares need all"
             )
+    values = [found[row] for row in range(size)]
+    exact = all(isinstance(v, list) and isinstance(v[0], Fraction) for v in values)
     try:
-        return np.array([found[row] for row in range(size)], dtype=np.float64)
+        return np.array(values, dtype=object if exact else np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"the values are not numbers, as many for each: {error}") from None
 
@@ -167,7 +174,7 @@ def read_table(path: str | Path) -> Table:
     Returns
     -------
     Table
-        Its floats are those nearest to the decimal numbers of values; ends are rounded outward.
+        Its numbers are Fractions, equal to the decimal numbers of the file.
 
     Raises
     ------
@@ -198,7 +205,7 @@ def read_table(path: str | Path) -> Table:
             f"{path} has columns {', '.join(names)}; give coalition and value, or coalition, "
             "lower and upper"
         )
-    rows: list[tuple[tuple[str, ...], list[float]]] = []
+    rows: list[tuple[tuple[str, ...], list[Fraction]]] = []
     for line, fields in lines[1:]:
         if len(fields) != len(names):
             raise InputError(f"{path}, line {line}: {len(fields)} fields for {len(names)} columns")
@@ -212,32 +219,24 @@ def read_table(path: str | Path) -> Table:
         raise InputError(f"{path}: {error}") from None
 
 
-def _row(where: str, fields: dict[str, str]) -> tuple[tuple[str, ...], list[float]]:
+def _row(where: str, fields: dict[str, str]) -> tuple[tuple[str, ...], list[Fraction]]:
     text = fields.pop("coalition").strip()
     coalition = tuple(owner.strip() for owner in text.split("+")) if text else ()
     if "" in coalition:
         raise InputError(f"{where}: {text!r:.60} has an owner without a name")
     values = []
     for name in sorted(fields):  # lower before upper
+        text = fields[name].strip()
         try:
-            value = _outward(name, fields[name].strip())
-        except (ValueError, InvalidOperation):
-            value = math.nan
-        if not math.isfinite(value):
-            raise InputError(f"{where}: {name} is {fields[name]!r:.40}; give a finite number")
+            # Before the fraction is made: that of 1e999999999 would fill the memory.
+            small = len(text) <= _DIGITS and abs(Decimal(text).adjusted()) <= _DIGITS
+            value = Fraction(Decimal(text)) if small else None
+        except (ValueError, OverflowError, InvalidOperation):
+            value = None
+        if value is None:
+            raise InputError(
+                f"{where}: {name} is {fields[name]!r:.40}; give a finite number, in at most "
+                f"{_DIGITS} digits and an exponent of at most that"
+            )
         values.append(value)
     return coalition, values
-
-
-def _outward(name: str, text: str) -> float:
-    """The float nearest to a decimal number; on its outer side, if it is an end of an interval."""
-    value = float(text)
-    if name == "value" or not math.isfinite(value):
-        return value
-    # Decimals compare exactly, and those of huge exponents are never written out.
-    exact, nearest = Decimal(text), Decimal(value)
-    if name == "lower" and nearest > exact:
-        return math.nextafter(value, -math.inf)
-    if name == "upper" and nearest < exact:
-        return math.nextafter(value, math.inf)
-    return value

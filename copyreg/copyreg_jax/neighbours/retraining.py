@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -218,8 +219,13 @@ class Retraining:
 
 
 def _label(owner: Any) -> str | None:
-    if owner is None or owner == "" or (not isinstance(owner, str) and owner == -1):
+    missing = isinstance(owner, float) and math.isnan(owner)  # as tables have it
+    if owner is None or owner == "" or missing:
         return None
+    if not isinstance(owner, str) and owner == -1:
+        return None
+    if owner == "-1":
+        raise InputError("an owner is named '-1'; give base data as None, -1 or an empty text")
     return str(owner)
 
 

@@ -43,16 +43,15 @@ class Payee(NamedTuple):
         Contains the Shapley value.
     share : Interval or None
         Contains its share, if there is a payout; None if there is none.
+    separable : bool
+        Whether the sign of its value is known: surely above 0, or surely not. The value of a group
+        is the sum of its members'.
     """
 
     estimate: float
     value: Interval
     share: Interval | None
-
-    @property
-    def separable(self) -> bool:
-        """Whether the sign is known: the interval has no numbers above 0, or only these."""
-        return self.value.lower > 0 or self.value.upper <= 0
+    separable: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,10 +140,13 @@ def _shapley(table: Table) -> list[_Exact]:
 
 
 def _integers(table: Table) -> tuple[list[np.ndarray], Fraction]:
-    """Both ends, summed over generations, as integers in one unit; and what that unit is."""
+    """Both ends, summed over generations, as integers in one unit; and what that unit is.
+
+    Floats have powers of two below, decimals powers of ten.
+    """
     ends = [end.reshape(len(end), -1) for end in (table.lower, table.upper)]
     ratios = [[v.as_integer_ratio() for v in end.ravel().tolist()] for end in ends]
-    finest = max(below for end in ratios for _, below in end)
+    finest = math.lcm(*(below for end in ratios for _, below in end))
     whole = [
         np.array([above * (finest // below) for above, below in ratio], object) for ratio in ratios
     ]
@@ -181,7 +183,9 @@ def royalties(table: Table, groups: Mapping[str, Sequence[str]] | None = None) -
     (2.5, Interval(lower=0.625, upper=0.625))
     """
     of_payees = _groups(table.owners, groups)
-    payees, payout = _payees(_shapley(table), of_payees)
+    sums, _ = _integers(table)
+    gain = sums[0][-1] - sums[1][0]
+    payees, payout = _payees(_shapley(table), of_payees, gains=bool(gain > 0))
     return Royalties(payees, payout, 1.0, len(table.lower))
 
 
@@ -205,12 +209,15 @@ def _groups(
 
 
 def _payees(
-    values: Sequence[_Exact], groups: Mapping[str, list[int]]
+    values: Sequence[_Exact], groups: Mapping[str, list[int]], *, gains: bool
 ) -> tuple[dict[str, Payee], _Payout]:
-    """Values and shares of groups, from intervals of the values of owners."""
+    """Values and shares of groups, from intervals of the values of owners.
+
+    ``gains``: all owners are surely worth more than none, so some value is above 0.
+    """
     paid = [(max(low, Fraction(0)), max(high, Fraction(0))) for low, high in values]
     least, most = (sum((pair[end] for pair in paid), Fraction(0)) for end in (0, 1))
-    payout: _Payout = "certain" if least > 0 else "possible" if most > 0 else "none"
+    payout: _Payout = "certain" if least > 0 or gains else "possible" if most > 0 else "none"
     payees = {}
     for name, group in groups.items():
         low, high = (sum((values[i][end] for i in group), Fraction(0)) for end in (0, 1))
@@ -221,7 +228,8 @@ def _payees(
                 _part(own, most - own_most, positive=own_most > 0),
                 _part(own_most, least - own, positive=own_most > 0),
             )
-        payees[name] = Payee(float((low + high) / 2), _outward(low, high), share)
+        separable = low > 0 or high <= 0
+        payees[name] = Payee(float((low + high) / 2), _outward(low, high), share, separable)
     return payees, payout
 
 
@@ -303,6 +311,9 @@ def sample(
         raise InputError(f"owners are {owners!r:.60}; give two or more different names")
     if not (math.isfinite(least) and math.isfinite(most) and least < most):
         raise InputError(f"marginals are {marginals}; give a finite lower and upper bound")
+    counts = type(max_values) is int and type(seed) is int and seed >= 0
+    if not (counts and 0 <= half_width < math.inf):
+        raise InputError("max_values and seed >= 0 are integers, and half_width >= 0 is a number")
     if not 0 < delta < 1:
         raise InputError(f"delta is {delta}; give a number between 0 and 1")
     of_payees = _groups(owners, groups)
@@ -313,17 +324,19 @@ def sample(
     looks = _looks(num_pairs)
     log_term = math.log(_EVENTS * n * len(looks) / delta)
     rng, known = np.random.default_rng(seed), _Known(worth)
-    drawn = np.empty((0, n))
+    drawn, room = np.empty((0, n)), 0.0
     for look in looks:
-        drawn = np.concatenate([drawn, _pairs(known, rng, look - len(drawn), n, marginals)])
-        half = _half_widths(drawn, most - least, log_term)
+        more, rounding = _pairs(known, rng, look - len(drawn), n, marginals)
+        drawn, room = np.concatenate([drawn, more]), max(room, rounding)
+        half = _half_widths(drawn, most - least, log_term) + room
         if half.max() <= half_width:
             break
     mean = drawn.mean(axis=0)
     # Shapley values are means of marginals, too.
-    ends = np.clip([mean - half, mean + half], least, most)
+    ends = np.clip([mean - half, mean + half], least - room, most + room)
     values = [(Fraction(low), Fraction(high)) for low, high in ends.T.tolist()]
-    payees, payout = _payees(values, of_payees)
+    none, everyone = known(np.array([[False] * n, [True] * n]))
+    payees, payout = _payees(values, of_payees, gains=bool(everyone - none > room))
     for name, group in of_payees.items():
         payees[name] = payees[name]._replace(estimate=float(mean[group].sum()))
     return Royalties(payees, payout, 1 - delta, len(known.values))
@@ -368,10 +381,11 @@ class _Known:
 
 def _pairs(
     known: _Known, rng: np.random.Generator, m: int, n: int, marginals: tuple[float, float]
-) -> np.ndarray:
+) -> tuple[np.ndarray, float]:
     """For each of m orders and each owner, the mean of its marginals in the order and its reverse.
 
-    The first k of the reverse are all but the first n - k of the order.
+    The first k of the reverse are all but the first n - k of the order. Also what worths that are
+    rounded to floats may change in a marginal.
     """
     orders = rng.permuted(np.tile(np.arange(n), (m, 1)), axis=1)
     places = np.argsort(orders, axis=1)
@@ -379,12 +393,12 @@ def _pairs(
     both = np.stack([first, ~first]).reshape(-1, n)
     forward, others = known(both).reshape(2, m, n + 1)
     gains = np.stack([np.diff(forward, axis=1), -np.diff(others, axis=1)])
-    # Room for the rounding of worths: intervals are wrong by no more than that.
-    slack = 2.0**-40 * max(np.abs(forward).max(), np.abs(others).max())
+    # Two roundings of worths and one of the difference, and as many again for the means.
+    slack = 2.0**-50 * float(max(np.abs(forward).max(), np.abs(others).max()))
     low, high = float(gains.min()), float(gains.max())
     if low < marginals[0] - slack or high > marginals[1] + slack:
         raise InputError(
             f"marginals from {low:.6g} to {high:.6g} were met, beyond the bounds {marginals}; "
             "give bounds that hold"
         )
-    return np.take_along_axis(gains.mean(axis=0), places, axis=1)
+    return np.take_along_axis(gains.mean(axis=0), places, axis=1), slack
