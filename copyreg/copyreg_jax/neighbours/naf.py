@@ -257,8 +257,9 @@ def prompt_bound(k_bits: ArrayLike, log_p: ArrayLike, kind: Kind = "max") -> Pat
 
     Examples
     --------
-    >>> prompt_bound([[0.5, 0.25], [0.5, 1.0]], np.log([0.5, 0.5]))
-    PathBound(k_bits=1.5, length=2)
+    >>> k, length = prompt_bound([[0.5, 0.25], [0.5, 1.0]], np.log([0.5, 0.5]))
+    >>> round(k, 12), length
+    (1.5, 2)
     """
     _check_kind(kind)
     sums, length = path_bound(np.asarray(k_bits, np.float64))

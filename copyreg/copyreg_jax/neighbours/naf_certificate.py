@@ -86,8 +86,8 @@ def certify_naf(log_p: ArrayLike, kind: Kind = "max") -> NafCertificate:
     Returns
     -------
     NafCertificate
-        Its ends are the floats next to the ends of the ball around k, outward; a lower end below
-        0 is put to 0.
+        Its ends are the largest float below the ball around k and the smallest one above it; a
+        lower end below 0 is put to 0.
 
     Raises
     ------
