@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import warnings
 import zipfile
 
 import numpy as np
@@ -178,6 +179,21 @@ def test_absurd_sizes_are_refused_before_memory_is_asked_for(arrays, tmp_path, c
         read_arrays(tmp_path / "absurd.npz")
     result = cr.check(tmp_path / "c.json", tmp_path / "absurd.npz")
     assert result.verdict is cr.Verdict.VOID
+
+
+@pytest.mark.parametrize("names", [("A", "A.npy"), ("A.npy", "A.npy"), ("b", "b.npy")])
+def test_two_arrays_of_one_name_are_refused(arrays, tmp_path, names):
+    np.savez(tmp_path / "two.npz", **{key: a for key, a in arrays.items() if key != names[0][0]})
+    content = io.BytesIO()
+    np.save(content, arrays[names[0][0]])
+    with zipfile.ZipFile(tmp_path / "two.npz", "a") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names:
+            file.writestr(name, content.getvalue())
+    with pytest.raises(VoidError, match="two arrays of one name"):
+        read_arrays(tmp_path / "two.npz")
+    with pytest.raises(VoidError, match="two arrays of one name"):
+        archive.read_array(tmp_path / "two.npz", names[0][0], lambda *_: None)
 
 
 def test_other_shapes_are_refused_before_the_matrix_is_read(arrays, tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ import functools
 import itertools
 import json
 import math
+import zipfile
+from pathlib import Path
 
 import hypothesis.strategies as st
 import jax
@@ -18,6 +20,9 @@ from typer.testing import CliRunner
 import copyreg_jax as cr
 from copyreg_jax.checker import access, format
 from copyreg_jax.checker.__main__ import check_file
+from copyreg_jax.checker.archive import _Members
+from copyreg_jax.checker.verdicts import VoidError
+from copyreg_jax.cli import probability_tables
 from copyreg_jax.cli.main import app
 from copyreg_jax.neighbours import naf
 from copyreg_jax.neighbours.distributions import check_distributions
@@ -294,6 +299,12 @@ def test_numpy_and_jitted_jax_agree(kind):
         (lambda: naf.cp_delta([[np.nan, 0.0], [0.0, 0.0]]), "NaN"),
         (lambda: naf.cp_delta([[-np.inf, -np.inf], [0.0, 0.0]]), "no outcome"),
         (lambda: naf.cp_delta(np.zeros((2, 2)), "tv"), "kind is 'tv'"),
+        (lambda: naf.prompt_bound([[1.0]], [0.0], "Max"), "kind is 'Max'"),
+        (lambda: naf.event_bound(-1.0, 1.0, "Max"), "kind is 'Max'"),
+        (lambda: naf.cp_delta([[0.0, 0.0], [0.0]]), "make no array"),
+        (lambda: naf.cp_k(np.zeros(0), np.zeros((1, 0)), 1.0), "at least one outcome"),
+        (lambda: naf.smooth_cp_k(np.zeros((2, 0)), np.zeros((1, 2, 0)), 1.0), "one outcome"),
+        (lambda: certify_naf([[0.0, 0.0], [0.0]]), "log_p is no array"),
         (lambda: naf.cp_k(np.zeros(2), np.zeros((1, 3)), 1.0), "shape"),
         (lambda: naf.cp_k(np.zeros(2), np.zeros((1, 2)), -1.0), "k is -1.0"),
         (lambda: check_distributions(np.log([[0.5, 0.4]])), "add up to 0.9"),
@@ -358,11 +369,16 @@ def test_false_claims_are_refused(check):
     table = list(tables(5, 2))[1]
     document = certify_naf(table).document
     low, high = (float.fromhex(end) for end in document["k_bits"])
-    for pair in ([low, low - 1e-3], [high + 1e-3, high + 1], [np.nextafter(high, 9), np.inf],
-                 [0.0, np.nextafter(low, 0)], [np.inf, -np.inf]):  # fmt: skip
+    refuted, void = cr.Verdict.REFUTED, cr.Verdict.VOID
+    for pair, verdict in (
+        ([low, low - 1e-3], refuted), ([high + 1e-3, high + 1], refuted),
+        ([np.nextafter(high, 9), 9.0], refuted), ([0.0, np.nextafter(low, 0)], refuted),
+        ([high + 1, low], refuted), ([low, np.inf], void), ([np.inf, -np.inf], void),
+        ([-np.inf, high], void), ([-1.0, high], void),
+    ):  # fmt: skip
         forged = copy.deepcopy(document)
         forged["k_bits"] = [float(end).hex() for end in pair]
-        assert check(forged, table) is cr.Verdict.REFUTED, pair
+        assert check(forged, table) is verdict, pair
     forged["k_bits"] = [(0.0).hex(), (high + 1).hex()]
     assert check(forged, table) is cr.Verdict.CERTIFIED
     assert check({**document, "kind": "kl"}, table) is cr.Verdict.REFUTED
@@ -450,7 +466,8 @@ def test_the_command_and_its_files(kind, command):
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
     joined = naf.cp_delta(np.moveaxis(table, 1, 0), kind)
-    assert summary["k_bits"] == joined.k_bits.sum()
+    found = certify_naf(table, kind)
+    assert summary["k_bits"] == found.k_bits.upper <= joined.k_bits.sum()
     assert (summary["kind"], summary["length"]) == (kind, 4)
     with np.load(summary["distribution"]) as file:
         assert (file["log_p"] == joined.log_p).all()
@@ -458,6 +475,58 @@ def test_the_command_and_its_files(kind, command):
     assert "length T" in command(table).stdout
     again = command(table, "--out", "o")
     assert isinstance(again.exception, cr.InputError)
+    assert (
+        json.loads(command(table, "--kind", kind, "--json").stdout)["k_bits"] >= summary["k_bits"]
+    )
+
+
+def test_printed_decimals_are_not_below_k(command):
+    """Thirty tables, of which nearest decimals would be below k for about fifteen."""
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        table = np.log(rng.dirichlet(np.ones(3), size=2))
+        printed = command(table).stdout.split("\nk ")[1].split()[0]
+        assert float(printed) >= float(naf.cp_delta(table).k_bits)
+
+
+def test_an_old_certificate_is_gone_before_a_new_distribution_is_there(command, monkeypatch):
+    table = np.log([[0.5, 0.5], [0.25, 0.75]])
+    assert command(table, "--out", "o").exit_code == 0
+
+    def fail(path, content):
+        raise OSError("no space")
+
+    monkeypatch.setattr(probability_tables, "write_whole", fail)
+    assert isinstance(command(table, "--out", "o", "--overwrite").exception, OSError)
+    assert not Path("o/naf.json").exists()
+    assert command(np.zeros(3), "--out", "new").exception is not None
+    assert not Path("new").exists()
+
+
+def test_tables_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
+    """A bomb: 80 MB of zeros in a small file; and a header of 2^31 bytes that is not there."""
+    bomb = np.broadcast_to(0.0, (2, 5_000_001))
+    np.savez_compressed(tmp_path / "bomb.npz", log_p=bomb)
+    loads = []
+    monkeypatch.setattr(_Members, "load", lambda *args: loads.append(args))
+    with pytest.raises(VoidError, match="more than 10000000 entries"):
+        access.read_table(tmp_path / "bomb.npz")
+    with zipfile.ZipFile(tmp_path / "header.npz", "w") as file:
+        file.writestr(
+            "log_p.npy", b"\x93NUMPY\x02\x00" + (20_000).to_bytes(4, "little") + b" " * 20_000
+        )
+    with pytest.raises(VoidError, match="a header of 20000 bytes"):
+        access.read_table(tmp_path / "header.npz")
+    assert not loads
+
+
+def test_products_are_named_where_there_are_several_positions(tmp_path):
+    for T, expected in ((1, False), (2, True)):
+        table = np.zeros((T, 2, 2))
+        np.savez(tmp_path / "t.npz", log_p=table)
+        certify_naf(table).save(tmp_path / "naf.json")
+        found = check_file(tmp_path / "naf.json", tmp_path / "t.npz")
+        assert ("p, q_i: products over the T positions" in str(found)) is expected
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,13 @@ def test_protected_flags_are_one_owner():
     assert masks[True].tolist() == [False, False, True]
 
 
+def test_false_owns_nothing():
+    for flags in ([np.True_, np.False_, np.False_], [True, False, None]):
+        assert list(leave_one_out(flags)) == [True]
+        assert leave_one_out(flags)[True].tolist() == [False, True, True]
+        assert safe_shards(flags, [0, 1, 1]) == {True: (1,)}
+
+
 def test_m_copies_need_one_shard_more():
     """A work in both shards; with a third it is safe there."""
     owners, copies = ["a", None, None], [7, 7, 8]
@@ -79,6 +86,10 @@ def test_m_copies_need_one_shard_more():
         (lambda: sharded(["a", "b"], 1), "num_shards is 1"),
         (lambda: sharded(["a", "b"], sizes=[1.0, np.nan]), "sizes"),
         (lambda: safe_shards(["a", "b"], [0.0, 1.0]), "whole number"),
+        (lambda: safe_shards(["a", "b"], [0, 3], num_shards=2), "at least 4"),
+        (lambda: safe_shards(["a", "b"], [0, 1], num_shards=2.5), "num_shards is 2.5"),
+        (lambda: leave_one_out(["a", None], copies=[None, 1]), "one label for each document"),
+        (lambda: leave_one_out(["a", None], copies=[None, None]), "one label for each document"),
     ],
 )
 def test_bad_input_is_named(call, message):

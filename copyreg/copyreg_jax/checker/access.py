@@ -134,23 +134,21 @@ def parse(document: dict[str, Any]) -> Access:
         isinstance(shape, list) and all(type(size) is int for size in shape), "shape is malformed"
     )
     require(isinstance(digest, str), "sha256 is not a text")
-    return Access(document, str(kind), table, read_interval(k_bits))
+    interval = read_interval(k_bits)
+    # A lower end above the upper one is a false claim, which is tested.
+    require(all(map(math.isfinite, interval)), "k_bits is not finite")
+    require(interval.lower >= 0, "k_bits has a negative lower end")
+    return Access(document, str(kind), table, interval)
 
 
 def read_table(path: str | Path) -> np.ndarray:
     """The log-weights in a file as float64; `VoidError` if they are none."""
-    return as_table(read_array(path, "log_p"))
+    return as_table(read_array(path, "log_p", _require_table))
 
 
 def as_table(numbers: np.ndarray) -> np.ndarray:
     """The log-weights of an array as float64; `VoidError` if they are none."""
-    kind, shape = numbers.dtype.newbyteorder("="), numbers.shape
-    require(kind in (np.float16, np.float32, np.float64), f"log_p has dtype {kind}; give float64")
-    require(
-        len(shape) in (2, 3) and min(shape) >= 1 and shape[-2] >= 2,
-        f"log_p has shape {shape}; it must be (m, outcomes) or (T, m, outcomes), with m >= 2 rows",
-    )
-    require(numbers.size <= _MAX_ENTRIES, f"log_p has more than {_MAX_ENTRIES} entries")
+    _require_table(numbers.shape, numbers.dtype)
     table = numbers.astype(np.float64)
     with np.errstate(invalid="ignore"):
         wrong = np.argwhere(~((table == -np.inf) | (np.abs(table) <= 2.0**64)))
@@ -159,6 +157,16 @@ def as_table(numbers: np.ndarray) -> np.ndarray:
         raise VoidError(f"log_p has {number} at {place}; its size must be below 2^64, or it -inf")
     require((table > -np.inf).any(axis=-1).all(), "a row of log_p gives no outcome any weight")
     return table
+
+
+def _require_table(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    kind = dtype.newbyteorder("=")
+    require(kind in (np.float16, np.float32, np.float64), f"log_p has dtype {kind}; give float64")
+    require(
+        len(shape) in (2, 3) and min(shape) >= 1 and shape[-2] >= 2,
+        f"log_p has shape {shape}; it must be (m, outcomes) or (T, m, outcomes), with m >= 2 rows",
+    )
+    require(math.prod(shape) <= _MAX_ENTRIES, f"log_p has more than {_MAX_ENTRIES} entries")
 
 
 def describe(table: np.ndarray) -> dict[str, Any]:
@@ -219,4 +227,7 @@ def _test(said: Access, table: np.ndarray) -> Tested:
         require(refused, "the control failed: a false claim was not refused")
     m, length = table.shape[-2], len(table) if table.ndim == 3 else 1
     text = f"Delta_{said.kind}(p || q_i) <= k for all {m} rows, k in [{low:.17g}, {high:.17g}]"
-    return [*tested, (f"{text}, T = {length}", verdict)]
+    text += f", T = {length}"
+    if table.ndim == 3 and length > 1:
+        text += "; p, q_i: products over the T positions"
+    return [*tested, (text, verdict)]

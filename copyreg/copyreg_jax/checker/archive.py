@@ -6,7 +6,7 @@ import math
 import os
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, TypeVar
@@ -19,6 +19,9 @@ __all__ = ["InFile", "Numbers", "StoredFile", "T", "read_array", "read_arrays"]
 
 _STREAMED = 1 << 24
 """Bytes from which a matrix stays in its file."""
+
+_HEADER = 10_000
+"""Bytes of the header of an array, at most; NumPy has the same limit."""
 
 _TICK = 20_000_000
 """Nanoseconds after which a change of a file is sure to give it another time."""
@@ -126,11 +129,17 @@ def read_arrays(
         }
 
 
-def read_array(path: str | Path, key: str) -> np.ndarray:
-    """One array of an .npz file, or of a folder of .npy files; `VoidError` if it can't be read."""
+def read_array(
+    path: str | Path, key: str, wanted: Callable[[tuple[int, ...], np.dtype], None]
+) -> np.ndarray:
+    """One array of an .npz file, or of a folder of .npy files; `VoidError` if it can't be read.
+
+    ``wanted`` gets shape and dtype before the numbers are unpacked, and refuses by `VoidError`.
+    """
     with _opened(path, key) as members:
         members.require_held(key)
         members.require_possible(key)
+        members.require_wanted(key, wanted)
         return members.load(key)
 
 
@@ -169,7 +178,10 @@ class _Members:
         require(not single, f"{path} holds one array; give an .npz with {wanted}")
         require(zipfile.is_zipfile(path), f"{path} is truncated or not an .npz file")
         self.archive = zipfile.ZipFile(path)
-        self.names = {name.removesuffix(".npy"): name for name in self.archive.namelist()}
+        held = self.archive.namelist()
+        self.names = {name.removesuffix(".npy"): name for name in held}
+        # Another reader might take the other one of the two.
+        require(len(self.names) == len(held), f"{path} holds two arrays of one name")
 
     def __enter__(self) -> _Members:
         return self
@@ -196,6 +208,10 @@ class _Members:
                 (2, 0): np.lib.format.read_array_header_2_0,
             }
             require(version in read, f"{key} in {self.path} has an unknown .npy version")
+            if version == (2, 0):  # whose headers may claim 4 GiB, which NumPy would read
+                length = int.from_bytes(stream.read(4), "little")
+                require(length <= _HEADER, f"{key} in {self.path} has a header of {length} bytes")
+                stream.seek(-4, os.SEEK_CUR)
             return *read[version](stream), stream.tell()
 
     def require_held(self, *keys: str) -> None:
@@ -218,6 +234,11 @@ class _Members:
                 f"{self.path} holds pickled objects, which are never loaded; store plain arrays",
             )
             require(start + size <= held, f"{self.path} is truncated: {key} has shape {shape}")
+
+    def require_wanted(self, key: str, wanted: Callable[[tuple[int, ...], np.dtype], None]) -> None:
+        """Let ``wanted`` refuse a shape or dtype."""
+        shape, _, dtype, _ = self._header(key)
+        wanted(shape, dtype)
 
     def require_small(self, *keys: str) -> None:
         """`VoidError` unless these are single numbers or words."""

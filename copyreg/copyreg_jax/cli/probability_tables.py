@@ -49,7 +49,9 @@ def naf(
         Path | None, typer.Option(help="Folder for distribution.npz and the certificate naf.json.")
     ] = None,
     overwrite: Overwrite = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print k and the files as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print k, rounded up, and the files as JSON.")
+    ] = False,
 ) -> None:
     """Join models that saw disjoint data to one that is near to each of them (CP-Delta).
 
@@ -61,28 +63,31 @@ def naf(
     """
     paths = [] if out is None else [out / "distribution.npz", out / "naf.json"]
     require_free("--out", paths, [models], overwrite=overwrite)
-    if out is not None:
-        prepare_folder(out)
     import numpy as np
 
     from copyreg_jax.neighbours.naf import cp_delta, path_bound
     from copyreg_jax.neighbours.naf_certificate import certify_naf
 
     table = _read(models)
+    if out is not None:
+        prepare_folder(out)
     joined, k_bits = cp_delta(np.moveaxis(table, -2, 0), kind.value)
-    bound = path_bound(np.atleast_1d(k_bits))
+    k, length = path_bound(np.atleast_1d(k_bits))
     certificate = None
     if paths:
         with errors.status("proving k", spinner="line"):
             certificate = certify_naf(table, kind.value)
+        k = certificate.k_bits.upper
+        # An old certificate must not lie beside a new distribution.
+        paths[1].unlink(missing_ok=True)
         write_whole(paths[0], lambda file: np.savez(file, log_p=joined))
         certificate.save(paths[1])
     files: list[str | None] = [str(path) for path in paths] or [None, None]
     if as_json:
-        summary = {"k_bits": float(bound.k_bits), "kind": kind.value, "length": bound.length}
+        summary = {"k_bits": float(k), "kind": kind.value, "length": length}
         print(to_json({**summary, "distribution": files[0], "certificate": files[1]}))
         return
-    rows = _rows(table, kind, float(bound.k_bits), bound.length)
+    rows = _rows(table, kind, float(k), length)
     if certificate is not None:
         low, high = certificate.k_bits
         rows.append(("proved", f"k in [{low:.17g}, {high:.17g}]"))
@@ -114,6 +119,8 @@ def _read(path: Path) -> np.ndarray:
 def _rows(
     table: np.ndarray, kind: _Divergence, k_bits: float, length: int
 ) -> list[tuple[str, str]]:
+    from copyreg_jax.certificates.words import above
+
     m, outcomes = table.shape[-2:]
     if kind is _Divergence.MAX:
         text = "p(E) <= 2^k q(E) for every event E and every model q"
@@ -125,7 +132,7 @@ def _rows(
             text = "the mean of such k over texts of p bounds KL(p, q) for every model q"
     return [
         ("models", f"{m} models of {outcomes} outcomes"),
-        ("k", f"{k_bits:.9g} bits"),
+        ("k", f"{above(k_bits, 9)} bits"),
         ("length T", f"{length}"),
         ("so", text),
     ]

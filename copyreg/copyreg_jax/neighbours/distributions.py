@@ -5,6 +5,7 @@ NumPy arrays are computed with in their own dtype on the host, whatever JAX is s
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -114,18 +115,33 @@ def finite_or_zero(xp: Any, a: Any) -> Any:
 
 
 def log_arrays(*arrays: ArrayLike) -> tuple[Any, ...]:
-    """NumPy, or JAX if one of the arrays is of JAX, and the arrays as its own.
+    """NumPy, or JAX if one of the arrays is of JAX, and the arrays as its own, of one dtype.
+
+    The dtype is the widest of theirs, up to float64, so no array of NumPy's is rounded. JAX rounds
+    float64 to float32 unless it is set to 64 bits.
 
     Raises
     ------
     InputError
-        No floats, NaN or +inf. What JAX traces is not looked into.
+        No floats, floats of more than 8 bytes, rows of different lengths, NaN or +inf. What JAX
+        traces is not looked into.
     """
     xp = jnp if any(isinstance(array, jax.Array) for array in arrays) else np
-    found = [xp.asarray(array) for array in arrays]
+    try:
+        # NumPy's own first: JAX would round wider floats without a word.
+        found = [a if isinstance(a, jax.Array) else np.asarray(a) for a in arrays]
+    except ValueError as error:
+        raise InputError(f"the numbers make no array: {error}") from None
     for array in found:
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise InputError(f"there are numbers of type {array.dtype}; give logarithms as floats")
+        if not jnp.issubdtype(array.dtype, jnp.floating) or array.dtype.itemsize > 8:
+            raise InputError(
+                f"there are numbers of type {array.dtype}; give logarithms as floats of 8 bytes "
+                "at most"
+            )
+    found = [xp.asarray(array) for array in found]
+    dtype = functools.reduce(jnp.promote_types, (array.dtype for array in found))
+    found = [array.astype(dtype) for array in found]
+    for array in found:
         wrong = (xp.isnan(array) | (array == np.inf)).any()
         if is_concrete(wrong) and bool(wrong):
             raise InputError("there is NaN or +inf among the numbers; give logarithms")

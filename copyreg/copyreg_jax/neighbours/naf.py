@@ -126,8 +126,7 @@ def cp_delta(log_p: ArrayLike, kind: Kind = "max") -> Joined:
 
 def join(rows: Any, kind: Kind) -> Joined:
     """`cp_delta` of rows that are normalized, without room for rounding; for jitted loops."""
-    if kind not in ("max", "kl"):
-        raise InputError(f'kind is {kind!r:.40}; give "max" or "kl"')
+    _check_kind(kind)
     m = len(rows)
     joined = rows.min(axis=0) if kind == "max" else rows.sum(axis=0) / m
     return _divided(joined, 0.0, 1 if kind == "max" else m)
@@ -208,20 +207,28 @@ def smooth_cp_k(log_p: ArrayLike, log_safe: ArrayLike, k: float) -> Joined:
 
 
 def path_bound(k_bits: ArrayLike) -> PathBound:
-    """Exponents of the tokens of texts, (..., T), added up by the chain rule.
+    """Exponents of the tokens of texts, (..., T), added up by the chain rule, rounded up.
 
     For "max" the sum bounds ``log2 p(y)/q_i(y)`` of this text y. For "kl" it is one sample of
     what `prompt_bound` takes the mean of.
 
     Examples
     --------
-    >>> path_bound(np.array([0.5, 0.25]))
-    PathBound(k_bits=np.float64(0.75), length=2)
+    >>> k, length = path_bound(np.array([0.5, 0.25]))
+    >>> round(float(k), 12), length
+    (0.75, 2)
     """
-    array = k_bits if isinstance(k_bits, jax.Array) else np.asarray(k_bits)
+    xp = jnp if isinstance(k_bits, jax.Array) else np
+    array = _exponents(xp, k_bits)
     if array.ndim < 1:
         raise InputError("k_bits is one number; give those of the tokens, (..., T)")
-    return PathBound(array.sum(axis=-1), array.shape[-1])
+    length = array.shape[-1]
+    total = array.sum(axis=-1)
+    if length < 2:
+        return PathBound(total, length)
+    # The sum has T - 1 roundings, and one more with this room: each is eps/2 relative.
+    room = xp.abs(array).sum(axis=-1) * xp.asarray(length * _eps(array), array.dtype)
+    return PathBound(total + room, length)
 
 
 def prompt_bound(k_bits: ArrayLike, log_p: ArrayLike, kind: Kind = "max") -> PathBound:
@@ -234,20 +241,30 @@ def prompt_bound(k_bits: ArrayLike, log_p: ArrayLike, kind: Kind = "max") -> Pat
     log_p : (texts,) array
         Log-probabilities of the texts under the joined model, which add up to 1.
     kind : {"max", "kl"}
-        "max": the largest sum over a text with positive probability. "kl": the mean sum.
+        "max": the largest sum over a text with positive probability. "kl": the mean sum, rounded
+        to nearest, and ``inf`` if a text with positive probability has an infinite one.
 
     Raises
     ------
     InputError
-        The texts are not all there: a sample of texts bounds nothing.
+        The texts are not all there, up to 1e-5 of their probability: a sample of texts bounds
+        nothing. Also an unknown kind.
+
+    Notes
+    -----
+    "max" is proved only for the texts given: one that is missing may have a larger exponent,
+    however small its probability is.
 
     Examples
     --------
-    >>> prompt_bound([[0.5, 0.25], [0.5, 1.0]], np.log([0.5, 0.5]))
-    PathBound(k_bits=1.5, length=2)
+    >>> k, length = prompt_bound([[0.5, 0.25], [0.5, 1.0]], np.log([0.5, 0.5]))
+    >>> round(k, 12), length
+    (1.5, 2)
     """
+    _check_kind(kind)
     sums, length = path_bound(np.asarray(k_bits, np.float64))
-    weights = np.exp(np.asarray(log_p, np.float64))
+    log_weights = np.asarray(log_p, np.float64)
+    weights = np.exp(log_weights)
     if sums.ndim != 1 or weights.shape != sums.shape:
         raise InputError(
             f"log_p has shape {weights.shape}, and there are {sums.shape} texts; give one for each"
@@ -256,9 +273,11 @@ def prompt_bound(k_bits: ArrayLike, log_p: ArrayLike, kind: Kind = "max") -> Pat
         raise InputError(
             f"the texts have probability {weights.sum():.9g} together; give all that can follow"
         )
-    some = weights > 0
-    total = sums[some].max() if kind == "max" else (weights[some] @ sums[some]) / weights.sum()
-    return PathBound(float(total), length)
+    some = log_weights > -np.inf  # exp of it may be 0
+    largest = sums[some].max()
+    if kind == "max" or largest == np.inf:
+        return PathBound(float(largest), length)
+    return PathBound(float(weights[some] @ sums[some] / weights.sum()), length)
 
 
 def event_bound(log_safe: ArrayLike, k_bits: ArrayLike, kind: Kind = "max") -> Any:
@@ -277,7 +296,7 @@ def event_bound(log_safe: ArrayLike, k_bits: ArrayLike, kind: Kind = "max") -> A
     Returns
     -------
     (...) array
-        A bound of log p(E), at most 0.
+        A bound of log p(E), at most 0, rounded up by a bound of its rounding errors.
 
     Examples
     --------
@@ -286,16 +305,23 @@ def event_bound(log_safe: ArrayLike, k_bits: ArrayLike, kind: Kind = "max") -> A
     >>> round(float(np.exp(event_bound(np.log(1e-9), 10.0, "kl"))), 4)
     0.3679
     """
+    _check_kind(kind)
     xp, safe = log_arrays(log_safe)
-    k = xp.asarray(k_bits, safe.dtype)
+    k = _exponents(xp, k_bits)
+    dtype = jnp.promote_types(safe.dtype, k.dtype)
+    safe, k, eps = safe.astype(dtype), k.astype(dtype), float(jnp.finfo(dtype).eps)
+    finite_k = xp.where(k < np.inf, k, 0.0)
     if kind == "max":
         # Infinite k against an event without mass: nothing is known.
-        bound = safe + xp.where(k < np.inf, k, 0.0) * math.log(2)
-        return xp.where(k < np.inf, xp.minimum(bound, 0.0), 0.0)
+        bound = safe + finite_k * math.log(2)
+        # At most five roundings of k log 2 < 0.7 k, and two of safe: each is eps/2 relative.
+        room = 2 * (xp.abs(finite_or_zero(xp, safe)) + finite_k) * eps
+        return xp.where(k < np.inf, xp.minimum(bound + room, 0.0), 0.0)
     known = (safe < 0) & (k < np.inf)
-    safe_bits = xp.where(safe < 0, -safe, 1.0) / math.log(2)
-    bound = xp.log(xp.where(k < np.inf, k, 0.0) + 1) - xp.log(safe_bits)
-    return xp.where(known, xp.minimum(bound, 0.0), 0.0)
+    logs = xp.log(finite_k + 1), xp.log(xp.where(safe < 0, -safe, 1.0) / math.log(2))
+    # The arguments have two roundings each, and a logarithm is right within two ulps.
+    room = 4 * (1 + xp.abs(logs[0]) + xp.abs(finite_or_zero(xp, -logs[1]))) * eps
+    return xp.where(known, xp.minimum(logs[0] - logs[1] + room, 0.0), 0.0)
 
 
 def _model_and_safe(log_p: ArrayLike, log_safe: ArrayLike, k: float) -> tuple[Any, ...]:
@@ -307,6 +333,8 @@ def _model_and_safe(log_p: ArrayLike, log_safe: ArrayLike, k: float) -> tuple[An
             f"log_p has shape {weights.shape} and log_safe {safe_weights.shape}; give "
             "(..., outcomes) and (m, ..., outcomes)"
         )
+    if not weights.shape[-1]:
+        raise InputError(f"log_p has shape {weights.shape}; give at least one outcome")
     p, safe = normalized(weights), normalized(safe_weights)
     size = k + sum(_size(xp, a, -1) for a in (weights, p))
     size = size + sum(_size(xp, a, (0, -1)) for a in (safe_weights, safe))
@@ -318,9 +346,23 @@ def _size(xp: Any, a: Any, axes: Any) -> Any:
     return xp.max(xp.abs(xp.where(a > -np.inf, a, 0.0)), axis=axes)
 
 
+def _exponents(xp: Any, k_bits: ArrayLike) -> Any:
+    """Exponents in bits as floats of 8 bytes at most, of their own dtype; integers are allowed."""
+    k = k_bits if isinstance(k_bits, jax.Array) else np.asarray(k_bits)
+    if not jnp.issubdtype(k.dtype, jnp.floating):
+        k = k.astype(float)
+    if k.dtype.itemsize > 8:
+        raise InputError(f"k_bits has type {k.dtype}; give floats of 8 bytes at most")
+    return xp.asarray(k)
+
+
+def _eps(a: Any) -> float:
+    return float(jnp.finfo(a.dtype).eps)
+
+
 def _room(rows: Any, size: Any) -> Any:
     """A bound of the rounding errors of k, in nats; derived in docs/neighbours/naf.md."""
-    return (3 * rows.shape[-1] + 12 + size) * float(jnp.finfo(rows.dtype).eps)
+    return (3 * rows.shape[-1] + 12 + size) * _eps(rows)
 
 
 def _divided(log_weights: Any, k: float, factor: int = 1) -> Joined:
@@ -329,6 +371,11 @@ def _divided(log_weights: Any, k: float, factor: int = 1) -> Joined:
     left = log_z[..., None] > -np.inf
     p = xp.where(left, log_weights - finite_or_zero(xp, log_z)[..., None], np.nan)
     return Joined(p, k + xp.maximum(-log_z, 0.0) * (factor / math.log(2)))
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in ("max", "kl"):
+        raise InputError(f'kind is {kind!r:.40}; give "max" or "kl"')
 
 
 def _check_k(k: float) -> None:

@@ -86,7 +86,8 @@ def certify_naf(log_p: ArrayLike, kind: Kind = "max") -> NafCertificate:
     Returns
     -------
     NafCertificate
-        Its interval is rounded outward by an ulp at most.
+        Its ends are the largest float below the ball around k and the smallest one above it; a
+        lower end below 0 is put to 0.
 
     Raises
     ------
@@ -106,8 +107,12 @@ def certify_naf(log_p: ArrayLike, kind: Kind = "max") -> NafCertificate:
     """
     if kind not in access.KINDS:
         raise InputError(f'kind is {kind!r:.40}; give "max" or "kl"')
+    try:
+        numbers = np.asarray(log_p)
+    except ValueError as error:
+        raise InputError(f"log_p is no array: {error}") from None
     with ARITHMETIC, input_errors(), ctx.workprec(access.BITS):
-        table = access.as_table(np.asarray(log_p))
+        table = access.as_table(numbers)
         empty = np.flatnonzero(~access.shared(table).any(axis=-1))
         if empty.size:
             raise InputError(

@@ -1,8 +1,8 @@
 """Which documents each safe model may see: one owner left out, or disjoint shards.
 
-Documents are given by the labels of their owners; None is nobody. A bool array says protected or
-not, so it has one owner, True. Documents with one label in ``copies`` have the same content, as
-near-duplicates do: whoever sees one has seen it. Nothing is trained here.
+Documents are given by the labels of their owners; None and False are nobody. So bools, which say
+protected or not, have one owner, True. Documents with one label in ``copies`` have the same
+content, as near-duplicates do: whoever sees one has seen it. Nothing is trained here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def leave_one_out(
     Parameters
     ----------
     owners : (n,) sequence
-        Labels; None for nobody. Or a bool array: protected or not.
+        Labels; None or False for nobody. So bools say protected or not.
     copies : (n,) sequence of labels, optional
         Documents with one label are copies of each other.
 
@@ -148,7 +148,8 @@ def safe_shards(
     Raises
     ------
     InputError
-        An owner's content is in all shards: if it is in m of them, m + 1 are needed.
+        An owner's content is in all shards: if it is in m of them, m + 1 are needed. Or a shard is
+        not below ``num_shards``.
 
     Examples
     --------
@@ -159,7 +160,13 @@ def safe_shards(
     placed = np.asarray(shard)
     if placed.shape != (len(labels),) or placed.dtype.kind not in "iu" or placed.min() < 0:
         raise InputError("shard must be a whole number of at least 0 for each document")
-    total = int(placed.max()) + 1 if num_shards is None else num_shards
+    largest = int(placed.max())
+    total = largest + 1 if num_shards is None else num_shards
+    if isinstance(total, bool) or not isinstance(total, int) or total <= largest:
+        raise InputError(
+            f"num_shards is {num_shards!r:.40}, and a document is in shard {largest}; give a whole "
+            f"number of at least {largest + 1}"
+        )
     safe: dict[Hashable, tuple[int, ...]] = {}
     for owner, theirs in _owned(labels).items():
         seen = set(placed[np.isin(clusters, clusters[theirs])].tolist())
@@ -177,13 +184,22 @@ def _labels(
 ) -> tuple[list[Any], NDArray[np.int64]]:
     """Owners as a list with None for nobody, and a number for each cluster of copies."""
     labels = owners.tolist() if isinstance(owners, np.ndarray) else list(owners)
-    if labels and all(isinstance(label, bool) for label in labels):
-        labels = [label or None for label in labels]
+    flags = bool, np.bool_
+    labels = [(bool(label) or None) if isinstance(label, flags) else label for label in labels]
     if all(label is None for label in labels):
         raise InputError("no document has an owner; nothing is to be kept apart")
     if copies is None:
         return labels, np.arange(len(labels))
-    clusters = np.unique(np.asarray(copies), return_inverse=True)[1]
+    try:
+        of_copies = np.asarray(copies)
+        if of_copies.dtype.hasobject and any(label is None for label in of_copies.flat):
+            raise TypeError
+        clusters = np.unique(of_copies, return_inverse=True)[1]
+    except (TypeError, ValueError):
+        raise InputError(
+            "copies must be one label for each document, all numbers or all texts, none of them "
+            "None; give a label of its own to a document without copies"
+        ) from None
     if clusters.shape != (len(labels),):
         raise InputError(
             f"copies has shape {clusters.shape}, and there are {len(labels)} documents"
