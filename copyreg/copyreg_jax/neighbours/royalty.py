@@ -140,10 +140,7 @@ def _shapley(table: Table) -> list[_Exact]:
 
 
 def _integers(table: Table) -> tuple[list[np.ndarray], Fraction]:
-    """Both ends, summed over generations, as integers in one unit; and what that unit is.
-
-    Floats have powers of two below, decimals powers of ten.
-    """
+    """Both ends, summed over generations, as integers in one unit; and what that unit is."""
     ends = [end.reshape(len(end), -1) for end in (table.lower, table.upper)]
     ratios = [[v.as_integer_ratio() for v in end.ravel().tolist()] for end in ends]
     finest = math.lcm(*(below for end in ratios for _, below in end))
@@ -211,10 +208,7 @@ def _groups(
 def _payees(
     values: Sequence[_Exact], groups: Mapping[str, list[int]], *, gains: bool
 ) -> tuple[dict[str, Payee], _Payout]:
-    """Values and shares of groups, from intervals of the values of owners.
-
-    ``gains``: all owners are surely worth more than none, so some value is above 0.
-    """
+    """Values and shares of groups; with ``gains``, all owners are surely worth more than none."""
     paid = [(max(low, Fraction(0)), max(high, Fraction(0))) for low, high in values]
     least, most = (sum((pair[end] for pair in paid), Fraction(0)) for end in (0, 1))
     payout: _Payout = "certain" if least > 0 or gains else "possible" if most > 0 else "none"
