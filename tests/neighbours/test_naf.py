@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flint import arb, ctx
-from hypothesis import given
+from hypothesis import assume, given
 from typer.testing import CliRunner
 
 import copyreg_jax as cr
@@ -183,7 +183,10 @@ def test_events_obey_the_bound(rows, k, chosen):
 def test_cp_k_is_what_rejection_gives(rows, k):
     """By the definition, on probabilities; and smooth CP-k keeps no less and is no farther off."""
     p, q = np.exp(rows[0]), np.exp(rows[1:]).min(axis=0)
-    keep = rows[0] <= rows[1:].min(axis=0) + k * math.log(2)
+    bound = rows[1:].min(axis=0) + k * math.log(2)
+    keep = rows[0] <= bound
+    # Rows are normalized first, which may move a tie of numbers up to 745 to either side.
+    assume(not (np.isclose(rows[0], bound, rtol=0, atol=1e-11) & np.isfinite(bound)).any())
     found, smooth = naf.cp_k(rows[0], rows[1:], k), naf.smooth_cp_k(rows[0], rows[1:], k)
     nu = p[keep].sum()
     if nu == 0:
