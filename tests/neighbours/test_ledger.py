@@ -3,6 +3,9 @@
 import copy
 import functools
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -315,3 +318,17 @@ def test_command_says_null_where_nothing_is_proved(tmp_path):
     expected = {"verdict": "UNDECIDED", "naf_bits": None, "rows": [None] * 12}
     assert json.loads(result.stdout) == expected
     assert "none proved near the point" in run(tmp_path / "a.npz").stdout
+
+
+def test_float32_data_without_64_bits_have_wider_intervals():
+    """The solver's tolerance is that of float32; the proof takes its numbers as exact."""
+    code = (
+        "import numpy as np, copyreg_jax as cr\n"
+        "from copyreg_jax.neighbours.ledger import ledger\n"
+        "A, b = np.array([[1], [0], [-1]], np.float32), np.array([0.5, 0.25, 0.25], np.float32)\n"
+        "low, high = ledger(cr.CopyrightRegression(A, b, 1)).rows[0]\n"
+        "assert low <= high < low + 0.1\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env=os.environ | {"JAX_ENABLE_X64": "0"}
+    )

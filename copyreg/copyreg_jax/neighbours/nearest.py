@@ -139,8 +139,8 @@ def ncd(x: str | bytes, y: str | bytes, compressor: str = "gzip") -> float:
     --------
     >>> x = "The ferry leaves the old harbor at seven and is back by nightfall."
     >>> y = "The ferry leaves the new harbor at seven and is back by nightfall."
-    >>> round(ncd(x, x), 2), round(ncd(x, y), 2), round(ncd(x, "Buy two, pay for one!"), 2)
-    (0.07, 0.14, 0.79)
+    >>> ncd(x, x) < ncd(x, y) < 0.3 < ncd(x, "Buy two, pay for one!") < 1
+    True
     """
     found = _compressor(compressor)
     x, y = _bytes(x, "x"), _bytes(y, "y")

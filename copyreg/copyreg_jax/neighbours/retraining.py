@@ -22,6 +22,7 @@ from copyreg_jax.matrices import fetch, place, to_host
 from copyreg_jax.neighbours.coalitions import Table, check_owners, members, name_of
 from copyreg_jax.problems import CopyrightRegression, LeaveOutRegression, SoftmaxRegression
 from copyreg_jax.solvers import solve, solve_many
+from copyreg_jax.solvers.optimality import DEFAULT_RTOL
 from copyreg_jax.solvers.solution import Status
 
 __all__ = ["Retraining"]
@@ -192,7 +193,9 @@ class Retraining:
                 f"A has {problem.d} columns; minimizers are enclosed up to {MAX_DENSE_COLUMNS}"
             )
         coalitions = self._all_coalitions()
-        x, left_out = self.models(coalitions, rtol=_RTOL), self._left_out(coalitions)
+        # float32 has a tolerance of its own, and None would raise where it is not reached.
+        rtol = _RTOL if problem.dtype == np.float64 else DEFAULT_RTOL[problem.dtype]
+        x, left_out = self.models(coalitions, rtol=rtol), self._left_out(coalitions)
         if not isinstance(problem, CopyrightRegression):
             A, b, w, metric = problem.A, problem.b, problem.w, problem.metric
             problem = CopyrightRegression(A, b, 1, 0.0, w, metric=metric)
