@@ -279,7 +279,7 @@ def test_save_and_load(tmp_path):
     again = Ledger.load(tmp_path / "ledger.json")
     assert (again.document, again.rows) == (found.document, found.rows)
     (tmp_path / "other.json").write_text(json.dumps({"format": removal.FORMAT}))
-    with pytest.raises(cr.InputError, match=r"other\.json is not a ledger"):
+    with pytest.raises(cr.InputError, match=r"other\.json is not a valid certificate"):
         Ledger.load(tmp_path / "other.json")
 
 

@@ -442,7 +442,7 @@ def test_save_and_load(tmp_path):
     found.save(tmp_path / "naf.json")
     assert NafCertificate.load(tmp_path / "naf.json").document == found.document
     (tmp_path / "other.json").write_text(json.dumps({"format": access.FORMAT}))
-    with pytest.raises(cr.InputError, match=r"other\.json is not such a certificate"):
+    with pytest.raises(cr.InputError, match=r"other\.json is not a valid certificate"):
         NafCertificate.load(tmp_path / "other.json")
 
 

@@ -14,11 +14,47 @@ from copyreg_jax.checker.format import Interval, Local
 from copyreg_jax.checker.verdicts import Verdict, VoidError
 from copyreg_jax.errors import InputError
 
-__all__ = ["Certificate"]
+__all__ = ["Certificate", "ProvedDocument"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Certificate:
+class ProvedDocument:
+    """A file of proved statements, as its maker hands it out; each format has a class of its own.
+
+    Attributes
+    ----------
+    document : dict
+        The content of the file.
+    """
+
+    document: dict[str, Any]
+
+    @staticmethod
+    def parse(document: dict[str, Any]) -> Any:
+        """The statements of a document; `VoidError` if it is not of this format."""
+        raise NotImplementedError
+
+    def save(self, path: str | Path) -> None:
+        """Write the certificate as JSON, whole or not at all; `InputError` if it can't."""
+        write_whole(path, format.canonical(self.document))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file without checking its claims; ``copyreg check`` does that.
+
+        Raises
+        ------
+        InputError
+            Not a certificate of this format, or a damaged one.
+        """
+        try:
+            return cls(format.read_statements(path, cls.parse).document)
+        except VoidError as error:
+            raise InputError(str(error)) from None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Certificate(ProvedDocument):
     """Proved statements about one point x of one instance; made by `certify`.
 
     Every number is rounded outward from enclosures, so each statement holds for the exact
@@ -38,7 +74,7 @@ class Certificate:
     ('CERTIFIED', True, True)
     """
 
-    document: dict[str, Any]
+    parse = staticmethod(format.parse)
 
     @functools.cached_property
     def _statements(self) -> format.Statements:
@@ -130,21 +166,3 @@ class Certificate:
         need.
         """
         return words.explain(self._statements)
-
-    def save(self, path: str | Path) -> None:
-        """Write the certificate as JSON, whole or not at all; `InputError` if it can't."""
-        write_whole(path, format.canonical(self.document))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a certificate file without checking its claims; for that, use `copyreg_jax.check`.
-
-        Raises
-        ------
-        InputError
-            Not a certificate, or a damaged one.
-        """
-        try:
-            return cls(format.read_certificate(path).document)
-        except VoidError as error:
-            raise InputError(str(error)) from None

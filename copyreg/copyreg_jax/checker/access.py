@@ -31,8 +31,8 @@ from copyreg_jax.checker.format import (
     check_producer,
     dump,
     fields,
-    read_document,
     read_interval,
+    read_statements,
 )
 from copyreg_jax.checker.verdicts import (
     CheckResult,
@@ -113,7 +113,7 @@ def check_access(path: str | Path, table: str | Path) -> CheckResult:
     def test() -> Tested:
         with ARITHMETIC:
             control_machine()
-            said = parse(read_document(path))
+            said = read_statements(path, parse)
             data = read_table(table)
             if dump(said.table) != dump(describe(data)):
                 raise VoidError("the certificate is for another table: shape or hash differ")

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ __all__ = [
     "Paper",
     "Point",
     "Statements",
+    "T",
     "canonical",
     "check_description",
     "check_producer",
@@ -39,7 +40,10 @@ __all__ = [
     "read_interval",
     "read_number",
     "read_point",
+    "read_statements",
 ]
+
+T = TypeVar("T")
 
 FORMAT = "copyreg-certificate/2"
 
@@ -279,6 +283,11 @@ def read_document(path: str | Path) -> dict[str, Any]:
 
 def read_certificate(path: str | Path) -> Statements:
     """Read a certificate whose bytes are as they were written; `VoidError` otherwise."""
+    return read_statements(path, parse)
+
+
+def read_statements(path: str | Path, parse: Callable[[dict[str, Any]], T]) -> T:
+    """Read a file of any of the formats, by its parser; `VoidError` names the file."""
     document = read_document(path)
     try:
         return parse(document)

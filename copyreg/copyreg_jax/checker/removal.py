@@ -42,9 +42,9 @@ from copyreg_jax.checker.format import (
     check_producer,
     fields,
     read_claim,
-    read_document,
     read_interval,
     read_point,
+    read_statements,
 )
 from copyreg_jax.checker.verdicts import (
     CheckResult,
@@ -137,7 +137,7 @@ def check_ledger(path: str | Path, instance: str | Path) -> CheckResult:
     def test() -> Tested:
         with ARITHMETIC:
             control_machine()
-            said = parse(read_document(path))
+            said = read_statements(path, parse)
             claimed = said.document["instance"]
             data = read_instance(instance, (claimed["n"], claimed["d"]))
             require_same(claimed, data)

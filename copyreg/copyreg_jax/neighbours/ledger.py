@@ -11,15 +11,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from flint import ctx
 from jax.typing import ArrayLike
 
 import copyreg_jax
-from copyreg_jax._files import write_whole
+from copyreg_jax.certificates.certificate import ProvedDocument
 from copyreg_jax.certificates.make import outward, pad, plain, prove_global, prove_local
 from copyreg_jax.certificates.to_instance import exact_point, input_errors, to_instance
 from copyreg_jax.checker import format, removal
@@ -27,7 +26,7 @@ from copyreg_jax.checker.arithmetic import ARITHMETIC, FLOAT_BITS, arithmetic
 from copyreg_jax.checker.data import MAX_DENSE_COLUMNS, Instance
 from copyreg_jax.checker.format import Interval
 from copyreg_jax.checker.removal import Minimizer
-from copyreg_jax.checker.verdicts import Verdict, VoidError
+from copyreg_jax.checker.verdicts import Verdict
 from copyreg_jax.errors import InputError
 from copyreg_jax.problems import CopyrightRegression, LeaveOutRegression
 from copyreg_jax.solvers import solve
@@ -45,7 +44,7 @@ _NOTHING: dict[str, Any] = dict.fromkeys(("distance", "mass_bits", "naf_bits", "
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Ledger:
+class Ledger(ProvedDocument):
     """Proved statements about two minimizers, with and without the protected targets.
 
     Made by `ledger`. Numbers are None where a minimizer could not be enclosed.
@@ -64,7 +63,7 @@ class Ledger:
     ('CERTIFIED', 3, True)
     """
 
-    document: dict[str, Any]
+    parse = staticmethod(removal.parse)
 
     @functools.cached_property
     def _said(self) -> removal.Ledger:
@@ -104,26 +103,6 @@ class Ledger:
     def rows(self) -> list[Interval] | None:
         """``log2 f_i/safe_i`` of each row, in bits; K(C) where row i is protected."""
         return self._said.rows
-
-    def save(self, path: str | Path) -> None:
-        """Write the ledger as JSON, whole or not at all; `InputError` if it can't."""
-        write_whole(path, format.canonical(self.document))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a ledger without checking it; ``copyreg check`` does that.
-
-        Raises
-        ------
-        InputError
-            Not a ledger, or a damaged one.
-        """
-        try:
-            document = format.read_document(path)
-            removal.parse(document)
-        except VoidError as error:
-            raise InputError(f"{path} is not a ledger: {error}") from None
-        return cls(document)
 
 
 def ledger(

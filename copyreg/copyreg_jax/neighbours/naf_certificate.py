@@ -5,21 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 from flint import ctx
 from jax.typing import ArrayLike
 
 import copyreg_jax
-from copyreg_jax._files import write_whole
+from copyreg_jax.certificates.certificate import ProvedDocument
 from copyreg_jax.certificates.make import outward, plain
 from copyreg_jax.certificates.to_instance import input_errors
 from copyreg_jax.checker import access, format
 from copyreg_jax.checker.arithmetic import ARITHMETIC
 from copyreg_jax.checker.format import Interval
-from copyreg_jax.checker.verdicts import VoidError
 from copyreg_jax.errors import InputError
 from copyreg_jax.neighbours.naf import Kind
 
@@ -27,7 +24,7 @@ __all__ = ["NafCertificate", "certify_naf"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class NafCertificate:
+class NafCertificate(ProvedDocument):
     """The exponent of CP-Delta as a proved interval. Made by `certify_naf`.
 
     Attributes
@@ -36,7 +33,7 @@ class NafCertificate:
         The content of the file.
     """
 
-    document: dict[str, Any]
+    parse = staticmethod(access.parse)
 
     @functools.cached_property
     def _said(self) -> access.Access:
@@ -51,26 +48,6 @@ class NafCertificate:
     def kind(self) -> str:
         """The divergence, ``"max"`` or ``"kl"``."""
         return self._said.kind
-
-    def save(self, path: str | Path) -> None:
-        """Write the certificate as JSON, whole or not at all; `InputError` if it can't."""
-        write_whole(path, format.canonical(self.document))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a certificate without checking it; ``copyreg check`` does that.
-
-        Raises
-        ------
-        InputError
-            No certificate of near access-freeness, or a damaged one.
-        """
-        try:
-            document = format.read_document(path)
-            access.parse(document)
-        except VoidError as error:
-            raise InputError(f"{path} is not such a certificate: {error}") from None
-        return cls(document)
 
 
 def certify_naf(log_p: ArrayLike, kind: Kind = "max") -> NafCertificate:
