@@ -14,8 +14,9 @@ import copyreg_jax as cr
 from copyreg_jax.checker.format import Interval
 from copyreg_jax.cli.main import app
 from copyreg_jax.neighbours.coalitions import Table, read_table
+from copyreg_jax.neighbours.permutations import sample
 from copyreg_jax.neighbours.retraining import Retraining
-from copyreg_jax.neighbours.royalty import royalties, sample, shapley
+from copyreg_jax.neighbours.royalty import royalties, shapley
 from tests.support.mutants import planted
 from tests.support.registry import METRICS, cases, random_problem
 
@@ -571,23 +572,25 @@ BUGS = {
         "neighbours.royalty:_integers", "Fraction(1, finest * shape[1])", "Fraction(1, finest)"
     ),
     "others are at their least, too": (
-        "neighbours.royalty:_payees", "_part(own, most - own_most, positive=own_most > 0)",
+        "neighbours.royalty:payees_of", "_part(own, most - own_most, positive=own_most > 0)",
         "_part(own, least - own, positive=own_most > 0)",
     ),
-    "no clipping": ("neighbours.royalty:_payees", "max(low, Fraction(0))", "low"),
+    "no clipping": ("neighbours.royalty:payees_of", "max(low, Fraction(0))", "low"),
     "rounded to nearest": (
         "neighbours.royalty:_outward",
         "below if below <= low else math.nextafter(below, -math.inf)", "below",
     ),
     "rounded inward above": ("neighbours.royalty:_outward", "above >= high", "above <= high"),
     "reverse orders not reversed": (
-        "neighbours.royalty:_pairs", "-np.diff(others, axis=1)", "np.diff(forward, axis=1)"
+        "neighbours.permutations:_pairs", "-np.diff(others, axis=1)", "np.diff(forward, axis=1)"
     ),
     "owners by order, not by place": (
-        "neighbours.royalty:_pairs", "np.take_along_axis(gains.mean(axis=0), places, axis=1)",
+        "neighbours.permutations:_pairs", "np.take_along_axis(gains.mean(axis=0), places, axis=1)",
         "gains.mean(axis=0)",
     ),
-    "too narrow": ("neighbours.royalty:_half_widths", "log_term / (2 * m)", "log_term / (200 * m)"),
+    "too narrow": (
+        "neighbours.permutations:_half_widths", "log_term / (2 * m)", "log_term / (200 * m)"
+    ),
 }  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def check_owners(owners: tuple[str, ...]) -> None:
     if not 1 <= len(owners) <= MAX_OWNERS:
         raise InputError(
             f"there are {len(owners)} owners; a table is for 1 to {MAX_OWNERS}, and more owners "
-            "are for copyreg_jax.neighbours.royalty.sample"
+            "are for copyreg_jax.neighbours.permutations.sample"
         )
     for owner in owners:
         if not isinstance(owner, str) or not owner or "+" in owner:

@@ -153,7 +153,7 @@ class Retraining:
     def worth(self, coalitions: ArrayLike) -> np.ndarray:
         """Log-likelihood of the text under the models of coalitions, in bits, (k,) array.
 
-        It is the function that `copyreg_jax.neighbours.royalty.sample` asks for.
+        It is the function that `copyreg_jax.neighbours.permutations.sample` asks for.
         """
         x = self.models(coalitions)
         A, step = to_host(self._problem.A), max(1, _LOGITS // self._problem.n)
