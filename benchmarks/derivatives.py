@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from interleaved import medians
 
 import copyreg_jax as cr
 from copyreg_jax.problems import curvature, objective
@@ -42,18 +43,17 @@ print(time.perf_counter() - begin)
 """
 
 
-def medians(ways: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]], repeats: int) -> Any:
+def milliseconds(
+    ways: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]], repeats: int
+) -> dict[str, float]:
     """Median milliseconds of each function, compiled, run in turn."""
-    compiled = {name: (jax.jit(f), arguments) for name, (f, arguments) in ways.items()}
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for f, arguments in compiled.values():
-        jax.block_until_ready(f(*arguments))
-    for _ in range(repeats):
-        for name, (f, arguments) in compiled.items():
-            begin = time.perf_counter()
-            jax.block_until_ready(f(*arguments))
-            taken[name].append(1e3 * (time.perf_counter() - begin))
-    return {name: statistics.median(values) for name, values in taken.items()}
+
+    def ready(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[[], Any]:
+        compiled = jax.jit(function)
+        return lambda: jax.block_until_ready(compiled(*arguments))
+
+    calls = {name: ready(*way) for name, way in ways.items()}
+    return {name: 1e3 * seconds for name, seconds in medians(calls, repeats).items()}
 
 
 def ratios(n: int, d: int, repeats: int) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def ratios(n: int, d: int, repeats: int) -> dict[str, Any]:
     slope = curvature.value_and_gradient(u, problem.terms)[1]
     at = curvature.curvature(u, problem.terms)
     _, operator = curvature.linearize(problem.A, at, slope)
-    both = medians(
+    both = milliseconds(
         {
             "products": (lambda A, v, u: ((A @ v).sum(), u @ A), (problem.A, x, u)),
             "value and gradient": (lambda p, x: p.value_and_gradient(x), (problem, x)),
@@ -74,7 +74,7 @@ def ratios(n: int, d: int, repeats: int) -> dict[str, Any]:
         },
         10 * repeats,
     )
-    second = medians(
+    second = milliseconds(
         {
             "gram": (lambda A, w: (A * w[:, None]).T @ A, (problem.A, problem.w)),
             "hessian": (lambda p, x: p.hessian(x), (problem, x)),

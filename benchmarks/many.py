@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,23 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
+from interleaved import medians
 
 import copyreg_jax as cr
 
 RTOL = 1e-8
-
-
-def medians(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each way, run in turn, after a first run of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for way in ways.values():
-        way()
-    for _ in range(repeats):
-        for name, way in ways.items():
-            begin = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 @jax.jit

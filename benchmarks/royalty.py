@@ -15,32 +15,18 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from interleaved import medians
 
 import copyreg_jax as cr
 from copyreg_jax.neighbours.coalitions import Table
 from copyreg_jax.neighbours.retraining import Retraining
 from copyreg_jax.neighbours.royalty import royalties
-
-
-def medians(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each way, run in turn, after a first run of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for way in ways.values():
-        way()
-    for _ in range(repeats):
-        for name, way in ways.items():
-            begin = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def measure(metric: Any, num_owners: int, sample: int, repeats: int) -> dict[str, Any]:

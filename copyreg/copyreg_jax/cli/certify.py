@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from copyreg_jax._files import unreadable
+from copyreg_jax.cli.certificate_table import certificate_rows, certificate_summary
 from copyreg_jax.cli.common import (
     Overwrite,
     errors,
@@ -16,7 +17,6 @@ from copyreg_jax.cli.common import (
     require_writable,
     show_table,
 )
-from copyreg_jax.cli.solve import certificate_rows, certificate_summary
 from copyreg_jax.errors import InputError
 
 __all__ = ["certify", "check"]

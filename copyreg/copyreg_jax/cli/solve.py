@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from copyreg_jax.cli.certificate_table import certificate_rows, certificate_summary
 from copyreg_jax.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_NOT_CONVERGED,
@@ -30,8 +31,6 @@ from copyreg_jax.cli.common import (
 from copyreg_jax.errors import InputError, NotCoerciveWarning
 
 if TYPE_CHECKING:
-    from copyreg_jax.certificates.certificate import Certificate
-    from copyreg_jax.checker.format import Local
     from copyreg_jax.problems.copyright_regression import CopyrightRegression
     from copyreg_jax.solvers import Progress, Solver
     from copyreg_jax.solvers.solution import Solution
@@ -40,8 +39,6 @@ __all__ = [
     "MetricName",
     "ReadingName",
     "SolverName",
-    "certificate_rows",
-    "certificate_summary",
     "solve",
 ]
 
@@ -268,31 +265,6 @@ def _summary(
     }
 
 
-def certificate_summary(certificate: Certificate) -> dict[str, Any]:
-    """Summarize for summary.json what a certificate proves."""
-    return {
-        "verdict": certificate.verdict.name,
-        "tau": certificate.tau,
-        "margin": list(certificate.margin),
-        "direction": certificate.direction,
-        "level_set_value": certificate.value.upper,
-        "level_set_tau": certificate.level_set_tau,
-        "paper_tau": None if certificate.paper_tau is None else list(certificate.paper_tau),
-        "paper_verdict": certificate.paper_verdict.name,
-        "local": None if certificate.local is None else _local_summary(certificate.local),
-        "is_global": certificate.is_global,
-    }
-
-
-def _local_summary(local: Local) -> dict[str, Any]:
-    return {
-        "radius": local.radius,
-        "distance": local.distance,
-        "margin": list(local.margin),
-        "direction": local.direction,
-    }
-
-
 def _write_solution(
     out: Path, problem: CopyrightRegression, solution: Solution, summary: dict[str, Any]
 ) -> None:
@@ -351,45 +323,3 @@ def _show(
         files = out / "certificate.json", certified
         command = shlex.join(["copyreg", "check", *map(str, files)])
         output.print(f"To check this without the solver: {command}", markup=False, soft_wrap=True)
-
-
-def certificate_rows(certificate: dict[str, Any]) -> list[tuple[str, str]]:
-    """Put the summary of a certificate into rows of a table."""
-    from copyreg_jax.certificates.words import below
-
-    low, high = certificate["margin"]
-    tau = certificate["tau"]
-    level = certificate["level_set_tau"]
-    paper = certificate["paper_tau"]
-    claim = "some tau > 0" if tau is None else f"tau = {tau!r}"
-    proved = {"CERTIFIED": "is reached", "REFUTED": "is not reached", "UNDECIDED": "is undecided"}
-    return [
-        ("margin ell_1/n1 - ell_2/n2", f"in [{low:.17g}, {high:.17g}]"),
-        ("claim", f"margin >= {claim}: {certificate['verdict']}"),
-        (
-            "wherever L is at most this",
-            "no bound, because L is infinite here"
-            if level is None
-            else f"margin >= {below(level)}",
-        ),
-        (
-            "the paper's tau_c",
-            "not finite"
-            if paper is None
-            else f"{paper[0]:.6g} {proved[certificate['paper_verdict']]}",
-        ),
-        ("minimizer, proved", _local_row(certificate)),
-        ("direction, proved", certificate["direction"]),
-    ]
-
-
-def _local_row(certificate: dict[str, Any]) -> str:
-    from copyreg_jax.certificates.words import above, below
-
-    local = certificate["local"]
-    if local is None:
-        return "none proved near x"
-    radius, distance = below(local["radius"], 3), above(local["distance"], 3)
-    alone = "the global one" if certificate["is_global"] else f"alone within {radius}"
-    margin = below(local["margin"][0])
-    return f"within {distance} of x, {alone}; margin >= {margin}, {local['direction']}"
