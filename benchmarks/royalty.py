@@ -3,7 +3,7 @@
     python benchmarks/royalty.py [--owners 10] [--sample 16] [--repeats 3] [--out FILE]
 
 2,000 rows, 64 columns, each row of one of the owners at random, every model to the default
-tolerance. The batch includes the solve with all rows, from which it starts, and the shares. The
+tolerance. The batch includes the solve from which it starts, and the shares. The
 others are a sample of the coalitions, scaled up: by `copyreg_jax.solve` as it is, and by
 `copyreg_jax.solve` started from the solution with all rows, too. All runs are warm, interleaved,
 and the medians of --repeats; worths must agree to 1e-6 bits.

@@ -369,6 +369,22 @@ def test_worths_are_those_of_problems_solved_one_by_one(metric):
         assert table.lower[row] == pytest.approx(float(problem.b @ np.log2(f)), abs=1e-6)
 
 
+@pytest.mark.parametrize("base", [None, "d"])
+def test_models_do_not_know_what_their_coalition_does_not_see(base):
+    """The same bits for other targets of c; w is small, and L is not convex."""
+    rng = np.random.default_rng(1)
+    A, b = rng.standard_normal((12, 2)) * 4, rng.dirichlet(np.full(12, 0.3))
+    owners = ["a", "b", "c", base] * 3
+    other = np.where(np.array(owners) == "c", 0.5 - b, b)
+    without_c = np.array([[True, False, False], [True, True, False]])
+    without_c = np.pad(without_c, ((0, 0), (0, int(base is not None))))
+    one, two = (
+        Retraining(cr.SoftmaxRegression(A, target, 0.02), owners).models(without_c, rtol=1e-8)
+        for target in (b, other)
+    )
+    assert np.array_equal(one, two)
+
+
 def test_who_sees_nothing_is_at_zero():
     problem = random_problem(1, 12, 2)
     made = Retraining(problem, [0, 1, 2] * 4, weights=np.ones(12))

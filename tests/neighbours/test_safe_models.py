@@ -54,6 +54,14 @@ def test_shards_are_balanced_by_size():
     assert totals.tolist() == [11, 11]
 
 
+def test_missing_labels_are_nobody():
+    """NaN is what tables have for no owner; it is not one owner for each of them."""
+    masks = leave_one_out(["Ann", float("nan"), float("nan"), None])
+    assert list(masks) == ["Ann"]
+    with pytest.raises(cr.InputError, match="give texts or numbers"):
+        leave_one_out([["Ann"], None])
+
+
 def test_protected_flags_are_one_owner():
     masks = leave_one_out(np.array([True, False, False]), copies=["x", "x", "y"])
     assert list(masks) == [True]

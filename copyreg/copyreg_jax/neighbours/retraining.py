@@ -102,8 +102,13 @@ class Retraining:
         return ~seen[:, self._owner]
 
     @functools.cached_property
-    def _of_all(self) -> np.ndarray:
-        return np.asarray(solve(self._problem).x)
+    def _start(self) -> np.ndarray:
+        """The minimizer for the base data, which every coalition sees.
+
+        Which of several minimizers is found must not depend on data that a coalition does not see.
+        """
+        base = LeaveOutRegression.of(self._problem, self._owner >= 0)
+        return np.asarray(solve(base).x) if (self._owner < 0).any() else np.zeros(base.d)
 
     def models(self, coalitions: ArrayLike, *, rtol: float | None = None) -> np.ndarray:
         """Minimizers for the data of coalitions.
@@ -128,7 +133,7 @@ class Retraining:
 
         Notes
         -----
-        One batch on one A, started from the solution with all rows.
+        One batch on one A, started from the minimizer for the base data, or from 0 without such.
         """
         coalitions = np.asarray(coalitions, dtype=bool)
         left_out = self._left_out(coalitions)
@@ -141,7 +146,7 @@ class Retraining:
         batch = LeaveOutRegression.tree_unflatten(
             problem.metric, (problem.A, problem.b, problem.w, masks)
         )
-        solution = solve_many(batch, x0=self._of_all, rtol=rtol)
+        solution = solve_many(batch, x0=self._start, rtol=rtol)
         x[some] = np.asarray(solution.x)
         failed = np.flatnonzero(np.asarray(solution.status) != Status.CONVERGED)
         if rtol is None and failed.size:

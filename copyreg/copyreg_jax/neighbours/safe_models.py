@@ -184,8 +184,7 @@ def _labels(
 ) -> tuple[list[Any], NDArray[np.int64]]:
     """Owners as a list with None for nobody, and a number for each cluster of copies."""
     labels = owners.tolist() if isinstance(owners, np.ndarray) else list(owners)
-    flags = bool, np.bool_
-    labels = [(bool(label) or None) if isinstance(label, flags) else label for label in labels]
+    labels = [_owner(label) for label in labels]
     if all(label is None for label in labels):
         raise InputError("no document has an owner; nothing is to be kept apart")
     if copies is None:
@@ -205,6 +204,17 @@ def _labels(
             f"copies has shape {clusters.shape}, and there are {len(labels)} documents"
         )
     return labels, clusters
+
+
+def _owner(label: Any) -> Any:
+    """None for nobody: None, False, or the NaN that a missing label is in tables."""
+    if isinstance(label, bool | np.bool_):
+        return bool(label) or None
+    if isinstance(label, float) and np.isnan(label):
+        return None
+    if not isinstance(label, Hashable):
+        raise InputError(f"an owner is {label!r:.40}; give texts or numbers")
+    return label
 
 
 def _owned(labels: list[Any]) -> dict[Hashable, list[int]]:
