@@ -4,13 +4,17 @@
 import os
 from pathlib import Path
 
-# Compiling is nine tenths of the suite's time; without LLVM's optimizations it takes a third. The
-# README's example, the benchmarks and the doctests run with them; so does `XLA_FLAGS= pytest`.
+# Compiling is nine tenths of the suite's time. Without LLVM's optimizations it takes a third, and
+# without splitting modules and scheduling for many threads a third less. The README's example, the
+# benchmarks and the doctests run with all that; so does `XLA_FLAGS= pytest`.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false",
 )
+# No line numbers in compiled programs, which nobody looks at.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # Both workers, the processes they start and the next run of the suite share what was compiled.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".xla_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

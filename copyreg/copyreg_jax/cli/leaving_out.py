@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from copyreg_jax._files import write_whole
 from copyreg_jax.cli.common import (
     Overwrite,
+    all_files,
     enable_x64,
     errors,
     output,
@@ -17,9 +21,11 @@ from copyreg_jax.cli.common import (
     show_table,
     to_json,
 )
+from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
     from copyreg_jax.checker.format import Interval
+    from copyreg_jax.neighbours.codelength import CorpusLedger, RunLedger
     from copyreg_jax.neighbours.ledger import Ledger
     from copyreg_jax.problems.copyright_regression import CopyrightRegression
 
@@ -30,25 +36,42 @@ def ledger(
     instance: Annotated[
         Path | None,
         typer.Argument(
-            help="Instance: an .npz file, or a folder of .npy files. "
-            "The default is the embedded example."
+            help="Instance: an .npz file, or a folder of .npy files. Or the folder of a run of "
+            "`copyreg train`. The default is the embedded example."
         ),
     ] = None,
+    without: Annotated[
+        Path | None,
+        typer.Option(help="For a run: the folder of the same run with --leave-out."),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for ledger.json and instance.npz.")
+        Path | None,
+        typer.Option(help="Folder for ledger.json and instance.npz, or for ledger.csv and k.png."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the verdict and the bits of each row as JSON.")
+        bool, typer.Option("--json", help="Print the bits of each row or document as JSON.")
     ] = False,
 ) -> None:
-    """Prove how many bits each row gained because the protected targets were seen.
+    """Say how many bits each row or document gained because the protected ones were seen.
 
-    The command solves the problem twice: as it is, and without the loss on the protected rows. It
-    encloses both minimizers and compares them. `copyreg check` proves the ledger again.
+    An instance is solved twice: as it is, and without the loss on the protected rows. Both
+    minimizers are enclosed and compared, so the bits of a row are proved. `copyreg check` proves
+    the ledger again. Two runs are compared by the losses that they have measured, which proves
+    nothing.
 
-    Exit codes: 0 CERTIFIED, 3 UNDECIDED, 2 bad input.
+    Exit codes: 0 CERTIFIED or done, 3 UNDECIDED, 2 bad input.
     """
+    is_run = instance is not None and (instance / "documents.json").is_file()
+    if is_run != (without is not None):
+        raise InputError(
+            f"{instance} is a run; give the run that left the protected documents out as --without"
+            if is_run
+            else f"--without is for a run of copyreg train, and {instance or 'the example'} is none"
+        )
+    if instance is not None and without is not None:
+        _of_runs(instance, without, out, overwrite, as_json)
+        return
     enable_x64()
     paths = [] if out is None else [out / "ledger.json", out / "instance.npz"]
     require_free("--out", paths, [instance], overwrite=overwrite)
@@ -73,6 +96,61 @@ def ledger(
         show_table(_rows(problem, found))
         output.print(found.verdict.name)
     raise typer.Exit(found.verdict.value)
+
+
+def _of_runs(run: Path, without: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:
+    from copyreg_jax.neighbours.codelength import plot_ledger, run_ledger
+
+    paths = [] if out is None else [out / "ledger.csv", out / "k.png"]
+    inputs = [*all_files(run), *all_files(without)]
+    require_free("--out", paths, inputs, overwrite=overwrite)
+    if out is not None:
+        prepare_folder(out)
+    found = run_ledger(run, without)
+    if paths:
+        write_whole(paths[0], _csv(found).encode())
+        plot_ledger(found.protected, paths[1])
+    if as_json:
+        print(to_json({name: _columns(part) for name, part in found._asdict().items()}))
+    else:
+        show_table(_rows_of_runs(found))
+
+
+def _columns(part: CorpusLedger) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "k_bits": float(k), "safe_bits": float(safe), "bits": float(bits)}
+        for name, k, safe, bits in zip(*part, strict=True)
+    ]
+
+
+def _csv(found: RunLedger) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["name", "seen", "k_bits", "safe_bits", "bits"])
+    for part, seen in ((found.protected, "yes"), (found.held_out, "no")):
+        for name, *numbers in zip(*part, strict=True):
+            writer.writerow([name, seen, *map(float, numbers)])
+    return file.getvalue()
+
+
+def _rows_of_runs(found: RunLedger) -> list[tuple[str, str]]:
+    import numpy as np
+
+    rows = []
+    names = "protected", "held out, seen by neither"
+    for what, part in zip(names, found, strict=True):
+        k, safe = part.k_bits, part.safe_bits
+        rows.append((what, f"{len(k):,} documents; K in bits, of those under the run without them"))
+        places = (("most", 0), ("median", len(k) // 2), ("least", len(k) - 1)) if len(k) else ()
+        rows += [
+            (f"  {name}", f"{k[i]:,.1f} of {safe[i]:,.0f} {part.names[i]}") for name, i in places
+        ]
+        rows.append(("  all", f"{k.sum():,.1f} of {safe.sum():,.0f}"))
+    k, others = found.protected.k_bits, found.held_out.k_bits
+    if len(k) and len(others):
+        above = int(np.sum(k > others.max()))
+        rows.append(("K above all held-out ones", f"{above:,} of {len(k):,} protected documents"))
+    return rows
 
 
 def _rows(problem: CopyrightRegression, found: Ledger) -> list[tuple[str, str]]:

@@ -20,8 +20,10 @@ __all__ = [
     "MODEL",
     "SUMMARY",
     "Flags",
+    "Outcome",
     "fingerprint_model",
     "load_flags",
+    "load_outcome",
 ]
 
 MODEL, DOCUMENTS, CERTIFICATE, SUMMARY = "model", "documents.json", "guarantee.json", "run.json"
@@ -86,30 +88,73 @@ def load_flags(folder: str | Path, documents: list[Document]) -> Flags:
     InputError
         The folder does not hold a finished run, or a text is missing or has changed.
     """
-    folder = Path(folder)
-    try:
-        table = json.loads((folder / DOCUMENTS).read_bytes())
-        length = json.loads((folder / SUMMARY).read_bytes())["length"]
-        columns = {
-            key: [row[key] for row in table] for key in ("name", "sha256", "protected", "held_out")
-        }
-        kinds = {type(value) for key in ("name", "sha256") for value in columns[key]}
-        flags = {type(value) for key in ("protected", "held_out") for value in columns[key]}
-        if type(length) is not int or length < 1 or kinds != {str} or flags != {bool}:
-            raise ValueError("its files have been changed")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
-    names = columns["name"]
-    if len(set(names)) < len(names):
-        raise InputError(f"{folder / DOCUMENTS} has a document twice")
+    found = load_outcome(folder)
     texts = {document.name: document.text for document in documents}
-    for name, digest in zip(names, columns["sha256"], strict=True):
+    for name, digest in zip(found.names, found.hashes, strict=True):
         if name not in texts:
             raise InputError(f"document {name!r} of {folder} is not among the texts given")
         if hash_text(texts[name]) != digest:
             raise InputError(f"document {name!r} has another text than when {folder} was trained")
-    protected, held_out = (np.array(columns[key]) for key in ("protected", "held_out"))
-    return Flags([texts[name] for name in names], names, protected, held_out, length)
+    names = list(found.names)
+    return Flags(
+        [texts[name] for name in names], names, found.protected, found.held_out, found.length
+    )
+
+
+class Outcome(NamedTuple):
+    """What a finished run knows of its documents, without their texts.
+
+    Attributes
+    ----------
+    names, hashes : tuples of str
+        Names of the documents, and the SHA-256 of their texts.
+    protected, held_out : (n,) bool arrays
+    nll : (n,) array
+        Negative log-likelihood of each document under the trained model, in nats.
+    length : int
+        Number of targets of a row.
+    leave_out : bool
+        Whether the protected documents were left out of training.
+    """
+
+    names: tuple[str, ...]
+    hashes: tuple[str, ...]
+    protected: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+    nll: NDArray[np.float64]
+    length: int
+    leave_out: bool
+
+
+def load_outcome(folder: str | Path) -> Outcome:
+    """Load what a finished run has measured of its documents.
+
+    Raises
+    ------
+    InputError
+        The folder does not hold a finished run.
+    """
+    folder = Path(folder)
+    try:
+        table = json.loads((folder / DOCUMENTS).read_bytes())
+        summary = json.loads((folder / SUMMARY).read_bytes())
+        kinds = {"name": str, "sha256": str, "protected": bool, "held_out": bool, "nll": float}
+        columns = {key: tuple(row[key] for row in table) for key in kinds}
+        sound = len(table) > 0 and all(
+            type(v) is kind for key, kind in kinds.items() for v in columns[key]
+        )
+        length, leave_out = summary["length"], summary["leave_out"]
+        if not sound or type(length) is not int or length < 1 or type(leave_out) is not bool:
+            raise ValueError("its files have been changed")
+        nll = np.array(columns["nll"])
+        if not (np.isfinite(nll) & (nll >= 0)).all():
+            raise ValueError(f"{DOCUMENTS} has losses that are no numbers >= 0")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
+    if len(set(columns["name"])) < len(table):
+        raise InputError(f"{folder / DOCUMENTS} has a document twice")
+    protected, held_out = (np.array(columns[key], bool) for key in ("protected", "held_out"))
+    return Outcome(columns["name"], columns["sha256"], protected, held_out, nll, length, leave_out)
 
 
 def fingerprint_model(model: Path, length: int) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "Compressed",
     "CorpusLedger",
     "Rate",
+    "RunLedger",
     "bits_per_byte",
     "compare",
     "compress",
@@ -32,6 +33,7 @@ __all__ = [
     "decompress",
     "ideal_bits",
     "plot_ledger",
+    "run_ledger",
 ]
 
 
@@ -124,6 +126,65 @@ def corpus_ledger(
         k = safe - bits
     order = np.argsort(-k, kind="stable")
     return CorpusLedger([names[i] for i in order], k[order], safe[order], bits[order])
+
+
+class RunLedger(NamedTuple):
+    """The ledger of two runs of `copyreg train`: with the protected documents, and without them.
+
+    Attributes
+    ----------
+    protected : CorpusLedger
+        The documents that the second run never saw.
+    held_out : CorpusLedger
+        Documents that neither run saw. Their K says what two runs differ by in any case.
+    """
+
+    protected: CorpusLedger
+    held_out: CorpusLedger
+
+
+def run_ledger(run: str | Path, without: str | Path) -> RunLedger:
+    """Compare the code lengths of documents under a run, and under one that left some out.
+
+    Parameters
+    ----------
+    run : path
+        Folder of a run of `copyreg train` on all documents that are not held out.
+    without : path
+        Folder of a run of the same command with ``--leave-out``, or of one with other settings:
+        whatever never saw the protected documents is a safe model.
+
+    Raises
+    ------
+    InputError
+        A folder does not hold a finished run; the first left documents out, or the second did not;
+        they have other documents, protect others, or cut rows of another length.
+
+    Notes
+    -----
+    The code lengths are the losses that the runs have measured: sums of a document's tokens, each
+    predicted from the tokens before it in its row.
+    """
+    from copyreg_jax.lm.records import load_outcome
+
+    all_seen, safe = load_outcome(run), load_outcome(without)
+    if all_seen.leave_out:
+        raise InputError(f"{run} left the protected documents out; give the run that saw them")
+    if not safe.leave_out:
+        raise InputError(f"{without} has seen the protected documents; give a run of --leave-out")
+    for name in ("names", "hashes", "protected", "held_out", "length"):
+        if not np.array_equal(getattr(all_seen, name), getattr(safe, name)):
+            what = {
+                "hashes": "has other texts", "length": "has rows of another length",
+                "names": "has other documents",
+            }.get(name, "protects or holds out other documents")  # fmt: skip
+            raise InputError(f"{without} {what} than {run}; train both on the same")
+
+    def part(chosen: NDArray[np.bool_]) -> CorpusLedger:
+        names = [all_seen.names[i] for i in np.flatnonzero(chosen)]
+        return corpus_ledger(names, list(-all_seen.nll[chosen]), list(-safe.nll[chosen]))
+
+    return RunLedger(part(all_seen.protected), part(all_seen.held_out))
 
 
 def plot_ledger(found: CorpusLedger, path: str | Path) -> None:
