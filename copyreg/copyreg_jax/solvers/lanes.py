@@ -121,14 +121,28 @@ class Lanes(NamedTuple):
 
     def take(self, index: np.ndarray) -> Lanes:
         """Return some of the lanes."""
-        problem = self.axes.leaves.map(lambda leaf: leaf[index], self.problem)
+        leaves, tree = jax.tree_util.tree_flatten(self.problem)
+        own = [axis is not None for axis in self.axes.leaves.axes]
+        picked = iter(pick([leaf for leaf, has in zip(leaves, own, strict=True) if has], index))
+        new = [next(picked) if has else leaf for leaf, has in zip(leaves, own, strict=True)]
         kit = self.kit if self.kit_axis is None else pick(self.kit, index)
-        return self._replace(problem=problem, kit=kit)
+        return self._replace(problem=jax.tree_util.tree_unflatten(tree, new), kit=kit)
 
 
-def pick(tree: Any, index: np.ndarray | slice) -> Any:
+def pick(tree: Any, index: np.ndarray) -> Any:
     """Return the entries of all leaves at these places of their leading axis."""
+    leaves = jax.tree_util.tree_leaves(tree)
+    return tree if not leaves or _are_all(index, len(leaves[0])) else _pick(tree, index)
+
+
+@jax.jit
+def _pick(tree: Any, index: Any) -> Any:
     return jax.tree_util.tree_map(lambda leaf: leaf[index], tree)
+
+
+def _are_all(index: np.ndarray, size: int) -> bool:
+    """Return whether the index is that of all lanes in their order."""
+    return len(index) == size and bool((index == np.arange(size)).all())
 
 
 def _padded(index: np.ndarray, size: int) -> np.ndarray:
@@ -252,10 +266,12 @@ def _run(lanes: Lanes, states: State, max_steps: int, stop: Callable[[int], bool
 
 def _put(final: State, place: np.ndarray, states: State) -> State:
     """The states of all problems, those of some replaced."""
-    if len(place) == len(final.status) and (place == np.arange(len(place))).all():
-        return states
-    index = jnp.asarray(place)
-    return jax.tree_util.tree_map(lambda a, b: a.at[index].set(b), final, states)
+    return states if _are_all(place, len(final.status)) else _scatter(final, place, states)
+
+
+@jax.jit
+def _scatter(final: State, place: Any, states: State) -> State:
+    return jax.tree_util.tree_map(lambda a, b: a.at[place].set(b), final, states)
 
 
 def lane_of(batch: SoftmaxRegression, axes: Axes, i: int) -> SoftmaxRegression:
