@@ -42,6 +42,7 @@ def copyreg(*words: object) -> str:
 
 def train_both(text: object, folder: Path, share: float, *settings: object) -> tuple[Path, Path]:
     """Run with the protected documents, and without them."""
+    folder.mkdir(parents=True, exist_ok=True)
     runs = folder / "run", folder / "run-without"
     for run, more in zip(runs, ([], ["--leave-out"]), strict=True):
         if not (run / "run.json").exists():

@@ -162,17 +162,18 @@ def check_of(tmp_path):
 
 
 @pytest.mark.slow
-def test_near_ties_are_never_certified_wrongly(check):
+@pytest.mark.parametrize("part", range(10))
+def test_near_ties_are_never_certified_wrongly(part, check):
     """10,000 statements that are false or true by 1e-17 to 1e-7, by numbers known to 300 bits."""
     false, certified = 0, 0
-    for seed in range(100):
+    for seed in range(10 * part, 10 * (part + 1)):
         for document, true in near_ties(seed, 100):
             verdict = check(seed, document)
             certified += verdict is cr.Verdict.CERTIFIED
             assert true or verdict is not cr.Verdict.CERTIFIED
             false += not true
-    assert false > 4000
-    assert certified > 100
+    assert false > 400
+    assert certified > 10
 
 
 def test_a_ledger_is_proved_again(check):

@@ -3,6 +3,7 @@
 import functools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -128,6 +129,16 @@ def test_all_arrays_get_one_dtype():
             log_arrays(np.zeros(2, dtype), jnp.zeros(2))
     with pytest.raises(cr.InputError, match="k_bits has type"):
         naf.event_bound(-1.0, np.longdouble(1))
+
+
+def test_what_jax_would_round_is_refused():
+    single = jnp.zeros(2, jnp.float32)
+    with jax.enable_x64(False):
+        with pytest.raises(cr.InputError, match="JAX would round numbers of type float64"):
+            log_arrays(single, np.zeros(2))
+        _, a, b = log_arrays(single, np.zeros(2, np.float32))
+        assert a.dtype == b.dtype == np.float32
+        assert log_arrays(np.zeros(2))[1].dtype == np.float64
 
 
 def test_texts_without_mass_in_floats_count():

@@ -89,8 +89,8 @@ def test_runs_in_the_wrong_order_or_alone_are_refused(runs):
         run_ledger(runs[0], runs[0])
     for words, message in (
         ([runs[0]], "is a run; give the run that left"),
-        (["--without", runs[1]], "the example is none"),
-        ([runs[0] / "run.json", "--without", runs[1]], "run.json is none"),
+        (["--without", runs[1]], "the embedded example has no documents.json"),
+        ([runs[0] / "run.json", "--without", runs[1]], "run.json has no documents.json"),
     ):
         result = CliRunner().invoke(app, ["ledger", *map(str, words)])
         assert result.exit_code != 0

@@ -63,11 +63,14 @@ def ledger(
     Exit codes: 0 CERTIFIED or done, 3 UNDECIDED, 2 bad input.
     """
     is_run = instance is not None and (instance / "documents.json").is_file()
-    if is_run != (without is not None):
+    if is_run and without is None:
         raise InputError(
             f"{instance} is a run; give the run that left the protected documents out as --without"
-            if is_run
-            else f"--without is for a run of copyreg train, and {instance or 'the example'} is none"
+        )
+    if without is not None and not is_run:
+        what = instance or "the embedded example"
+        raise InputError(
+            f"--without is for a finished run of copyreg train, and {what} has no documents.json"
         )
     if instance is not None and without is not None:
         _of_runs(instance, without, out, overwrite, as_json)

@@ -117,14 +117,13 @@ def finite_or_zero(xp: Any, a: Any) -> Any:
 def log_arrays(*arrays: ArrayLike) -> tuple[Any, ...]:
     """NumPy, or JAX if one of the arrays is of JAX, and the arrays as its own, of one dtype.
 
-    The dtype is the widest of theirs, up to float64, so no array of NumPy's is rounded. JAX rounds
-    float64 to float32 unless it is set to 64 bits.
+    The dtype is the widest of theirs, up to float64, so no number is rounded.
 
     Raises
     ------
     InputError
-        No floats, floats of more than 8 bytes, rows of different lengths, NaN or +inf. What JAX
-        traces is not looked into.
+        No floats, floats of more than 8 bytes, rows of different lengths, NaN or +inf; float64
+        beside an array of JAX that is not set to 64 bits. What JAX traces is not looked into.
     """
     xp = jnp if any(isinstance(array, jax.Array) for array in arrays) else np
     try:
@@ -137,6 +136,11 @@ def log_arrays(*arrays: ArrayLike) -> tuple[Any, ...]:
             raise InputError(
                 f"there are numbers of type {array.dtype}; give logarithms as floats of 8 bytes "
                 "at most"
+            )
+        if xp is jnp and jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+            raise InputError(
+                f"JAX would round numbers of type {array.dtype}; give all arrays as NumPy's, or "
+                'call jax.config.update("jax_enable_x64", True)'
             )
     found = [xp.asarray(array) for array in found]
     dtype = functools.reduce(jnp.promote_types, (array.dtype for array in found))
