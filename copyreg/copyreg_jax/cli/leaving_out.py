@@ -149,10 +149,12 @@ def _rows_of_runs(found: RunLedger) -> list[tuple[str, str]]:
             (f"  {name}", f"{k[i]:,.1f} of {safe[i]:,.0f} {part.names[i]}") for name, i in places
         ]
         rows.append(("  all", f"{k.sum():,.1f} of {safe.sum():,.0f}"))
-    k, others = found.protected.k_bits, found.held_out.k_bits
-    if len(k) and len(others):
-        above = int(np.sum(k > others.max()))
-        rows.append(("K above all held-out ones", f"{above:,} of {len(k):,} protected documents"))
+    # Long documents have a large K in any case, so compare shares.
+    share, other = (part.k_bits / np.maximum(part.safe_bits, 1) for part in found)
+    if len(share) and len(other):
+        above = int(np.sum(share > other.max()))
+        text = f"{above:,} of {len(share):,}, more than {other.max():.2%} of their bits"
+        rows.append(("protected above all held out", text))
     return rows
 
 
