@@ -1,7 +1,6 @@
 """The checker: says no to everything that is not so, and never crashes."""
 
 import concurrent.futures
-import copy
 import json
 import os
 import platform
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import scipy.sparse
 from flint import ctx
-from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.checker import check, data, format, proofs, verdicts
@@ -21,7 +19,7 @@ from copyreg_jax.checker.archive import read_arrays
 from copyreg_jax.checker.data import make_instance
 from copyreg_jax.checker.verdicts import VoidError
 from copyreg_jax.problems.objective import METRICS
-from tests.support.registry import READINGS, cases, random_problem
+from tests.support.registry import READINGS, random_problem
 
 
 @pytest.fixture(scope="module", params=[*READINGS, "sparse"])
@@ -244,31 +242,6 @@ def test_an_honest_refusal_is_refuted(files, tmp_path):
     x = [float.fromhex(v) for v in document["x"]]
     certificate = cr.certify(problem, x, tau=1.0)
     assert recheck(certificate.document, files, tmp_path).verdict is cr.Verdict.REFUTED
-
-
-@pytest.mark.quick(1)
-@cases(200)
-@given(drawn=st.data())
-def test_random_edits_never_crash_and_never_certify_more(drawn, files, tmp_path_factory):
-    """Replace any value of the document by junk; whatever is still CERTIFIED must be unchanged."""
-    document = json.loads(files[0].read_text())
-    original = copy.deepcopy(document)
-    parent, key = document, drawn.draw(st.sampled_from(sorted(document)))
-    while isinstance(parent[key], dict | list) and parent[key] and drawn.draw(st.booleans()):
-        parent = parent[key]
-        keys = sorted(parent) if isinstance(parent, dict) else range(len(parent))
-        key = drawn.draw(st.sampled_from(list(keys)))
-    junk = st.one_of(
-        st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.just([]), st.just({}),
-        st.floats(allow_nan=False, allow_infinity=False).map(float.hex), st.just("nan"),
-    )  # fmt: skip
-    parent[key] = drawn.draw(junk)
-    result = recheck(document, files, tmp_path_factory.mktemp("edits"))
-    if result.verdict is cr.Verdict.CERTIFIED:
-        changed = {name for name in original if document[name] != original[name]} - {"sha256"}
-        # The producer's name is free text; a level-set claim or a tau may be left out; bounds may
-        # have been drawn wider, bits larger.
-        assert changed <= {"producer", "claims", "bounds", "bits"}
 
 
 @pytest.mark.parametrize(
