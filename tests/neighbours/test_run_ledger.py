@@ -3,13 +3,15 @@
 import csv
 import json
 import math
+import re
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from copyreg_jax.cli.main import app
 from copyreg_jax.errors import InputError
-from copyreg_jax.neighbours.codelength import run_ledger
+from copyreg_jax.neighbours.codelength import plot_ledger, run_ledger
 
 SEEN, SAFE = [30.0, 2.0, 50.0, 7.0, 9.0], [40.0, 2.5, 40.0, 7.0, 8.0]
 FLAGS = [("a", 1, 0), ("b", 1, 0), ("c", 1, 0), ("open", 0, 0), ("out", 0, 1)]
@@ -57,9 +59,31 @@ def test_command(runs, tmp_path):
     assert [(row["name"], row["seen"]) for row in rows][2:] == [("c", "yes"), ("out", "no")]
     assert float(rows[0]["k_bits"]) == found["protected"][0]["k_bits"]
     assert (out / "k.png").read_bytes().startswith(b"\x89PNG")
+    assert float(rows[0]["safe_bits"]) == pytest.approx(40 / math.log(2))
+    assert float(rows[0]["bits"]) == pytest.approx(30 / math.log(2))
     shown = CliRunner().invoke(app, [*words, "--overwrite"]).stdout
-    assert "2 of 3, more than -12.50% of their bits" in shown  # a and b: 25 and 20 %
     assert "0.7 of 119" in shown  # 0.5 / ln 2 of 82.5 / ln 2
+    # The yardstick is -12.5 %, and so nothing; a and b are above it with 25 and 20 %.
+    assert re.search(r"held-out one +0.00% of its bits\n.* above that +2 of 3\n", shown)
+
+
+def test_groups_may_be_empty(runs):
+    for run, losses, leave_out in zip(runs, (SEEN, SAFE), (False, True), strict=True):
+        write(run, losses, leave_out, held_out=[False] * 5)
+    shown = CliRunner().invoke(app, ["ledger", str(runs[0]), "--without", str(runs[1])]).stdout
+    assert re.search(r"seen by neither +no documents\nno yardstick", shown)
+    for run, losses, leave_out in zip(runs, (SEEN, SAFE), (False, True), strict=True):
+        write(run, losses, leave_out, protected=[False] * 5)
+    shown = CliRunner().invoke(app, ["ledger", str(runs[0]), "--without", str(runs[1])]).stdout
+    assert re.search(r"protected +no documents\n", shown)
+
+
+def test_a_loss_of_zero_is_one(runs):
+    write(runs[0], [0.0] * 5, False)
+    write(runs[1], [0.0] * 5, True)
+    result = CliRunner().invoke(app, ["ledger", str(runs[0]), "--without", str(runs[1])])
+    assert result.exit_code == 0
+    assert "0 of 3" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -73,6 +97,8 @@ def test_command(runs, tmp_path):
         ({"nll": [-1.0] * 5}, "losses that are no numbers"),
         ({"nll": ["2"] * 5}, "not the folder of a finished run: its files have been changed"),
         ({"name": ["a"] * 5}, "has a document twice"),
+        ({"name": ["a", "b", "c", "d", "\ud800"]}, "surrogates not allowed"),
+        ({"held_out": [True] * 5}, "'a' is protected and held out"),
         ({"length": 64}, "has rows of another length than"),
     ],
 )
@@ -80,6 +106,27 @@ def test_runs_that_do_not_belong_together_are_refused(runs, changes, message):
     write(runs[1], SAFE, True, **changes)
     with pytest.raises(InputError, match=message):
         run_ledger(*runs)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", "3", '[{"name": "a"}]', "[1]"])
+@pytest.mark.parametrize("file", ["documents.json", "run.json"])
+def test_folders_that_are_no_runs_are_refused(file, content, runs, tmp_path):
+    if content is None:
+        (runs[1] / file).unlink()
+    else:
+        (runs[1] / file).write_text(content)
+    out = tmp_path / "out"
+    words = ["ledger", str(runs[0]), "--without", str(runs[1]), "--out", str(out)]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, InputError)
+    assert "is not the folder of a finished run" in str(result.exception)
+    assert not out.exists()
+
+
+def test_without_matplotlib_there_is_no_plot(runs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(InputError, match="pip install matplotlib"):
+        plot_ledger(run_ledger(*runs).protected, tmp_path / "k.png")
 
 
 def test_runs_in_the_wrong_order_or_alone_are_refused(runs):

@@ -9,7 +9,7 @@ import scipy.sparse
 
 import copyreg_jax as cr
 from copyreg_jax.solvers.batch import _stack
-from copyreg_jax.solvers.lanes import Lanes
+from copyreg_jax.solvers.lanes import Lanes, pick
 from copyreg_jax.solvers.steps import precompute
 from tests.support.registry import random_problem
 
@@ -61,6 +61,33 @@ def test_lanes_that_are_done_leave(monkeypatch):
     for k in (0, 1, 9, 35, 69):
         alone = cr.solve(problems[k], cr.Optax(optax.lbfgs()), x0[k])
         assert int(steps[k]) == alone.num_steps
+        np.testing.assert_allclose(together.x[k], alone.x, rtol=1e-9, atol=1e-12)
+
+
+def test_the_slowest_problem_is_not_copied_again_and_again(monkeypatch):
+    """The last of 20 problems is the slow one, so the lanes that fill a batch up are copies of it.
+
+    Lanes are taken once for 10 lanes; for a look at what has ended, and for a deeper one.
+    """
+    batch, problems = batched(20)
+    sizes = []
+    take = Lanes.take
+
+    def noting(self, index):
+        sizes.append(len(index))
+        return take(self, index)
+
+    x0 = np.array(cr.solve_many(batch).x)
+    x0[19] = 8.0
+    monkeypatch.setattr(Lanes, "take", noting)
+    together = cr.solve_many(batch, cr.GradientDescent(), x0, max_steps=100)
+    assert sizes == [10, 20, 20]
+    np.testing.assert_array_equal(
+        pick([together.x], np.array([3, 3, 0]))[0], np.asarray(together.x)[[3, 3, 0]]
+    )
+    for k in (0, 18, 19):
+        alone = cr.solve(problems[k], cr.GradientDescent(), x0[k], max_steps=100)
+        assert int(together.num_steps[k]) == alone.num_steps
         np.testing.assert_allclose(together.x[k], alone.x, rtol=1e-9, atol=1e-12)
 
 

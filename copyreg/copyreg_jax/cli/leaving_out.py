@@ -17,6 +17,7 @@ from copyreg_jax.cli.common import (
     errors,
     output,
     prepare_folder,
+    require_extra,
     require_free,
     show_table,
     to_json,
@@ -46,7 +47,10 @@ def ledger(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for ledger.json and instance.npz, or for ledger.csv and k.png."),
+        typer.Option(
+            help="Folder for ledger.json and instance.npz. For runs it gets ledger.csv and k.png, "
+            "and the extra `lm` is needed."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Annotated[
@@ -54,6 +58,9 @@ def ledger(
     ] = False,
 ) -> None:
     """Say how many bits each row or document gained because the protected ones were seen.
+
+    K of a row or document is log2 of how many times more probable the model makes it than a model
+    that never saw the protected ones does. It may be negative.
 
     An instance is solved twice: as it is, and without the loss on the protected rows. Both
     minimizers are enclosed and compared, so the bits of a row are proved. `copyreg check` proves
@@ -108,9 +115,10 @@ def _of_runs(run: Path, without: Path, out: Path | None, overwrite: bool, as_jso
     inputs = [*all_files(run), *all_files(without)]
     require_free("--out", paths, inputs, overwrite=overwrite)
     if out is not None:
-        prepare_folder(out)
+        require_extra()  # for the plot
     found = run_ledger(run, without)
-    if paths:
+    if out is not None:
+        prepare_folder(out)
         write_whole(paths[0], _csv(found).encode())
         plot_ledger(found.protected, paths[1])
     if as_json:
@@ -143,18 +151,21 @@ def _rows_of_runs(found: RunLedger) -> list[tuple[str, str]]:
     names = "protected", "held out, seen by neither"
     for what, part in zip(names, found, strict=True):
         k, safe = part.k_bits, part.safe_bits
-        rows.append((what, f"{len(k):,} documents; K in bits, of those under the run without them"))
-        places = (("most", 0), ("median", len(k) // 2), ("least", len(k) - 1)) if len(k) else ()
-        rows += [
-            (f"  {name}", f"{k[i]:,.1f} of {safe[i]:,.0f} {part.names[i]}") for name, i in places
-        ]
+        if not len(k):
+            rows.append((what, "no documents"))
+            continue
+        rows.append((what, f"{len(k):,} documents: K, of their bits under the run without them"))
+        for name, i in (("most", 0), ("median", len(k) // 2), ("least", len(k) - 1)):
+            rows.append((f"  {name}", f"{k[i]:,.1f} of {safe[i]:,.0f}, {part.names[i]!r:.60}"))
         rows.append(("  all", f"{k.sum():,.1f} of {safe.sum():,.0f}"))
     # Long documents have a large K in any case, so compare shares.
     share, other = (part.k_bits / np.maximum(part.safe_bits, 1) for part in found)
-    if len(share) and len(other):
-        above = int(np.sum(share > other.max()))
-        text = f"{above:,} of {len(share):,}, more than {other.max():.2%} of their bits"
-        rows.append(("protected above all held out", text))
+    if not len(other):
+        rows.append(("no yardstick", "no document was held out, and any two runs differ"))
+    elif len(share):
+        most = max(float(other.max()), 0.0)
+        rows.append(("largest K of a held-out one", f"{most:.2%} of its bits"))
+        rows.append(("protected ones above that", f"{np.sum(share > most):,} of {len(share):,}"))
     return rows
 
 

@@ -55,8 +55,9 @@ def naf(
 ) -> None:
     """Join models that saw disjoint data to one that is near to each of them (CP-Delta).
 
-    It prints k in bits: under the joined model no event is more than 2^k times as probable as under
-    any of the models. For a text, the k of the tokens are added up, and speak of this text alone.
+    It prints k in bits. With the kind `max`, no event is more than 2^k times as probable under the
+    joined model as under any of the models. With `kl`, k bounds the mean of that log-ratio. For a
+    text, the k of the tokens are added up, and speak of this text alone.
     `copyreg check` proves naf.json again, from the table.
 
     Exit codes: 0 done, 2 bad input, also where k is infinite.

@@ -146,10 +146,16 @@ def load_outcome(folder: str | Path) -> Outcome:
         length, leave_out = summary["length"], summary["leave_out"]
         if not sound or type(length) is not int or length < 1 or type(leave_out) is not bool:
             raise ValueError("its files have been changed")
+        for row in table:
+            row["name"].encode()  # ValueError: half of a surrogate pair
+            if row["protected"] and row["held_out"]:
+                raise ValueError(f"{row['name']!r} is protected and held out")
         nll = np.array(columns["nll"])
         if not (np.isfinite(nll) & (nll >= 0)).all():
             raise ValueError(f"{DOCUMENTS} has losses that are no numbers >= 0")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except KeyError as error:
+        raise InputError(f"{folder} is not the folder of a finished run: no {error}") from None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
     if len(set(columns["name"])) < len(table):
         raise InputError(f"{folder / DOCUMENTS} has a document twice")

@@ -163,7 +163,9 @@ def run_ledger(run: str | Path, without: str | Path) -> RunLedger:
     Notes
     -----
     The code lengths are the losses that the runs have measured: sums of a document's tokens, each
-    predicted from the tokens before it in its row.
+    predicted from the tokens before it in its row. Whether a run has *begun* with a model that
+    knows the documents can't be seen. If the first run had a protection term, K is what it has
+    learned in spite of that.
     """
     from copyreg_jax.lm.records import load_outcome
 
@@ -188,14 +190,17 @@ def run_ledger(run: str | Path, without: str | Path) -> RunLedger:
 
 
 def plot_ledger(found: CorpusLedger, path: str | Path) -> None:
-    """Draw K of each document, from most to least, into a .png or .pdf file.
+    """Draw K of each document, from most to least, into a .png, .pdf or .svg file.
 
     Raises
     ------
     InputError
-        The file can't be written.
+        The file has another suffix or can't be written, or matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("a plot needs a package: pip install matplotlib") from None
 
     from copyreg_jax._files import write_whole
 

@@ -251,14 +251,14 @@ def _run(lanes: Lanes, states: State, max_steps: int, stop: Callable[[int], bool
         running = np.asarray(states.status) == Status.RUNNING
         if not running.any():
             break
-        left = np.unique(place[running])
+        left, lane = np.unique(place[running], return_index=True)
         if stop(size - len(left)):
             stopped = jnp.where(running, Status.INTERRUPTED, states.status)
             states = states._replace(status=stopped.astype(jnp.int32))
             break
-        if 2 * len(left) <= len(place) and len(place) > SMALLEST_BATCH:
+        kept = _padded(np.flatnonzero(running)[lane], len(place))  # one lane of each problem
+        if len(kept) < len(place):
             final = _put(final, place, states)
-            kept = _padded(np.flatnonzero(running), len(place))
             lanes, states, place = lanes.take(kept), pick(states, kept), place[kept]
         states = lanes.advance(states, max_steps)
     return _put(final, place, states)
