@@ -12,6 +12,9 @@ RUNNING = [
     "first-steps.md",
     "how-to/extend.md",
     "how-to/many-problems.md",
+    "neighbours/codelength.md",
+    "neighbours/ledger.md",
+    "neighbours/naf.md",
     "neighbours/nearest.md",
     "neighbours/royalty.md",
 ]
@@ -21,6 +24,9 @@ EXPECTED = {
         r"CONVERGED\n",
         r"copyreg reached .*\nscipy CG reached .*\n",
     ],
+    "neighbours/codelength.md": [r"\d+ b'a sail, a sail'\n\['b', 'a'\] \[2\.885\d* 0\.721\d*\]\n"],
+    "neighbours/ledger.md": [r"CERTIFIED Interval\(.*\) Interval\(.*\)\n"],
+    "neighbours/naf.md": ["", r"\[.*\] .*e-09\n"],
     "neighbours/nearest.md": [r"\['code', 'animal'\] .*\n0\.\d+ 0\.\d+\n"],
 }
 
@@ -42,14 +48,16 @@ def anchors(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("page", "number"),
-    [(page, number) for page in RUNNING for number in range(len(python_blocks(page)))],
-)
-def test_python_blocks_run(page, number, capsys):
-    exec(compile(python_blocks(page)[number], f"{page}, block {number}", "exec"), {})
-    if page in EXPECTED:
-        assert re.fullmatch(EXPECTED[page][number], capsys.readouterr().out)
+@pytest.mark.parametrize("page", RUNNING)
+def test_python_blocks_run(page, capsys, tmp_path, monkeypatch):
+    """The blocks of a page run one after the other, as a reader would try them."""
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for number, block in enumerate(python_blocks(page)):
+        exec(compile(block, f"{page}, block {number}", "exec"), names)
+        printed = capsys.readouterr().out
+        if page in EXPECTED:
+            assert re.fullmatch(EXPECTED[page][number], printed)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

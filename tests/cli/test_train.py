@@ -107,6 +107,9 @@ def test_audit(corpus, tmp_path):
     assert without.returncode == 0, without.stderr
     table = json.loads((tmp_path / "without" / "documents.json").read_text())
     assert sum(row["protected"] for row in table) == 6
+    words = [tmp_path / "run", "--without", tmp_path / "without", "--json"]
+    ledger = train(*words, command="ledger")
+    assert [len(part) for part in json.loads(ledger.stdout).values()] == [6, 3], ledger.stderr
     text = ["--text", corpus, "--name-column", "id", "--prefix", 8, "--suffix", 8]
     arms = [tmp_path / "run", tmp_path / "without", tmp_path / "run" / "model"]
     found = train(*arms, *text, "--out", tmp_path / "audit.json", command="audit")
