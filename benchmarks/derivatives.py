@@ -11,13 +11,9 @@ included, is that of a process of its own, 2000 x 64, beyond ``import jax``; the
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from interleaved import medians
+from report import report
 
 import copyreg_jax as cr
 from copyreg_jax.problems import curvature, objective
@@ -112,15 +109,10 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     results = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
         "first solve, seconds": first_solve(),
         "ratios": [ratios(n, d, options.repeats) for n, d in ((30_000, 384), (20_000, 128))],
     }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    report(results, options.out)
 
 
 if __name__ == "__main__":

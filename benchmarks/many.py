@@ -12,10 +12,6 @@ warm, interleaved, and the medians of --repeats; answers must have gradients of 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 from interleaved import medians
+from report import report
 
 import copyreg_jax as cr
 
@@ -156,15 +153,10 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     results = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
         "tiny": tiny(options.tiny, 2 * options.sample, options.repeats),
         "sides": sides(options.sides, options.sample, options.repeats),
     }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    report(results, options.out)
 
 
 if __name__ == "__main__":

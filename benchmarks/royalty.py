@@ -12,16 +12,14 @@ and the medians of --repeats; worths must agree to 1e-6 bits.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from interleaved import medians
+from report import report
 
 import copyreg_jax as cr
 from copyreg_jax.neighbours.coalitions import Table
@@ -79,18 +77,13 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     results = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}",
         "load before": os.getloadavg()[0],
         **{
             metric: measure(metric, options.owners, options.sample, options.repeats)
             for metric in ("cross-entropy", "squared")
         },
     }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    report(results, options.out)
 
 
 if __name__ == "__main__":
