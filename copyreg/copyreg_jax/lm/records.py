@@ -129,10 +129,20 @@ class Outcome(NamedTuple):
 def load_outcome(folder: str | Path) -> Outcome:
     """Load what a finished run has measured of its documents.
 
+    Parameters
+    ----------
+    folder : path
+        Folder of the run.
+
+    Returns
+    -------
+    Outcome
+
     Raises
     ------
     InputError
-        The folder does not hold a finished run.
+        The folder does not hold a finished run, a document is there twice, or one is protected and
+        held out.
     """
     folder = Path(folder)
     try:

@@ -154,6 +154,11 @@ def run_ledger(run: str | Path, without: str | Path) -> RunLedger:
         Folder of a run of the same command with ``--leave-out``, or of one with other settings:
         whatever never saw the protected documents is a safe model.
 
+    Returns
+    -------
+    RunLedger
+        K in bits, of the protected documents and of those that neither run saw.
+
     Raises
     ------
     InputError
@@ -190,7 +195,13 @@ def run_ledger(run: str | Path, without: str | Path) -> RunLedger:
 
 
 def plot_ledger(found: CorpusLedger, path: str | Path) -> None:
-    """Draw K of each document, from most to least, into a .png, .pdf or .svg file.
+    """Draw K of each document, in bits, from most to least.
+
+    Parameters
+    ----------
+    found : CorpusLedger
+    path : path
+        A .png, .pdf or .svg file to write.
 
     Raises
     ------

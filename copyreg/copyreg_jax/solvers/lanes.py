@@ -121,12 +121,9 @@ class Lanes(NamedTuple):
 
     def take(self, index: np.ndarray) -> Lanes:
         """Return some of the lanes."""
-        leaves, tree = jax.tree_util.tree_flatten(self.problem)
-        own = [axis is not None for axis in self.axes.leaves.axes]
-        picked = iter(pick([leaf for leaf, has in zip(leaves, own, strict=True) if has], index))
-        new = [next(picked) if has else leaf for leaf, has in zip(leaves, own, strict=True)]
+        problem = self.axes.leaves.map(lambda own: pick(own, index), self.problem)
         kit = self.kit if self.kit_axis is None else pick(self.kit, index)
-        return self._replace(problem=jax.tree_util.tree_unflatten(tree, new), kit=kit)
+        return self._replace(problem=problem, kit=kit)
 
 
 def pick(tree: Any, index: np.ndarray) -> Any:
@@ -159,14 +156,13 @@ class LeafAxes:
     def __init__(self, axes: tuple[int | None, ...]) -> None:
         self.axes = axes
 
-    def map(self, change: Callable[[Array], Array], problem: Any) -> Any:
-        """Return the problem with all leaves changed that have an axis."""
+    def map(self, change: Callable[[list[Array]], list[Array]], problem: Any) -> Any:
+        """Return the problem with those of its leaves changed, all at once, that have an axis."""
         leaves, tree = jax.tree_util.tree_flatten(problem)
-        new = [
-            leaf if axis is None else change(leaf)
-            for leaf, axis in zip(leaves, self.axes, strict=True)
-        ]
-        return jax.tree_util.tree_unflatten(tree, new)
+        places = [k for k, axis in enumerate(self.axes) if axis is not None]
+        for k, new in zip(places, change([leaves[k] for k in places]), strict=True):
+            leaves[k] = new
+        return jax.tree_util.tree_unflatten(tree, leaves)
 
 
 def _unflatten_axes(problem: SoftmaxRegression, axes: tuple[int | None, ...]) -> Any:
@@ -276,5 +272,5 @@ def _scatter(final: State, place: Any, states: State) -> State:
 
 def lane_of(batch: SoftmaxRegression, axes: Axes, i: int) -> SoftmaxRegression:
     """Return problem i of a batched problem."""
-    problem: SoftmaxRegression = axes.leaves.map(lambda array: array[i], batch)
+    problem: SoftmaxRegression = axes.leaves.map(lambda own: [leaf[i] for leaf in own], batch)
     return problem
