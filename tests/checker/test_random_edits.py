@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
@@ -16,8 +17,11 @@ from copyreg_jax.neighbours.ledger import ledger
 from copyreg_jax.neighbours.naf_certificate import certify_naf
 from tests.support.registry import cases, random_problem
 
+FORMS = "joint", "block", "sparse"
+"""Of certificates about a point."""
+
 MAY_CHANGE = {
-    "certificate": {"producer", "claims", "bounds", "bits"},
+    **{form: {"producer", "claims", "bounds", "bits"} for form in FORMS},
     "ledger": {"producer", "model", "safe", "rows", "naf_bits", "mass_bits", "distance"},
     "naf": {"producer", "k_bits"},
     "training": {"documents", "gamma", "loss", "protected", "protected_range", "unprotected", "tau",
@@ -35,14 +39,14 @@ INTERVALS = {
 def intervals(name, document):
     """The intervals that a document states."""
     found = [document[key] for key in INTERVALS.get(name, ())]
-    found += document["bounds"].values() if name == "certificate" else ()
+    found += document["bounds"].values() if name in FORMS else ()
     found += document["rows"] if name == "ledger" else ()
     return [[float.fromhex(end) for end in interval] for interval in found]
 
 
 def promise(name, document):
     """The margin that a document promises on a level set; None if it does not."""
-    if name == "certificate":
+    if name in FORMS:
         document = document["claims"]["level_set"] or {}
     tau = document.get("tau")
     return None if tau is None else float.fromhex(tau)
@@ -73,15 +77,20 @@ def made(tmp_path_factory):
     np.savez(folder / "table.npz", log_p=np.log([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]]))
     table = [DocumentLoss("a", True, 100, 450.0), DocumentLoss("b", False, 900, 1800.0)]
     save_training(certify_training(table, 4.0), folder / "training.json")
-    return {
-        "certificate": (
-            cr.certify(problem, cr.solve(problem).x, tau=-1.0).document,
-            folder / "of.npz",
-        ),
+    documents = {
         "ledger": (ledger(problem).document, folder / "of.npz"),
         "naf": (certify_naf(np.load(folder / "table.npz")["log_p"]).document, folder / "table.npz"),
         "training": (json.loads((folder / "training.json").read_text()), None),
     }
+    for form in FORMS:
+        problem = random_problem(0, 12, 2, reading="block" if form == "block" else "joint")
+        if form == "sparse":
+            A = scipy.sparse.csr_array(np.asarray(problem.A))
+            problem = cr.CopyrightRegression(A, problem.b, problem.protected, w=1.0)
+        cr.save_instance(folder / f"{form}.npz", problem)
+        made = cr.certify(problem, cr.solve(problem).x, tau=-1.0)
+        documents[form] = made.document, folder / f"{form}.npz"
+    return documents
 
 
 def test_documents_as_they_are(made, tmp_path):
