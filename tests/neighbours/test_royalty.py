@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import copyreg_jax as cr
 from copyreg_jax.checker.format import Interval
 from copyreg_jax.cli.main import app
+from copyreg_jax.neighbours import retraining
 from copyreg_jax.neighbours.coalitions import Table, read_table
 from copyreg_jax.neighbours.permutations import sample
 from copyreg_jax.neighbours.retraining import Retraining
@@ -383,6 +384,42 @@ def test_models_do_not_know_what_their_coalition_does_not_see(base):
         for target in (b, other)
     )
     assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("base", [None, "d"])
+def test_tables_do_not_know_what_a_coalition_does_not_see(base):
+    """Models of all coalitions start from those of smaller ones: of no others.
+
+    Another minimizer would be bits away; 1e-6 is far more than what the tolerance leaves of one.
+    """
+    rng = np.random.default_rng(1)
+    A, b = rng.standard_normal((12, 2)) * 4, rng.dirichlet(np.full(12, 0.3))
+    owners = ["a", "b", "c", base] * 3
+    other = np.where(np.array(owners) == "c", 0.5 - b, b)
+    one, two = (
+        Retraining(cr.SoftmaxRegression(A, target, 0.05), owners, weights=b).table().lower
+        for target in (b, other)
+    )
+    without_c = (np.arange(len(one)) & 4) == 0
+    assert np.allclose(one[without_c], two[without_c], rtol=0, atol=1e-6)
+    assert not np.allclose(one, two, rtol=0, atol=1e-3)
+
+
+def test_models_of_all_coalitions_start_near_their_ends(monkeypatch):
+    """They start from what those of smaller coalitions say, and so take fewer steps."""
+    made = Retraining(random_problem(2, 60, 4, w=0.1), [0, 1, 2, 3, 4, 5] * 10)
+    steps = []
+
+    def counted(*args, **kwargs):
+        solution = cr.solve_many(*args, **kwargs)
+        steps.append(np.asarray(solution.num_steps).mean())
+        return solution
+
+    monkeypatch.setattr(retraining, "solve_many", counted)
+    made.models((np.arange(64)[:, None] >> np.arange(6) & 1).astype(bool)[-7:])
+    alone = steps.pop()
+    made.table()
+    assert max(steps[-2:]) < alone  # of all six owners, and of five
 
 
 def test_who_sees_nothing_is_at_zero():

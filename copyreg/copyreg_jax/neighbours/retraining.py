@@ -30,6 +30,12 @@ __all__ = ["Retraining"]
 _RTOL = 1e-14
 """The closer a point is to its minimizer, the narrower are proved intervals."""
 
+_LEFT_OUT_TOGETHER = 4
+"""Owners of a coalition whose subsets are left out to extrapolate its model.
+
+With more of them rounding errors add up and as many steps are taken.
+"""
+
 _LOGITS = 1 << 22
 """Logits that are in memory at once."""
 
@@ -136,6 +142,10 @@ class Retraining:
         One batch on one A, started from the minimizer for the base data, or from 0 without such.
         """
         coalitions = np.asarray(coalitions, dtype=bool)
+        starts = np.broadcast_to(self._start, (len(coalitions), self._problem.d))
+        return self._solved(coalitions, starts, rtol)
+
+    def _solved(self, coalitions: np.ndarray, starts: np.ndarray, rtol: float | None) -> np.ndarray:
         left_out = self._left_out(coalitions)
         some = np.flatnonzero(~left_out.all(axis=1))
         x = np.zeros((len(coalitions), self._problem.d))
@@ -146,7 +156,7 @@ class Retraining:
         batch = LeaveOutRegression.tree_unflatten(
             problem.metric, (problem.A, problem.b, problem.w, masks)
         )
-        solution = solve_many(batch, x0=self._start, rtol=rtol)
+        solution = solve_many(batch, x0=starts[some], rtol=rtol)
         x[some] = np.asarray(solution.x)
         failed = np.flatnonzero(np.asarray(solution.status) != Status.CONVERGED)
         if rtol is None and failed.size:
@@ -160,7 +170,9 @@ class Retraining:
 
         It is the function that `copyreg_jax.neighbours.permutations.sample` asks for.
         """
-        x = self.models(coalitions)
+        return self._worth_of(self.models(coalitions))
+
+    def _worth_of(self, x: np.ndarray) -> np.ndarray:
         A, step = to_host(self._problem.A), max(1, _LOGITS // self._problem.n)
         total = self._weights.sum()
         found = []
@@ -171,7 +183,7 @@ class Retraining:
 
     def table(self) -> Table:
         """The worth of all coalitions, 2^n solves for n <= 12 owners; not proved."""
-        values = self.worth(self._all_coalitions())
+        values = self._worth_of(self._all_models(self._all_coalitions()))
         return Table(self.owners, values, values)
 
     def proved_table(self) -> Table:
@@ -200,7 +212,7 @@ class Retraining:
         coalitions = self._all_coalitions()
         # float32 has a tolerance of its own, and None would raise where it is not reached.
         rtol = _RTOL if problem.dtype == np.float64 else DEFAULT_RTOL[problem.dtype]
-        x, left_out = self.models(coalitions, rtol=rtol), self._left_out(coalitions)
+        x, left_out = self._all_models(coalitions, rtol), self._left_out(coalitions)
         if not isinstance(problem, CopyrightRegression):
             A, b, w, metric = problem.A, problem.b, problem.w, problem.metric
             problem = CopyrightRegression(A, b, 1, 0.0, w, metric=metric)
@@ -219,6 +231,31 @@ class Retraining:
                 found.append(worth)
         lower, upper = np.array(found).T
         return Table(self.owners, lower, upper)
+
+    def _all_models(self, coalitions: np.ndarray, rtol: float | None = None) -> np.ndarray:
+        """Minimizers for all coalitions, in the order of `_all_coalitions`.
+
+        A coalition S starts from ``sum_J (-1)^(|J|+1) x(S - J)`` over the non-empty subsets J of a
+        few of its owners D: that is x(S) up to what only all owners of D do together. It depends
+        on data that S sees, and on nothing else.
+        """
+        sizes = coalitions.sum(axis=1)
+        x = np.empty((len(coalitions), self._problem.d))
+        x[:1] = self._solved(coalitions[:1], self._start[None], rtol)
+        for size in range(1, len(self.owners) + 1):
+            rows = np.flatnonzero(sizes == size)
+            # Few sizes of batches, so that few programs are compiled.
+            spare = max(8, 1 << (len(rows) - 1).bit_length()) - len(rows)
+            rows = np.append(rows, rows[-1:].repeat(spare))
+            # The few first owners of each coalition, as bits of its row.
+            few = min(size, _LEFT_OUT_TOGETHER)
+            bits = 1 << np.argsort(~coalitions[rows], axis=1, kind="stable")[:, :few]
+            starts = np.zeros((len(rows), self._problem.d))
+            for chosen in range(1, 1 << few):
+                J = np.array([chosen >> k & 1 for k in range(few)])
+                starts -= (-1.0) ** J.sum() * x[rows - bits @ J]
+            x[rows] = self._solved(coalitions[rows], starts, rtol)
+        return x
 
     def _all_coalitions(self) -> np.ndarray:
         check_owners(self.owners)

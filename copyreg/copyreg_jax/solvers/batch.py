@@ -72,7 +72,7 @@ def solve_many(
     rtol, max_steps
         As in `solve`, for each problem.
     callback : callable, optional
-        Called with the numbers of problems done and in all every few steps; returning True stops
+        Called with the numbers of problems done and in all after each step; returning True stops
         the others with status INTERRUPTED.
 
     Returns

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
-from copyreg_jax._tracing import cond
 from copyreg_jax.matrices import is_here, on_host
+from copyreg_jax.problems.objective import Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import (
     MAX_EXACT_COLUMNS,
@@ -27,14 +27,15 @@ from copyreg_jax.solvers.solution import SecondOrder, Status
 from copyreg_jax.solvers.steps import AIM, Kit
 
 __all__ = [
+    "Verdict",
     "deep_look_traced",
     "examined",
     "examined_traced",
     "first_look",
     "first_look_jit",
+    "judge",
     "judge_state",
-    "judged_by",
-    "judged_by_jit",
+    "leave",
 ]
 
 
@@ -57,13 +58,15 @@ def judge_state(
     """Return the state after a first look, and after a deeper one if that is due."""
     host = on_host(problem.A)
     first = first_look if host else first_look_jit
-    state, judged, flat, due = first(problem, kit, state, rtol, solver)
+    state, verdict = first(problem, kit, state, rtol, solver)
     # In float32 a gradient may be all rounding, and so a decrement: float64 looks again.
-    if bool(due) or (problem.dtype == np.float32 and bool(flat)):
+    if bool(verdict.due) or (problem.dtype == np.float32 and bool(verdict.flat)):
         look = _deep_look(problem, kit, state, rtol, solver)
-        judge = judged_by if host else judged_by_jit
-        judged, _, _ = judge(problem, kit, state, look, rtol, solver)
-    return judged
+        verdict = (judge if host else _judge_jit)(problem, kit, state, look, rtol, solver)
+    state = verdict.applied_to(state)
+    if bool(verdict.leaving):
+        state = (leave if host else _leave_jit)(problem, kit, state, solver)
+    return state
 
 
 def _deep_look(
@@ -96,27 +99,48 @@ def deep_look_traced(
     return exact_look(problem, state.x, state.gradient, rtol)
 
 
+class Verdict(NamedTuple):
+    """What a look at a state has found.
+
+    Attributes
+    ----------
+    status, tolerance, look, left
+        Those that the state goes on with.
+    flat, due, leaving : () bool array
+        Whether the gradient meets the rule, whether a deeper look is due, and whether the state is
+        a saddle point that is to be left.
+    """
+
+    status: Int[Array, ""]
+    tolerance: Scalar
+    look: Look
+    left: Scalar
+    flat: Bool[Array, ""]
+    due: Bool[Array, ""]
+    leaving: Bool[Array, ""]
+
+    def applied_to(self, state: State) -> State:
+        """Return the state that was looked at, as it goes on."""
+        return state._replace(
+            status=self.status, tolerance=self.tolerance, look=self.look, left=self.left
+        )
+
+
 def first_look(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
-) -> tuple[State, State, Bool[Array, ""], Bool[Array, ""]]:
-    """Judge a state by what the solver knows of it.
-
-    Returns the state as it follows from x, the judged state, whether the gradient meets the rule,
-    and whether a deeper look is due.
-    """
+) -> tuple[State, Verdict]:
+    """Return the state as it follows from x, and the verdict by what the solver knows of it."""
     state, look = solver.examine(problem, kit.precomputed, state)
-    judged, flat, low = judged_by(problem, kit, state, look, rtol, solver)
-    return state, judged, flat, flat & ~(low & (look.second_order != SecondOrder.UNKNOWN))
+    return state, judge(problem, kit, state, look, rtol, solver)
 
 
-def judged_by(
+def judge(
     problem: SoftmaxRegression, kit: Kit, state: State, look: Look, rtol: Any, solver: Solver
-) -> tuple[State, Bool[Array, ""], Bool[Array, ""]]:
-    """Give the state the status that follows from the look: RUNNING if it is not a minimizer.
+) -> Verdict:
+    """Return the status that follows from the look: RUNNING if the state is not a minimizer.
 
-    Also returns whether the gradient and the decrement meet the rule. A state that is to run on has
-    a tolerance below its gradient, or a direction to leave by, so that no state comes twice. A
-    saddle point is left only if L is lower than at the one left before.
+    A state that is to run on has a tolerance below its gradient, or is to be left, so that no state
+    comes twice. A saddle point is left only if L is lower than at the one left before.
     """
     u, norm = solver.logits(problem, state), length(state.gradient)
     spent = state.status == Status.MAX_STEPS
@@ -142,24 +166,27 @@ def judged_by(
     ratio = jnp.sqrt(AIM * most) / jnp.where(look.decrement > 0, look.decrement, 1)
     ratio = jnp.where(jnp.isfinite(look.decrement), jnp.minimum(ratio, 0.5), 0.1)
     nearer = jnp.where(flat, ratio * norm, jnp.minimum(AIM * rtol * size, 0.99 * norm))
-    new = state._replace(
+    return Verdict(
         status=status,
-        look=look,
         tolerance=jnp.where(status == Status.RUNNING, nearer, state.tolerance),
+        look=look,
         left=jnp.where(leaving, state.value, state.left),
+        flat=flat,
+        due=flat & ~(low & (look.second_order != SecondOrder.UNKNOWN)),
+        leaving=leaving,
     )
-    new = cond(
-        on_host(problem.A),
-        leaving,
-        lambda: solver.leave(problem, kit.precomputed, new, look.direction),
-        lambda: new,
-    )
-    return new, flat, low
+
+
+def leave(problem: SoftmaxRegression, kit: Kit, state: State, solver: Solver) -> State:
+    """Return the state whose next step goes along the direction that its look has found."""
+    return solver.leave(problem, kit.precomputed, state, state.look.direction)
 
 
 first_look_jit = jax.jit(first_look, static_argnames="solver")
 
-judged_by_jit = jax.jit(judged_by, static_argnames="solver")
+_judge_jit = jax.jit(judge, static_argnames="solver")
+
+_leave_jit = jax.jit(leave, static_argnames="solver")
 
 _exact_look_jit = jax.jit(exact_look)
 
@@ -172,13 +199,18 @@ def examined_traced(
     """Examine a run within a compiled program, where no solver refines its precomputed data."""
 
     def second() -> State:
-        fresh, judged, _, due = first_look(problem, kit, state, rtol, solver)
+        fresh, verdict = first_look(problem, kit, state, rtol, solver)
 
-        def deeper() -> State:
+        def deeper() -> Verdict:
             look = deep_look_traced(problem, kit, fresh, rtol, solver)
-            return judged_by(problem, kit, fresh, look, rtol, solver)[0]
+            return judge(problem, kit, fresh, look, rtol, solver)
 
-        return jax.lax.cond(due, deeper, lambda: judged)
+        verdict = jax.lax.cond(verdict.due, deeper, lambda: verdict)
+        judged = verdict.applied_to(fresh)
+
+        return jax.lax.cond(
+            verdict.leaving, lambda: leave(problem, kit, judged, solver), lambda: judged
+        )
 
     ended = (state.status != Status.RUNNING) & (state.status != Status.NONFINITE)
     state = jax.lax.cond(ended, second, lambda: state)

@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers import examination, results, steps
+from copyreg_jax.solvers.examination import Verdict
 from copyreg_jax.solvers.protocol import Solver, State
 from copyreg_jax.solvers.solution import Solution, Status
 
@@ -29,9 +30,6 @@ __all__ = [
 
 SMALLEST_BATCH = 8
 """Lanes below which a batch does not become smaller, so that few programs are compiled."""
-
-_STEPS_PER_CHUNK = 2
-"""Steps between two checks which lanes are done."""
 
 
 def solve_group(
@@ -51,21 +49,35 @@ def solve_group(
         judged = Status.CONVERGED, Status.STALLED, Status.MAX_STEPS
         ended = np.isin(status, judged) & ~settled
         if ended.any():
-            index = _padded(np.flatnonzero(ended), len(settled))
-            fresh, looked, _, due = lanes.take(index).first_look(pick(states, index))
-            states, new = _put(states, index, fresh), _put(states, index, looked)
-            deep = np.unique(index[np.asarray(due)])
-            if deep.size:
-                deep = _padded(deep, len(settled))
-                new = _put(new, deep, lanes.take(deep).deep_look(pick(states, deep)))
-            spent = (new.status == Status.RUNNING) & (new.num_steps >= max_steps)
-            states = new._replace(
-                status=jnp.where(spent, Status.MAX_STEPS, new.status).astype(jnp.int32)
+            states = _examined(lanes, states, np.flatnonzero(ended))
+            spent = (states.status == Status.RUNNING) & (states.num_steps >= max_steps)
+            states = states._replace(
+                status=jnp.where(spent, Status.MAX_STEPS, states.status).astype(jnp.int32)
             )
         status = np.asarray(states.status)
         settled = status != Status.RUNNING
         if settled.all():
             return _finish(lanes.problem, lanes.kit, states, lanes.axes.leaves.axes, lanes.kit_axis)
+
+
+def _examined(lanes: Lanes, states: State, ended: np.ndarray) -> State:
+    """Look at the lanes that have ended, and again where that is due; leave saddle points."""
+    index = _padded(ended, len(states.status))
+    fresh, verdict = lanes.take(index).first_look(pick(states, index))
+    states = _put(states, index, verdict.applied_to(fresh))
+    leaving = [index[np.asarray(verdict.leaving & ~verdict.due)]]
+    due = np.flatnonzero(np.asarray(verdict.due)[: len(ended)])
+    if due.size:
+        due = _padded(due, len(index))
+        fresh = pick(fresh, due)
+        verdict = lanes.take(index[due]).deep_look(fresh)
+        states = _put(states, index[due], verdict.applied_to(fresh))
+        leaving.append(index[due][np.asarray(verdict.leaving)])
+    left = np.unique(np.concatenate(leaving))
+    if left.size:
+        left = _padded(left, len(states.status))
+        states = _put(states, left, lanes.take(left).leave(pick(states, left)))
+    return states
 
 
 class Axes(NamedTuple):
@@ -103,21 +115,26 @@ class Lanes(NamedTuple):
         )  # fmt: skip
 
     def advance(self, states: State, max_steps: int) -> State:
-        """Return the states after a chunk of steps; lanes that have ended stay as they are."""
+        """Return the states after one step; lanes that have ended stay as they are."""
         return _advance(
             self.problem, self.kit, states, max_steps, self.axes.leaves.axes, self.kit_axis,
             self.solver,
         )  # fmt: skip
 
-    def first_look(self, states: State) -> tuple[State, State, Array, Array]:
+    def first_look(self, states: State) -> tuple[State, Verdict]:
         """Return what `examination.first_look` says of each lane."""
         axes = self.axes.leaves.axes, self.kit_axis
         return _first_look(self.problem, self.kit, states, self.rtol, *axes, self.solver)
 
-    def deep_look(self, states: State) -> State:
-        """Return the states as `examination.judged_by` leaves them after a deeper look."""
+    def deep_look(self, states: State) -> Verdict:
+        """Return the verdict on each lane after a deeper look."""
         axes = self.axes.leaves.axes, self.kit_axis
         return _deep_look(self.problem, self.kit, states, self.rtol, *axes, self.solver)
+
+    def leave(self, states: State) -> State:
+        """Return the states whose next steps leave their saddle points."""
+        axes = self.axes.leaves.axes, self.kit_axis
+        return _leave(self.problem, self.kit, states, *axes, self.solver)
 
     def take(self, index: np.ndarray) -> Lanes:
         """Return some of the lanes."""
@@ -195,17 +212,16 @@ def _advance(
         new = steps.next_state(problem, kit, state, max_steps, solver)
         return jax.tree_util.tree_map(lambda a, b: jnp.where(running, a, b), new, state)
 
-    step = jax.vmap(advance_lane, (_unflatten_axes(problem, axes), kit_axis, 0))
-    return jax.lax.fori_loop(
-        0, _STEPS_PER_CHUNK, lambda _, states: step(problem, kit, states), states
+    return jax.vmap(advance_lane, (_unflatten_axes(problem, axes), kit_axis, 0))(
+        problem, kit, states
     )
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _first_look(
     problem: Any, kit: Any, states: State, rtol: float, axes: Any, kit_axis: Any, solver: Solver
-) -> tuple[State, State, Array, Array]:
-    def examine_lane(problem: Any, kit: Any, state: State) -> tuple[State, State, Array, Array]:
+) -> tuple[State, Verdict]:
+    def examine_lane(problem: Any, kit: Any, state: State) -> tuple[State, Verdict]:
         return examination.first_look(problem, kit, state, rtol, solver)
 
     return jax.vmap(examine_lane, (_unflatten_axes(problem, axes), kit_axis, 0))(
@@ -216,14 +232,24 @@ def _first_look(
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _deep_look(
     problem: Any, kit: Any, states: State, rtol: float, axes: Any, kit_axis: Any, solver: Solver
-) -> State:
-    def examine_lane(problem: Any, kit: Any, state: State) -> State:
+) -> Verdict:
+    def examine_lane(problem: Any, kit: Any, state: State) -> Verdict:
         look = examination.deep_look_traced(problem, kit, state, rtol, solver)
-        return examination.judged_by(problem, kit, state, look, rtol, solver)[0]
+        return examination.judge(problem, kit, state, look, rtol, solver)
 
     return jax.vmap(examine_lane, (_unflatten_axes(problem, axes), kit_axis, 0))(
         problem, kit, states
     )
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _leave(
+    problem: Any, kit: Any, states: State, axes: Any, kit_axis: Any, solver: Solver
+) -> State:
+    def leave_lane(problem: Any, kit: Any, state: State) -> State:
+        return examination.leave(problem, kit, state, solver)
+
+    return jax.vmap(leave_lane, (_unflatten_axes(problem, axes), kit_axis, 0))(problem, kit, states)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -240,7 +266,7 @@ def precompute_lanes(batch: Any, axes: Any, solver: Solver) -> Any:
 
 
 def _run(lanes: Lanes, states: State, max_steps: int, stop: Callable[[int], bool]) -> State:
-    """Advance in chunks; whenever half of the lanes are done, only the others go on."""
+    """Advance step by step; whenever half of the lanes are done, only the others go on."""
     final, size = states, len(states.status)
     place = np.arange(size)  # lane i of `states` is problem place[i]; repeats are padding
     while True:

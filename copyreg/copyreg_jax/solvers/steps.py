@@ -82,7 +82,7 @@ def initial_state(
     left = jnp.full_like(value, jnp.inf)
     state = State(x, value, gradient, zero, tolerance, unknown(x), left, zero, counts, None)
     state = solver.init(problem, kit.precomputed, state)
-    finite = jnp.isfinite(state.value) & jnp.isfinite(length(gradient))
+    finite = jnp.isfinite(state.value) & jnp.isfinite(length(state.gradient))
     status = jnp.where(solver.done(state), Status.CONVERGED, Status.RUNNING)
     status = jnp.where(finite, status, Status.NONFINITE)
     return state._replace(status=status.astype(jnp.int32))
