@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 import copyreg_jax as cr
-from copyreg_jax.solvers import preconditioner, steps
+from copyreg_jax.solvers import examination, preconditioner, steps
 
 MOVES = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast"
 SIZES = {"f64": 8, "f32": 4, "s64": 8, "s32": 4, "u32": 4, "pred": 1}
@@ -59,7 +59,7 @@ def measure(num_devices: int, n: int, d: int) -> dict[str, Any]:
     gram = exchanged(lower.compile().as_text())
     state = steps.initial_state_jit(problem, kit, None, 1e-10, solver)
     step = exchanged(
-        steps.advance_jit.lower(problem, kit, state, 100, 500, solver).compile().as_text()
+        examination.run_jit.lower(problem, kit, state, 100, 500, 1e-10, solver).compile().as_text()
     )
     size = {"gram": sum(b for _, b, _ in gram), "step": 0, "product": 0, "trial": 0}
     for part in ("step", "product", "trial"):

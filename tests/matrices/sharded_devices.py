@@ -23,7 +23,8 @@ import copyreg_jax as cr  # noqa: E402
 from copyreg_jax.matrices import interface  # noqa: E402
 from copyreg_jax.problems import objective  # noqa: E402
 from copyreg_jax.solvers import newton_cg  # noqa: E402
-from copyreg_jax.solvers.steps import advance_jit, initial_state_jit, precompute  # noqa: E402
+from copyreg_jax.solvers.examination import run_jit  # noqa: E402
+from copyreg_jax.solvers.steps import initial_state_jit, precompute  # noqa: E402
 from tests.matrices.test_sharded import CASES, arguments, make_rows  # noqa: E402
 
 
@@ -151,7 +152,7 @@ def evaluations() -> dict[str, Any]:
     newton = cr.TrustRegionNewton()
     kit = precompute(cut, newton)
     state = initial_state_jit(cut, kit, None, 1e-10, newton)
-    program = advance_jit.lower(cut, kit, state, 100, 500, newton).compile().as_text()
+    program = run_jit.lower(cut, kit, state, 100, 500, 1e-10, newton).compile().as_text()
     results["newton moves"] = re.findall(r"all-gather|all-to-all|collective-permute", program)
     return results
 

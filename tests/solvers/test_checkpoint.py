@@ -134,7 +134,7 @@ def test_written_only_now_and_then(file, monkeypatch):
     monkeypatch.setattr(checkpoint, "_SHARE", 0)
     file.unlink()
     cr.solve(problem(), SOLVERS["adam"], max_steps=200, checkpoint=file)
-    assert len(writes) == 1 + 20 + 1
+    assert len(writes) == 1 + 20
 
 
 @pytest.mark.parametrize(

@@ -379,8 +379,7 @@ def test_no_step_of_the_default_wakes_threads_of_blas():
     state = steps.initial_state_jit(problem, kit, None, 1e-8, solver)
     programs = [
         preconditioner.cholesky_jit.lower(problem.A, problem.terms, np.dtype(np.float64)),
-        steps.advance_jit.lower(problem, kit, state, 100, 500, solver),
-        examination.first_look_jit.lower(problem, kit, state, 1e-8, solver),
+        examination.run_jit.lower(problem, kit, state, 100, 500, 1e-8, solver),
     ]
     calls = [
         line

@@ -23,9 +23,10 @@ import copyreg_jax as cr
 from copyreg_jax.matrices.interface import to_host
 from copyreg_jax.problems import curvature
 from copyreg_jax.solvers import steps, trust_region
+from copyreg_jax.solvers.examination import run_jit
 from copyreg_jax.solvers.protocol import Method
 from copyreg_jax.solvers.start import START_SHIFTS
-from copyreg_jax.solvers.steps import advance_jit, initial_state_jit, precompute
+from copyreg_jax.solvers.steps import initial_state_jit, precompute
 from tests.support.registry import PROBLEMS, READINGS, SOLVERS, cases, random_problem
 
 # First-order methods need too many steps there; that they say so is tested below.
@@ -497,14 +498,14 @@ def test_counts_are_true(solver, start, monkeypatch):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     first, second = (random_problem(seed, 17, 3) for seed in (0, 1))
-    cr.solve(first, SOLVERS[solver], max_steps=30)  # NewtonCG compiles its look at the end too
-    before = advance_jit._cache_size()
+    cr.solve(first, SOLVERS[solver], max_steps=30)
+    before = run_jit._cache_size()
     with jax.log_compiles(), NoCompilation():
         cr.solve(second, SOLVERS[solver], max_steps=4, rtol=1e-9)
     # Equal solvers share the program, whichever object they are.
     if solver == "newton":
         cr.solve(second, cr.TrustRegionNewton())
-    assert advance_jit._cache_size() == before
+    assert run_jit._cache_size() == before
 
 
 @pytest.mark.slow
@@ -541,7 +542,7 @@ def test_data_are_arguments_not_constants():
     solver = cr.NewtonCG()
     kit = precompute(problem, solver)
     state = initial_state_jit(problem, kit, None, 1e-10, solver)
-    text = advance_jit.lower(problem, kit, state, 9, 9, solver).as_text()
+    text = run_jit.lower(problem, kit, state, 9, 9, 1e-10, solver).as_text()
     assert 'dense<"0x' not in text  # large literals are printed as hex blobs
     assert len(text) < 200_000
 

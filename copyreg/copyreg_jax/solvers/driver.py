@@ -20,7 +20,7 @@ from copyreg_jax.problems.input import check_start
 from copyreg_jax.problems.objective import Point
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.checkpoint import Checkpoint
-from copyreg_jax.solvers.examination import examined, examined_traced
+from copyreg_jax.solvers.examination import examined, examined_traced, run, run_jit
 from copyreg_jax.solvers.options import check_settings
 from copyreg_jax.solvers.protocol import Solver, State
 from copyreg_jax.solvers.results import solution_on_device, solution_on_host
@@ -28,14 +28,10 @@ from copyreg_jax.solvers.solution import History, Solution, Status
 from copyreg_jax.solvers.steps import (
     CHUNK,
     Kit,
-    Trace,
-    advance_jit,
-    advance_on_host,
     initial_state,
     initial_state_jit,
     next_state,
     precompute,
-    trace_of,
 )
 
 __all__ = ["Callback", "Progress", "check_arguments", "solve", "solve_on_host"]
@@ -195,44 +191,45 @@ def solve_on_host(
     watched = callback is not None or checkpoint is not None
     small = problem.n * problem.d <= _SMALL_ENTRIES
     limit = solver.steps_per_call if watched else CHUNK if small else _LARGE_CHUNK
-    advance = advance_on_host if host else advance_jit
+    limit = 1 if host else limit
     kit = precompute(problem, solver) if kit is None else kit
-    begin = initial_state if host else initial_state_jit
-    state = begin(problem, kit, x0, rtol, solver)
-    trace = [_arrays(trace_of(state))]
+    state = (initial_state if host else initial_state_jit)(problem, kit, x0, rtol, solver)
+    history: list[tuple[np.ndarray, np.ndarray]] = []
     file = None
     if checkpoint is not None:
         file = Checkpoint(checkpoint, problem, solver, rtol, x0)
         found = file.load(state)
         if found is not None:
-            state, trace = found[0], [found[1:]]
+            state, history = found[0], [found[1:]]
             limited = Status(int(state.status)) in (Status.MAX_STEPS, Status.INTERRUPTED)
             if limited and int(state.num_steps) < max_steps:
                 state = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
-    kit, state = examined(problem, kit, state, rtol, max_steps, solver)
+            precomputed, state = solver.refine(problem, kit.precomputed, state)
+            kit = kit._replace(precomputed=precomputed)
     try:
-        while int(state.status) == Status.RUNNING:
-            new, steps = advance(problem, kit, state, limit, max_steps, solver)
-            trace.append(_arrays(steps))
-            kit, state = examined(problem, kit, new, rtol, max_steps, solver)
-            value, norm = (column[-1].item() for column in trace[-1])
-            stop = callback is not None and callback(Progress(int(state.num_steps), value, norm))
-            if stop and int(state.status) == Status.RUNNING:
-                state = state._replace(status=jnp.asarray(Status.INTERRUPTED, jnp.int32))
+        while True:
+            state, trace, verdict = (run if host else run_jit)(
+                problem, kit, state, limit, max_steps, rtol, solver
+            )
+            num_steps, *columns = jax.device_get(trace)
+            # The state before the first step is on record, unless this is that.
+            value, norm = (column[bool(history) : num_steps + 1] for column in columns)
+            history.append((value, norm))
+            kit, state = examined(problem, kit, state, verdict, rtol, max_steps, solver)
+            if callback is not None and num_steps > 0:
+                stop = callback(Progress(int(state.num_steps), value[-1].item(), norm[-1].item()))
+                if stop and int(state.status) == Status.RUNNING:
+                    state = state._replace(status=jnp.asarray(Status.INTERRUPTED, jnp.int32))
+            if int(state.status) != Status.RUNNING:
+                break
             if file is not None:
-                file.save_if_due(state, trace)
+                file.save_if_due(state, history)
     finally:
         if file is not None:
-            file.save(state, trace)
+            file.save(state, history)
     jax.block_until_ready(state.x)
-    values, norms = (np.concatenate(column) for column in zip(*trace, strict=True))
+    values, norms = (np.concatenate(column) for column in zip(*history, strict=True))
     return solution_on_host(problem, kit, state, rtol, solver, History(values, norms))
-
-
-def _arrays(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values and norms of a trace as arrays of NumPy."""
-    length = int(trace.length)
-    return np.asarray(trace.value)[:length], np.asarray(trace.norm)[:length]
 
 
 @functools.partial(jax.jit, static_argnames="solver")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from copyreg_jax._tracing import cond
 from copyreg_jax.matrices import is_here, on_host
 from copyreg_jax.problems.objective import Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -24,11 +25,11 @@ from copyreg_jax.solvers.optimality import (
 from copyreg_jax.solvers.protocol import Solver, State
 from copyreg_jax.solvers.recheck import second_order
 from copyreg_jax.solvers.solution import SecondOrder, Status
-from copyreg_jax.solvers.steps import AIM, Kit
+from copyreg_jax.solvers.steps import AIM, Kit, Trace, advance
 
 __all__ = [
     "Verdict",
-    "deep_look_traced",
+    "deeper_look",
     "examined",
     "examined_traced",
     "first_look",
@@ -36,67 +37,9 @@ __all__ = [
     "judge",
     "judge_state",
     "leave",
+    "run",
+    "run_jit",
 ]
-
-
-def examined(
-    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, max_steps: int, solver: Solver
-) -> tuple[Kit, State]:
-    """Examine a run that may have ended, and return the data and the state that it goes on with."""
-    precomputed, state = solver.refine(problem, kit.precomputed, state)
-    kit = kit._replace(precomputed=precomputed)
-    if int(state.status) in (Status.CONVERGED, Status.STALLED):
-        state = judge_state(problem, kit, state, rtol, solver)
-    if int(state.status) == Status.RUNNING and int(state.num_steps) >= max_steps:
-        state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
-    return kit, state
-
-
-def judge_state(
-    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
-) -> State:
-    """Return the state after a first look, and after a deeper one if that is due."""
-    host = on_host(problem.A)
-    first = first_look if host else first_look_jit
-    state, verdict = first(problem, kit, state, rtol, solver)
-    # In float32 a gradient may be all rounding, and so a decrement: float64 looks again.
-    if bool(verdict.due) or (problem.dtype == np.float32 and bool(verdict.flat)):
-        look = _deep_look(problem, kit, state, rtol, solver)
-        verdict = (judge if host else _judge_jit)(problem, kit, state, look, rtol, solver)
-    state = verdict.applied_to(state)
-    if bool(verdict.leaving):
-        state = (leave if host else _leave_jit)(problem, kit, state, solver)
-    return state
-
-
-def _deep_look(
-    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
-) -> Look:
-    """Look at the second order at the iterate, in float64 wherever d allows."""
-    host = on_host(problem.A)
-    if problem.d > MAX_EXACT_COLUMNS:
-        sampled = sampled_look if host else _sampled_look_jit
-        basis = solver.basis(problem, kit.precomputed)
-        return sampled(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
-    if problem.dtype == np.float32 and is_here(problem.A):
-        found = second_order(problem, np.asarray(state.x), rtol)
-        return Look(
-            jnp.asarray(found.decrement, problem.dtype),
-            jnp.asarray(found.second_order, jnp.int32),
-            jnp.asarray(found.direction, problem.dtype),
-        )
-    exact = exact_look if host else _exact_look_jit
-    return exact(problem, state.x, state.gradient, rtol)
-
-
-def deep_look_traced(
-    problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
-) -> Look:
-    """Look at the second order within a compiled program, in the arithmetic of the problem."""
-    if problem.d > MAX_EXACT_COLUMNS:
-        basis = solver.basis(problem, kit.precomputed)
-        return sampled_look(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
-    return exact_look(problem, state.x, state.gradient, rtol)
 
 
 class Verdict(NamedTuple):
@@ -124,6 +67,88 @@ class Verdict(NamedTuple):
         return state._replace(
             status=self.status, tolerance=self.tolerance, look=self.look, left=self.left
         )
+
+
+def run(
+    problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, rtol: Any,
+    solver: Solver,
+) -> tuple[State, Trace, Verdict]:  # fmt: skip
+    """Make up to ``limit`` steps; where they have ended the run, take a first look at its end."""
+    state, trace = advance(problem, kit, state, limit, max_steps, solver)
+    ended = (state.status == Status.CONVERGED) | (state.status == Status.STALLED)
+
+    def look() -> tuple[State, Verdict]:
+        return first_look(problem, kit, state, rtol, solver)
+
+    def none() -> tuple[State, Verdict]:
+        no = jnp.zeros((), bool)
+        return state, Verdict(state.status, state.tolerance, state.look, state.left, no, no, no)
+
+    state, verdict = cond(on_host(problem.A), ended, look, none)
+    return state, trace, verdict
+
+
+def examined(
+    problem: SoftmaxRegression, kit: Kit, state: State, verdict: Verdict, rtol: float,
+    max_steps: int, solver: Solver,
+) -> tuple[Kit, State]:  # fmt: skip
+    """Return the data and the state that a run goes on with, after `run` has looked at it."""
+    precomputed, refined = solver.refine(problem, kit.precomputed, state)
+    if refined is state and precomputed is kit.precomputed:
+        state = _concluded(problem, kit, state, verdict, rtol, solver)
+    else:
+        kit, state = kit._replace(precomputed=precomputed), refined
+        if int(state.status) in (Status.CONVERGED, Status.STALLED):
+            state = judge_state(problem, kit, state, rtol, solver)
+    if int(state.status) == Status.RUNNING and int(state.num_steps) >= max_steps:
+        state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
+    return kit, state
+
+
+def judge_state(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
+) -> State:
+    """Return the state after a first look, and after a deeper one if that is due."""
+    first = first_look if on_host(problem.A) else first_look_jit
+    state, verdict = first(problem, kit, state, rtol, solver)
+    return _concluded(problem, kit, state, verdict, rtol, solver)
+
+
+def _concluded(
+    problem: SoftmaxRegression, kit: Kit, state: State, verdict: Verdict, rtol: float,
+    solver: Solver,
+) -> State:  # fmt: skip
+    """Return the state after a deeper look if that is due, and as it leaves a saddle point."""
+    host = on_host(problem.A)
+    single = problem.dtype == np.float32
+    # In float32 a gradient may be all rounding, and so a decrement: float64 looks again.
+    if bool(verdict.due) or (single and bool(verdict.flat)):
+        if single and problem.d <= MAX_EXACT_COLUMNS and is_here(problem.A):
+            found = second_order(problem, np.asarray(state.x), rtol)
+            look = Look(
+                jnp.asarray(found.decrement, problem.dtype),
+                jnp.asarray(found.second_order, jnp.int32),
+                jnp.asarray(found.direction, problem.dtype),
+            )
+            verdict = (judge if host else _judge_jit)(problem, kit, state, look, rtol, solver)
+        else:
+            verdict = (deeper_look if host else _deeper_look_jit)(problem, kit, state, rtol, solver)
+    state = verdict.applied_to(state)
+    if bool(verdict.leaving):
+        state = (leave if host else _leave_jit)(problem, kit, state, solver)
+    return state
+
+
+def deeper_look(
+    problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
+) -> Verdict:
+    """Return the verdict by the Hessian, or by samples of it, in the arithmetic of the problem."""
+    if problem.d > MAX_EXACT_COLUMNS:
+        basis = solver.basis(problem, kit.precomputed)
+        look = sampled_look(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
+    else:
+        look = exact_look(problem, state.x, state.gradient, rtol)
+    return judge(problem, kit, state, look, rtol, solver)
 
 
 def first_look(
@@ -182,15 +207,15 @@ def leave(problem: SoftmaxRegression, kit: Kit, state: State, solver: Solver) ->
     return solver.leave(problem, kit.precomputed, state, state.look.direction)
 
 
+run_jit = jax.jit(run, static_argnames="solver")
+
 first_look_jit = jax.jit(first_look, static_argnames="solver")
 
 _judge_jit = jax.jit(judge, static_argnames="solver")
 
 _leave_jit = jax.jit(leave, static_argnames="solver")
 
-_exact_look_jit = jax.jit(exact_look)
-
-_sampled_look_jit = jax.jit(sampled_look)
+_deeper_look_jit = jax.jit(deeper_look, static_argnames="solver")
 
 
 def examined_traced(
@@ -201,11 +226,11 @@ def examined_traced(
     def second() -> State:
         fresh, verdict = first_look(problem, kit, state, rtol, solver)
 
-        def deeper() -> Verdict:
-            look = deep_look_traced(problem, kit, fresh, rtol, solver)
-            return judge(problem, kit, fresh, look, rtol, solver)
-
-        verdict = jax.lax.cond(verdict.due, deeper, lambda: verdict)
+        verdict = jax.lax.cond(
+            verdict.due,
+            lambda: deeper_look(problem, kit, fresh, rtol, solver),
+            lambda: verdict,
+        )
         judged = verdict.applied_to(fresh)
 
         return jax.lax.cond(

@@ -70,7 +70,7 @@ def _examined(lanes: Lanes, states: State, ended: np.ndarray) -> State:
     if due.size:
         due = _padded(due, len(index))
         fresh = pick(fresh, due)
-        verdict = lanes.take(index[due]).deep_look(fresh)
+        verdict = lanes.take(index[due]).deeper_look(fresh)
         states = _put(states, index[due], verdict.applied_to(fresh))
         leaving.append(index[due][np.asarray(verdict.leaving)])
     left = np.unique(np.concatenate(leaving))
@@ -126,10 +126,10 @@ class Lanes(NamedTuple):
         axes = self.axes.leaves.axes, self.kit_axis
         return _first_look(self.problem, self.kit, states, self.rtol, *axes, self.solver)
 
-    def deep_look(self, states: State) -> Verdict:
+    def deeper_look(self, states: State) -> Verdict:
         """Return the verdict on each lane after a deeper look."""
         axes = self.axes.leaves.axes, self.kit_axis
-        return _deep_look(self.problem, self.kit, states, self.rtol, *axes, self.solver)
+        return _deeper_look(self.problem, self.kit, states, self.rtol, *axes, self.solver)
 
     def leave(self, states: State) -> State:
         """Return the states whose next steps leave their saddle points."""
@@ -230,12 +230,11 @@ def _first_look(
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
-def _deep_look(
+def _deeper_look(
     problem: Any, kit: Any, states: State, rtol: float, axes: Any, kit_axis: Any, solver: Solver
 ) -> Verdict:
     def examine_lane(problem: Any, kit: Any, state: State) -> Verdict:
-        look = examination.deep_look_traced(problem, kit, state, rtol, solver)
-        return examination.judge(problem, kit, state, look, rtol, solver)
+        return examination.deeper_look(problem, kit, state, rtol, solver)
 
     return jax.vmap(examine_lane, (_unflatten_axes(problem, axes), kit_axis, 0))(
         problem, kit, states

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from copyreg_jax.matrices import row_norms
+from copyreg_jax.matrices import on_host, row_norms
 from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Point
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -22,13 +22,11 @@ __all__ = [
     "CHUNK",
     "Kit",
     "Trace",
-    "advance_jit",
-    "advance_on_host",
+    "advance",
     "initial_state",
     "initial_state_jit",
     "next_state",
     "precompute",
-    "trace_of",
 ]
 
 AIM = 0.5
@@ -39,9 +37,9 @@ CHUNK = 1000
 
 
 class Trace(NamedTuple):
-    """Values and gradient norms of the last states, ``length`` of them."""
+    """Values and gradient norms of the first state and of those after ``num_steps`` steps."""
 
-    length: Int[Array, ""]
+    num_steps: Int[Array, ""]
     value: Float[Array, " most"]
     norm: Float[Array, " most"]
 
@@ -120,45 +118,36 @@ def next_state(
     )
 
 
-def _advance(
+def advance(
     problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, solver: Solver
 ) -> tuple[State, Trace]:
-    """Make up to ``limit`` steps, at most `CHUNK`; record value and gradient norm after each.
+    """Make up to ``limit`` steps, at most `CHUNK`; record value and gradient norm before and after.
 
     One program makes all steps of a run, so that one that is resumed rounds as the whole does.
     """
 
+    def noted(trace: Trace, state: State) -> Trace:
+        place = trace.num_steps
+        value = trace.value.at[place].set(state.value)
+        return Trace(place, value, trace.norm.at[place].set(length(state.gradient)))
+
     def body(carry: tuple[State, Trace]) -> tuple[State, Trace]:
-        state, (place, value, norm) = carry
+        state, trace = carry
         state = next_state(problem, kit, state, max_steps, solver)
-        _, new_value, new_norm = trace_of(state)
-        return state, Trace(
-            place + 1, value.at[place].set(new_value[0]), norm.at[place].set(new_norm[0])
-        )
+        return state, noted(trace._replace(num_steps=trace.num_steps + 1), state)
 
     def going(carry: tuple[State, Trace]) -> Bool[Array, ""]:
         state, trace = carry
-        return (state.status == Status.RUNNING) & (trace.length < limit)
+        return (state.status == Status.RUNNING) & (trace.num_steps < limit)
 
-    blank = jnp.zeros(CHUNK, state.value.dtype)
-    trace = Trace(jnp.zeros((), jnp.int32), blank, blank)
-    return jax.lax.while_loop(going, body, (state, trace))
-
-
-def trace_of(state: State) -> Trace:
-    """Return the trace of a single state."""
-    norm = length(state.gradient)
-    return Trace(jnp.ones((), jnp.int32), state.value[None], norm[None])
-
-
-def advance_on_host(
-    problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, solver: Solver
-) -> tuple[State, Trace]:
-    """Make one step that is not compiled as a whole, because it reads A on the way."""
-    state = next_state(problem, kit, state, max_steps, solver)
-    return state, trace_of(state)
+    blank = jnp.zeros(CHUNK + 1, state.value.dtype)
+    trace = noted(Trace(jnp.zeros((), jnp.int32), blank, blank), state)
+    if not on_host(problem.A):
+        return jax.lax.while_loop(going, body, (state, trace))
+    # The steps are not compiled as a whole, because they read A on the way.
+    while bool(going((state, trace))):
+        state, trace = body((state, trace))
+    return state, trace
 
 
 initial_state_jit = jax.jit(initial_state, static_argnames="solver")
-
-advance_jit = jax.jit(_advance, static_argnames="solver")
