@@ -5,7 +5,8 @@
 Instances are dense, of 50 columns, written as a folder of .npy files and read block by block; 10^9
 entries need 8 GB of disk. Each measurement is a fresh process, and the median of --repeats of them.
 Memory (Linux only) is the peak resident size above that of the process before the call, so above
-the data if in memory (--in-memory). The instance of the claim `local` has 200 columns.
+the data if in memory (--in-memory). The claims `local` and `global` are made at minimizers, and
+tried at a point that is none.
 """
 
 from __future__ import annotations
@@ -85,6 +86,10 @@ _PROGRAMS = {
         "c = cr.certify(sys.argv[1], x, -1.0)\n"  # a margin that is reached
         "c.save(sys.argv[1] + '/c.json'); assert c.local",
     ),
+    "certify local elsewhere": (
+        "import copyreg_jax as cr; cr.certify; x = np.load(sys.argv[1] + '/x.npy') + 0.01",
+        "assert not cr.certify(sys.argv[1], x).local",
+    ),
 }
 
 
@@ -128,7 +133,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=float, nargs="*", default=[1e6, 1e7, 1e8])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--in-memory", type=float, nargs="*", default=[1e8])
-    parser.add_argument("--local", type=int, nargs=2, default=[100_000, 200])
+    parser.add_argument("--local", type=int, nargs=2, action="append", metavar=("N", "D"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -147,12 +152,14 @@ def main() -> None:
             add("check", n, d, folder, relative_width=relative_width(folder))
             if size in options.in_memory:
                 add("certify in memory", n, d, folder)
-    if options.local:
+    for n, d in options.local or [(200_000, 50), (100_000, 200)]:
         with tempfile.TemporaryDirectory() as name:
-            folder, (n, d) = Path(name), options.local
+            folder = Path(name)
             solved_instance(folder, n, d)
             add("certify local", n, d, folder)
             add("check", n, d, folder)
+            add("certify local elsewhere", n, d, folder)
+            add("certify", n, d, folder)
     if options.out is not None:
         about = {
             "date": time.strftime("%Y-%m-%d"),

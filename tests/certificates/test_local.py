@@ -275,7 +275,7 @@ def local_claims() -> Iterator[format.Local | None]:
     for problem, xs in [*map(points_around, range(8)), *hard]:
         for x in xs:
             with ARITHMETIC:
-                yield make.prove_local(to_instance(problem), x)
+                yield make.prove_local(proofs.Points(to_instance(problem), x))
 
 
 @pytest.mark.slow
@@ -299,4 +299,4 @@ def test_points_far_from_a_minimizer_cost_no_balls(far, monkeypatch):
     problem = random_problem(0, 400, 10, w=0.1, gamma=1e-6)
     monkeypatch.setattr(make, "_LOCAL_BITS", (53, -1))  # -1 bits would be a ValueError
     with ARITHMETIC:
-        assert make.prove_local(to_instance(problem), np.full(10, far)) is None
+        assert make.prove_local(proofs.Points(to_instance(problem), np.full(10, far))) is None

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 from flint import arb, arb_mat, ctx
 
-from copyreg_jax.checker.arithmetic import Balls, Box, Floats, lower, upper
+from copyreg_jax.checker.arithmetic import Balls, Box, Floats, lower, up, upper
 from copyreg_jax.checker.data import Csr
 from copyreg_jax.checker.linear import Gram, eigenvalue_floor, gram, norms
 from copyreg_jax.checker.verdicts import at_least, at_most
@@ -78,7 +78,11 @@ def number_faults():
 
 
 def _faults_of_small_grams():
-    """Additions that all round up, at scales whose squares are lost."""
+    """Additions that all round up, at scales whose squares are lost; and more than a few rows."""
+    tiny = np.array([0.0, 2.0**-1074, 2.0**-1040])
+    yield not (up(tiny) > tiny).all()
+    many = np.arange(140.0).reshape(70, 2)
+    yield not np.array_equal(gram(np.ones(70), many, np.ones(2)).matrix, (many - 1).T @ (many - 1))
     for scale in (1.0, 2.0**-300):
         tiny = 2.0**-53 * (1 + 2.0**-20)
         weights = [1.0, *[tiny] * 1000, -(1.0 + 1500 * 2.0**-53)]
@@ -104,6 +108,13 @@ def _faults_of_exp(rng, ar):
                 yield math.isfinite(low) and not arb(low) <= arb(v).exp()
                 yield math.isfinite(high) and not arb(high) >= arb(v).exp()
                 yield low == math.inf
+    narrow = Box(x[:20], x[:20] + 2.0**-7)
+    found = ar.exp(narrow)
+    with ctx.workprec(200):
+        for v, w in zip(found.lo.tolist(), narrow.lo.tolist(), strict=True):
+            yield not arb(v) <= arb(w).exp()
+        for v, w in zip(found.hi.tolist(), narrow.hi.tolist(), strict=True):
+            yield not arb(v) >= arb(w).exp()
 
 
 def _faults_of_matrices(rng, scale):

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 from flint import arb, arb_mat, ctx
 
-from copyreg_jax.checker import data as checker_data, proofs, regions
+from copyreg_jax.checker import data as checker_data, proofs, regions, theorems
 from copyreg_jax.checker.arithmetic import Floats, arithmetic, lower, upper
 from copyreg_jax.checker.linear import eigenvalue_floor, frobenius, to_floats
 from tests.checker.definition import Case, derivatives, exact, in_ellipsoid
@@ -100,7 +100,7 @@ def _faults_of_level_sets(k):
     for one in (k.truth, *k.truths):
         level = upper(one.value)
         if math.isfinite(level):
-            tau = proofs.level_set_tau(*sizes, level)
+            tau = theorems.level_set_tau(*sizes, level)
             for other in (k.truth, *k.truths):
                 yield bool(other.value <= level) and bool(other.margin < tau)
 
@@ -195,7 +195,7 @@ def _faults_of_formulas():
     """Numbers from the formulas' first lines."""
     n, n1, gamma = 5, 2, 0.1
     with ctx.workprec(128):
-        tau_c = float(proofs.paper_tau(n, n1, gamma, 0.25).mid())
+        tau_c = float(theorems.paper_tau(n, n1, gamma, 0.25).mid())
         yield abs(tau_c - (math.sqrt(2 * gamma) / n1 - 0.25 / (n - n1))) > 1e-15
         for reading, metric, level in itertools.product(
             ("joint", "block"), ("squared", "cross-entropy"), (0.5, 0.7, 1.0, 3.0)
@@ -210,5 +210,5 @@ def _faults_of_formulas():
                 low = c * gamma / high
             t = min(max(math.sqrt(c * gamma * n1 / n), low), high)
             right = t / n1 - (c * level - t - c * gamma / t) / (n - n1)
-            tau = proofs.level_set_tau(n, n1, gamma, reading, metric, level)
+            tau = theorems.level_set_tau(n, n1, gamma, reading, metric, level)
             yield abs(tau - right) > 1e-12

@@ -16,9 +16,10 @@ from flint import arb, arb_mat, ctx, fmpq
 from hypothesis import assume, given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from copyreg_jax.checker import arithmetic, arithmetic as am, linear, verdicts
+from copyreg_jax.checker import arithmetic as am, exponential, linear, verdicts
 from copyreg_jax.checker.arithmetic import Balls, Box, Floats, lower
 from copyreg_jax.checker.data import Csr
+from copyreg_jax.checker.verdicts import VoidError
 from tests.support.registry import cases
 
 HOSTILE = (
@@ -126,7 +127,7 @@ def test_square_and_negative(drawn):
     box, inside = drawn
     assert contains(Floats().square(box), [v * v for v in inside])
     assert contains(-box, [-v for v in inside])
-    assert (Floats().square(box).lo >= 0).all()
+    assert not (Floats().square(box).lo < 0).any()  # where it overflows, it is unknown
     for low, high in zip(box.lo.tolist(), box.hi.tolist(), strict=True):
         if low <= 0 <= high:
             assert contains(Floats().square(Box(np.array([low]), np.array([high]))), [Fraction(0)])
@@ -332,7 +333,7 @@ def exponents():
 
 
 def test_exp_in_bulk(exponents):
-    low, high = am._exp(exponents)
+    low, high = exponential.exp_bounds(exponents)
     largest = 0.0
     with ctx.workprec(300):
         for x, a, b in zip(exponents.tolist(), low.tolist(), high.tolist(), strict=True):
@@ -352,9 +353,9 @@ def test_exp_in_bulk(exponents):
 
 def test_the_proved_error_of_exp(exponents, monkeypatch):
     """The kernel alone is within 2^-49, and two bits are to spare."""
-    monkeypatch.setattr(arithmetic, "_EXP_ERROR", 0.0)
+    monkeypatch.setattr(exponential, "_EXP_ERROR", 0.0)
     x = exponents[(exponents > -707) & (exponents < 708)]
-    kernel, same = am._exp(x)
+    kernel, same = exponential.exp_bounds(x)
     np.testing.assert_array_equal(kernel, same)
     with ctx.workprec(300):
         pairs = zip(x.tolist(), kernel.tolist(), strict=True)
@@ -532,6 +533,57 @@ def test_products_that_are_all_lost_to_underflow():
         exact = [d * Fraction(2.0**-538) * Fraction(x[0])] * 2
         for rows in (A, to_csr(A)):
             assert contains(Floats().logits(rows, x), exact)
+
+
+@pytest.mark.parametrize("d", [1, 63, 64, 65, 130])
+def test_gram_matrices_of_many_tiles(d):
+    """Of integers, whose sums are exact in any order."""
+    rng = np.random.default_rng(d)
+    rows, weights = rng.integers(-9, 9, (2 * d + 7, d)), rng.integers(-9, 9, 2 * d + 7)
+    center = rng.integers(-9, 9, d)
+    found = linear.gram(weights.astype(float), rows.astype(float), center.astype(float))
+    apart = rows - center
+    np.testing.assert_array_equal(found.matrix, apart.T @ (weights[:, None] * apart))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000, 4097])
+def test_sums_of_many(n):
+    """Of integers exactly; else within the rounding of a sum by halves, and no wider."""
+    rng = np.random.default_rng(n)
+    whole = rng.integers(-1000, 1000, n)
+    assert Floats().sum(Box.of(whole.astype(float))).contains(int(whole.sum()))
+    numbers = rng.standard_normal(n) * 10.0 ** rng.integers(-9, 9, n)
+    ball, exact = Floats().sum(Box.of(numbers)), sum(map(Fraction, numbers.tolist()))
+    assert ball_holds(ball, exact)
+    assert float(ball.rad()) <= (math.log2(n) + 6) * 2.0**-53 * np.abs(numbers).sum()
+
+
+def test_a_wrong_product_is_found_out():
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((140, 90)), rng.standard_normal((90, 7))
+    size = np.linalg.norm(left) * np.linalg.norm(right)
+    linear.control_product(linear.product_of_rows(left, right), left, right, size)
+    linear.control_product(np.zeros((0, 7)), left[:0], right, size)
+    for i, j in ((0, 0), (139, 6), (17, 3)):
+        wrong = left @ right
+        wrong[i, j] *= 1 + 1e-7  # as if it had been added up in float32
+        with pytest.raises(VoidError, match="matrix products of this machine are wrong"):
+            linear.control_product(wrong, left, right, size)
+
+
+@cases(500)
+@given(numbers=arrays(4))
+def test_one_step_outward(numbers):
+    """At least one float outward, and three at most."""
+    for step, way in ((am.up, math.inf), (am._down, -math.inf)):
+        found, far = step(numbers), numbers
+        for _ in range(3):
+            far = np.nextafter(far, way)
+        near = np.nextafter(numbers, way)
+        known = np.isfinite(found)
+        assert (known | ~np.isfinite(far)).all()
+        ordered = (near <= found) & (found <= far) if way > 0 else (far <= found) & (found <= near)
+        assert (ordered | ~known).all()
 
 
 def test_sums_of_gram_matrices_at_scales_whose_squares_are_lost():

@@ -105,15 +105,15 @@ NUMBERS = {
         "np.minimum(np.minimum(ends[0], ends[1]), np.minimum(ends[2], ends[3]))",
         "np.minimum(ends[0], ends[3])",
     ),
-    "exp without its error": ("checker.arithmetic:_EXP_ERROR", "2.0**-49", "2.0**-60"),
+    "exp without its error": ("checker.exponential:_EXP_ERROR", "2.0**-49", "2.0**-60"),
     "log 2 in one part": (
-        "checker.arithmetic:_exp",
+        "checker.exponential:exp_bounds",
         "(np.clip(x, -1000, 1000) - k * _LN2_HIGH) - k * _LN2_LOW",
         "np.clip(x, -1000, 1000) - k * _LN2_HIGH",
     ),
-    "exp: nothing instead of little": ("checker.arithmetic:_exp", "2.0**-1019", "0.0"),
+    "exp: nothing instead of little": ("checker.exponential:exp_bounds", "2.0**-1019", "0.0"),
     "exp: overflow is a bound": (
-        "checker.arithmetic:_exp", "large | np.isnan(x)", "np.isnan(x)",
+        "checker.exponential:exp_bounds", "large | np.isnan(x)", "np.isnan(x)",
     ),
     "share of the smallest total": (
         "checker.arithmetic:Floats.share", "np.where(whole.hi > 0, whole.hi, 1)",
@@ -124,7 +124,18 @@ NUMBERS = {
         "checker.arithmetic:Floats.square", "np.maximum(np.maximum(v.lo, -v.hi), 0.0)",
         "np.minimum(np.abs(v.lo), np.abs(v.hi))",
     ),
-    "overflow of a total is zero": ("checker.arithmetic:Floats.sum", 'arb("nan")', "arb(0)"),
+    "overflow of a total is zero": ("checker.arithmetic:between", 'arb("nan")', "arb(0)"),
+    "a step that is none": ("checker.arithmetic:_step", "1.5 * UNIT", "0.4 * UNIT"),
+    "a step that is none for little": (
+        "checker.arithmetic:_step", "np.abs(x) * (1.5 * UNIT) + TINY",
+        "np.abs(x) * (1.5 * UNIT)",
+    ),
+    "sum without rounding": (
+        "checker.arithmetic:Floats.sum", "size * ((depth + 1) * UNIT)", "0 * size",
+    ),
+    "exp: first order only": (
+        "checker.arithmetic:Floats.exp", "up(up(radius * radius) + radius)", "radius",
+    ),
     "sparse logits: sizes may cancel": (
         "checker.arithmetic:Floats.logits", "np.add.reduceat(np.abs(each), rows.indptr[filled])",
         "np.add.reduceat(each, rows.indptr[filled])",
@@ -179,10 +190,19 @@ NUMBERS = {
 PROOFS = {
     "a shift per block": ("checker.proofs:_join", "(shift - top).exp() * total", "total"),
     "own shift in a block": (
-        "checker.proofs:View._f", "u[rows[block]] - shift",
-        "u[rows[block]] - ar.top(u)",
+        "checker.proofs:View.f", "each.total * (each.shift - shift).exp()", "each.total",
     ),
-    "blocks of rows swapped": ("checker.proofs:View._groups", "(m, ~m)", "(~m, m)"),
+    "blocks of rows swapped": (
+        "checker.proofs:View._sums_by_group", "[ar.sum(terms[m]), ar.sum(terms[~m])]",
+        "[ar.sum(terms[~m]), ar.sum(terms[m])]",
+    ),
+    "the first block for all": (
+        "checker.proofs:View._keep", "self._kept.get((name, block.start))",
+        "next((v for (k, _), v in self._kept.items() if k == name), None)",
+    ),
+    "one precision for all": (
+        "checker.proofs:Points.view", "bits not in self._views", "not self._views",
+    ),
     "sizes swapped": (
         "checker.proofs:View.losses", "ell_1 / n1 - ell_2 / (n - n1)",
         "ell_1 / (n - n1) - ell_2 / n1",
@@ -205,8 +225,8 @@ PROOFS = {
         "checker.proofs:View._derivative", "f * H - t * b", "f * H - b",
     ),
     "radius lost": (
-        "checker.proofs:in_ball", "radius * norms(rows_of(point.data, block), center)",
-        "0 * norms(rows_of(point.data, block), center)",
+        "checker.proofs:in_ball", "radius * point.lengths(block, center)",
+        "0 * point.lengths(block, center)",
     ),
     "gradient: offset lost": (
         "checker.regions:gradient_norm", "arb(c) * found.sums[1]", "arb(0)",
@@ -219,10 +239,10 @@ PROOFS = {
         "checker.regions:hessian_floor", "return M, found.error", "return M, arb(0)",
     ),
     "level: floor too large": (
-        "checker.proofs:least_loss", "return (2 * gamma).sqrt()", "return (3 * gamma).sqrt()",
+        "checker.theorems:least_loss", "return (2 * gamma).sqrt()", "return (3 * gamma).sqrt()",
     ),
     "level: block floor too large": (
-        "checker.proofs:least_loss", "arb.max(abs(v), abs(1 - v))", "arb.min(abs(v), abs(1 - v))",
+        "checker.theorems:least_loss", "arb.max(abs(v), abs(1 - v))", "arb.min(abs(v), abs(1 - v))",
     ),
     "level: upper loss for lower": (
         "checker.proofs:View.least_loss", "lower(self._fit)", "upper(self._fit)",
@@ -242,19 +262,19 @@ PROOFS = {
         "checker.regions:laplacian_floor", "ar.lower(weights)", "ar.upper(weights)",
     ),
     "level set: wrong root": (
-        "checker.proofs:level_set_tau",
+        "checker.theorems:level_set_tau",
         "half + (square(half) - c * exact_gamma).nonnegative_part().sqrt()",
         "half - (square(half) - c * exact_gamma).nonnegative_part().sqrt()",
     ),
-    "level set: n1 for n2": ("checker.proofs:level_set_tau", "n1 * n2", "n1 * n1"),
+    "level set: n1 for n2": ("checker.theorems:level_set_tau", "n1 * n2", "n1 * n1"),
     "level set: joint bound for block": (
-        "checker.proofs:level_set_tau", 'reading == "joint" or metric == "cross-entropy"', "True",
+        "checker.theorems:level_set_tau", 'reading == "joint" or metric == "cross-entropy"', "True",
     ),
     "level set: the other minimum": (
-        "checker.proofs:level_set_tau", "c * exact_gamma * n1 / n", "c * exact_gamma * n2 / n",
+        "checker.theorems:level_set_tau", "c * exact_gamma * n1 / n", "c * exact_gamma * n2 / n",
     ),
     "paper: n for n1": (
-        "checker.proofs:paper_tau", "(2 * arb(gamma)).sqrt() / n1", "(2 * arb(gamma)).sqrt() / n",
+        "checker.theorems:paper_tau", "(2 * arb(gamma)).sqrt() / n1", "(2 * arb(gamma)).sqrt() / n",
     ),
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 import copyreg_jax
 from copyreg_jax.certificates.certificate import Certificate
 from copyreg_jax.certificates.to_instance import exact_float, exact_point, input_errors, instance
-from copyreg_jax.checker import check as checker, format, proofs, regions
+from copyreg_jax.checker import check as checker, format, proofs, regions, theorems
 from copyreg_jax.checker.arithmetic import (
     ARITHMETIC,
     FLOAT_BITS,
@@ -27,7 +27,7 @@ from copyreg_jax.checker.arithmetic import (
 )
 from copyreg_jax.checker.data import MAX_DENSE_COLUMNS, Instance
 from copyreg_jax.checker.format import Global, Interval, LevelSet, Local, Paper, Point
-from copyreg_jax.checker.linear import eigenvalue_floor, frobenius, norms, to_floats
+from copyreg_jax.checker.linear import eigenvalue_floor, frobenius, to_floats
 from copyreg_jax.checker.verdicts import Verdict, at_least, at_most
 from copyreg_jax.errors import InputError
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -120,11 +120,12 @@ def certify(
         raise InputError(f"max_bits is {max_bits!r:.40}; give {START_BITS} to {MAX_BITS}")
     with ARITHMETIC, input_errors():
         description = data.description()
-        proved = _prove_point(data, exact, tau, max_bits)
+        points = proofs.Points(data, exact)
+        proved = _prove_point(points, tau, max_bits)
         near = everywhere = None
         if local and data.d <= MAX_DENSE_COLUMNS:
-            near = prove_local(data, exact)
-            everywhere = prove_global(data, exact)
+            near = prove_local(points)
+            everywhere = prove_global(points)
         with ctx.workprec(max(proved.bits, START_BITS)):
             level_set = _level_set(data, upper(proved.value))
             paper = _paper(data, proved.losses, eps_2, near)
@@ -156,13 +157,13 @@ class _Proved(NamedTuple):
     value: arb
 
 
-def _prove_point(data: Instance, x: np.ndarray, tau: float | None, max_bits: int) -> _Proved:
+def _prove_point(points: proofs.Points, tau: float | None, max_bits: int) -> _Proved:
     """The losses at x, at the first precision that decides the margin claim."""
-    bits = FLOAT_BITS if data.size > _LARGE else START_BITS
+    bits = FLOAT_BITS if points.data.size > _LARGE else START_BITS
     while True:
         ar = arithmetic(bits)
         with ctx.workprec(ar.scalar_bits):
-            point = proofs.at_point(data, ar, x)
+            point = points.view(bits)
             proved = _Proved(bits, _padded(point.losses, ar), pad(point.value, ar))
             margin = proved.losses.margin
             if bits == FLOAT_BITS:
@@ -195,7 +196,7 @@ def _paper(
     eps_2 = upper(losses.ell_2) if eps_2 is None else eps_2
     if not math.isfinite(eps_2):
         return None
-    tau_c = proofs.paper_tau(data.n, data.n1, data.gamma, eps_2)
+    tau_c = theorems.paper_tau(data.n, data.n1, data.gamma, eps_2)
     return Paper(
         eps_2=eps_2,
         tau_c=outward(tau_c),
@@ -205,7 +206,7 @@ def _paper(
     )
 
 
-def prove_local(data: Instance, x: np.ndarray) -> Local | None:
+def prove_local(points: proofs.Points) -> Local | None:
     """The claim local, at the first precision that yields it, with a radius that is not small.
 
     Balls come only where rounding, and not the theorem, has lost it in floats.
@@ -213,7 +214,7 @@ def prove_local(data: Instance, x: np.ndarray) -> Local | None:
     for bits in _LOCAL_BITS:
         ar = arithmetic(bits)
         with ctx.workprec(ar.scalar_bits):
-            point = proofs.at_point(data, ar, x)
+            point = points.view(bits)
             center = regions.mean_row(point)
             norm = pad(regions.gradient_norm(point, center), ar)
             gradient = upper(norm)
@@ -242,11 +243,10 @@ def _widest(
     near one, the Hessian is another. From there a secant looks for half the modulus at x.
     """
     data, gradient, least = point.data, upper(norm), lower(norm)
-    H, error = regions.hessian_floor(proofs.in_ball(point, center, 0.0), center)
+    H, error = regions.hessian_floor(point, center)
     here, rounding = _modulus(H, error), _rounding(point, H, error)
     longest = max(
-        float(found.max())
-        for found in data.map_blocks(lambda s: norms(data.A.rows(s.start, s.stop), center))
+        float(found.max()) for found in data.map_blocks(lambda block: point.lengths(block, center))
     )
     radius = 0.25 / longest
     if math.isfinite(rounding):  # no modulus anywhere is above that at x
@@ -301,14 +301,14 @@ def _modulus(H: arb_mat, error: arb) -> float:
     return 0.0
 
 
-def prove_global(data: Instance, x: np.ndarray) -> Global | None:
+def prove_global(points: proofs.Points) -> Global | None:
     """The claim global, in floats: what they leave open is lost by the theorem, not by rounding."""
     ar = arithmetic(FLOAT_BITS)
     with ctx.workprec(ar.scalar_bits):
-        level = upper(pad(proofs.at_point(data, ar, x).value, ar))
+        level = upper(pad(points.view(FLOAT_BITS).value, ar))
         if not math.isfinite(level):
             return None
-        _, view = regions.around_level_set(data, ar, level)
+        _, view = regions.around_level_set(points.data, ar, level)
         mu = _modulus(*regions.laplacian_floor(view))
     return Global(ar.bits, level, mu) if mu > 0 else None
 

@@ -20,6 +20,7 @@ import numpy as np
 from flint import arb, arb_mat
 
 from copyreg_jax.checker.data import Csr
+from copyreg_jax.checker.exponential import exp_bounds
 
 __all__ = [
     "ARITHMETIC",
@@ -54,14 +55,8 @@ UNIT = 2.0**-53
 
 TINY = 2.0**-1074
 
-_LOG2_E = float.fromhex("0x1.71547652b82fep+0")
-
-# log 2 in two parts; the first has 33 bits, so that its product with an exponent is exact.
-_LN2_HIGH, _LN2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
-
-_TAYLOR = [1 / math.factorial(k) for k in range(14)]
-
-_EXP_ERROR = 2.0**-49
+_NARROW = 2.0**-6
+"""Radius of an interval up to which that of its exponential is as good as from both ends."""
 
 _GROUP = 16
 """Columns that are added up together: fewer roundings in a row leave smaller error bounds."""
@@ -146,28 +141,31 @@ class Box:
     __radd__, __rmul__ = __add__, __mul__
 
 
+def _step(x: np.ndarray) -> np.ndarray:
+    """A number that takes x to another float when added or subtracted; `nextafter` is slower."""
+    return np.abs(x) * (1.5 * UNIT) + TINY
+
+
 def _down(x: np.ndarray) -> np.ndarray:
-    return np.nextafter(x, -np.inf)
+    """One of the next two floats downwards; NaN stays, and infinite numbers stay or become NaN."""
+    return x - _step(x)
 
 
 def up(x: np.ndarray) -> np.ndarray:
-    """The next float64 upwards."""
-    return np.nextafter(x, np.inf)
+    """One of the next two floats upwards; NaN stays, and infinite numbers stay or become NaN."""
+    return x + _step(x)
 
 
-def _exp(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bounds of exp(x); NaN above 708.7, [0, 2^-1019] below -707.3."""
-    k = np.rint(np.clip(x, -1000, 1000) * _LOG2_E)
-    r = (np.clip(x, -1000, 1000) - k * _LN2_HIGH) - k * _LN2_LOW
-    p = np.full_like(r, _TAYLOR[-1])
-    for coefficient in _TAYLOR[-2::-1]:
-        p = p * r + coefficient
-    scaled = np.ldexp(p, k.astype(np.int32))
-    small, large = k < -1020, k > 1022
-    low = np.where(small, 0.0, scaled * (1 - _EXP_ERROR))
-    high = np.where(small, 2.0**-1019, scaled * (1 + _EXP_ERROR))
-    unknown = large | np.isnan(x)
-    return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
+def _tree_sums(rows: np.ndarray) -> tuple[np.ndarray, int]:
+    """Sum of each row, by halves, and the number of additions that an entry goes through."""
+    n = rows.shape[1]
+    depth = max(n - 1, 0).bit_length()
+    sums = np.zeros((len(rows), 1 << depth))
+    sums[:, :n] = rows
+    while sums.shape[1] > 1:
+        half = sums.shape[1] // 2
+        sums = sums[:, :half] + sums[:, half:]
+    return sums[:, 0], depth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +237,15 @@ class Floats:
 
     def exp(self, v: Vector) -> Vector:
         """Entrywise exponential."""
-        return Box(_exp(v.lo)[0], _exp(v.hi)[1])
+        middle = 0.5 * v.lo + 0.5 * v.hi
+        radius = up(np.maximum(v.hi - middle, middle - v.lo))
+        if not radius.max(initial=0.0) <= _NARROW:
+            return Box(exp_bounds(v.lo)[0], exp_bounds(v.hi)[1])
+        # Half the work: exp(r) <= 1 + r + r^2 and exp(-r) >= 1 - r for 0 <= r <= 1.
+        low, high = exp_bounds(middle)
+        spread = up(up(radius * radius) + radius)
+        low = np.maximum(_down(low * _down(1 - radius)), 0.0)
+        return Box(low, up(high * up(1 + spread)))
 
     def share(self, e: Vector, total: arb) -> Vector:
         """``e / total`` for one of the summands of a positive total."""
@@ -263,12 +269,11 @@ class Floats:
         return v.hi
 
     def sum(self, v: Vector) -> arb:
-        """Sum of the entries, from correctly rounded sums of both ends."""
-        try:
-            low, high = (float(math.fsum(ends)) for ends in (v.lo, v.hi))
-        except (OverflowError, ValueError):
-            return arb("nan")
-        return between(math.nextafter(low, -math.inf), math.nextafter(high, math.inf))
+        """Sum of the entries: each goes through about log2 of their number of additions."""
+        ends = np.stack([v.lo, v.hi, np.maximum(np.abs(v.lo), np.abs(v.hi))])
+        (low, high, size), depth = _tree_sums(ends)
+        error = up(size * ((depth + 1) * UNIT))
+        return between(float(_down(low - error)), float(up(high + error)))
 
     def moments(self, weights: list[Vector], rows: np.ndarray, center: np.ndarray) -> Moments:
         """``weights @ (rows - center)`` and the sums of the weights."""

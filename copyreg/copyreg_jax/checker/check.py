@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from flint import arb, ctx
 
-from copyreg_jax.checker import proofs, regions
+from copyreg_jax.checker import proofs, regions, theorems
 from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS, arithmetic, lower, upper
 from copyreg_jax.checker.data import Instance, read_instance
 from copyreg_jax.checker.format import (
@@ -135,31 +135,29 @@ def _test(said: Statements, data: Instance) -> Tested:
     def point(view: proofs.View) -> Tested:
         return _test_point(view, said)
 
-    tested = settle(point, said.bits, said.x, data)
-    return tested + minimizer_statements(data, said.x, said.local, said.global_)
+    points = proofs.Points(data, said.x)
+    tested = settle(point, said.bits, points)
+    return tested + minimizer_statements(points, said.local, said.global_)
 
 
 def minimizer_statements(
-    data: Instance, x: np.ndarray, local: Local | None, global_: Global | None
+    points: proofs.Points, local: Local | None, global_: Global | None
 ) -> Tested:
     """The claims local and global about a point, as far as they are made."""
     tested = []
     if local is not None:
-        tested += settle(lambda view: _test_local(view, local), local.bits, x, data)
+        tested += settle(lambda view: _test_local(view, local), local.bits, points)
     if global_ is not None:
-        tested += settle(lambda view: _test_global(view, global_), global_.bits, x, data)
+        tested += settle(lambda view: _test_global(view, global_), global_.bits, points)
     return tested
 
 
-def settle(
-    test: Callable[[proofs.View], Tested], bits: int, x: np.ndarray, data: Instance
-) -> Tested:
+def settle(test: Callable[[proofs.View], Tested], bits: int, points: proofs.Points) -> Tested:
     """A test at the precision of the certificate; where floats leave it open, again in balls."""
-    ar = arithmetic(bits)
-    with ctx.workprec(ar.scalar_bits):
-        tested = test(proofs.at_point(data, ar, x))
+    with ctx.workprec(arithmetic(bits).scalar_bits):
+        tested = test(points.view(bits))
     if worst(*(verdict for _, verdict in tested)) is Verdict.UNDECIDED and bits < START_BITS:
-        again = settle(test, START_BITS, x, data)
+        again = settle(test, START_BITS, points)
         # Either arithmetic proves what it decides; around a point, balls are not always narrower.
         pairs = zip(tested, again, strict=True)
         return [a if a[1] is not Verdict.UNDECIDED else b for a, b in pairs]
@@ -199,11 +197,11 @@ def _test_point(point: proofs.View, said: Statements) -> Tested:
 def level_set_tau(data: Instance, level: float) -> float:
     """The tau of the level-set theorem."""
     sizes = data.n, data.n1, data.gamma
-    return proofs.level_set_tau(*sizes, data.reading, data.metric, level)
+    return theorems.level_set_tau(*sizes, data.reading, data.metric, level)
 
 
 def _test_paper(paper: Paper, local: Local | None, losses: proofs.Losses, data: Instance) -> Tested:
-    tau_c = proofs.paper_tau(data.n, data.n1, data.gamma, paper.eps_2)
+    tau_c = theorems.paper_tau(data.n, data.n1, data.gamma, paper.eps_2)
     low, high = paper.tau_c
     hypothesis = at_most(losses.ell_2, paper.eps_2)
     conclusion = at_least(losses.margin, tau_c)

@@ -38,8 +38,11 @@ METRICS = ("squared", "cross-entropy")
 _PIECE = 1 << 20
 """Numbers per piece of a hash; part of the format."""
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 19
 """Entries of A that are worked on at once, per thread."""
+
+_ROWS = 1 << 15
+"""Rows that are worked on at once at most."""
 
 MAX_DENSE_COLUMNS = 2048
 """No Hessian beyond this size is certified."""
@@ -169,7 +172,7 @@ class Instance(NamedTuple):
         """
         # Wide sparse rows are never made dense.
         width = 1 if isinstance(self.A, Csr) and self.d > MAX_DENSE_COLUMNS else self.d
-        step = max(1, min(_BLOCK // width, 1 << 14))
+        step = max(1, min(_BLOCK // width, _ROWS))
         blocks = [slice(i, min(i + step, self.n)) for i in range(0, self.n, step)]
         return map_threads(work, blocks)
 

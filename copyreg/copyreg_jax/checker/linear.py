@@ -10,17 +10,24 @@ import numpy as np
 from flint import arb, arb_mat
 
 from copyreg_jax.checker.arithmetic import TINY, UNIT, sum_balls, up, upper
+from copyreg_jax.checker.verdicts import require
 
 __all__ = [
     "Gram",
     "cholesky",
+    "control_product",
     "eigenvalue_floor",
     "frobenius",
     "gram",
     "inverse_of_triangle",
     "norms",
+    "product_of_rows",
     "to_floats",
 ]
+
+
+_TILE = 64
+"""Rows and columns of the matrices that are multiplied at once: OpenBLAS starts no threads then."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +45,53 @@ class Gram:
 
 def gram(weights: np.ndarray, rows: np.ndarray, center: np.ndarray) -> Gram:
     """Gram matrix of the rows ``rows - center`` of one block."""
-    centered = rows - center
-    matrix = np.einsum("ki,kj->ij", weights[:, None] * centered, centered)
+    centered = rows - center if center.any() else rows
+    weighted = weights[:, None] * centered
+    (n, d), tiles = rows.shape, len(rows) // _TILE
+    whole = tiles * _TILE
+    left = weighted[:whole].reshape(tiles, _TILE, d).transpose(0, 2, 1)
+    right = centered[:whole].reshape(tiles, _TILE, d)
+    matrix = weighted[whole:].T @ centered[whole:]
+    for i in range(0, d, _TILE):
+        for j in range(i, d, _TILE):
+            rest = matrix[i : i + _TILE, j : j + _TILE]
+            part = (left[:, i : i + _TILE] @ right[:, :, j : j + _TILE]).sum(axis=0) + rest
+            matrix[j : j + _TILE, i : i + _TILE] = part.T
+            matrix[i : i + _TILE, j : j + _TILE] = part
     # Entry by entry the error is at most (terms u) sum |w| |r_i| |r_j|, whose norm is the trace's.
-    terms, d = len(rows) + 8, rows.shape[1]
+    terms = n + 8
     squares = np.einsum("ij,ij->i", centered, centered)
     trace = float(np.einsum("i,i->", np.abs(weights), squares))
-    largest = float(np.abs(centered).max())
-    lost = arb(TINY) * (terms * d * d) * (2 + largest + float(np.abs(weights).max()))
+    largest = up(np.sqrt(squares.max(initial=0.0)) * (1 + (d + 8) * UNIT)) + 2.0**-500
+    heaviest = float(np.abs(weights).max(initial=0.0))
+    lost = arb(TINY) * (terms * d * d) * (2 + float(largest) + heaviest)
+    with np.errstate(all="ignore"):
+        size = np.sqrt(np.einsum("i,i->", weights * weights, squares) * squares.sum())
+    control_product(matrix, weighted.T, centered, size)
     return Gram(matrix, arb(trace) * (2 * terms + 2 * d) * UNIT + lost)
+
+
+def product_of_rows(rows: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """``rows @ right``, a few rows at a time, in any order of summation."""
+    whole = len(rows) // _TILE * _TILE
+    tiles = rows[:whole].reshape(-1, _TILE, rows.shape[1]) @ right
+    return np.concatenate([tiles.reshape(whole, right.shape[1]), rows[whole:] @ right])
+
+
+def control_product(found: np.ndarray, left: np.ndarray, right: np.ndarray, size: float) -> None:
+    """Raise `VoidError` unless ``found`` is ``left @ right``, along one direction.
+
+    The size is about the product of the Frobenius norms of both.
+
+    Bounds of rounding hold for sums of products in any order, and BLAS is trusted to make such
+    sums. This compares it with `einsum`, NumPy's own loop.
+    """
+    probe = np.cos(np.arange(right.shape[1]) + 1.0)
+    along = np.einsum("ij,j->i", right, probe)
+    apart = np.einsum("ij,j->i", found, probe) - np.einsum("ij,j->i", left, along)
+    allowed = 8 * sum(right.shape) * UNIT * size * len(probe) + 2.0**-500
+    off = np.abs(apart).max(initial=0.0)
+    require(not off > allowed, "matrix products of this machine are wrong; use another BLAS")
 
 
 def norms(rows: np.ndarray, center: np.ndarray) -> np.ndarray:

@@ -26,23 +26,33 @@ from typing import Any, NamedTuple
 import numpy as np
 from flint import arb
 
-from copyreg_jax.checker.arithmetic import Arithmetic, Vector, lower, sum_balls, upper
+from copyreg_jax.checker.arithmetic import (
+    FLOAT_BITS,
+    Arithmetic,
+    Vector,
+    arithmetic,
+    lower,
+    sum_balls,
+    upper,
+)
 from copyreg_jax.checker.data import LEFT_OUT, Csr, Instance
 from copyreg_jax.checker.linear import norms
 
 __all__ = [
     "Derivatives",
     "Losses",
+    "Points",
     "View",
     "at_point",
     "in_ball",
-    "least_loss",
-    "level_set_tau",
-    "paper_tau",
     "rows_of",
     "square",
     "sum_of",
 ]
+
+
+_KEPT_FLOATS, _KEPT_BALLS = 1 << 22, 1 << 17
+"""Rows up to which a view keeps its logits and softmaxes: 32 bytes a row, or some 400 of balls."""
 
 
 class Losses(NamedTuple):
@@ -79,8 +89,28 @@ class View:
     """
 
     def __init__(self, data: Instance, ar: Arithmetic, logits: Callable[[slice], Vector]) -> None:
-        self.data, self.ar, self.logits = data, ar, logits
+        self.data, self.ar, self._logits = data, ar, logits
         self.h = arb(1) / 2 if data.metric == "squared" else arb(1)
+        self._keeps = data.n <= (_KEPT_FLOATS if ar.bits == FLOAT_BITS else _KEPT_BALLS)
+        self._kept: dict[tuple[Any, int], Any] = {}
+
+    def _keep(self, name: Any, block: slice, make: Callable[[], Any]) -> Any:
+        """What is known of a block of rows, made once unless there are too many rows."""
+        found = self._kept.get((name, block.start))
+        if found is None:
+            found = make()
+            if self._keeps:
+                self._kept[name, block.start] = found
+        return found
+
+    def logits(self, block: slice) -> Vector:
+        """The logits of a block of rows."""
+        return self._keep("logits", block, lambda: self._logits(block))
+
+    def lengths(self, block: slice, center: np.ndarray) -> np.ndarray:
+        """Upper bounds of the distances of a block's rows from a center."""
+        name = "lengths", center.tobytes()
+        return self._keep(name, block, lambda: norms(rows_of(self.data, block), center))
 
     def sum(self, work: Callable[[slice], Any]) -> Any:
         """Sum of ``work`` over the blocks of rows."""
@@ -94,58 +124,82 @@ class View:
             masks.append(self.data.protected)
 
         def work(block: slice) -> list[tuple[arb, arb] | None]:
-            u = self.logits(block)
-            return [self._partial(u[mask[block]]) if mask[block].any() else None for mask in masks]
+            powers = zip(masks, self._powers(block, masks), strict=True)
+            return [
+                (shift, self.ar.sum(power)) if mask[block].any() else None
+                for mask, (shift, power) in powers
+            ]
 
         parts = zip(*self.data.map_blocks(work), strict=True)
         return [_Softmax(mask, *_join(part)) for mask, part in zip(masks, parts, strict=True)]
 
-    def _partial(self, u: Vector) -> tuple[arb, arb]:
-        """A shift, and the sum of ``exp(u - shift)``."""
-        # Any number will do; with the largest logit, the sum is not lost to underflow.
-        shift = self.ar.top(u)
-        return shift, self.ar.sum(self.ar.exp(u - shift))
+    def _powers(self, block: slice, masks: Iterable[np.ndarray]) -> list[tuple[arb, Vector]]:
+        """A shift for each softmax, and ``exp(u - shift)`` on the rows it runs over."""
 
-    def _f(self, block: slice, u: Vector) -> list[Vector]:
+        def make() -> list[tuple[arb, Vector]]:
+            found = []
+            for mask in masks:
+                u = self.logits(block)[mask[block]]
+                # Any number will do; with the largest logit, the sum is not lost to underflow.
+                shift = self.ar.top(u) if mask[block].any() else arb(0)
+                found.append((shift, self.ar.exp(u - shift)))
+            return found
+
+        return self._keep("powers", block, make)
+
+    def f(self, block: slice) -> list[Vector]:
         """The softmaxes on a block, each on the rows it runs over."""
-        ar = self.ar
-        return [
-            ar.share(ar.exp(u[rows[block]] - shift), total) for rows, shift, total in self.softmaxes
-        ]
 
-    def _groups(self, block: slice, u: Vector) -> list[tuple[Vector, Vector, Vector, _Softmax]]:
-        """f, b, u of the protected rows, of the others, and (block) of the first on their own."""
-        m, target = self.data.protected[block], self.ar.exact(self.data.b[block])
-        f = self._f(block, u)
-        groups = [(f[0][rows], target[rows], u[rows], self.softmaxes[0]) for rows in (m, ~m)]
+        def make() -> list[Vector]:
+            whole = self.softmaxes
+            pairs = zip(self._powers(block, [each.rows for each in whole]), whole, strict=True)
+            found = [
+                self.ar.share(power, each.total * (each.shift - shift).exp())
+                for (shift, power), each in pairs
+            ]
+            self._kept.pop(("powers", block.start), None)  # they have no more use
+            return found
+
+        return self._keep("f", block, make)
+
+    def _sums_by_group(self, block: slice, term: Callable[..., Vector]) -> list[arb]:
+        """Sums of a term over the protected rows, the others, and (block) the first on their own.
+
+        The term is a function of f, b and u on some rows, and of their softmax.
+        """
+        ar, m, target = self.ar, self.data.protected[block], self.ar.exact(self.data.b[block])
+        f, u = self.f(block), self.logits(block)
+        terms = term(f[0], target, u, self.softmaxes[0])
+        sums = [ar.sum(terms[m]), ar.sum(terms[~m])]
         if len(f) == 2:
-            groups.append((f[1], target[m], u[m], self.softmaxes[1]))
-        return groups
+            sums.append(ar.sum(term(f[1], target[m], u[m], self.softmaxes[1])))
+        return sums
 
     @functools.cached_property
     def _sums(self) -> list[arb]:
-        """The phi of each group, the protected mass of f and that of b, and twice L_reg."""
+        """The loss of each group, the protected mass of f and that of b, and twice L_reg."""
         ar, _ = self.ar, self.softmaxes  # those first: the blocks need them
 
         def work(block: slice) -> np.ndarray:
-            u = self.logits(block)
-            groups, weighted = self._groups(block, u), u * ar.exact(self.data.w[block])
-            more = groups[0][0], groups[0][1], ar.square(weighted)
-            return np.array([*(self._phi(*group) for group in groups), *map(ar.sum, more)], object)
+            m, b = self.data.protected[block], ar.exact(self.data.b[block])
+            weighted = self.logits(block) * ar.exact(self.data.w[block])
+            more = self.f(block)[0][m], b[m], ar.square(weighted)
+            phi = self._sums_by_group(block, self._phi)
+            return np.array([*phi, *map(ar.sum, more)], object)
 
         return list(self.sum(work))
 
-    def _phi(self, f: Vector, b: Vector, u: Vector, softmax: _Softmax) -> arb:
+    def _phi(self, f: Vector, b: Vector, u: Vector, softmax: _Softmax) -> Vector:
+        """The terms of phi_t / h, for t = 1."""
         if self.data.metric == "squared":
-            return self.ar.sum(self.ar.square(f - b)) / 2
-        return self.ar.sum(b * (softmax.shift + softmax.total.log() - u))
+            return self.ar.square(f - b)
+        return b * (softmax.shift + softmax.total.log() - u)
 
     @functools.cached_property
     def losses(self) -> Losses:
         """Both losses, the margin ``ell_1/n1 - ell_2/n2``, and the protected masses."""
         n, n1 = self.data.n, self.data.n1
-        *phi, mass, target, _ = self._sums
-        ell_1, ell_2, *own = (loss / self.h for loss in phi)
+        ell_1, ell_2, *own, mass, target, _ = self._sums
         if own:
             ell_1, ell_2 = own[0], ell_1 + ell_2 - own[0]
         return Losses(ell_1, ell_2, ell_1 / n1 - ell_2 / (n - n1), mass, target)
@@ -160,8 +214,8 @@ class View:
     def _fit(self) -> arb:
         """``h ell``, or ``h ell_2`` where the protected rows are left out."""
         if self.data.reading == LEFT_OUT:
-            return self._sums[1]
-        return self._sums[0] + self._sums[1]
+            return self.h * self._sums[1]
+        return self.h * (self._sums[0] + self._sums[1])
 
     @property
     def least_loss(self) -> arb:
@@ -176,13 +230,13 @@ class View:
         _ = self.softmaxes
 
         def work(block: slice) -> np.ndarray:
-            groups = self._groups(block, self.logits(block))
-            return np.array([self._slope(f, b) for f, b, _, _ in groups], object)
+            return np.array(self._sums_by_group(block, self._slope), object)
 
         return list(self.sum(work))
 
-    def _slope(self, f: Vector, b: Vector) -> arb:
-        return self.ar.sum(f * (f - b) if self.data.metric == "squared" else b)
+    def _slope(self, f: Vector, b: Vector, _u: Vector, _softmax: _Softmax) -> Vector:
+        """The terms of H, for t = 1."""
+        return f * (f - b) if self.data.metric == "squared" else b
 
     @functools.cached_property
     def _protection(self) -> tuple[arb, arb]:
@@ -222,7 +276,7 @@ class View:
         def work(block: slice) -> Derivatives:
             m, b = self.data.protected[block], ar.exact(self.data.b[block])
             reading = block_reading if self.data.reading == "block" else joint
-            return reading(m, b, self._f(block, self.logits(block)))
+            return reading(m, b, self.f(block))
 
         return work
 
@@ -270,6 +324,27 @@ def at_point(data: Instance, ar: Arithmetic, x: np.ndarray) -> View:
     return View(data, ar, logits)
 
 
+class Points:
+    """Views of one point, one for each precision.
+
+    Parameters
+    ----------
+    data : Instance
+    x : (d,) array
+        Taken as exact.
+    """
+
+    def __init__(self, data: Instance, x: np.ndarray) -> None:
+        self.data, self.x = data, x
+        self._views: dict[int, View] = {}
+
+    def view(self, bits: int) -> View:
+        """The view at a precision, which the caller has set."""
+        if bits not in self._views:
+            self._views[bits] = at_point(self.data, arithmetic(bits), self.x)
+        return self._views[bits]
+
+
 def in_ball(point: View, center: np.ndarray, radius: float) -> View:
     """The logits within a Euclidean distance of the point, up to a common shift.
 
@@ -277,7 +352,7 @@ def in_ball(point: View, center: np.ndarray, radius: float) -> View:
     """
 
     def logits(block: slice) -> Vector:
-        reach = radius * norms(rows_of(point.data, block), center)
+        reach = radius * point.lengths(block, center)
         return point.ar.widen(point.logits(block), np.nextafter(reach, np.inf))
 
     return View(point.data, point.ar, logits)
@@ -286,56 +361,3 @@ def in_ball(point: View, center: np.ndarray, radius: float) -> View:
 def rows_of(data: Instance, block: slice) -> np.ndarray:
     """The rows of a block, dense."""
     return data.A.rows(block.start, block.stop)
-
-
-def least_loss(data: Instance) -> arb:
-    """A lower bound of ``h ell + gamma/ell_1`` everywhere, or of ``h ell_2``."""
-    if data.reading == LEFT_OUT:
-        return arb(0)
-    gamma = arb(data.gamma)
-    if data.metric == "cross-entropy":  # ell_1 <= ell, and ell is least at f = b / sum b
-        mass = sum_balls(map(arb, data.b.tolist()))
-        ell = mass * mass.log() - sum_balls(v * v.log() for v in map(arb, data.b.tolist()) if v > 0)
-        if ell > gamma.sqrt():
-            return ell + gamma / ell
-        return 2 * gamma.sqrt()
-    if data.reading == "joint":  # 0.5 ell_1 <= 0.5 ell
-        return (2 * gamma).sqrt()
-    b = map(arb, data.b[data.protected].tolist())
-    return gamma / sum_balls(square(arb.max(abs(v), abs(1 - v))) for v in b)
-
-
-def level_set_tau(n: int, n1: int, gamma: float, reading: str, metric: str, value: float) -> float:
-    """A tau such that every x' with ``L(x') <= value`` has margin at least tau.
-
-    With t = ell_1(x'), ``margin >= h(t) = n t/(n1 n2) + c gamma/(n2 t) - c value/n2``; c is 2 for
-    the squared distance, 1 for cross-entropy. Where ell_2 >= 0, t lies in [t-, t+], the roots of
-    ``t^2 - c value t + c gamma``; under the block reading of the squared distance, t >=
-    gamma/value. h is convex with its minimum at sqrt(c gamma n1/n).
-    """
-    n2, c = n - n1, 2 if metric == "squared" else 1
-    L, exact_gamma = arb(value), arb(gamma)
-    if gamma == 0:
-        return lower(-c * L / n2)
-
-    def h(t: arb) -> arb:
-        return n * t / (n1 * n2) + c * exact_gamma / (n2 * t) - c * L / n2
-
-    # h(best) bounds h from below for every t > 0, so it is moved on a *proved* comparison only.
-    best = (c * exact_gamma * n1 / n).sqrt()
-    if reading == "joint" or metric == "cross-entropy":
-        half = c * L / 2
-        high = half + (square(half) - c * exact_gamma).nonnegative_part().sqrt()
-        low = c * exact_gamma / high
-        if best > high:
-            best = high
-    else:
-        low = exact_gamma / L
-    if best < low:
-        best = low
-    return lower(h(best))
-
-
-def paper_tau(n: int, n1: int, gamma: float, eps_2: float) -> arb:
-    """``sqrt(2 gamma)/n1 - eps_2/n2`` of Theorem 16, as a ball."""
-    return (2 * arb(gamma)).sqrt() / n1 - arb(eps_2) / (n - n1)

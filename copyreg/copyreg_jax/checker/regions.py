@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 
 import numpy as np
@@ -13,13 +14,15 @@ from copyreg_jax.checker.data import Instance
 from copyreg_jax.checker.linear import (
     Gram,
     cholesky,
+    control_product,
     frobenius,
     gram,
     inverse_of_triangle,
     norms,
-    to_floats,
+    product_of_rows,
 )
-from copyreg_jax.checker.proofs import View, least_loss, rows_of, square, sum_of
+from copyreg_jax.checker.proofs import View, rows_of, square, sum_of
+from copyreg_jax.checker.theorems import least_loss
 
 __all__ = [
     "around_level_set",
@@ -30,18 +33,24 @@ __all__ = [
     "row_widths",
 ]
 
+_WORTH = 0.9
+"""What a round may leave of the radius for it to be worth its cost."""
+
+_SMALL = 1 / 32
+"""A change of all logits that changes a Hessian so little that no better set is looked for."""
+
 _ROUNDS = 8
 """At most so many improvements of the set around a level set."""
 
 
 def mean_row(view: View) -> np.ndarray:
     """About ``A^T f``: as a center of the rows, it leaves the least to cancel."""
-    origin, derivatives = np.zeros(view.data.d), view.derivatives()
+    _ = view.softmaxes  # those first: the blocks need them
 
-    def work(block: slice) -> Moments:
-        return view.ar.moments([derivatives(block).pairs[0][0]], rows_of(view.data, block), origin)
+    def work(block: slice) -> np.ndarray:
+        return np.einsum("i,ij->j", view.ar.upper(view.f(block)[0]), rows_of(view.data, block))
 
-    center = to_floats(view.sum(work).products)[0]
+    center: np.ndarray = view.sum(work)
     return np.where(np.isfinite(center), center, 0.0)
 
 
@@ -116,8 +125,9 @@ def row_widths(data: Instance) -> np.ndarray:
 
     def widths(block: slice) -> np.ndarray:
         rows = rows_of(data, block)
-        image = np.einsum("ij,kj->ik", rows, V)
-        rounding = (d + 4) * UNIT * upper(size) * norms(rows, origin)
+        image, lengths = product_of_rows(rows, V.T), norms(rows, origin)
+        control_product(image, rows, V.T, float(np.linalg.norm(V) * np.linalg.norm(lengths)))
+        rounding = (d + 4) * UNIT * upper(size) * lengths
         return scale * (norms(image, origin) + 1.01 * rounding + 2.0**-500) * (1 + 2.0**-50)
 
     return np.concatenate(list(data.map_blocks(widths)))
@@ -127,16 +137,17 @@ def around_level_set(data: Instance, ar: Arithmetic, level: float) -> tuple[floa
     """A radius and the logits on ``{||W A x|| <= radius}``, which contains ``{L <= level}``.
 
     A lower bound of the loss leaves ``0.5 ||W A x||^2 <= level - bound``; on that set the loss has
-    a better lower bound, and so on.
+    a better lower bound, and so on, as long as that makes a large set smaller by a good part.
     """
-    widths, least = row_widths(data), least_loss(data)
+    widths, least, radius = row_widths(data), least_loss(data), math.inf
+    widest = float(widths.max())
     for _ in range(_ROUNDS):
-        radius = upper((2 * (arb(level) - least)).nonnegative_part().sqrt())
-        view = _within_widths(data, ar, np.nextafter(radius * widths, np.inf))
-        better = view.least_loss
-        if not better > least:
+        smaller = upper((2 * (arb(level) - least)).nonnegative_part().sqrt())
+        if radius * widest <= _SMALL or not smaller <= _WORTH * radius:
             break
-        least = better
+        radius = smaller
+        view = _within_widths(data, ar, np.nextafter(radius * widths, np.inf))
+        least = view.least_loss
     return radius, view
 
 

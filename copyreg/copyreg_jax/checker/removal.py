@@ -184,7 +184,7 @@ def _minimizer(content: Any, d: int) -> Minimizer:
 def _test(said: Ledger, data: Instance) -> Tested:
     tested = []
     for name, of, kept in _both(said, data):
-        claims = minimizer_statements(of, kept.x, kept.local, kept.global_)
+        claims = minimizer_statements(proofs.Points(of, kept.x), kept.local, kept.global_)
         tested += [(f"{name}: {text}", verdict) for text, verdict in claims]
     model, safe = said.model.local, said.safe.local
     if said.rows is None or model is None or safe is None:

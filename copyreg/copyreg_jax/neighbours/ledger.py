@@ -21,7 +21,7 @@ import copyreg_jax
 from copyreg_jax.certificates.certificate import ProvedDocument
 from copyreg_jax.certificates.make import outward, pad, plain, prove_global, prove_local
 from copyreg_jax.certificates.to_instance import exact_point, input_errors, to_instance
-from copyreg_jax.checker import format, removal
+from copyreg_jax.checker import format, proofs, removal
 from copyreg_jax.checker.arithmetic import ARITHMETIC, FLOAT_BITS, arithmetic
 from copyreg_jax.checker.data import MAX_DENSE_COLUMNS, Instance
 from copyreg_jax.checker.format import Interval
@@ -172,8 +172,9 @@ def ledger(
 
 
 def _enclose(data: Instance, x: np.ndarray) -> Minimizer:
-    local = prove_local(data, x)
-    return Minimizer(x, local, None if local is None else prove_global(data, x))
+    points = proofs.Points(data, x)
+    local = prove_local(points)
+    return Minimizer(x, local, None if local is None else prove_global(points))
 
 
 def _minimizer(kept: Minimizer) -> dict[str, Any]:

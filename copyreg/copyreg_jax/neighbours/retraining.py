@@ -276,12 +276,13 @@ def _label(owner: Any) -> str | None:
 
 def _proved(data: Instance, x: np.ndarray, weights: np.ndarray) -> Interval | None:
     """The worth at the minimizer near x; the caller holds `ARITHMETIC`."""
-    local = prove_local(data, x)
+    points = proofs.Points(data, x)
+    local = prove_local(points)
     if local is None:
         return None
     ar = arithmetic(local.bits)
     with ctx.workprec(ar.scalar_bits):
-        point = proofs.at_point(data, ar, x)
+        point = points.view(local.bits)
         view = proofs.in_ball(point, regions.mean_row(point), local.distance)
         softmax = view.softmaxes[0]
         offset = softmax.shift + softmax.total.log()

@@ -6,7 +6,7 @@ import math
 
 from flint import arb, ctx
 
-from copyreg_jax.checker import proofs
+from copyreg_jax.checker import theorems
 from copyreg_jax.checker.arithmetic import ARITHMETIC, lower
 from copyreg_jax.checker.guarantee import guarantee
 from copyreg_jax.errors import InputError
@@ -52,7 +52,7 @@ def level_set_tau(problem: CopyrightRegression, value: float) -> float:
     loss_floor(problem, value)
     sizes = problem.n, problem.n1, gamma
     with ARITHMETIC, ctx.workprec(128):
-        return proofs.level_set_tau(*sizes, problem.reading, problem.metric, value)
+        return theorems.level_set_tau(*sizes, problem.reading, problem.metric, value)
 
 
 def cross_entropy_level_set_tau(gamma: float, share: float, value: float) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from flint import arb, ctx
 
 from copyreg_jax.certificates.to_instance import to_instance
-from copyreg_jax.checker import proofs
+from copyreg_jax.checker import proofs, theorems
 from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS, Balls, upper
 from copyreg_jax.checker.data import Instance
 from copyreg_jax.errors import InputError
@@ -154,6 +154,6 @@ def _is_settled(instance: Instance, interval: arb, level: float) -> bool:
     largest = upper(found.ell_1)
     if math.isfinite(largest) and largest > 0 and arb(instance.gamma) / arb(largest) > level:
         return True
-    tau_c = proofs.paper_tau(instance.n, instance.n1, instance.gamma, EPS_2)
+    tau_c = theorems.paper_tau(instance.n, instance.n1, instance.gamma, EPS_2)
     # The float 0.1 is above the number 0.1: that makes tau_c smaller, so the claim weaker.
     return bool(found.ell_2 < EPS_2 and found.margin < tau_c)
