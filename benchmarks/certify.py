@@ -1,4 +1,4 @@
-"""Time and memory of certificates and of their checker, from 10^6 entries of A to 10^9.
+"""Time and memory of certificates and of their checker, from 10^6 entries of A to 10^8.
 
     python benchmarks/certify.py [--sizes 1e6 1e7 1e8] [--out FILE]
 

@@ -561,14 +561,32 @@ def test_sums_of_many(n):
 def test_a_wrong_product_is_found_out():
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((140, 90)), rng.standard_normal((90, 7))
-    size = np.linalg.norm(left) * np.linalg.norm(right)
-    linear.control_product(linear.product_of_rows(left, right), left, right, size)
-    linear.control_product(np.zeros((0, 7)), left[:0], right, size)
+    linear.control_product(left @ right, left, right)
+    linear.control_product(np.zeros((0, 7)), left[:0], right)
     for i, j in ((0, 0), (139, 6), (17, 3)):
         wrong = left @ right
-        wrong[i, j] *= 1 + 1e-7  # as if it had been added up in float32
+        wrong[i, j] *= 1 + 1e-10
         with pytest.raises(VoidError, match="matrix products of this machine are wrong"):
-            linear.control_product(wrong, left, right, size)
+            linear.control_product(wrong, left, right)
+
+
+@pytest.mark.parametrize("shape", [(20_000, 8), (10_485, 50), (1024, 512), (256, 2048)])
+@pytest.mark.parametrize("scale", [1.0, 1e-80, 1e120])
+def test_products_in_float32_are_found_out(shape, scale):
+    rng = np.random.default_rng(0)
+    right = rng.standard_normal(shape)
+    left = right.T * rng.random(shape[0])
+    single = (left.astype(np.float32) @ right.astype(np.float32)).astype(np.float64)
+    linear.control_product(scale * left @ right, scale * left, right)
+    for wrong in (single, (left @ right).astype(np.float32).astype(np.float64)):
+        with pytest.raises(VoidError):
+            linear.control_product(scale * wrong, scale * left, right)
+
+
+def test_no_product_is_wrong_because_it_is_small():
+    for weight, entry in ((1e-164, 1e40), (1e-170, 1e90), (1e-300, 1e-10), (1e-308, 1e-308)):
+        found = linear.gram(np.full(70, weight), np.full((70, 3), entry), np.zeros(3))
+        assert np.isfinite(found.matrix).all()
 
 
 @cases(500)

@@ -137,6 +137,39 @@ def test_written_only_now_and_then(file, monkeypatch):
     assert len(writes) == 1 + 20
 
 
+def interrupted(monkeypatch, file, call):
+    """Run the problem until ctrl-C comes while the host waits for the results of a call."""
+    import jax
+
+    get, calls = jax.device_get, []
+
+    def wait(tree):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return get(tree)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "device_get", wait)
+        with pytest.raises(KeyboardInterrupt):
+            cr.solve(problem(), checkpoint=file)
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_an_interrupt_while_the_host_waits_loses_no_record(file, monkeypatch, call):
+    interrupted(monkeypatch, file, call)
+    assert file.exists() == (call > 1)  # before the first step there is nothing to write
+    whole, resumed = cr.solve(problem()), cr.solve(problem(), checkpoint=file)
+    np.testing.assert_array_equal(resumed.x, whole.x)
+    np.testing.assert_array_equal(resumed.history.value, whole.history.value)
+
+
+def test_an_interrupted_run_makes_no_step_beyond_the_limit(file, monkeypatch):
+    interrupted(monkeypatch, file, 4)
+    resumed = cr.solve(problem(), max_steps=2, checkpoint=file)
+    assert (resumed.status, resumed.num_steps) == (cr.Status.MAX_STEPS, 3)
+
+
 @pytest.mark.parametrize(
     "other",
     [

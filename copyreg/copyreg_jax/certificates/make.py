@@ -240,15 +240,25 @@ def _widest(
     Without one, also whether more digits of the gradient and of the moduli might give one.
 
     The logits of other points differ by up to the radius times the longest row; where that is
-    near one, the Hessian is another. From there a secant looks for half the modulus at x.
+    near one, the Hessian is another. If that radius leaves too little of the modulus at x, a secant
+    looks for half of it.
     """
     data, gradient, least = point.data, upper(norm), lower(norm)
-    H, error = regions.hessian_floor(point, center)
-    here, rounding = _modulus(H, error), _rounding(point, H, error)
     longest = max(
         float(found.max()) for found in data.map_blocks(lambda block: point.lengths(block, center))
     )
     radius = 0.25 / longest
+    H, error = regions.hessian_floor(proofs.in_ball(point, center, radius), center)
+    middle, mu = to_floats(H), _modulus(H, error)
+    if np.isfinite(middle).all():
+        # No modulus anywhere is above that at x, and so above the curvature along a direction.
+        most = _curvature(point, center, np.linalg.eigh(middle)[1][:, 0])
+        if least >= most * radius:
+            return None, False
+        if gradient < mu * radius and mu >= 0.25 * most:
+            return (radius, mu), False
+    H, error = regions.hessian_floor(point, center)
+    here, rounding = _modulus(H, error), _rounding(point, H, error)
     if math.isfinite(rounding):  # no modulus anywhere is above that at x
         most = float(np.linalg.eigvalsh(to_floats(H))[0]) + rounding
         if most <= 0 or least >= most * radius:
@@ -266,6 +276,26 @@ def _widest(
         drop = (here - mu) / here if mu > 0 else 8.0
         radius = max(0.5 * radius / drop, 2 * gradient / here)
     return None, is_open
+
+
+def _curvature(point: proofs.View, center: np.ndarray, v: np.ndarray) -> float:
+    """About ``v^T (hess L) v`` at a point, rather above it; not proved."""
+    ar, derivatives, shift = point.ar, point.derivatives(), float(center @ v)
+
+    def work(block: slice) -> np.ndarray:
+        pairs, g, _ = derivatives(block)
+        z = np.einsum("ij,j->i", proofs.rows_of(point.data, block), v) - shift
+        whole = ar.upper(ar.square(ar.exact(point.data.w[block])))
+        found = [np.sum(whole * (z + shift) ** 2), np.sum(ar.upper(g) * z)]
+        for f, theta in pairs:
+            s = ar.upper(f * theta)
+            found += [np.sum(s * z**2), np.sum(s * z), np.sum(s), np.sum(ar.upper(f) * z)]
+        return np.array(found)
+
+    curved, bend, *rest = point.sum(work).tolist()
+    for squares, mixed, total, mean in zip(*[iter(rest)] * 4, strict=True):
+        curved += squares - 2 * mean * mixed + mean**2 * total
+    return float(curved + upper(point.kappa) * bend**2)
 
 
 def _rounding(point: proofs.View, H: arb_mat, error: arb) -> float:

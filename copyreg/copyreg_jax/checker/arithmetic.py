@@ -147,12 +147,12 @@ def _step(x: np.ndarray) -> np.ndarray:
 
 
 def _down(x: np.ndarray) -> np.ndarray:
-    """One of the next two floats downwards; NaN stays, and infinite numbers stay or become NaN."""
+    """The next float downwards, or a little below; an infinite number may become NaN."""
     return x - _step(x)
 
 
 def up(x: np.ndarray) -> np.ndarray:
-    """One of the next two floats upwards; NaN stays, and infinite numbers stay or become NaN."""
+    """The next float upwards, or a little above; an infinite number may become NaN."""
     return x + _step(x)
 
 

@@ -21,13 +21,12 @@ __all__ = [
     "gram",
     "inverse_of_triangle",
     "norms",
-    "product_of_rows",
     "to_floats",
 ]
 
 
 _TILE = 64
-"""Rows and columns of the matrices that are multiplied at once: OpenBLAS starts no threads then."""
+"""Rows and columns of most matrices that are multiplied: OpenBLAS starts no threads for them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,33 +64,25 @@ def gram(weights: np.ndarray, rows: np.ndarray, center: np.ndarray) -> Gram:
     largest = up(np.sqrt(squares.max(initial=0.0)) * (1 + (d + 8) * UNIT)) + 2.0**-500
     heaviest = float(np.abs(weights).max(initial=0.0))
     lost = arb(TINY) * (terms * d * d) * (2 + float(largest) + heaviest)
-    with np.errstate(all="ignore"):
-        size = np.sqrt(np.einsum("i,i->", weights * weights, squares) * squares.sum())
-    control_product(matrix, weighted.T, centered, size)
+    control_product(matrix, weighted.T, centered)
     return Gram(matrix, arb(trace) * (2 * terms + 2 * d) * UNIT + lost)
 
 
-def product_of_rows(rows: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """``rows @ right``, a few rows at a time, in any order of summation."""
-    whole = len(rows) // _TILE * _TILE
-    tiles = rows[:whole].reshape(-1, _TILE, rows.shape[1]) @ right
-    return np.concatenate([tiles.reshape(whole, right.shape[1]), rows[whole:] @ right])
-
-
-def control_product(found: np.ndarray, left: np.ndarray, right: np.ndarray, size: float) -> None:
+def control_product(found: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
     """Raise `VoidError` unless ``found`` is ``left @ right``, along one direction.
 
-    The size is about the product of the Frobenius norms of both.
-
     Bounds of rounding hold for sums of products in any order, and BLAS is trusted to make such
-    sums. This compares it with `einsum`, NumPy's own loop.
+    sums. This compares it with `einsum`, NumPy's own loop, row by row of the result.
     """
-    probe = np.cos(np.arange(right.shape[1]) + 1.0)
+    (q, r), sizes = right.shape, np.abs(left)
+    probe = np.cos(np.arange(r) + 1.0)
     along = np.einsum("ij,j->i", right, probe)
     apart = np.einsum("ij,j->i", found, probe) - np.einsum("ij,j->i", left, along)
-    allowed = 8 * sum(right.shape) * UNIT * size * len(probe) + 2.0**-500
-    off = np.abs(apart).max(initial=0.0)
-    require(not off > allowed, "matrix products of this machine are wrong; use another BLAS")
+    far = np.einsum("ij,j->i", sizes, np.einsum("ij,j->i", np.abs(right), np.abs(probe)))
+    # What underflow loses, in `found` or here, is then multiplied by at most an entry of `left`.
+    lost = 4 * TINY * (q + 1) * (r + 1) * (2 + sizes.max(initial=0.0))
+    wrong = np.abs(apart) > 4 * (q + r + 8) * UNIT * far + lost
+    require(not wrong.any(), "matrix products of this machine are wrong; use another BLAS")
 
 
 def norms(rows: np.ndarray, center: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from flint import arb
 
 from copyreg_jax.checker.arithmetic import (
     FLOAT_BITS,
+    START_BITS,
     Arithmetic,
     Vector,
     arithmetic,
@@ -124,7 +125,7 @@ class View:
             masks.append(self.data.protected)
 
         def work(block: slice) -> list[tuple[arb, arb] | None]:
-            powers = zip(masks, self._powers(block, masks), strict=True)
+            powers = zip(masks, self._powers(block, self.logits(block), masks), strict=True)
             return [
                 (shift, self.ar.sum(power)) if mask[block].any() else None
                 for mask, (shift, power) in powers
@@ -133,26 +134,30 @@ class View:
         parts = zip(*self.data.map_blocks(work), strict=True)
         return [_Softmax(mask, *_join(part)) for mask, part in zip(masks, parts, strict=True)]
 
-    def _powers(self, block: slice, masks: Iterable[np.ndarray]) -> list[tuple[arb, Vector]]:
+    def _powers(
+        self, block: slice, u: Vector, masks: Iterable[np.ndarray]
+    ) -> list[tuple[arb, Vector]]:
         """A shift for each softmax, and ``exp(u - shift)`` on the rows it runs over."""
 
         def make() -> list[tuple[arb, Vector]]:
             found = []
             for mask in masks:
-                u = self.logits(block)[mask[block]]
+                own = u[mask[block]]
                 # Any number will do; with the largest logit, the sum is not lost to underflow.
-                shift = self.ar.top(u) if mask[block].any() else arb(0)
-                found.append((shift, self.ar.exp(u - shift)))
+                shift = self.ar.top(own) if mask[block].any() else arb(0)
+                found.append((shift, self.ar.exp(own - shift)))
             return found
 
         return self._keep("powers", block, make)
 
-    def f(self, block: slice) -> list[Vector]:
-        """The softmaxes on a block, each on the rows it runs over."""
+    def f(self, block: slice, u: Vector | None = None) -> list[Vector]:
+        """The softmaxes on a block, each on the rows it runs over; u are its logits, if at hand."""
 
         def make() -> list[Vector]:
             whole = self.softmaxes
-            pairs = zip(self._powers(block, [each.rows for each in whole]), whole, strict=True)
+            logits = self.logits(block) if u is None else u
+            powers = self._powers(block, logits, [each.rows for each in whole])
+            pairs = zip(powers, whole, strict=True)
             found = [
                 self.ar.share(power, each.total * (each.shift - shift).exp())
                 for (shift, power), each in pairs
@@ -162,13 +167,14 @@ class View:
 
         return self._keep("f", block, make)
 
-    def _sums_by_group(self, block: slice, term: Callable[..., Vector]) -> list[arb]:
+    def _sums_by_group(
+        self, block: slice, u: Vector, f: list[Vector], term: Callable[..., Vector]
+    ) -> list[arb]:
         """Sums of a term over the protected rows, the others, and (block) the first on their own.
 
         The term is a function of f, b and u on some rows, and of their softmax.
         """
         ar, m, target = self.ar, self.data.protected[block], self.ar.exact(self.data.b[block])
-        f, u = self.f(block), self.logits(block)
         terms = term(f[0], target, u, self.softmaxes[0])
         sums = [ar.sum(terms[m]), ar.sum(terms[~m])]
         if len(f) == 2:
@@ -182,9 +188,10 @@ class View:
 
         def work(block: slice) -> np.ndarray:
             m, b = self.data.protected[block], ar.exact(self.data.b[block])
-            weighted = self.logits(block) * ar.exact(self.data.w[block])
-            more = self.f(block)[0][m], b[m], ar.square(weighted)
-            phi = self._sums_by_group(block, self._phi)
+            u = self.logits(block)
+            f, weighted = self.f(block, u), u * ar.exact(self.data.w[block])
+            more = f[0][m], b[m], ar.square(weighted)
+            phi = self._sums_by_group(block, u, f, self._phi)
             return np.array([*phi, *map(ar.sum, more)], object)
 
         return list(self.sum(work))
@@ -230,7 +237,8 @@ class View:
         _ = self.softmaxes
 
         def work(block: slice) -> np.ndarray:
-            return np.array(self._sums_by_group(block, self._slope), object)
+            u = self.logits(block)
+            return np.array(self._sums_by_group(block, u, self.f(block, u), self._slope), object)
 
         return list(self.sum(work))
 
@@ -340,9 +348,12 @@ class Points:
 
     def view(self, bits: int) -> View:
         """The view at a precision, which the caller has set."""
-        if bits not in self._views:
-            self._views[bits] = at_point(self.data, arithmetic(bits), self.x)
-        return self._views[bits]
+        view = self._views.get(bits)
+        if view is None:
+            view = at_point(self.data, arithmetic(bits), self.x)
+            if bits <= START_BITS:  # higher precision is asked for once, and takes more memory
+                self._views[bits] = view
+        return view
 
 
 def in_ball(point: View, center: np.ndarray, radius: float) -> View:

@@ -19,7 +19,6 @@ from copyreg_jax.checker.linear import (
     gram,
     inverse_of_triangle,
     norms,
-    product_of_rows,
 )
 from copyreg_jax.checker.proofs import View, rows_of, square, sum_of
 from copyreg_jax.checker.theorems import least_loss
@@ -125,8 +124,8 @@ def row_widths(data: Instance) -> np.ndarray:
 
     def widths(block: slice) -> np.ndarray:
         rows = rows_of(data, block)
-        image, lengths = product_of_rows(rows, V.T), norms(rows, origin)
-        control_product(image, rows, V.T, float(np.linalg.norm(V) * np.linalg.norm(lengths)))
+        image, lengths = rows @ V.T, norms(rows, origin)
+        control_product(image, rows, V.T)
         rounding = (d + 4) * UNIT * upper(size) * lengths
         return scale * (norms(image, origin) + 1.01 * rounding + 2.0**-500) * (1 + 2.0**-50)
 

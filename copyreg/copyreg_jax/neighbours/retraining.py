@@ -168,7 +168,8 @@ class Retraining:
     def worth(self, coalitions: ArrayLike) -> np.ndarray:
         """Log-likelihood of the text under the models of coalitions, in bits, (k,) array.
 
-        It is the function that `copyreg_jax.neighbours.permutations.sample` asks for.
+        It is the function that `copyreg_jax.neighbours.permutations.sample` asks for. Where L is
+        not convex, `table` may find other minimizers: it starts elsewhere.
         """
         return self._worth_of(self.models(coalitions))
 

@@ -202,20 +202,23 @@ def solve_on_host(
         if found is not None:
             state, history = found[0], [found[1:]]
             limited = Status(int(state.status)) in (Status.MAX_STEPS, Status.INTERRUPTED)
-            if limited and int(state.num_steps) < max_steps:
+            spent = int(state.num_steps) >= max_steps
+            if limited and not spent:
                 state = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
+            elif spent and int(state.status) == Status.RUNNING:
+                state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
             precomputed, state = solver.refine(problem, kit.precomputed, state)
             kit = kit._replace(precomputed=precomputed)
     try:
         while True:
-            state, trace, verdict = (run if host else run_jit)(
+            new, trace, verdict = (run if host else run_jit)(
                 problem, kit, state, limit, max_steps, rtol, solver
             )
             num_steps, *columns = jax.device_get(trace)
             # The state before the first step is on record, unless this is that.
             value, norm = (column[bool(history) : num_steps + 1] for column in columns)
-            history.append((value, norm))
-            kit, state = examined(problem, kit, state, verdict, rtol, max_steps, solver)
+            history.append((value, norm))  # before the state: a file may have more of it, not less
+            kit, state = examined(problem, kit, new, verdict, rtol, max_steps, solver)
             if callback is not None and num_steps > 0:
                 stop = callback(Progress(int(state.num_steps), value[-1].item(), norm[-1].item()))
                 if stop and int(state.status) == Status.RUNNING:
@@ -225,7 +228,7 @@ def solve_on_host(
             if file is not None:
                 file.save_if_due(state, history)
     finally:
-        if file is not None:
+        if file is not None and history:
             file.save(state, history)
     jax.block_until_ready(state.x)
     values, norms = (np.concatenate(column) for column in zip(*history, strict=True))

@@ -73,9 +73,12 @@ def run(
     problem: SoftmaxRegression, kit: Kit, state: State, limit: int, max_steps: int, rtol: Any,
     solver: Solver,
 ) -> tuple[State, Trace, Verdict]:  # fmt: skip
-    """Make up to ``limit`` steps; where they have ended the run, take a first look at its end."""
+    """Make up to ``limit`` steps, and take a first look where the solver is done.
+
+    A state that has stalled is looked at later: the solver may have better data for it.
+    """
     state, trace = advance(problem, kit, state, limit, max_steps, solver)
-    ended = (state.status == Status.CONVERGED) | (state.status == Status.STALLED)
+    ended = state.status == Status.CONVERGED
 
     def look() -> tuple[State, Verdict]:
         return first_look(problem, kit, state, rtol, solver)
@@ -94,12 +97,12 @@ def examined(
 ) -> tuple[Kit, State]:  # fmt: skip
     """Return the data and the state that a run goes on with, after `run` has looked at it."""
     precomputed, refined = solver.refine(problem, kit.precomputed, state)
-    if refined is state and precomputed is kit.precomputed:
+    status, same = int(refined.status), refined is state and precomputed is kit.precomputed
+    kit, state = kit._replace(precomputed=precomputed), refined
+    if status == Status.CONVERGED and same:
         state = _concluded(problem, kit, state, verdict, rtol, solver)
-    else:
-        kit, state = kit._replace(precomputed=precomputed), refined
-        if int(state.status) in (Status.CONVERGED, Status.STALLED):
-            state = judge_state(problem, kit, state, rtol, solver)
+    elif status in (Status.CONVERGED, Status.STALLED):
+        state = judge_state(problem, kit, state, rtol, solver)
     if int(state.status) == Status.RUNNING and int(state.num_steps) >= max_steps:
         state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
     return kit, state

@@ -168,9 +168,10 @@ class Solver(Protocol):
     ) -> tuple[Any, State]:
         """Return the precomputed data to go on with, and the state.
 
-        The driver calls it on the host, before it examines a state and when a run is resumed. If
-        the solver had stalled only because its data were not good enough, it returns
-        better data and sets the status back to RUNNING.
+        The driver calls it on the host after each run of steps, before it examines a state that
+        has stalled, and when a run is resumed. If the solver had stalled only because its data were
+        not good enough, it returns better data and sets the status back to RUNNING. With nothing to
+        change it returns the same objects.
         """
         ...
 
