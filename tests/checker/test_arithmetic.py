@@ -583,10 +583,13 @@ def test_products_in_float32_are_found_out(shape, scale):
             linear.control_product(scale * wrong, scale * left, right)
 
 
-def test_no_product_is_wrong_because_it_is_small():
+def test_no_product_is_wrong_because_it_is_small_or_overflows():
     for weight, entry in ((1e-164, 1e40), (1e-170, 1e90), (1e-300, 1e-10), (1e-308, 1e-308)):
         found = linear.gram(np.full(70, weight), np.full((70, 3), entry), np.zeros(3))
         assert np.isfinite(found.matrix).all()
+    with np.errstate(all="ignore"):
+        found = linear.gram(np.ones(1), np.zeros((1, 1)), np.array([-1.5e154]))
+    assert not np.isfinite(found.matrix).any()
 
 
 @cases(500)

@@ -191,7 +191,6 @@ def test_negative_curvature_that_no_step_follows_ends_the_run(solver, monkeypatc
         negative = jax.numpy.asarray(cr.SecondOrder.NEGATIVE, jax.numpy.int32)
         return optimality.Look(jax.numpy.zeros_like(x, shape=()), negative, direction)
 
-    monkeypatch.setattr(examination, "_exact_look_jit", saddle)
     monkeypatch.setattr(examination, "exact_look", saddle)
     examine = type(solver).examine
     monkeypatch.setattr(
