@@ -252,7 +252,8 @@ def _widest(
     middle, mu = to_floats(H), _modulus(H, error)
     if np.isfinite(middle).all():
         # No modulus anywhere is above that at x, and so above the curvature along a direction.
-        most = _curvature(point, center, np.linalg.eigh(middle)[1][:, 0])
+        along = _curvature(point, center, np.linalg.eigh(middle)[1][:, 0])
+        most = along + _blur(point, middle)
         if least >= most * radius:
             return None, False
         if gradient < mu * radius and mu >= 0.25 * most:
@@ -279,7 +280,7 @@ def _widest(
 
 
 def _curvature(point: proofs.View, center: np.ndarray, v: np.ndarray) -> float:
-    """About ``v^T (hess L) v`` at a point, rather above it; not proved."""
+    """About ``v^T (hess L) v`` at a point, for a unit vector v; not proved."""
     ar, derivatives, shift = point.ar, point.derivatives(), float(center @ v)
 
     def work(block: slice) -> np.ndarray:
@@ -300,9 +301,16 @@ def _curvature(point: proofs.View, center: np.ndarray, v: np.ndarray) -> float:
 
 def _rounding(point: proofs.View, H: arb_mat, error: arb) -> float:
     """More than what floats can move an eigenvalue of the Hessian at a point by; not proved."""
-    middle, ar = to_floats(H), point.ar
-    if ar.bits > FLOAT_BITS:
+    if point.ar.bits > FLOAT_BITS:
         return math.inf
+    middle = to_floats(H)
+    moved = 4 * _lost(H, error, middle) + _blur(point, middle)
+    return moved if math.isfinite(moved) else math.inf
+
+
+def _blur(point: proofs.View, middle: np.ndarray) -> float:
+    """More than what the rounding of logits can move a curvature of this Hessian by; not proved."""
+    ar = point.ar
 
     def width(block: slice) -> float:
         u = point.logits(block)
@@ -310,8 +318,7 @@ def _rounding(point: proofs.View, H: arb_mat, error: arb) -> float:
 
     widest = max(point.data.map_blocks(width))
     # Weights of rows are off by no more than a few times their logits, relatively.
-    moved = 4 * _lost(H, error, middle) + 64 * widest * float(np.abs(np.diagonal(middle)).sum())
-    return moved if math.isfinite(moved) else math.inf
+    return 64 * widest * float(np.abs(np.diagonal(middle)).sum())
 
 
 def _lost(H: arb_mat, error: arb, middle: np.ndarray) -> float:
