@@ -36,7 +36,7 @@ def test_benchopt_accepts_it():
 
 
 @pytest.mark.slow
-def test_every_solver_reaches_the_proved_minimum(tmp_path):
+def test_every_solver_reaches_the_proved_minimum():
     import pandas as pd
 
     run(

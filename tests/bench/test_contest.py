@@ -51,6 +51,16 @@ def task_of(problem, limit=10.0):
 
 
 @pytest.mark.slow
+def test_the_default_reaches_the_tolerance_of_the_judge():
+    """Its own rule weighs the gradient by another size: the judge's rtol in it is not enough."""
+    task = task_of(suite.dense(2000, 64))
+    outcome = peers.OWN[0].prepare(task)[1](None)
+    assert evaluate(task.problem, outcome.x).gradient_norm <= task.tolerance
+    loose = cr.solve(task.problem, x0=task.x0, rtol=task.rtol)
+    assert loose.gradient_norm > task.tolerance
+
+
+@pytest.mark.slow
 def test_every_method_on_every_instance_has_a_row(results):
     rows, _ = results
     assert [(r.instance, r.method) for r in rows] == [

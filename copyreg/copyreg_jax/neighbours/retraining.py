@@ -203,7 +203,8 @@ class Retraining:
 
         Notes
         -----
-        Two Gram matrices for each coalition and each of a few radii, O(n d^2), on the host.
+        One Gram matrix for each coalition, O(n d^2), on the host; more where a first radius is not
+        enough.
         """
         problem = self._original
         if problem.d > MAX_DENSE_COLUMNS:
