@@ -497,7 +497,7 @@ def test_the_command_says_what_is_beyond_the_window(tmp_path):
     train = table(tmp_path / "a.csv", [*TRAIN, (long, "long")])
     result = copyreg(train, table(tmp_path / "b.csv", TEST), "--json")
     assert json.loads(result.stdout)["labels"] == ["code", "animal"]
-    assert result.stderr.count("\n") == 1
+    assert result.stderr.strip().count("\n") == 0
     assert "2 of 6 pairs of texts are longer together than the 32,506 bytes" in result.stderr
 
 
