@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.certificates.words import above, below
-from copyreg_jax.checker import format
+from copyreg_jax.checker import format, proofs
 from copyreg_jax.problems.objective import METRICS
 from copyreg_jax.theory import level_sets
 from tests.support.exact import between, transcription
@@ -274,7 +274,7 @@ def test_explanation_of_what_is_missing():
     for words in (
         "point: x does not have margin >= 1.0",
         "Needed: a smaller tau, another point, or a larger gamma",
-        "local: that a minimizer is near x. Needed: a better point",
+        "local: that a minimizer is near x: the ",
         "global: that no other minimizer is as good",
         "x is optimal: not proved",
     ):
@@ -299,6 +299,45 @@ def test_local_can_be_left_out():
     certificate = cr.certify(problem, cr.solve(problem).x, local=False)
     assert certificate.local is None
     assert not certificate.is_global
+
+
+@pytest.mark.parametrize(
+    ("w", "far", "local", "reason"),
+    [
+        (1.0, 5.0, True, "the gradient at x has a length of .* a better point is needed"),
+        (1e-3, 0.0, True, r"an eigenvalue of about -.* \(a larger w\)"),
+        (1.0, 0.0, False, "it was not asked for"),
+    ],
+)
+def test_a_claim_that_is_given_up_says_why(w, far, local, reason):
+    problem = random_problem(0, 60, 4, w=w, gamma=1e-4)
+    certificate = cr.certify(problem, np.full(4, far), local=local)
+    assert certificate.local is None
+    assert re.search(reason, certificate.given_up["local"])
+    assert certificate.given_up["local"] in " ".join(certificate.explain().split())
+
+
+def test_no_reason_is_given_for_a_claim_that_is_made():
+    problem = random_problem(0, 60, 4, w=1.0, gamma=1e-4)
+    certificate = cr.certify(problem, cr.solve(problem).x)
+    assert certificate.local is not None
+    assert certificate.is_global == ("global" not in certificate.given_up)
+    assert "local" not in certificate.given_up
+
+
+@pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_array])
+def test_reads_of_a_are_counted(kind, monkeypatch):
+    problem = random_problem(0, 60, 4, w=1.0, gamma=1e-4)
+    problem = cr.CopyrightRegression(
+        kind(np.asarray(problem.A)), problem.b, problem.protected, 1e-4, problem.w
+    )
+    monkeypatch.setattr(proofs, "_KEPT_BALLS", 0)  # a row that is asked for again is read again
+    least = cr.certify(problem, np.zeros(4)).reads
+    monkeypatch.setattr(proofs, "_KEPT_BALLS", 60)
+    kept = cr.certify(problem, np.zeros(4)).reads
+    assert kept["point"] == 1
+    assert set(kept) == {"point", "local", "global"}
+    assert all(1 <= kept[claim] <= least[claim] for claim in kept)
 
 
 def test_max_bits_is_where_a_tie_is_given_up():

@@ -14,7 +14,7 @@ import scipy.optimize
 from flint import arb, arb_mat, ctx
 
 import copyreg_jax as cr
-from copyreg_jax.certificates import make
+from copyreg_jax.certificates import minimizers
 from copyreg_jax.certificates.to_instance import to_instance
 from copyreg_jax.checker import proofs, regions
 from copyreg_jax.checker.arithmetic import ARITHMETIC, arithmetic
@@ -275,18 +275,27 @@ def local_claims() -> Iterator[format.Local | None]:
     for problem, xs in [*map(points_around, range(8)), *hard]:
         for x in xs:
             with ARITHMETIC:
-                yield make.prove_local(proofs.Points(to_instance(problem), x))
+                found = minimizers.prove_local(proofs.Points(to_instance(problem), x))
+                yield minimizers.made(found)
 
 
 @pytest.mark.slow
 def test_no_claim_is_lost_for_balls_that_were_not_tried(monkeypatch):
     """The claims are those of trying both precisions always, for many times fewer balls."""
     tried: list[int] = []
-    plain, widest = arithmetic, make._widest
-    monkeypatch.setattr(make, "arithmetic", lambda bits: tried.append(bits) or plain(bits))
+    plain, widest = arithmetic, minimizers._widest
+    monkeypatch.setattr(minimizers, "arithmetic", lambda bits: tried.append(bits) or plain(bits))
     found = list(local_claims())
     balls = tried.count(128)
-    monkeypatch.setattr(make, "_widest", lambda *args: (widest(*args)[0], True))
+    monkeypatch.setattr(
+        minimizers,
+        "_widest",
+        lambda *args: (
+            found._replace(by_rounding=True)
+            if isinstance(found := widest(*args), minimizers.GivenUp)
+            else found
+        ),
+    )
     tried.clear()
     assert found == list(local_claims())
     assert {None, 53, 128} <= {claim and claim.bits for claim in found}
@@ -297,6 +306,7 @@ def test_no_claim_is_lost_for_balls_that_were_not_tried(monkeypatch):
 def test_points_far_from_a_minimizer_cost_no_balls(far, monkeypatch):
     """What the theorem loses is not paid for in precision: balls take 20 times as long and more."""
     problem = random_problem(0, 400, 10, w=0.1, gamma=1e-6)
-    monkeypatch.setattr(make, "_LOCAL_BITS", (53, -1))  # -1 bits would be a ValueError
+    monkeypatch.setattr(minimizers, "_LOCAL_BITS", (53, -1))  # -1 bits would be a ValueError
     with ARITHMETIC:
-        assert make.prove_local(proofs.Points(to_instance(problem), np.full(10, far))) is None
+        found = minimizers.prove_local(proofs.Points(to_instance(problem), np.full(10, far)))
+    assert isinstance(found, minimizers.GivenUp)

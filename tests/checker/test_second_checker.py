@@ -13,7 +13,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 
-from copyreg_jax.certificates import make as maker
+from copyreg_jax.certificates import make as maker, minimizers
 from copyreg_jax.checker import check as checker, format
 from copyreg_jax.checker.data import Dense
 from tests.checker import slow_checker as slow
@@ -113,7 +113,7 @@ def instances(tmp_path_factory):
     return found
 
 
-ARITHMETICS = {"balls": {"_LOCAL_BITS": (128,)}, "floats": {"_LARGE": 0}}
+ARITHMETICS = {"balls": (minimizers, "_LOCAL_BITS", (128,)), "floats": (maker, "_LARGE", 0)}
 """What makes the maker use one arithmetic on these small instances, as far as it can."""
 
 
@@ -122,8 +122,7 @@ def cases(request, instances, tmp_path_factory):
     """Certificates made in balls, and in the float64 intervals that are meant for large A."""
     folder, found = tmp_path_factory.mktemp("certificates"), []
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in ARITHMETICS[request.param].items():
-            patch.setattr(maker, name, value)
+        patch.setattr(*ARITHMETICS[request.param])
         for seed, instance, x in instances:
             document = maker.certify(instance, x).document
             verdicts = judge(document, instance, folder / f"{seed}.json")

@@ -13,7 +13,7 @@ from flint import arb, arb_mat, ctx
 from typer.testing import CliRunner
 
 import copyreg_jax as cr
-from copyreg_jax.certificates import make
+from copyreg_jax.certificates import minimizers
 from copyreg_jax.checker import format, removal
 from copyreg_jax.checker.__main__ import check_file
 from copyreg_jax.cli.main import app
@@ -246,7 +246,7 @@ def test_the_start_of_the_safe_model_does_not_know_the_protected_targets():
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("bits", [53, 128])
 def test_what_is_made_in_either_arithmetic_is_certified(bits, reading, check_of, monkeypatch):
-    monkeypatch.setattr(make, "_LOCAL_BITS", (bits,))
+    monkeypatch.setattr(minimizers, "_LOCAL_BITS", (bits,))
     problem = random_problem(7, 20, 3, gamma=1e-5, reading=reading)
     found = ledger(problem)
     assert found.model.local.bits == bits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,6 +65,11 @@ class Certificate(ProvedDocument):
     ----------
     document : dict
         The content of the file, described in docs/reference/certificate-format.md.
+    given_up : dict of str
+        Why a claim, local or global, is not made: what stands in its way, and what would help. No
+        part of the file: empty for a certificate that was loaded.
+    reads : dict of str
+        How often the proof of each claim, point, local and global, has read A; likewise.
 
     Examples
     --------
@@ -73,6 +79,9 @@ class Certificate(ProvedDocument):
     >>> cert.verdict.name, cert.margin.lower > 0, cert.local.margin.lower > 0
     ('CERTIFIED', True, True)
     """
+
+    given_up: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    reads: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     parse = staticmethod(format.parse)
 
@@ -165,4 +174,4 @@ class Certificate(ProvedDocument):
         What was proved, for which data, under which hypotheses; what was not, and what that would
         need.
         """
-        return words.explain(self._statements)
+        return words.explain(self._statements, self.given_up, self.reads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import math
 import textwrap
+from collections.abc import Mapping
 
 from copyreg_jax.checker.arithmetic import FLOAT_BITS
 from copyreg_jax.checker.format import Interval, Statements
@@ -13,6 +14,13 @@ from copyreg_jax.checker.verdicts import Verdict
 __all__ = ["above", "below", "explain"]
 
 _WIDTH = 88
+
+_NO_LOCAL = (
+    "needed is a better point (a smaller gradient), more regularization where the Hessian is not "
+    "positive definite, or just to ask for it (local=True)"
+)
+
+_NO_GLOBAL = "needed is more regularization (a larger w), until L is convex around its level set"
 
 
 def below(number: float, digits: int = 6) -> str:
@@ -32,14 +40,15 @@ def _rounded(number: float, digits: int, rounding: str) -> str:
     return f"{context.create_decimal_from_float(number).normalize(context):g}"
 
 
-def explain(said: Statements) -> str:
+def explain(said: Statements, given_up: Mapping[str, str], reads: Mapping[str, float]) -> str:
     """Paragraphs for a person; the first line gives the verdict and the direction."""
-    open_questions = _not_proved(said)
+    open_questions = _not_proved(said, given_up)
     parts = [
         _headline(said),
         _section("Data", _data(said)),
         _section("Proved", _proved(said)),
         _section("Not proved", open_questions or ["nothing was tried that was not proved"]),
+        *([_section("Cost", [_cost(reads)])] if reads else []),
         "To prove all of it again without trusting its maker: copyreg check CERTIFICATE INSTANCE",
     ]
     return "\n\n".join(parts)
@@ -143,7 +152,11 @@ def _paper(said: Statements) -> list[str]:
     ]
 
 
-def _not_proved(said: Statements) -> list[str]:
+def _cost(reads: Mapping[str, float]) -> str:
+    return "reads of A: " + ", ".join(f"{count:g} for {name}" for name, count in reads.items())
+
+
+def _not_proved(said: Statements, given_up: Mapping[str, str]) -> list[str]:
     about, items = said.document["instance"], []
     if said.point.verdict is Verdict.UNDECIDED:
         items.append(
@@ -169,16 +182,11 @@ def _not_proved(said: Statements) -> list[str]:
             "less regularization"
         )
     if said.local is None:
-        items.append(
-            "local: that a minimizer is near x. Needed: a better point (a smaller gradient), more "
-            "regularization where the Hessian is not positive definite, or just to ask for it "
-            "(local=True)"
-        )
+        why = given_up.get("local", _NO_LOCAL)
+        items.append(f"local: that a minimizer is near x: {why}")
     elif said.local.margin.lower <= 0:
         items.append("local: that the minimizer near x has a positive margin")
     if said.global_ is None:
-        items.append(
-            "global: that no other minimizer is as good or better. Needed: more "
-            "regularization (a larger w), until L is convex around its level set"
-        )
+        why = given_up.get("global", _NO_GLOBAL)
+        items.append(f"global: that no other minimizer is as good or better: {why}")
     return items

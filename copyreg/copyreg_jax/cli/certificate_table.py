@@ -24,6 +24,8 @@ def certificate_summary(certificate: Certificate) -> dict[str, Any]:
         "paper_verdict": certificate.paper_verdict.name,
         "local": None if certificate.local is None else _local_summary(certificate.local),
         "is_global": certificate.is_global,
+        "given_up": dict(certificate.given_up),
+        "reads": dict(certificate.reads),
     }
 
 
@@ -71,7 +73,7 @@ def _local_row(certificate: dict[str, Any]) -> str:
 
     local = certificate["local"]
     if local is None:
-        return "none proved near x"
+        return f"none near x: {certificate['given_up'].get('local', 'no claim is made')}"
     radius, distance = below(local["radius"], 3), above(local["distance"], 3)
     alone = "the global one" if certificate["is_global"] else f"alone within {radius}"
     margin = below(local["margin"][0])

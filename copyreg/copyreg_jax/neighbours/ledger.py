@@ -19,7 +19,8 @@ from jax.typing import ArrayLike
 
 import copyreg_jax
 from copyreg_jax.certificates.certificate import ProvedDocument
-from copyreg_jax.certificates.make import outward, pad, plain, prove_global, prove_local
+from copyreg_jax.certificates.make import plain
+from copyreg_jax.certificates.minimizers import made, outward, pad, prove_global, prove_local
 from copyreg_jax.certificates.to_instance import exact_point, input_errors, to_instance
 from copyreg_jax.checker import format, proofs, removal
 from copyreg_jax.checker.arithmetic import ARITHMETIC, FLOAT_BITS, arithmetic
@@ -173,8 +174,8 @@ def ledger(
 
 def _enclose(data: Instance, x: np.ndarray) -> Minimizer:
     points = proofs.Points(data, x)
-    local = prove_local(points)
-    return Minimizer(x, local, None if local is None else prove_global(points))
+    local = made(prove_local(points))
+    return Minimizer(x, local, None if local is None else made(prove_global(points)))
 
 
 def _minimizer(kept: Minimizer) -> dict[str, Any]:

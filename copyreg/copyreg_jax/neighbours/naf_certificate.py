@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 
 import copyreg_jax
 from copyreg_jax.certificates.certificate import ProvedDocument
-from copyreg_jax.certificates.make import outward, plain
+from copyreg_jax.certificates.make import plain
+from copyreg_jax.certificates.minimizers import outward
 from copyreg_jax.certificates.to_instance import input_errors
 from copyreg_jax.checker import access, format
 from copyreg_jax.checker.arithmetic import ARITHMETIC

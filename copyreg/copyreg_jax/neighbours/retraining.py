@@ -11,7 +11,7 @@ import scipy.special
 from flint import arb, ctx
 from jax.typing import ArrayLike
 
-from copyreg_jax.certificates.make import outward, pad, prove_local
+from copyreg_jax.certificates.minimizers import made, outward, pad, prove_local
 from copyreg_jax.certificates.to_instance import exact_point, input_errors, to_instance
 from copyreg_jax.checker import proofs, regions
 from copyreg_jax.checker.arithmetic import ARITHMETIC, arithmetic
@@ -279,7 +279,7 @@ def _label(owner: Any) -> str | None:
 def _proved(data: Instance, x: np.ndarray, weights: np.ndarray) -> Interval | None:
     """The worth at the minimizer near x; the caller holds `ARITHMETIC`."""
     points = proofs.Points(data, x)
-    local = prove_local(points)
+    local = made(prove_local(points))
     if local is None:
         return None
     ar = arithmetic(local.bits)

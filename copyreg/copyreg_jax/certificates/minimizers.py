@@ -1,0 +1,228 @@
+"""The claims about minimizers: that one is near a point, and that it is the global one."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from flint import arb, arb_mat, ctx
+
+from copyreg_jax.checker import format, proofs, regions
+from copyreg_jax.checker.arithmetic import (
+    FLOAT_BITS,
+    START_BITS,
+    Arithmetic,
+    arithmetic,
+    lower,
+    upper,
+)
+from copyreg_jax.checker.format import Global, Interval, Local, T
+from copyreg_jax.checker.linear import eigenvalue_floor, frobenius, to_floats
+
+__all__ = ["GivenUp", "made", "outward", "pad", "padded", "prove_global", "prove_local"]
+
+_LOCAL_BITS = (FLOAT_BITS, START_BITS)
+
+_MAX_TRIALS = 6
+"""Radii that are tried for the local claim, at each precision."""
+
+
+class GivenUp(NamedTuple):
+    """Why a claim is not made, and whether more digits might have shown it."""
+
+    reason: str
+    by_rounding: bool = False
+
+
+def made(claim: T | GivenUp) -> T | None:
+    """The claim, if it is made."""
+    return None if isinstance(claim, GivenUp) else claim
+
+
+def pad(ball: arb, ar: Arithmetic) -> arb:
+    """Room for another order of summation, where floats were added; balls are the same anywhere."""
+    return ball + arb(0, 0.5 * ball.rad()) if ar.bits == FLOAT_BITS else ball
+
+
+def padded(losses: proofs.Losses, ar: Arithmetic) -> proofs.Losses:
+    """All bounds, padded."""
+    return proofs.Losses(*(pad(ball, ar) for ball in losses))
+
+
+def prove_local(points: proofs.Points) -> Local | GivenUp:
+    """The claim local, at the first precision that yields it, with a radius that is not small.
+
+    Balls come only where rounding, and not the theorem, has lost it in floats.
+    """
+    for bits in _LOCAL_BITS:
+        ar = arithmetic(bits)
+        with ctx.workprec(ar.scalar_bits):
+            point = points.view(bits)
+            center = regions.mean_row(point)
+            norm = pad(regions.gradient_norm(point, center), ar)
+            gradient = upper(norm)
+            found = _widest(point, center, norm)
+            if isinstance(found, GivenUp):
+                if found.by_rounding and bits != _LOCAL_BITS[-1]:
+                    continue
+                return found
+            radius, mu = found
+            distance = upper(arb(gradient) / mu)
+            there = padded(proofs.in_ball(point, center, distance).losses, ar)
+            margin, mass = outward(there.margin), outward(there.protected_mass)
+            way = format.direction(there)
+            return Local(bits, radius, mu, gradient, distance, margin, mass, way)
+    raise AssertionError("the last precision ends the loop")
+
+
+def _widest(point: proofs.View, center: np.ndarray, norm: arb) -> tuple[float, float] | GivenUp:
+    """A radius and a modulus with ``gradient < mu radius``: the widest of a few radii.
+
+    The logits of other points differ by up to the radius times the longest row; where that is
+    near one, the Hessian is another. If that radius leaves too little of the modulus at x, a secant
+    looks for half of it.
+    """
+    data, gradient, least = point.data, upper(norm), lower(norm)
+    longest = max(
+        float(found.max()) for found in data.map_blocks(lambda block: point.lengths(block, center))
+    )
+    radius = 0.25 / longest
+    H, error = regions.hessian_floor(proofs.in_ball(point, center, radius), center)
+    middle, mu = to_floats(H), _modulus(H, error)
+    if np.isfinite(middle).all():
+        # No modulus anywhere is above that at x, and so above the curvature along a direction.
+        along = _curvature(point, center, np.linalg.eigh(middle)[1][:, 0])
+        most = along + _blur(point, middle)
+        if least >= most * radius:
+            return _hopeless(least, most, radius)
+        if gradient < mu * radius and mu >= 0.25 * most:
+            return radius, mu
+    H, error = regions.hessian_floor(point, center)
+    here, rounding = _modulus(H, error), _rounding(point, H, error)
+    known = math.isfinite(rounding)  # no modulus anywhere is above that at x
+    most = float(np.linalg.eigvalsh(to_floats(H))[0]) + rounding if known else math.inf
+    if most <= 0 or least >= most * radius:
+        return _hopeless(least, most, radius)
+    if not (here > 0 and gradient < math.inf):
+        return GivenUp(
+            f"{_digits(point)} show neither that the Hessian at x is positive definite nor that it "
+            "is not; L is nearly flat in some direction, and a larger w is needed",
+            by_rounding=True,
+        )
+    is_open = False
+    for _ in range(_MAX_TRIALS):
+        view = proofs.in_ball(point, center, radius)
+        mu = _modulus(*regions.hessian_floor(view, center))
+        is_near = gradient < mu * radius
+        is_open |= not is_near and least < (mu + rounding) * radius
+        if mu >= 0.25 * here or (mu > 0 and radius <= 4 * gradient / here):
+            return (radius, mu) if is_near else _hopeless(least, mu, radius, is_open)
+        drop = (here - mu) / here if mu > 0 else 8.0
+        radius = max(0.5 * radius / drop, 2 * gradient / here)
+    return _hopeless(least, here, radius, is_open)
+
+
+def _hopeless(gradient: float, mu: float, radius: float, is_open: bool = False) -> GivenUp:
+    """Why a modulus of mu at most within the radius is not enough."""
+    if mu <= 0:
+        return GivenUp(
+            f"the Hessian near x has an eigenvalue of about {mu:.2g}, so L is not strongly convex "
+            "there; more regularization (a larger w) is needed, or another point",
+            is_open,
+        )
+    return GivenUp(
+        f"the gradient at x has a length of {gradient:.2g}, and only below {mu * radius:.2g} would "
+        f"a minimizer be proved (curvature {mu:.2g} within {radius:.2g}); a better point is needed",
+        is_open,
+    )
+
+
+def _digits(point: proofs.View) -> str:
+    return "floats" if point.ar.bits == FLOAT_BITS else f"{point.ar.bits} bits"
+
+
+def _curvature(point: proofs.View, center: np.ndarray, v: np.ndarray) -> float:
+    """About ``v^T (hess L) v`` at a point, for a unit vector v; not proved."""
+    ar, derivatives, shift = point.ar, point.derivatives(), float(center @ v)
+
+    def work(block: slice) -> np.ndarray:
+        pairs, g, _ = derivatives(block)
+        z = np.einsum("ij,j->i", proofs.rows_of(point.data, block), v) - shift
+        whole = ar.upper(ar.square(ar.exact(point.data.w[block])))
+        found = [np.sum(whole * (z + shift) ** 2), np.sum(ar.upper(g) * z)]
+        for f, theta in pairs:
+            s = ar.upper(f * theta)
+            found += [np.sum(s * z**2), np.sum(s * z), np.sum(s), np.sum(ar.upper(f) * z)]
+        return np.array(found)
+
+    curved, bend, *rest = point.sum(work).tolist()
+    for squares, mixed, total, mean in zip(*[iter(rest)] * 4, strict=True):
+        curved += squares - 2 * mean * mixed + mean**2 * total
+    return float(curved + upper(point.kappa) * bend**2)
+
+
+def _rounding(point: proofs.View, H: arb_mat, error: arb) -> float:
+    """More than what floats can move an eigenvalue of the Hessian at a point by; not proved."""
+    if point.ar.bits > FLOAT_BITS:
+        return math.inf
+    middle = to_floats(H)
+    moved = 4 * _lost(H, error, middle) + _blur(point, middle)
+    return moved if math.isfinite(moved) else math.inf
+
+
+def _blur(point: proofs.View, middle: np.ndarray) -> float:
+    """More than what the rounding of logits can move a curvature of this Hessian by; not proved."""
+    ar = point.ar
+
+    def width(block: slice) -> float:
+        u = point.logits(block)
+        return float((ar.upper(u) - ar.lower(u)).max())
+
+    widest = max(point.data.map_blocks(width))
+    # Weights of rows are off by no more than a few times their logits, relatively.
+    return 64 * widest * float(np.abs(np.diagonal(middle)).sum())
+
+
+def _lost(H: arb_mat, error: arb, middle: np.ndarray) -> float:
+    """How far the eigenvalues of the matrices in H, less e, are below those of the middle."""
+    lost = upper(frobenius(ball - ball.mid() for ball in H.entries()) + error)
+    return 1.02 * lost + 2.0**-39 * float(np.abs(middle).max())
+
+
+def _modulus(H: arb_mat, error: arb) -> float:
+    """A mu, near the largest, that the checker will find below the eigenvalues; 0 if none is."""
+    middle = to_floats(H)
+    if not np.isfinite(middle).all():
+        return 0.0
+    mu = 0.99 * (float(np.linalg.eigvalsh(middle)[0]) - _lost(H, error, middle))
+    if mu > 0 and lower(eigenvalue_floor(H, error, mu)) >= mu:
+        return mu
+    return 0.0
+
+
+def prove_global(points: proofs.Points) -> Global | GivenUp:
+    """The claim global, in floats: what they leave open is lost by the theorem, not by rounding."""
+    ar = arithmetic(FLOAT_BITS)
+    with ctx.workprec(ar.scalar_bits):
+        level = upper(pad(points.view(FLOAT_BITS).value, ar))
+        if not math.isfinite(level):
+            return GivenUp("L is infinite at x, or too large for floats; another point is needed")
+        _, view = regions.around_level_set(points.data, ar, level)
+        H, error = regions.laplacian_floor(view)
+        mu = _modulus(H, error)
+    if mu > 0:
+        return Global(ar.bits, level, mu)
+    middle = to_floats(H)
+    known = "nothing is known of its Hessian there"
+    if np.isfinite(middle).all():
+        known = f"its Hessian may have an eigenvalue of {np.linalg.eigvalsh(middle)[0]:.2g} there"
+    return GivenUp(
+        f"L is not proved to be convex around its level set: {known}; more regularization (a "
+        "larger w) is needed, or a point with a lower L"
+    )
+
+
+def outward(ball: arb) -> Interval:
+    """Floats between which the ball lies."""
+    return Interval(lower(ball), upper(ball))
