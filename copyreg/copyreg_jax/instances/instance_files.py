@@ -7,12 +7,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jax.typing import ArrayLike
 
-from copyreg_jax._files import unreadable, write_whole
+from copyreg_jax._files import write_whole
 from copyreg_jax.checker.archive import InFile, read_arrays
 from copyreg_jax.checker.data import make_csr, make_instance
 from copyreg_jax.checker.verdicts import VoidError
@@ -154,11 +155,10 @@ def _read(path: str | Path, *, streamed: bool = False) -> dict[str, Any]:
         raise InputError(str(error)) from None
 
 
-def _whole(A: InFile) -> np.ndarray:
-    try:
-        return A.flat(0, math.prod(A.shape)).reshape(A.shape)
-    except (OSError, VoidError) as error:
-        raise unreadable(A.file.path, error) from None
+def _whole(A: InFile) -> Any:
+    held = RowBlocks.from_place(A).rows(0, A.shape[0])
+    # JAX may use the memory as it is, because nobody else has it. It would round what is refused.
+    return held if held.dtype != jax.dtypes.canonicalize_dtype(held.dtype) else jax.device_put(held)
 
 
 def _problem(arrays: dict[str, Any], path: str, held: Any = None) -> CopyrightRegression:
