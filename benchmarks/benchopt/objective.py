@@ -28,7 +28,7 @@ class Objective(BaseObjective):
     def set_data(self, problem):
         """Keep the problem, and the start of all solvers."""
         self.problem = problem
-        self.x0 = np.asarray(default_start(problem))
+        self.x0 = np.asarray(default_start(problem)[0])
 
     def get_objective(self):
         """What a solver is given."""

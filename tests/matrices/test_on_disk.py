@@ -149,6 +149,20 @@ def test_what_else_is_asked_of_a_matrix(stored):
     np.testing.assert_allclose(row_norms(A), np.linalg.norm(exact, axis=1), rtol=1e-6)
 
 
+def test_a_solve_reads_as_often_as_the_docs_say(monkeypatch, tmp_path):
+    """docs/how-to/larger-than-memory.md: 7 reads, and 2 a step and one a CG step on top."""
+    blocks, counted = cr.RowBlocks.blocks, []
+    monkeypatch.setattr(cr.RowBlocks, "blocks", lambda A: counted.append(A) or blocks(A))
+    problem = random_problem(0, 200, 5, w=1.0, gamma=1e-5)
+    np.save(tmp_path / "A.npy", np.asarray(problem.A))
+    A = cr.RowBlocks(tmp_path / "A.npy", block_bytes=2048)
+    solution = cr.solve(
+        cr.CopyrightRegression(A, problem.b, problem.protected, problem.gamma, problem.w)
+    )
+    assert solution.status is cr.Status.CONVERGED
+    assert len(counted) == 7 + 2 * solution.num_steps + solution.num_hvps
+
+
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_hessian_vector_product_reads_once(form, tmp_path):

@@ -78,8 +78,8 @@ def test_resumed_before_and_after_a_stall_with_float32(file, monkeypatch):
 
 @pytest.mark.slow
 def test_resumed_before_and_after_a_sketch(file, monkeypatch):
-    monkeypatch.setattr(newton_cg, "_SKETCH_COST", (0, 0))
-    monkeypatch.setattr(newton_cg, "_PATIENCE", 20)
+    monkeypatch.setattr(preconditioner, "_SKETCH_COST", (0, 0))
+    monkeypatch.setattr(preconditioner, "_PATIENCE", 20)
     made = []
     sketched = preconditioner.sketched_basis
     monkeypatch.setattr(

@@ -477,8 +477,8 @@ def impatient(monkeypatch):
     """A sketch pays at once, and so it does for a dense A. Returns what was made of A."""
     made = []
     sketched = preconditioner.sketched_basis
-    monkeypatch.setattr(newton_cg, "_SKETCH_COST", (0, 0))
-    monkeypatch.setattr(newton_cg, "_PATIENCE", 10)
+    monkeypatch.setattr(preconditioner, "_SKETCH_COST", (0, 0))
+    monkeypatch.setattr(preconditioner, "_PATIENCE", 10)
     monkeypatch.setattr(newton_cg, "_MAX_GRAM_COLUMNS", 8)
     monkeypatch.setattr(
         newton_cg, "sketched_basis", lambda problem: made.append(sketched(problem)) or made[-1]
@@ -500,7 +500,7 @@ def test_a_run_that_is_costly_goes_on_with_a_sketch(form, n, impatient, monkeypa
         small, *others = np.linalg.eigvalsh(basis.T @ (A.T @ A).toarray() @ basis)
         np.testing.assert_allclose(others, others[-1], rtol=1e-3)
         assert small < 1e-3 * others[-1]
-    monkeypatch.setattr(newton_cg, "_PATIENCE", newton_cg._NEVER)
+    monkeypatch.setattr(preconditioner, "_PATIENCE", preconditioner.NEVER)
     diagonal = cr.solve(problem, x0=x0)
     assert len(impatient) == 1
     assert found.num_hvps < diagonal.num_hvps

@@ -297,7 +297,7 @@ def start(problem: SoftmaxRegression) -> np.ndarray:
     at_zero = evaluate(problem, zero)
     if np.isfinite(at_zero.value) and np.isfinite(at_zero.gradient_norm):
         return zero
-    return np.asarray(default_start(problem))
+    return np.asarray(default_start(problem)[0])
 
 
 def judge(problem: SoftmaxRegression, x: Any) -> tuple[float, float]:

@@ -16,11 +16,12 @@ from copyreg_jax.matrices import interface
 
 __all__ = [
     "PIECE_ROWS",
-    "all_finite",
     "gram",
     "product",
+    "row_norms",
     "sparse_gram",
     "sparse_product",
+    "sparse_row_norms",
     "sparse_squares",
     "sparse_transposed",
     "sparse_weighted",
@@ -109,10 +110,22 @@ def weighted_gram_of(block: Array, weights: Array, centers: Array, start: Any) -
     return _sum(block, weights, start, lambda A, part: interface.weighted_gram(A, part, centers))
 
 
-@jax.jit
-def all_finite(block: Array) -> Array:
-    """Whether no entry is NaN or infinite."""
-    return jnp.isfinite(block).all(axis=0).all()
+@functools.partial(jax.jit, static_argnums=1)
+def row_norms(block: Array, dtype: Any) -> tuple[Array, Array]:
+    """The block's part of `row_norms`, and whether no entry is NaN or infinite."""
+    whole, piece, rest = _pieces(block, dtype)
+
+    def norms(rows: Array) -> tuple[Array, Array]:
+        largest = jnp.max(jnp.abs(rows), initial=0)
+        scale = jnp.where(largest > 0, largest, 1)
+        found = scale * jnp.sqrt(jnp.sum((rows / scale) ** 2, axis=1))
+        return found, jnp.isfinite(rows).all(axis=0).all()  # a maximum may drop NaN
+
+    last, finite = norms(rest)
+    if not whole:
+        return last, finite
+    found, all_finite = jax.lax.map(lambda i: norms(piece(i)), jnp.arange(whole))
+    return jnp.concatenate([found.reshape(-1), last]), finite & all_finite.all()
 
 
 # SciPy's products of sparse blocks: XLA has no fast ones on CPU, see matrices/sparse.py.
@@ -121,6 +134,17 @@ def all_finite(block: Array) -> Array:
 def sparse_product(block: Any, v: Array) -> Array:
     """`product` of a sparse block."""
     return jnp.asarray(block.astype(v.dtype) @ np.asarray(v))
+
+
+def sparse_row_norms(block: Any, dtype: Any) -> tuple[Array, bool]:
+    """`row_norms` of a sparse block."""
+    rows = block.astype(dtype)
+    scale = abs(rows).max() or 1
+    with np.errstate(all="ignore"):  # what is not finite is reported as such
+        scaled = rows / scale
+        squares = np.asarray(scaled.multiply(scaled).sum(axis=1)).ravel()
+        norms = jnp.asarray(scale * np.sqrt(squares))
+    return norms, bool(np.isfinite(rows.data).all())
 
 
 def sparse_transposed(block: Any, u: Array, start: int) -> Array:

@@ -101,6 +101,8 @@ class RowBlocks:
     sparse: bool
     """Whether the blocks are sparse."""
 
+    _survey: tuple[Array, tuple[float, int, int] | None] | None = None
+
     def __init__(self, source: Source | Sequence[Source], *, block_bytes: int = 1 << 26) -> None:
         if not isinstance(block_bytes, int) or block_bytes < 1:
             raise InputError(f"block_bytes is {block_bytes!r}; give a number of bytes >= 1")
@@ -151,6 +153,7 @@ class RowBlocks:
         """The same files, with products in another dtype; reads nothing."""
         other = copy.copy(self)
         other.dtype = np.dtype(dtype)
+        other._survey = None
         return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -200,6 +203,20 @@ class RowBlocks:
                 if number + 1 < len(self._blocks):
                     coming = pool.submit(self.read, number + 1)
                 yield rows.start, block
+
+    def survey(self) -> tuple[Array, tuple[float, int, int] | None]:
+        """Norms of the rows, and the first entry that is not finite: one read, made once."""
+        if self._survey is None:
+            row_norms = block_products.sparse_row_norms if self.sparse else block_products.row_norms
+            norms, fault = [], None
+            for start, block in self.blocks():
+                found, finite = row_norms(block, self.dtype)
+                norms.append(jax.block_until_ready(found))
+                if fault is None and not finite:
+                    value, row, column = interface.locate_not_finite(_as_taken(self, block))
+                    fault = value, start + row, column
+            self._survey = jnp.concatenate(norms), fault
+        return self._survey
 
     def total(self, work: Callable[[Any, int], Any]) -> Any:
         """Sum over the blocks of ``work(block, first row)``, a pytree of arrays."""
@@ -324,14 +341,7 @@ def _column_norms(A: RowBlocks) -> Array:
 
 @interface.row_norms.register(RowBlocks)
 def _row_norms(A: RowBlocks) -> Array:
-    norms = []
-    for _, block in A.blocks():
-        rows = _as_taken(A, block).astype(A.dtype)
-        scale = abs(rows).max() or 1
-        rows = rows / scale
-        squares = rows.multiply(rows) if A.sparse else rows * rows
-        norms.append(scale * np.sqrt(np.asarray(squares.sum(axis=1)).ravel()))
-    return jnp.asarray(np.concatenate(norms).astype(A.dtype))
+    return A.survey()[0]
 
 
 @interface.host_rows.register(RowBlocks)
@@ -342,12 +352,7 @@ def _host_rows(A: RowBlocks) -> Iterator[tuple[slice, HostMatrix]]:
 
 @interface.first_not_finite.register(RowBlocks)
 def _first_not_finite(A: RowBlocks) -> tuple[float, int, int] | None:
-    for start, block in A.blocks():
-        numbers = block.data if A.sparse else block
-        if not bool(block_products.all_finite(numbers)):
-            value, row, column = interface.locate_not_finite(block)
-            return value, start + row, column
-    return None
+    return A.survey()[1]
 
 
 @interface.to_host.register(RowBlocks)

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from copyreg_jax._tracing import cond, while_loop
 from copyreg_jax.matrices import on_host, weighted_gram_norm
 from copyreg_jax.problems import curvature
-from copyreg_jax.problems.objective import Point, Scalar
+from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.protocol import Method, State, stalled_if
 
@@ -54,9 +54,6 @@ class GradientDescent(Method):
 
     def precompute(self, problem: SoftmaxRegression) -> Norms:
         return _norms(problem)
-
-    def init(self, problem: SoftmaxRegression, precomputed: Norms, state: State) -> State:
-        return state
 
     def step(self, problem: SoftmaxRegression, precomputed: Norms, state: State) -> State:
         M = _safe_curvature(problem, state.value, precomputed)
@@ -114,7 +111,10 @@ class AcceleratedGradient(Method):
     def precompute(self, problem: SoftmaxRegression) -> Norms:
         return _norms(problem)
 
-    def init(self, problem: SoftmaxRegression, precomputed: Norms, state: State) -> State:
+    def init(
+        self, problem: SoftmaxRegression, precomputed: Norms, state: State, u: Vector
+    ) -> State:
+        state = super().init(problem, precomputed, state, u)
         start = _safe_curvature(problem, state.value, precomputed)
         return state._replace(memory=Momentum(start, state.x, jnp.ones_like(start)))
 

@@ -95,7 +95,7 @@ def multi_start(
     sizes = np.sqrt(np.mean(np.asarray(problem.A @ starts.T.astype(problem.dtype)) ** 2, axis=0))
     reach = 10.0 ** rng.uniform(-1, 1.5, num_starts)
     starts *= (reach / np.where(sizes > 0, sizes, 1))[:, None]
-    starts[0] = np.asarray(start.default_start(problem))
+    starts[0] = np.asarray(start.default_start(problem)[0])
     batch = solve_many([problem] * num_starts, solver, starts, rtol=rtol, max_steps=max_steps)
     done = np.flatnonzero(np.asarray(batch.status) == Status.CONVERGED)
     if not done.size:

@@ -14,9 +14,7 @@ from copyreg_jax._tracing import is_concrete
 from copyreg_jax.matrices import (
     Matrix,
     absent_rows,
-    is_sharded,
     is_sparse,
-    num_entries,
     on_host,
     without_rows,
 )
@@ -37,9 +35,11 @@ from copyreg_jax.solvers.krylov import steihaug
 from copyreg_jax.solvers.optimality import Look, convexity_bound, length, smallest_weight
 from copyreg_jax.solvers.plane_search import combine, evaluate_at, search_plane
 from copyreg_jax.solvers.preconditioner import (
+    NEVER,
     cholesky,
     cholesky_jit,
     orthogonal_basis,
+    patience,
     root_weights_jit,
     sketched_basis,
 )
@@ -55,19 +55,11 @@ _MAX_NO_PROGRESS = 4
 _MAX_RENEWALS = 3
 """How often a run that has stalled goes on from logits that are computed anew."""
 
+_FEW_STEPS = 8
+"""Steps after which the logits are as good as those of another product with A."""
+
 _MAX_GRAM_COLUMNS = 2048
 """Columns up to which a Gram matrix costs less than the products that it saves."""
-
-_MAX_SKETCH_COLUMNS = 4096
-"""Columns up to which that of a sketch does, where the diagonal alone has not been enough."""
-
-_SKETCH_COST = 1e9, 1 / 16
-"""Time of a sketch: to compile, and per d^3; in that of a Hessian-vector product per entry of A."""
-
-_PATIENCE = 50
-"""Hessian-vector products that a run is given in any case before a sketch is taken."""
-
-_NEVER = 2**31 - 1
 
 
 class Precomputed(NamedTuple):
@@ -162,8 +154,8 @@ class NewtonCG(Method):
         A, terms, n = problem.A, problem.terms, problem.n
         if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
             _, radius = root_weights_jit(terms, n)
-            patience = _steps(_patience(problem))
-            return Precomputed(diagonal_basis(problem), None, radius, patience, np.asarray(False))
+            wait = _steps(patience(problem))
+            return Precomputed(diagonal_basis(problem), None, radius, wait, np.asarray(False))
         factorize = cholesky if on_host(A) else cholesky_jit
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
@@ -173,17 +165,19 @@ class NewtonCG(Method):
             if bool(good):
                 single = dtype == np.float32 and _single_pays(A)
                 copy = A.astype(jnp.float32) if single else None
-                return Precomputed(basis, copy, radius, _steps(_NEVER), np.asarray(True))
+                return Precomputed(basis, copy, radius, _steps(NEVER), np.asarray(True))
         root, radius = root_weights_jit(terms, n)
         basis = orthogonal_basis(A, root)
         # In float32 what counts as a null space may be none.
         kept = jnp.any(basis != 0, axis=0).all()
         exact = kept if problem.dtype == np.float32 else np.asarray(True)
-        return Precomputed(basis, None, radius, _steps(_NEVER), exact)
+        return Precomputed(basis, None, radius, _steps(NEVER), exact)
 
-    def init(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
+    def init(
+        self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector
+    ) -> State:
         zero = jnp.zeros((), jnp.int32)
-        _, gradient, parts = _linearized(problem, state.x)
+        value, gradient, parts = _linearized(problem, u)
         memory = Memory(
             **parts,
             radius=precomputed.radius,
@@ -194,7 +188,7 @@ class NewtonCG(Method):
             escape=jnp.zeros_like(state.x),
             renewals=zero,
         )
-        return state._replace(gradient=gradient, memory=memory)
+        return state._replace(value=value, gradient=gradient, memory=memory)
 
     def examine(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
@@ -205,10 +199,14 @@ class NewtonCG(Method):
     def _with_fresh_logits(self, problem: SoftmaxRegression, state: State) -> State:
         """Compute the logits as ``A x`` again, because steps add up their rounding errors.
 
+        From disk that would take two reads, and a few steps add up no more than a product does.
+
         Where those have bent the gradient, the run goes on from this iterate. A run that has
         stalled may do so a few times.
         """
-        value, gradient, parts = _linearized(problem, state.x)
+        if on_host(problem.A) and state.num_steps <= _FEW_STEPS:
+            return state
+        value, gradient, parts = _linearized(problem, problem.A @ state.x)
         norm, stalled = length(gradient), state.status == Status.STALLED
         drifted = length(gradient - state.gradient) > 0.5 * norm
         drifted &= (state.status == Status.CONVERGED) | (
@@ -281,7 +279,7 @@ class NewtonCG(Method):
         """Take a sketch once the run has been costly, and leave float32 once it has stalled."""
         stalled = state.status == Status.STALLED
         memory = state.memory
-        waiting = (np.asarray(precomputed.patience) < _NEVER).any()
+        waiting = (np.asarray(precomputed.patience) < NEVER).any()
         if waiting and bool(jnp.any(memory.costly)):
             basis = sketched_basis(problem)
             again = stalled
@@ -289,7 +287,7 @@ class NewtonCG(Method):
                 precomputed = precomputed._replace(basis=basis)
                 radius = jnp.where(stalled, precomputed.radius, memory.radius)
                 memory = memory._replace(radius=radius)
-            precomputed = precomputed._replace(patience=_steps(_NEVER))
+            precomputed = precomputed._replace(patience=_steps(NEVER))
         else:
             if precomputed.single is None:
                 return precomputed, state
@@ -334,9 +332,9 @@ class NewtonCG(Method):
         return state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32), memory=memory)
 
 
-def _linearized(problem: SoftmaxRegression, x: Point) -> tuple[Scalar, Point, dict[str, Any]]:
-    """Return L and its gradient at x, and what the memory keeps of them."""
-    u, absent = problem.A @ x, absent_rows(problem.A)
+def _linearized(problem: SoftmaxRegression, u: Vector) -> tuple[Scalar, Point, dict[str, Any]]:
+    """Return L and its gradient where ``A x = u``, and what the memory keeps of them."""
+    absent = absent_rows(problem.A)
     value, slope_u, at = evaluate_at(without_rows(u, absent), problem.terms)
     gradient, operator = curvature.linearize(problem.A, at, slope_u)
     convexity = convexity_bound(at, absent)
@@ -354,18 +352,6 @@ def _single_pays(A: Matrix) -> bool:
 
 def _steps(number: int) -> Any:
     return np.asarray(number, np.int32)  # of NumPy: nothing to dispatch
-
-
-def _patience(problem: SoftmaxRegression) -> int:
-    """Return how many Hessian-vector products cost as much as a sketch of A.
-
-    So a run costs at most about twice what is best.
-    """
-    A, d = problem.A, problem.d
-    if d > _MAX_SKETCH_COLUMNS or is_sharded(A) or not is_concrete(problem):
-        return _NEVER
-    to_compile, per_cube = _SKETCH_COST
-    return min(_NEVER - 1, max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A))))
 
 
 def _inner_solve(

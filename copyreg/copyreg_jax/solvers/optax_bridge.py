@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Int
 
 from copyreg_jax.errors import InputError
+from copyreg_jax.problems.objective import Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.protocol import Method, State, stalled_if
 
@@ -72,7 +73,8 @@ class Optax(Method):
     def precompute(self, problem: SoftmaxRegression) -> None:
         return None
 
-    def init(self, problem: SoftmaxRegression, precomputed: None, state: State) -> State:
+    def init(self, problem: SoftmaxRegression, precomputed: None, state: State, u: Vector) -> State:
+        state = super().init(problem, precomputed, state, u)
         with jax.numpy_dtype_promotion("standard"):
             memory = self.transformation.init(state.x)
         return state._replace(memory=Memory(memory, jnp.zeros((), jnp.int32)))

@@ -10,13 +10,21 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from copyreg_jax._tracing import cond, is_concrete
-from copyreg_jax.matrices import Matrix, count_sketch, gram
+from copyreg_jax.matrices import Matrix, count_sketch, gram, is_sharded, num_entries
 from copyreg_jax.problems.objective import Scalar, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
 from copyreg_jax.solvers.coordinates import root_weights
 
-__all__ = ["cholesky", "cholesky_jit", "orthogonal_basis", "root_weights_jit", "sketched_basis"]
+__all__ = [
+    "NEVER",
+    "cholesky",
+    "cholesky_jit",
+    "orthogonal_basis",
+    "patience",
+    "root_weights_jit",
+    "sketched_basis",
+]
 
 _SKETCHES = 2
 """CountSketches side by side, so that two rows that meet in one are told apart by the other."""
@@ -29,6 +37,18 @@ _LEAST_EIGENVALUE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
 
 _REFINE_BELOW = 1e-8
 """Least eigenvalue of a Gram matrix of unit diagonal from which one orthogonalization is enough."""
+
+_MAX_SKETCH_COLUMNS = 4096
+"""Columns up to which a Gram matrix of a sketch pays, if the diagonal alone is not enough."""
+
+_SKETCH_COST = 1e9, 1 / 16
+"""Time of a sketch: to compile, and per d^3; in that of a Hessian-vector product per entry of A."""
+
+_PATIENCE = 50
+"""Hessian-vector products that a run is given in any case before a sketch is taken."""
+
+NEVER = 2**31 - 1
+"""More products than a run makes."""
 
 root_weights_jit = jax.jit(root_weights, static_argnames="n")
 
@@ -47,6 +67,18 @@ def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
         A, root = _sketch(A, root, buckets), jnp.ones(_SKETCHES * buckets, A.dtype)
     basis = _lifted_basis(gram(A, root, None, A.dtype))
     return basis if bool(jnp.all(jnp.isfinite(basis))) else None
+
+
+def patience(problem: SoftmaxRegression) -> int:
+    """Return how many Hessian-vector products cost as much as a sketch of A.
+
+    So a run costs at most about twice what is best.
+    """
+    A, d = problem.A, problem.d
+    if d > _MAX_SKETCH_COLUMNS or is_sharded(A) or not is_concrete(problem):
+        return NEVER
+    to_compile, per_cube = _SKETCH_COST
+    return min(NEVER - 1, max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A))))
 
 
 def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from copyreg_jax.matrices import absent_rows, without_rows
+from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.coordinates import Basis, diagonal_basis
@@ -80,7 +82,7 @@ class Solver(Protocol):
     or the status is no longer RUNNING. Then it calls `examine`, looks deeper if that is necessary,
     and ends the run or goes on.
 
-    A solver inherits from `Method`, which implements all but `precompute`, `init` and `step`.
+    A solver inherits from `Method`, which implements all but `precompute` and `step`.
 
     Attributes
     ----------
@@ -105,10 +107,11 @@ class Solver(Protocol):
         """
         ...
 
-    def init(self, problem: SoftmaxRegression, precomputed: Any, state: State) -> State:
-        """Return the state with ``memory`` filled in.
+    def init(self, problem: SoftmaxRegression, precomputed: Any, state: State, u: Vector) -> State:
+        """Return the state with ``value``, ``gradient`` and ``memory`` filled in.
 
-        The driver calls it once, at the start. The state that it passes has x, value and gradient.
+        The driver calls it once, at the start x of the state, with ``u = A x``. That of `Method`
+        fills in the first two.
         """
         ...
 
@@ -180,6 +183,11 @@ class Method:
     """Defaults of a solver that stops where the gradient is small, at saddle points too."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def init(self, problem: SoftmaxRegression, precomputed: Any, state: State, u: Vector) -> State:
+        logits = without_rows(u, absent_rows(problem.A))
+        value, slope = curvature.value_and_gradient_jit(logits, problem.terms)
+        return state._replace(value=value, gradient=slope @ problem.A)
 
     def done(self, state: State) -> Bool[Array, ""]:
         return length(state.gradient) <= state.tolerance

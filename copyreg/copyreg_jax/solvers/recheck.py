@@ -19,7 +19,7 @@ from copyreg_jax.solvers.solution import SecondOrder
 
 __all__ = ["Curved", "Evaluation", "evaluate", "second_order"]
 
-_PIECE_ROWS = 4096
+_PIECE_ROWS = 1024
 
 
 class Evaluation(NamedTuple):
@@ -160,20 +160,15 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
             parts.append((own[0], weights_1))
         else:
             parts[0] = (whole[0], parts[0][1] + weights_1)
-        vectors = np.stack([gradient_u, kappa**0.5 * pull_1, *(f for f, _ in parts)])
+        sizes = sum(np.abs(s) for _, s in parts) + w * w
+        vectors = np.stack([gradient_u, kappa**0.5 * pull_1, sizes, *(f for f, _ in parts)])
         products = np.zeros((len(vectors), d))
         for part, rows in _pieces(problem):
             products += np.asarray(vectors[:, rows] @ part)
-        gradient, bend, *centers = products
-        H, scale = np.outer(bend, bend), bend**2
-        weights = sum(np.abs(s) for _, s in parts) + w * w
-        for part, rows in _pieces(problem):
-            dense = part.toarray() if scipy.sparse.issparse(part) else part
-            H += part.T @ (dense * (w * w)[rows, None])
-            scale += weights[rows] @ dense**2
-            for (_, s), center in zip(parts, centers, strict=True):
-                centered = (dense - center) * s[rows, None]
-                H += part.T @ centered - np.outer(center, centered.sum(axis=0))
+        gradient, bend, total, *centers = products
+        m = total / max(np.sum(sizes), np.finfo(float).tiny)
+        H, scale = _hessian(problem, [s for _, s in parts], w * w, centers, m)
+        H, scale = H + np.outer(bend, bend), scale + bend**2
         scale = np.where(scale > 0, scale, np.inf) ** -0.5
         H = H * scale * scale[:, None]
         if not np.isfinite(H).all():
@@ -181,14 +176,48 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
         lam, Q = np.linalg.eigh(H)
         noise = 16 * d * np.finfo(float).eps
         decrement = np.linalg.norm((gradient * scale) @ Q / np.sqrt(np.maximum(np.abs(lam), noise)))
+        if lam[0] >= -noise:
+            return Curved(float(decrement), SecondOrder.EXACT, np.zeros(d))
         direction = scale * Q[:, 0]
         z = np.concatenate([part @ direction for part, _ in _pieces(problem)])
         reach, visible = np.mean(z**2), min(rtol, DEFAULT_RTOL[problem.dtype])
-        negative = lam[0] < -noise and -0.5 * lam[0] > visible * value * reach
+        negative = -0.5 * lam[0] > visible * value * reach
     if not negative:
         return Curved(float(decrement), SecondOrder.EXACT, np.zeros(d))
     downhill = -direction if gradient @ direction > 0 else direction
     return Curved(float(decrement), SecondOrder.NEGATIVE, downhill)
+
+
+def _hessian(
+    problem: SoftmaxRegression, s: list[np.ndarray], w2: np.ndarray, centers: Any, m: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """``sum_j sum_i s_ji (a_i - y_j) (a_i - y_j)^T + sum_i w2_i a_i a_i^T``, y_j the centers.
+
+    And the diagonal of what that would be without signs. The first s and w2 share a Gram matrix,
+    centered at a mean row m, as in `curvature.hessian`.
+    """
+    d, sizes, shared = problem.d, sum(np.abs(own) for own in s) + w2, np.stack([s[0], w2])
+    H, scale, sums = np.zeros((d, d)), np.zeros(d), np.zeros((2, d))
+    for part, rows in _pieces(problem):
+        dense = part.toarray() if scipy.sparse.issparse(part) else part
+        scale += np.einsum("i,ij,ij->j", sizes[rows], dense, dense)
+        sums += shared[:, rows] @ part - np.outer(shared[:, rows].sum(axis=1), m)
+        H += _gram(part, dense, m, shared[:, rows].sum(axis=0))
+        for own, center in zip(s[1:], centers[1:], strict=True):
+            H += _gram(part, dense, center, own[rows])
+    for total, weight, shift in zip(sums, shared.sum(axis=1), (m - centers[0], m), strict=True):
+        half = np.outer(total + 0.5 * weight * shift, shift)
+        H += half + half.T
+    return H, scale
+
+
+def _gram(part: Any, dense: np.ndarray, center: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """``sum_i weights_i (a_i - center) (a_i - center)^T``; a sparse part saves products."""
+    centered = dense - center
+    weighted = centered * weights[:, None]
+    if not scipy.sparse.issparse(part):
+        return np.asarray(centered.T @ weighted)
+    return np.asarray(part.T @ weighted - np.outer(center, weighted.sum(axis=0)))
 
 
 def _pieces(problem: SoftmaxRegression) -> Iterator[tuple[Any, slice]]:

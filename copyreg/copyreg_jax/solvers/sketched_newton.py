@@ -144,9 +144,13 @@ class SketchedNewton(Method):
         scale = jnp.where(norms > 0, norms, 1)
         return Precomputed(self._factor(problem), scale, column_maxima(problem.A))
 
-    def init(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
+    def init(
+        self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector
+    ) -> State:
         # How many steps failed in a row.
-        return state._replace(memory=jnp.zeros((), jnp.int32))
+        return (
+            super().init(problem, precomputed, state, u)._replace(memory=jnp.zeros((), jnp.int32))
+        )
 
     def step(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
         (factor, scale, largest), no_progress = precomputed, state.memory

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from copyreg_jax.matrices import absent_rows, without_rows
 from copyreg_jax.problems import objective
-from copyreg_jax.problems.objective import Mask, Point, Terms
+from copyreg_jax.problems.objective import Mask, Point, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
 __all__ = ["START_SHIFTS", "default_start"]
@@ -16,17 +16,19 @@ __all__ = ["START_SHIFTS", "default_start"]
 START_SHIFTS = (0, -1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
 
 
-def default_start(problem: SoftmaxRegression) -> Point:
+def default_start(problem: SoftmaxRegression) -> tuple[Point, Vector]:
     """Return the lowest of zero and of points that shift the protected logits by 1, 2, 4, 8, 16.
 
-    Zero often sits on the barrier ell_1 = 0 (equal targets, say), and L has a basin on either side.
+    With its logits: two reads of A in all. Zero often sits on the barrier ell_1 = 0 (equal targets,
+    say), and L has a basin on either side.
     """
     share = jnp.sum(problem.protected.astype(problem.dtype)) / problem.n
     direction = (problem.protected.astype(problem.dtype) - share) @ problem.A
     u = problem.A @ direction
     reach = jnp.max(jnp.abs(u))
     lengths = jnp.asarray(START_SHIFTS, problem.dtype) / jnp.where(reach > 0, reach, 1)
-    return _lowest(u, lengths, absent_rows(problem.A), problem.terms) * direction
+    length = _lowest(u, lengths, absent_rows(problem.A), problem.terms)
+    return length * direction, length * u
 
 
 @jax.jit

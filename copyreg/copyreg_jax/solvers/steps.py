@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from copyreg_jax.matrices import on_host, row_norms
-from copyreg_jax.problems import curvature
+from copyreg_jax.matrices import absent_rows, on_host, row_norms, without_rows
 from copyreg_jax.problems.objective import Point
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import gradient_size, length, unknown
@@ -68,18 +67,18 @@ def initial_state(
     problem: SoftmaxRegression, kit: Kit, x0: Point | None, rtol: float, solver: Solver
 ) -> State:
     """Return the state at the start."""
-    x = default_start(problem) if x0 is None else x0
-    u = problem.logits(x)
-    value, slope = curvature.value_and_gradient_jit(u, problem.terms)
-    gradient = slope @ problem.A
+    x, u = default_start(problem) if x0 is None else (x0, problem.A @ x0)
     zero = jnp.zeros((), jnp.int32)
     counts = Counts(zero, zero, zero, zero).add(
         values=1 if x0 is not None else 1 + len(START_SHIFTS), gradients=1
     )
-    tolerance = AIM * rtol * gradient_size(problem, u, kit.row_norms)
-    left = jnp.full_like(value, jnp.inf)
-    state = State(x, value, gradient, zero, tolerance, unknown(x), left, zero, counts, None)
-    state = solver.init(problem, kit.precomputed, state)
+    logits = without_rows(u, absent_rows(problem.A))
+    tolerance = AIM * rtol * gradient_size(problem, logits, kit.row_norms)
+    inf = jnp.full_like(x, jnp.inf, shape=())
+    state = State(
+        x, inf, jnp.full_like(x, inf), zero, tolerance, unknown(x), inf, zero, counts, None
+    )
+    state = solver.init(problem, kit.precomputed, state, u)
     finite = jnp.isfinite(state.value) & jnp.isfinite(length(state.gradient))
     status = jnp.where(solver.done(state), Status.CONVERGED, Status.RUNNING)
     status = jnp.where(finite, status, Status.NONFINITE)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import column_maxima, column_norms
+from copyreg_jax.matrices import absent_rows, column_maxima, column_norms, without_rows
 from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -95,13 +95,16 @@ class TrustRegionNewton(Method):
         norms = column_norms(problem.A) / problem.n**0.5
         return Precomputed(jnp.where(norms > 0, norms, 1), column_maxima(problem.A))
 
-    def init(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
+    def init(
+        self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector
+    ) -> State:
         radius = jnp.asarray(self.initial_radius, state.x.dtype)
-        u = problem.logits(state.x)
+        u = without_rows(u, absent_rows(problem.A))
         value, slope = curvature.value_and_gradient(u, problem.terms)
         model = _model(problem, precomputed, state.x, u, value, slope)
         return state._replace(
-            value=_seen(state.value, model),
+            value=_seen(value, model),
+            gradient=slope @ problem.A,
             memory=Memory(model, radius, jnp.zeros((), jnp.int32)),
             counts=state.counts.add(hessians=1),
         )
