@@ -57,7 +57,7 @@ def measure(num_devices: int, n: int, d: int) -> dict[str, Any]:
     problem = cr.CopyrightRegression(A, rng.dirichlet(np.full(n, 0.3)), n // 4, gamma=0.1, w=0.05)
     solver = cr.NewtonCG()
     kit = steps.precompute(problem, solver)
-    lower = preconditioner.cholesky_jit.lower(A, problem.terms, np.dtype(np.float32))
+    lower = preconditioner.cholesky_jit.compiled.lower(A, problem.terms, np.dtype(np.float32))
     gram = exchanged(lower.compile().as_text())
     state = steps.initial_state_jit(problem, kit, None, 1e-10, solver)
     step = exchanged(_advance.lower(problem, kit, state, 100, 500, solver).compile().as_text())

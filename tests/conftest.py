@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 # Compiling is nine tenths of the suite's time. Without LLVM's optimizations it takes a third, and
-# without splitting modules and scheduling for many threads a third less. The README's example, the
-# benchmarks and the doctests run with all that; so does `XLA_FLAGS= pytest`.
+# without splitting modules, scheduling for many threads and sums as trees a third less. The
+# README's example, the benchmarks and the doctests run with all that; so does `XLA_FLAGS= pytest`.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_parallel_codegen_split_count=1 "
-    "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false "
+    "--xla_disable_hlo_passes=tree_reduction_rewriter"
     # JAX 0.11.1 dropped this one, and XLA aborts on a flag that it does not know.
     + " --xla_cpu_use_fusion_emitters=false"
     * (tuple(map(int, importlib.metadata.version("jax").split(".")[:3])) < (0, 11, 1)),

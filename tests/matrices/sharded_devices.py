@@ -152,7 +152,7 @@ def evaluations() -> dict[str, Any]:
     newton = cr.TrustRegionNewton()
     kit = precompute(cut, newton)
     state = initial_state_jit(cut, kit, None, 1e-10, newton)
-    program = run_jit.lower(cut, kit, state, 100, 500, 1e-10, newton).compile().as_text()
+    program = run_jit.compiled.lower(cut, kit, state, 100, 500, 1e-10, newton).compile().as_text()
     results["newton moves"] = re.findall(r"all-gather|all-to-all|collective-permute", program)
     return results
 

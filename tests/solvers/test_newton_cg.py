@@ -378,8 +378,8 @@ def test_no_step_of_the_default_wakes_threads_of_blas():
     kit = steps.precompute(problem, solver)
     state = steps.initial_state_jit(problem, kit, None, 1e-8, solver)
     programs = [
-        preconditioner.cholesky_jit.lower(problem.A, problem.terms, np.dtype(np.float64)),
-        examination.run_jit.lower(problem, kit, state, 100, 500, 1e-8, solver),
+        preconditioner.cholesky_jit.compiled.lower(problem.A, problem.terms, np.dtype(np.float64)),
+        examination.run_jit.compiled.lower(problem, kit, state, 100, 500, 1e-8, solver),
     ]
     calls = [
         line

@@ -495,13 +495,13 @@ def test_counts_are_true(solver, start, monkeypatch):
 def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
     first, second = (random_problem(seed, 17, 3) for seed in (0, 1))
     cr.solve(first, SOLVERS[solver], max_steps=30)
-    before = run_jit._cache_size()
+    before = run_jit.compiled._cache_size()
     with jax.log_compiles(), NoCompilation():
         cr.solve(second, SOLVERS[solver], max_steps=4, rtol=1e-9)
     # Equal solvers share the program, whichever object they are.
     if solver == "newton":
         cr.solve(second, cr.TrustRegionNewton())
-    assert run_jit._cache_size() == before
+    assert run_jit.compiled._cache_size() == before
 
 
 @pytest.mark.slow
@@ -538,7 +538,7 @@ def test_data_are_arguments_not_constants():
     solver = cr.NewtonCG()
     kit = precompute(problem, solver)
     state = initial_state_jit(problem, kit, None, 1e-10, solver)
-    text = run_jit.lower(problem, kit, state, 9, 9, 1e-10, solver).as_text()
+    text = run_jit.compiled.lower(problem, kit, state, 9, 9, 1e-10, solver).as_text()
     assert 'dense<"0x' not in text  # large literals are printed as hex blobs
     assert len(text) < 200_000
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from copyreg_jax._compiling import QuickJit
 from copyreg_jax._tracing import cond
 from copyreg_jax.matrices import is_here, on_host
 from copyreg_jax.problems.objective import Scalar
@@ -210,15 +211,15 @@ def leave(problem: SoftmaxRegression, kit: Kit, state: State, solver: Solver) ->
     return solver.leave(problem, kit.precomputed, state, state.look.direction)
 
 
-run_jit = jax.jit(run, static_argnames="solver")
+run_jit = QuickJit(run, static_argnames="solver")
 
-first_look_jit = jax.jit(first_look, static_argnames="solver")
+first_look_jit = QuickJit(first_look, static_argnames="solver")
 
-_judge_jit = jax.jit(judge, static_argnames="solver")
+_judge_jit = QuickJit(judge, static_argnames="solver")
 
-_leave_jit = jax.jit(leave, static_argnames="solver")
+_leave_jit = QuickJit(leave, static_argnames="solver")
 
-_deeper_look_jit = jax.jit(deeper_look, static_argnames="solver")
+_deeper_look_jit = QuickJit(deeper_look, static_argnames="solver")
 
 
 def examined_traced(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from copyreg_jax._compiling import QuickJit
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers import examination, results, steps
 from copyreg_jax.solvers.examination import Verdict
@@ -188,7 +189,7 @@ def _unflatten_axes(problem: SoftmaxRegression, axes: tuple[int | None, ...]) ->
     return jax.tree_util.tree_unflatten(tree, axes)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
+@functools.partial(QuickJit, static_argnums=(4, 5, 6, 7))
 def _start(
     problem: Any, kit: Any, starts: Any, rtol: float, axes: Any, kit_axis: Any, size: int,
     solver: Solver,
@@ -202,7 +203,7 @@ def _start(
     return jax.vmap(run, in_axes, axis_size=size)(problem, kit, starts)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5, 6), donate_argnums=2)
+@functools.partial(QuickJit, static_argnums=(4, 5, 6), donate_argnums=2)
 def _advance(
     problem: Any, kit: Any, states: State, max_steps: int, axes: Any, kit_axis: Any,
     solver: Solver,
@@ -217,7 +218,7 @@ def _advance(
     )
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+@functools.partial(QuickJit, static_argnums=(4, 5, 6))
 def _first_look(
     problem: Any, kit: Any, states: State, rtol: float, axes: Any, kit_axis: Any, solver: Solver
 ) -> tuple[State, Verdict]:
@@ -229,7 +230,7 @@ def _first_look(
     )
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+@functools.partial(QuickJit, static_argnums=(4, 5, 6))
 def _deeper_look(
     problem: Any, kit: Any, states: State, rtol: float, axes: Any, kit_axis: Any, solver: Solver
 ) -> Verdict:
@@ -241,7 +242,7 @@ def _deeper_look(
     )
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+@functools.partial(QuickJit, static_argnums=(3, 4, 5))
 def _leave(
     problem: Any, kit: Any, states: State, axes: Any, kit_axis: Any, solver: Solver
 ) -> State:
@@ -251,13 +252,13 @@ def _leave(
     return jax.vmap(leave_lane, (_unflatten_axes(problem, axes), kit_axis, 0))(problem, kit, states)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
+@functools.partial(QuickJit, static_argnums=(3, 4))
 def _finish(problem: Any, kit: Any, states: State, axes: Any, kit_axis: Any) -> Solution:
     lanes = _unflatten_axes(problem, axes), kit_axis, 0
     return jax.vmap(results.solution_on_device, lanes)(problem, kit, states)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
+@functools.partial(QuickJit, static_argnums=(1, 2))
 def precompute_lanes(batch: Any, axes: Any, solver: Solver) -> Any:
     """Return the data that each lane needs, where A or w differ from lane to lane."""
     in_axes = (_unflatten_axes(batch, axes),)

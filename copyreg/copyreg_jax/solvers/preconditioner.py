@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from copyreg_jax._compiling import QuickJit
 from copyreg_jax._tracing import cond, is_concrete
 from copyreg_jax.matrices import Matrix, count_sketch, gram, is_sharded, num_entries
 from copyreg_jax.problems.objective import Scalar, Terms, Vector
@@ -129,7 +130,7 @@ def cholesky(
     return basis, radius, jnp.sum(inverse**2) <= 1 / _LEAST_EIGENVALUE[dtype]
 
 
-cholesky_jit = jax.jit(cholesky, static_argnames="dtype")
+cholesky_jit = QuickJit(cholesky, static_argnames="dtype")
 
 
 def orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from copyreg_jax._compiling import QuickJit
 from copyreg_jax.matrices import absent_rows, on_host, row_norms, without_rows
 from copyreg_jax.problems.objective import Point
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -149,4 +150,4 @@ def advance(
     return state, trace
 
 
-initial_state_jit = jax.jit(initial_state, static_argnames="solver")
+initial_state_jit = QuickJit(initial_state, static_argnames="solver")
