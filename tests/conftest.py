@@ -16,7 +16,7 @@ os.environ.setdefault(
     "--xla_disable_hlo_passes=tree_reduction_rewriter"
     # JAX 0.11.1 dropped this one, and XLA aborts on a flag that it does not know.
     + " --xla_cpu_use_fusion_emitters=false"
-    * (tuple(map(int, importlib.metadata.version("jax").split(".")[:3])) < (0, 11, 1)),
+    * (tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) < (0, 11)),
 )
 # No line numbers in compiled programs, which nobody looks at.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,9 @@ def _options() -> dict[str, Any]:
     """
     if jax.default_backend() != "cpu":
         return {}
-    options: dict[str, Any] = {"xla_disable_hlo_passes": "tree_reduction_rewriter"}
+    options: dict[str, Any] = {}
+    if "xla_disable_hlo_passes" not in os.environ.get("XLA_FLAGS", ""):  # it would be replaced
+        options["xla_disable_hlo_passes"] = "tree_reduction_rewriter"
     if jax.__version_info__ < (0, 11, 1):  # later there is only one way to make kernels
         options["xla_cpu_use_fusion_emitters"] = False
     return options

@@ -408,31 +408,6 @@ def test_free_directions_are_counted_in_every_kind_of_matrix(A, data):
         assert said == ([True] if exact else [])
 
 
-@pytest.mark.parametrize(
-    ("freeze", "freeze_base", "offset", "shared"),
-    [
-        (True, True, 0, True),
-        (False, False, 0, False),
-        (True, False, 0, False),
-        (True, True, 8, False),
-    ],
-    ids=["read-only", "writable", "view of a writable", "not aligned"],
-)
-def test_a_large_array_is_used_where_it_is_if_nobody_can_change_it(
-    freeze, freeze_base, offset, shared
-):
-    raw = np.zeros(1 << 21, np.uint8)
-    first = -raw.ctypes.data % 64 + offset
-    A = raw[first : first + (1 << 20)].view(float).reshape(-1, 8)
-    if freeze_base:
-        raw.setflags(write=False)
-        A.base.setflags(write=False)
-    if freeze:
-        A.setflags(write=False)
-    problem = cr.SoftmaxRegression(A, np.full(len(A), 1 / len(A)))
-    assert (problem.A.unsafe_buffer_pointer() == A.ctypes.data) == shared
-
-
 def test_sparse_and_dense_are_the_same_problem():
     rng = np.random.default_rng(0)
     dense = np.where(rng.random((30, 70)) < 0.1, rng.normal(size=(30, 70)), 0)

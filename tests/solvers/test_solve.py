@@ -268,6 +268,13 @@ def test_success_is_judged_on_the_host():
     assert not Method().done(state)
 
 
+def test_logits_that_overflow_at_a_shifted_start_leave_zero():
+    rng = np.random.default_rng(0)
+    A, b = 1e155 * rng.normal(size=(200, 5)), rng.dirichlet(np.ones(200))
+    problem = cr.CopyrightRegression(A, b, 50, gamma=1e-4, w=1e-170)
+    assert cr.solve(problem).num_steps > 0  # and not NONFINITE at the start
+
+
 # Arguments.
 
 

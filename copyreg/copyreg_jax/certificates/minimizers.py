@@ -105,11 +105,7 @@ def _widest(point: proofs.View, center: np.ndarray, norm: arb) -> tuple[float, f
     if most <= 0 or least >= most * radius:
         return _hopeless(least, most, radius)
     if not (here > 0 and gradient < math.inf):
-        return GivenUp(
-            f"{_digits(point)} show neither that the Hessian at x is positive definite nor that it "
-            "is not; L is nearly flat in some direction, and a larger w is needed",
-            by_rounding=True,
-        )
+        return _undecided(point, H, gradient)
     is_open = False
     for _ in range(_MAX_TRIALS):
         view = proofs.in_ball(point, center, radius)
@@ -120,7 +116,12 @@ def _widest(point: proofs.View, center: np.ndarray, norm: arb) -> tuple[float, f
             return (radius, mu) if is_near else _hopeless(least, mu, radius, is_open)
         drop = (here - mu) / here if mu > 0 else 8.0
         radius = max(0.5 * radius / drop, 2 * gradient / here)
-    return _hopeless(least, here, radius, is_open)
+    return GivenUp(
+        f"the Hessian at x is positive definite (curvature {here:.2g}), but was not proved to be "
+        f"so as far away as a minimizer may be, about {gradient / here:.2g}; a better point is "
+        "needed",
+        is_open,
+    )
 
 
 def _hopeless(gradient: float, mu: float, radius: float, is_open: bool = False) -> GivenUp:
@@ -133,13 +134,22 @@ def _hopeless(gradient: float, mu: float, radius: float, is_open: bool = False) 
         )
     return GivenUp(
         f"the gradient at x has a length of {gradient:.2g}, and only below {mu * radius:.2g} would "
-        f"a minimizer be proved (curvature {mu:.2g} within {radius:.2g}); a better point is needed",
+        f"a minimizer be proved (curvature at most {mu:.2g} within {radius:.2g}); a better point "
+        "is needed, or a larger w if L is nearly flat in some direction",
         is_open,
     )
 
 
-def _digits(point: proofs.View) -> str:
-    return "floats" if point.ar.bits == FLOAT_BITS else f"{point.ar.bits} bits"
+def _undecided(point: proofs.View, H: arb_mat, gradient: float) -> GivenUp:
+    """Why nothing is known of the Hessian at x."""
+    if not (np.isfinite(to_floats(H)).all() and gradient < math.inf):
+        return GivenUp("numbers are too large for floats; L needs another unit", by_rounding=True)
+    digits = "floats" if point.ar.bits == FLOAT_BITS else f"{point.ar.bits} bits"
+    return GivenUp(
+        f"{digits} do not show that the Hessian at x is positive definite; where L is nearly flat "
+        "in some direction, a larger w is needed, else another point",
+        by_rounding=True,
+    )
 
 
 def _curvature(point: proofs.View, center: np.ndarray, v: np.ndarray) -> float:
@@ -216,7 +226,8 @@ def prove_global(points: proofs.Points) -> Global | GivenUp:
     middle = to_floats(H)
     known = "nothing is known of its Hessian there"
     if np.isfinite(middle).all():
-        known = f"its Hessian may have an eigenvalue of {np.linalg.eigvalsh(middle)[0]:.2g} there"
+        lowest = float(np.linalg.eigvalsh(middle)[0]) - _lost(H, error, middle)
+        known = f"its Hessian may have an eigenvalue of {lowest:.2g} there"
     return GivenUp(
         f"L is not proved to be convex around its level set: {known}; more regularization (a "
         "larger w) is needed, or a point with a lower L"

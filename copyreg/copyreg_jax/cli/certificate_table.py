@@ -73,7 +73,7 @@ def _local_row(certificate: dict[str, Any]) -> str:
 
     local = certificate["local"]
     if local is None:
-        return f"none near x: {certificate['given_up'].get('local', 'no claim is made')}"
+        return f"none proved near x: {certificate['given_up'].get('local', 'no claim is made')}"
     radius, distance = below(local["radius"], 3), above(local["distance"], 3)
     alone = "the global one" if certificate["is_global"] else f"alone within {radius}"
     margin = below(local["margin"][0])

@@ -156,6 +156,9 @@ class RowBlocks:
         other._survey = None
         return other
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_survey": None}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         for part in self._parts:

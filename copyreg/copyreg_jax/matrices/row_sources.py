@@ -25,7 +25,6 @@ __all__ = [
     "SparseRows",
     "aligned",
     "clear_errors",
-    "is_aligned",
     "is_sparse",
     "opened",
 ]
@@ -188,8 +187,3 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     held = np.empty(size + _ALIGNMENT, np.uint8)
     first = -held.ctypes.data % _ALIGNMENT
     return held[first : first + size].view(dtype).reshape(shape)
-
-
-def is_aligned(array: np.ndarray) -> bool:
-    """Whether JAX can use an array on CPU without a copy."""
-    return array.flags.c_contiguous and array.ctypes.data % _ALIGNMENT == 0

@@ -23,7 +23,7 @@ from copyreg_jax.matrices import (
     all_finite,
     first_not_finite,
 )
-from copyreg_jax.matrices.row_sources import aligned, is_aligned
+from copyreg_jax.matrices.row_sources import aligned
 from copyreg_jax.problems.objective import METRICS, READINGS, Mask, Point, Reading, Scalar, Vector
 
 __all__ = [
@@ -79,25 +79,13 @@ def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = Tr
 
 
 def _on_device(host: np.ndarray) -> Array:
-    """A JAX array of the numbers; large ones need their own memory once more at most."""
+    """A JAX array of the numbers; large ones need their own memory once more, and no more."""
     if host.nbytes < _LARGE or is_traced():
         return jnp.asarray(host)
-    # jnp.asarray makes two copies. device_put shares aligned memory, so what can still be changed
-    # is copied before.
-    if not (is_aligned(host) and _is_frozen(host)):
-        own = aligned(host.shape, host.dtype)
-        own[...] = host
-        host = own
-    return jax.device_put(host)
-
-
-def _is_frozen(data: Any) -> bool:
-    """Return whether nothing that the array is a view of can be written to, or is a file."""
-    while isinstance(data, np.ndarray):
-        if data.flags.writeable or isinstance(data, np.memmap):
-            return False
-        data = data.base
-    return data is None or memoryview(data).readonly
+    # jnp.asarray makes two copies. device_put shares aligned memory, so it gets a copy of its own.
+    own = aligned(host.shape, host.dtype)
+    own[...] = host
+    return jax.device_put(own)
 
 
 def _round(name: str, host: np.ndarray, dtype: Any) -> np.ndarray:

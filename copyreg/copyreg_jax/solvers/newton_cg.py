@@ -55,9 +55,6 @@ _MAX_NO_PROGRESS = 4
 _MAX_RENEWALS = 3
 """How often a run that has stalled goes on from logits that are computed anew."""
 
-_FEW_STEPS = 8
-"""Steps after which the logits are as good as those of another product with A."""
-
 _MAX_GRAM_COLUMNS = 2048
 """Columns up to which a Gram matrix costs less than the products that it saves."""
 
@@ -199,13 +196,9 @@ class NewtonCG(Method):
     def _with_fresh_logits(self, problem: SoftmaxRegression, state: State) -> State:
         """Compute the logits as ``A x`` again, because steps add up their rounding errors.
 
-        From disk that would take two reads, and a few steps add up no more than a product does.
-
         Where those have bent the gradient, the run goes on from this iterate. A run that has
         stalled may do so a few times.
         """
-        if on_host(problem.A) and state.num_steps <= _FEW_STEPS:
-            return state
         value, gradient, parts = _linearized(problem, problem.A @ state.x)
         norm, stalled = length(gradient), state.status == Status.STALLED
         drifted = length(gradient - state.gradient) > 0.5 * norm

@@ -28,7 +28,7 @@ def default_start(problem: SoftmaxRegression) -> tuple[Point, Vector]:
     reach = jnp.max(jnp.abs(u))
     lengths = jnp.asarray(START_SHIFTS, problem.dtype) / jnp.where(reach > 0, reach, 1)
     length = _lowest(u, lengths, absent_rows(problem.A), problem.terms)
-    return length * direction, length * u
+    return length * direction, jnp.where(length == 0, 0, length * u)  # u may be infinite
 
 
 @jax.jit
