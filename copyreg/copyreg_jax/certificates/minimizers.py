@@ -134,7 +134,7 @@ def _hopeless(gradient: float, mu: float, radius: float, is_open: bool = False) 
         )
     return GivenUp(
         f"the gradient at x has a length of {gradient:.2g}, and only below {mu * radius:.2g} would "
-        f"a minimizer be proved (curvature at most {mu:.2g} within {radius:.2g}); a better point "
+        f"a minimizer be proved (curvature about {mu:.2g} within {radius:.2g}); a better point "
         "is needed, or a larger w if L is nearly flat in some direction",
         is_open,
     )
