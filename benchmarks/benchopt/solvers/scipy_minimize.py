@@ -5,7 +5,10 @@ from benchopt import BaseSolver
 from benchopt.stopping_criterion import SufficientProgressCriterion
 from scipy.optimize import minimize
 
-from copyreg_jax.bench.oracle import Oracle
+from copyreg_jax.bench.oracle import WORTH_A_RESTART, Oracle
+
+STOPPED = 99
+"""Status of a run of SciPy that was ended by a callback."""
 
 
 class Solver(BaseSolver):
@@ -42,17 +45,25 @@ class Solver(BaseSolver):
         least = {"ftol": 0.0, "gtol": 0.0} if quasi else {}
         least |= {"gtol": 0.0} if self.method == "trust-ncg" else {}
         least |= {"xtol": 0.0} if self.method == "Newton-CG" else {}
-        with np.errstate(all="ignore"):
-            found = minimize(
-                self.oracle.value_and_gradient,
-                self.x0,
-                jac=True,
-                hessp=None if quasi else self.oracle.hvp,
-                method=self.method,
-                callback=each,
-                options={"maxiter": 100_000} | least,
-            )
-        self.x = found.x
+        norm = np.inf
+        # A method may stop where rounding hides a decrease of L. Started anew it may get further.
+        while True:
+            with np.errstate(all="ignore"):
+                found = minimize(
+                    self.oracle.value_and_gradient,
+                    self.x,
+                    jac=True,
+                    hessp=None if quasi else self.oracle.hvp,
+                    method=self.method,
+                    callback=each,
+                    options={"maxiter": 100_000} | least,
+                )
+            if found.status == STOPPED:
+                return
+            self.x = self.oracle.x
+            if not callback() or not self.oracle.norm < WORTH_A_RESTART * norm:
+                return
+            norm = self.oracle.norm
 
     def get_result(self):
         """Return the last point."""
