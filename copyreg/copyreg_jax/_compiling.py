@@ -1,4 +1,4 @@
-"""Programs that are compiled in half of the time."""
+"""Programs that are compiled in about half of the time, on a CPU with JAX 0.10."""
 
 from __future__ import annotations
 

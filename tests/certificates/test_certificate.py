@@ -317,6 +317,26 @@ def test_a_claim_that_is_given_up_says_why(w, far, local, reason):
     assert certificate.given_up["local"] in " ".join(certificate.explain().split())
 
 
+@pytest.mark.parametrize(
+    ("scale", "noise", "claim", "reason"),
+    [
+        (1.0, 0.0, "local", "128 bits do not show that the Hessian at x is positive definite"),
+        (1e160, 1.0, "local", "numbers are too large for floats"),
+        (1.0, 0.0, "global", "nothing is known of its Hessian there"),
+        (1.0, 1e-6, "global", "its Hessian may have an eigenvalue of -.* there"),
+    ],
+    ids=["flat", "large", "no bound", "negative bound"],
+)
+def test_a_claim_that_rounding_or_the_data_forbid_says_so(scale, noise, claim, reason):
+    """At a minimizer, of which the gradient is no obstacle; without noise two columns are one."""
+    rng = np.random.default_rng(0)
+    A, b = scale * rng.normal(size=(60, 3)), rng.dirichlet(np.ones(60))
+    A = np.c_[A, A[:, 0] + noise * rng.normal(size=60)]
+    problem = cr.CopyrightRegression(A, b, 20, gamma=1e-4)
+    certificate = cr.certify(problem, np.zeros(4) if scale > 1 else cr.solve(problem).x)
+    assert re.search(reason, certificate.given_up[claim])
+
+
 def test_no_reason_is_given_for_a_claim_that_is_made():
     problem = random_problem(0, 60, 4, w=1.0, gamma=1e-4)
     certificate = cr.certify(problem, cr.solve(problem).x)
