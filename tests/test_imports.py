@@ -8,31 +8,16 @@ import pytest
 import copyreg_jax as cr
 
 
-def run(code: str) -> str:
+def printed(code: str) -> str:
+    """What a process of its own prints, in which warnings are errors."""
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     ).stdout.strip()
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import copyreg_jax",
-        "import copyreg_jax.cli",
-        "import copyreg_jax.checker.check",
-        "import copyreg_jax as cr; dir(cr); cr.__version__; cr.check; cr.Verdict; cr.InputError",
-    ],
-)
-def test_starts_without_jax(statement):
-    assert run(f"{statement}; import sys; print('jax' in sys.modules)") == "False"
-
-
-def test_checker_needs_numpy_and_flint_alone():
-    code = (
-        "import copyreg_jax.checker.check, sys\n"
-        "print(sorted({'jax', 'scipy', 'optax', 'jaxtyping', 'rich', 'typer'} & set(sys.modules)))"
-    )
-    assert run(code) == "[]"
+def test_what_does_not_need_jax_starts_without_it():
+    code = "import copyreg_jax as cr; dir(cr); cr.__version__; cr.check; cr.Verdict; cr.InputError"
+    assert printed(f"{code}; import sys; print('jax' in sys.modules)") == "False"
 
 
 @pytest.mark.parametrize("eager", ["", "1"])
@@ -48,7 +33,7 @@ def test_the_checker_loads_nothing_of_others_but_numpy_and_flint(eager, monkeypa
         "rest = {name.split('.')[0] for name in set(sys.modules) - before - own}\n"
         "print(rest - set(sys.stdlib_module_names))"
     )
-    assert run(code) == "{'copyreg_jax'}"
+    assert printed(code) == "{'copyreg_jax'}"
 
 
 def test_importing_every_public_name_starts_no_backend_and_keeps_the_configuration():
@@ -58,12 +43,7 @@ def test_importing_every_public_name_starts_no_backend_and_keeps_the_configurati
         "[getattr(cr, name) for name in cr.__all__]\n"
         "print(xla_bridge.backends_are_initialized(), jax.config.jax_enable_x64)"
     )
-    assert run(code) == "False False"
-
-
-def test_every_public_name_is_there():
-    assert "solve" in cr.__all__
-    assert all(getattr(cr, name) is not None for name in cr.__all__)
+    assert printed(code) == "False False"
 
 
 def test_unknown_name():
@@ -78,4 +58,4 @@ def test_a_function_is_no_module_whatever_was_imported_first():
         "p = cr.CopyrightRegression([[1.0], [0.0], [0.0]], [0.6, 0.2, 0.2], 1)\n"
         "print(cr.certify(p, [-1.0]).verdict.name, *inspect.signature(cr.certify).parameters)"
     )
-    assert run(code) == "CERTIFIED problem x tau eps_2 local max_bits"
+    assert printed(code) == "CERTIFIED problem x tau eps_2 local max_bits"

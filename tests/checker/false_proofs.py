@@ -10,11 +10,11 @@ import numpy as np
 from flint import arb, arb_mat, ctx
 
 from copyreg_jax.checker import data as checker_data, proofs, regions, theorems
-from copyreg_jax.checker.arithmetic import Floats, arithmetic, lower, upper
-from copyreg_jax.checker.linear import eigenvalue_floor, frobenius, to_floats
+from copyreg_jax.checker.arithmetic import Floats, arithmetic, upper
+from copyreg_jax.checker.linear import frobenius, to_floats
 from tests.checker.definition import Case, derivatives, exact, in_ellipsoid
 from tests.checker.extremes import extreme_case, plain_case
-from tests.checker.test_soundness import has_eigenvalue_below, in_unit_ball
+from tests.checker.test_soundness import has_eigenvalue_below, in_unit_ball, modulus, strays
 
 BITS = 700
 
@@ -58,7 +58,7 @@ def _faults_at_a_point(k, data):
         ar = arithmetic(bits)
         with ctx.workprec(ar.scalar_bits), np.errstate(all="ignore"):
             point = proofs.at_point(data, ar, k.x)
-            yield from _strays({**point.losses._asdict(), "value": point.value}, k.truth)
+            yield bool(strays({**point.losses._asdict(), "value": point.value}, k.truth))
             if k.plain and bits == 128 and k.truth.margin.rel_accuracy_bits() > 400:  # no tie
                 yield not point.losses.margin.rel_accuracy_bits() > 40
             center = regions.mean_row(point)
@@ -70,28 +70,11 @@ def _faults_at_a_point(k, data):
                 gap = frobenius((M - k.H).mid().entries())
                 yield gap > error + 1e-20 * (1 + frobenius(k.H.entries()))
             view = proofs.in_ball(point, center, k.radius)
-            mu = _floor(*regions.hessian_floor(view, center))
+            mu = modulus(*regions.hessian_floor(view, center))
             for y, truth in zip(k.around, k.truths, strict=True):
                 if np.isfinite(y).all() and k.plain:
-                    yield from _strays(view.losses._asdict(), truth)
+                    yield bool(strays(view.losses._asdict(), truth))
                     yield has_eigenvalue_below(k.case, y, mu)
-
-
-def _strays(balls, truth):
-    """Bounds that the truth is beyond."""
-    for name, ball in balls.items():
-        yield lower(ball) > getattr(truth, name)
-        yield upper(ball) < getattr(truth, name)
-
-
-def _floor(H, error):
-    """Close to the smallest eigenvalue that these two allow."""
-    middle = to_floats(H)
-    if not np.isfinite(middle).all():
-        return -math.inf
-    lost = upper(frobenius(v - v.mid() for v in H.entries()) + error)
-    least = float(np.linalg.eigvalsh(middle)[0])
-    return lower(eigenvalue_floor(H, error, least - 1.02 * lost - 1e-11 * abs(least)))
 
 
 def _faults_of_level_sets(k):
@@ -121,12 +104,12 @@ def _faults_of_ellipsoids(k, rng):
         yield math.isfinite(radius) and arb(radius) < reg
         if not np.isfinite(regions.row_widths(data)).all():
             return
-        losses, mu = view.losses, _floor(*regions.laplacian_floor(view))
+        losses, mu = view.losses, modulus(*regions.laplacian_floor(view))
     for _ in range(4):
         y = in_ellipsoid(case, radius * in_unit_ball(rng, x.size))
         with ctx.workprec(BITS):
             there = exact(case, y.tolist())
-        yield from _strays(losses._asdict(), there)
+        yield bool(strays(losses._asdict(), there))
         yield has_eigenvalue_below(case, y, mu)
 
 

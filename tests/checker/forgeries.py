@@ -1,8 +1,10 @@
 """Certificates, and forgeries of them: each states what is false or can't be proved."""
 
 import copy
+import functools
 import itertools
 import math
+import operator
 
 import numpy as np
 
@@ -11,30 +13,41 @@ from copyreg_jax.checker import format
 from tests.certificates.test_local import convex_problem
 
 
-def _set(document, *place, value):
-    for key in place[:-1]:
-        document = document[key]
-    document[place[-1]] = value.hex() if isinstance(value, float) else value
+def nudged(text, ulps):
+    """The number some floats above, or below."""
+    value = float.fromhex(text)
+    for _ in range(abs(ulps)):
+        value = math.nextafter(value, math.copysign(math.inf, ulps))
+    return value.hex()
+
+
+def at(*place, by):
+    """Replace what is at a place by a function of it."""
+
+    def forge(document):
+        holder = functools.reduce(operator.getitem, place[:-1], document)
+        holder[place[-1]] = by(holder[place[-1]])
+
+    return forge
+
+
+def other(one, two):
+    return lambda said: two if said == one else one
 
 
 def _get(document, *place):
-    for key in place:
-        document = document[key]
-    return float.fromhex(document)
+    return float.fromhex(functools.reduce(operator.getitem, place, document))
 
 
 def _shift(name, by):
-    def forge(document):
-        for end in (0, 1):
-            _set(document, "bounds", name, end, value=_get(document, "bounds", name, end) + by)
-
-    return forge
+    return at("bounds", name, by=lambda ends: [(float.fromhex(end) + by).hex() for end in ends])
 
 
 def _claim(name, **values):
     def forge(document):
         for key, value in values.items():
-            _set(document, "claims", name, key, value=value(document) if callable(value) else value)
+            found = value(document) if callable(value) else value
+            document["claims"][name][key] = found.hex() if isinstance(found, float) else found
 
     return forge
 
@@ -85,19 +98,16 @@ def _paper_beyond(d):
 def _claim_a_trifle(d):
     """As tau, the middle of the bounds of the margin at x, which 53 bits leave open."""
     middle = sum(_get(d, "bounds", "margin", i) for i in (0, 1)) / 2
-    _set(d, "claims", "point", "tau", value=math.nextafter(middle, math.inf) + 1e-15)
-    d["claims"]["point"]["verdict"] = "CERTIFIED"
+    _claim("point", tau=math.nextafter(middle, math.inf) + 1e-15, verdict="CERTIFIED")(d)
 
 
 FORGERIES = {
-    **{f"{name} from above": _shift(name, by=1e-6)
-       for name in ("ell_1", "ell_2", "value", "protected_mass", "target_mass")},
-    **{f"{name} from below": _shift(name, by=-1e-6)
-       for name in ("ell_1", "ell_2", "value", "protected_mass", "target_mass")},
+    **{f"{name} from {side}": _shift(name, by)
+       for name in ("ell_1", "ell_2", "value", "protected_mass", "target_mass")
+       for side, by in (("above", 1e-6), ("below", -1e-6))},
     "tau": _claim_a_trifle,
     "stated verdict": lambda d: d["claims"]["point"].update(verdict="REFUTED"),
-    "direction": lambda d: d.update(
-        direction="amplified" if d["direction"] == "suppressed" else "suppressed"),
+    "direction": at("direction", by=other("suppressed", "amplified")),
     "level below x": _claim("level_set", value=lambda d: 0.99 * _get(d, "bounds", "value", 0)),
     "level-set tau": _claim("level_set", tau=lambda d: _get(d, "bounds", "margin", 0) - 1e-9),
     "short gradient": _short_gradient,
@@ -108,21 +118,19 @@ FORGERIES = {
     "wide radius": _claim("local", radius=1e9),
     "margin of x": _margin_of_x,
     "mass of x": lambda d: _claim("local", protected_mass=d["bounds"]["protected_mass"])(d),
-    "direction at the minimizer": lambda d: d["claims"]["local"].update(
-        direction="amplified" if d["claims"]["local"]["direction"] == "suppressed"
-        else "suppressed"),
+    "direction at the minimizer": at(
+        "claims", "local", "direction", by=other("suppressed", "amplified")),
     "global modulus": _claim("global", mu=1e3),
     "global without convexity": _claim("global", mu=-1.0),
     "global level below x": _claim(
         "global", level=lambda d: 0.999 * _get(d, "bounds", "value", 0)),
     "global level far above": _claim("global", level=1e9),
     "paper beyond": _paper_beyond,
-    "paper: tau_c": lambda d: _set(
-        d, "claims", "paper", "tau_c", 0, value=_get(d, "claims", "paper", "tau_c", 1) + 1e-6),
+    "paper: tau_c": at("claims", "paper", "tau_c", by=lambda ends: [
+        (float.fromhex(ends[1]) + 1e-6).hex(), ends[1]]),
     "paper: hypothesis": _claim("paper", eps_2=lambda d: _get(d, "bounds", "ell_2", 0) - 1e-6,
                                 tau_c=EVERYTHING, verdict="UNDECIDED", minimizer="UNDECIDED"),
-    "digits that are not read": lambda d: _set(
-        d, "claims", "point", "tau", value="0x0.00000000000000000000001p-1"),
+    "digits that are not read": _claim("point", tau="0x0.00000000000000000000001p-1"),
     "other gamma": lambda d: d["instance"].update(gamma=(0.7).hex()),
     "other data": lambda d: d["instance"]["sha256"].update(w="0" * 64),
 }  # fmt: skip

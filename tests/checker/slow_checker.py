@@ -376,15 +376,9 @@ class Data:
             for name, kind in (("b", "d"), ("protected", "?"), ("w", "d"))
         }
         parts = {"A": A + size, **others}
-        return {
-            "n": n,
-            "d": d,
-            "n1": self.n1,
-            "gamma": held["gamma"].hex(),
-            "reading": self.reading,
-            "metric": self.metric,
-            "sha256": {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()},
-        }
+        hashes = {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()}
+        return {"n": n, "d": d, "n1": self.n1, "gamma": held["gamma"].hex(),
+                "reading": self.reading, "metric": self.metric, "sha256": hashes}  # fmt: skip
 
 
 def hash_part(kind, numbers, shape):
@@ -543,9 +537,7 @@ class State:
         """Grad L; only at a point."""
         data = self.data
         weighted = [w.square() * u for w, u in zip(data.w, self.u, strict=True)]
-        columns = zip(
-            self.all.gradient, self.first.gradient, zip(*self.A, strict=True), strict=True
-        )
+        columns = zip(self.all.gradient, self.first.gradient, transpose(self.A), strict=True)
         return [data.h * g - self._pull * g1 + dot(weighted, a) for g, g1, a in columns]
 
     def hessian(self):
@@ -691,12 +683,8 @@ class Checker:
 
     def verdicts(self):
         claims = self.said["claims"]
-        tests = {
-            "level_set": self.level_set,
-            "local": self.local,
-            "global": self.global_,
-            "paper": self.paper,
-        }
+        tests = {"level_set": self.level_set, "local": self.local,
+                 "global": self.global_, "paper": self.paper}  # fmt: skip
         found = {"bounds": self.bounds(), "point": self.margin_claim(claims["point"])}
         for name, test in tests.items():
             if claims[name] is not None:
@@ -708,14 +696,9 @@ class Checker:
 
     def bounds(self):
         point, bounds = self.point, self.said["bounds"]
-        numbers = {
-            "ell_1": point.first.value,
-            "ell_2": point.second[0],
-            "margin": point.margin,
-            "value": point.value,
-            "protected_mass": point.mass,
-            "target_mass": point.target,
-        }
+        numbers = {"ell_1": point.first.value, "ell_2": point.second[0], "margin": point.margin,
+                   "value": point.value, "protected_mass": point.mass,
+                   "target_mass": point.target}  # fmt: skip
         way = stated(self.said["direction"], direction_of(point.mass, point.target))
         return worst([way, *(within(numbers[name], bound) for name, bound in bounds.items())])
 
@@ -774,14 +757,12 @@ class Checker:
             there = "CERTIFIED"
         elif local is not None and at_most(tau_c, local["margin"][1]) == "REFUTED":
             there = "REFUTED"
-        return worst(
-            [
-                within(tau_c, claim["tau_c"]),
-                stated(claim["verdict"], at_least(point.margin, tau_c)),
-                stated(claim["hypothesis"], at_most(point.second[0], eps_2)),
-                stated(claim["minimizer"], there),
-            ]
-        )
+        return worst([
+            within(tau_c, claim["tau_c"]),
+            stated(claim["verdict"], at_least(point.margin, tau_c)),
+            stated(claim["hypothesis"], at_most(point.second[0], eps_2)),
+            stated(claim["minimizer"], there),
+        ])  # fmt: skip
 
     def local(self, claim):
         names = ("radius", "mu", "gradient", "distance")

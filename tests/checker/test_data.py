@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import warnings
 import zipfile
 
@@ -47,10 +46,10 @@ def test_all_ways_to_store_an_instance_are_one_instance(arrays, tmp_path, small_
     big_endian = {name: a.astype(a.dtype.newbyteorder(">")) for name, a in arrays.items()}
     np.savez(tmp_path / "endian.npz", **big_endian)
     folder_of(tmp_path / "folder", arrays)
-    found = {name: read_instance(tmp_path / name) for name in
-             ("stored.npz", "compressed.npz", "fortran.npz", "endian.npz", "folder")}  # fmt: skip
+    found = {path.name: read_instance(path) for path in tmp_path.iterdir()}
     streamed = {name for name, one in found.items() if isinstance(one.A.source, InFile)}
     assert streamed == {"stored.npz", "endian.npz", "folder"}
+    assert found.keys() - streamed == {"compressed.npz", "fortran.npz"}
     descriptions = [one.description() for one in found.values()]
     assert all(description == descriptions[0] for description in descriptions)
     for one in found.values():
@@ -190,10 +189,9 @@ def test_two_arrays_of_one_name_are_refused(arrays, tmp_path, names):
         warnings.simplefilter("ignore")
         for name in names:
             file.writestr(name, content.getvalue())
-    with pytest.raises(VoidError, match="two arrays of one name"):
-        read_arrays(tmp_path / "two.npz")
-    with pytest.raises(VoidError, match="two arrays of one name"):
-        archive.read_array(tmp_path / "two.npz", names[0][0], lambda *_: None)
+    for read in (read_arrays, lambda path: archive.read_array(path, names[0][0], lambda *_: None)):
+        with pytest.raises(VoidError, match="two arrays of one name"):
+            read(tmp_path / "two.npz")
 
 
 def test_other_shapes_are_refused_before_the_matrix_is_read(arrays, tmp_path, monkeypatch):
@@ -208,16 +206,6 @@ def test_other_shapes_are_refused_before_the_matrix_is_read(arrays, tmp_path, mo
     assert "A is (40, 5) there, (40, 15) here" in result.lines[0]
 
 
-def test_folders_are_read_as_files_are(arrays, tmp_path):
-    folder = folder_of(tmp_path / "folder", arrays)
-    problem = cr.load_instance(folder)
-    np.testing.assert_array_equal(problem.A, arrays["A"])
-    (folder / "b.npy").unlink()
-    (folder / "w.npy").unlink()
-    with pytest.raises(cr.InputError, match="lacks b, w; it holds"):
-        cr.load_instance(folder)
-
-
 def test_sparse_rows_in_blocks(small_pieces):
     rng = np.random.default_rng(0)
     A = scipy.sparse.random_array((60, 5), density=0.2, format="csr", rng=rng)
@@ -227,4 +215,4 @@ def test_sparse_rows_in_blocks(small_pieces):
     one, two = (cr.certify(p, x).document for p in (problem, dense))
     assert one["claims"] == two["claims"]
     assert one["bounds"] == two["bounds"]
-    assert json.dumps(one["instance"]) != json.dumps(two["instance"])
+    assert one["instance"]["sha256"]["A"] != two["instance"]["sha256"]["A"]

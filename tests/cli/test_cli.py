@@ -16,12 +16,26 @@ import copyreg_jax as cr
 from copyreg_jax.cli.main import app, main
 from tests.support.registry import random_problem
 
+COMMAND = [sys.executable, "-c", "from copyreg_jax.cli import main; main()"]
+
 
 def copyreg(*arguments, **options):
     return subprocess.run(
-        [sys.executable, "-c", "from copyreg_jax.cli import main; main()", *map(str, arguments)],
-        capture_output=True, text=True, check=False, **options,
-    )  # fmt: skip
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options
+    )
+
+
+def arrays_of(problem):
+    """What an instance file or folder holds."""
+    names = ("A", "b", "protected", "w", "gamma")
+    return {name: np.asarray(getattr(problem, name)) for name in names}
+
+
+def save_folder(folder):
+    """An instance as a folder of .npy files."""
+    folder.mkdir(exist_ok=True)
+    for name, array in arrays_of(random_problem(4, 10, 2, w=0.1)).items():
+        np.save(folder / f"{name}.npy", array)
 
 
 @pytest.fixture(scope="module")
@@ -136,35 +150,23 @@ def refuse(capsys, monkeypatch, tmp_path):
 @pytest.fixture
 def data(tmp_path):
     """What `instance.npz` holds; `save` writes it with other arrays."""
-    problem = random_problem(4, 4, 2, w=0.1)
-    arrays = {
-        key: np.asarray(getattr(problem, key)) for key in ("A", "b", "protected", "w", "gamma")
-    }
+    arrays = arrays_of(random_problem(4, 4, 2, w=0.1))
 
     def save(name, **changes):
         np.savez(tmp_path / name, **{**arrays, **changes})
 
     save("instance.npz")
     np.save(tmp_path / "point.npy", np.zeros(2))
+    np.save(tmp_path / "short.npy", np.zeros(1))
     return save
 
 
 # The errors that most users meet, word for word.
-def test_a_file_that_is_not_there(refuse):
-    assert refuse("solve", "absent.npz") == "can't read absent.npz: No such file or directory"
-
-
-def test_a_number_that_is_not_finite(refuse, data):
-    A = np.ones((4, 2))
-    A[1, 0] = np.nan
-    data("nan.npz", A=A)
-    words = "nan.npz: A is nan at row 1, column 0; replace or remove that entry"
-    assert refuse("solve", "nan.npz") == words
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"A": np.where(np.arange(8).reshape(4, 2) == 2, np.nan, 1.0)},
+         "A is nan at row 1, column 0; replace or remove that entry"),
         ({"b": np.full(3, 0.25)}, "b has shape (3,); A has 4 rows, so give shape (4,)"),
         ({"protected": np.ones(4, bool)},
          "protected marks all 4 rows; leave at least one unprotected"),
@@ -178,33 +180,22 @@ def test_arrays_that_do_not_fit(changes, words, refuse, data):
     assert refuse("solve", "bad.npz") == f"bad.npz: {words}"
 
 
-def test_a_point_of_another_length(refuse, data, tmp_path):
-    np.save(tmp_path / "x.npy", np.zeros(1))
-    words = "x has shape (1,); A has 2 columns, so give shape (2,)"
-    assert refuse("certify", "instance.npz", "x.npy") == words
-
-
 @pytest.mark.parametrize(
-    ("option", "words"),
+    ("arguments", "words"),
     [
-        (("--gamma", "-1"), "gamma is -1.0; give a finite number >= 0"),
-        (("--w", "inf"), "w is inf at row 0; replace or remove that entry"),
-        (("--rtol", "1e-30"),
+        (("solve", "absent.npz"), "can't read absent.npz: No such file or directory"),
+        (("solve", "instance.npz", "--w", "inf"),
+         "w is inf at row 0; replace or remove that entry"),
+        (("solve", "instance.npz", "--rtol", "1e-30"),
          "rtol = 1e-30 can't be reached in float64, where the smallest is 3.6e-15"),
-        (("--max-steps", "0"), "max_steps is 0; give an integer >= 1 and below 2^31"),
-        (("--tau", "nan"), "tau is nan; give a finite number"),
+        (("solve", "instance.npz", "--max-steps", "0"),
+         "max_steps is 0; give an integer >= 1 and below 2^31"),
+        (("certify", "instance.npz", "short.npy"),
+         "x has shape (1,); A has 2 columns, so give shape (2,)"),
     ],
 )  # fmt: skip
-def test_options_out_of_range(option, words, refuse, data, tmp_path):
-    assert refuse("solve", "instance.npz", *option) == words
-
-
-def test_results_that_are_there_already(refuse, data, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "summary.json").write_text("{}")
-    assert refuse("solve", "instance.npz", "--out", "out") == (
-        "--out: out/summary.json already exists; choose another place, or give --overwrite"
-    )
+def test_files_and_options_that_do_not_fit(arguments, words, refuse, data):
+    assert refuse(*arguments) == words
 
 
 # Others, by what they name.
@@ -213,13 +204,10 @@ def test_results_that_are_there_already(refuse, data, tmp_path):
     [
         (("solve", "instance.npz", "--out", "instance.npz"), "can't write to --out"),
         (("solve", "instance.npz", "--out", "/proc/none"), "can't write to --out /proc/none"),
-        (("solve", "instance.npz", "--out", "."), "instance.npz would replace"),
-        (("solve", "instance.npz", "--checkpoint", "instance.npz"), "would replace"),
         (("certify", "instance.npz", "none.npy"), "can't read none.npy: No such file"),
         (("certify", "instance.npz", "instance.npz"), "and no x"),
         (("certify", "instance.npz", "point.npy", "--tau", "nan"), "tau is nan"),
         (("certify", "instance.npz", "point.npy", "--out", "/none/c.json"), "can't write /none"),
-        (("certify", "instance.npz", "point.npy", "--out", "instance.npz"), "would replace"),
         (("certify", "instance.npz", "point.npy", "--out", "other.npz"), "give --overwrite"),
     ],
 )
@@ -234,13 +222,6 @@ def test_bad_input_in_a_process_of_its_own(instance):
     assert run.stderr == "copyreg: gamma is -1.0; give a finite number >= 0\n"
 
 
-@pytest.mark.quick(1)
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04nonsense", b"\x93NUMPY"])
-def test_damaged_instance(content, refuse, tmp_path):
-    (tmp_path / "i.npz").write_bytes(content)
-    assert "i.npz" in refuse("solve", "i.npz")
-
-
 def test_void_check_is_exit_code_2(instance, tmp_path):
     (tmp_path / "c.json").write_text("{}")
     run = copyreg("check", tmp_path / "c.json", instance)
@@ -248,13 +229,8 @@ def test_void_check_is_exit_code_2(instance, tmp_path):
 
 
 def test_help_starts_without_jax():
-    code = (
-        "import sys\n"
-        "from copyreg_jax.cli.main import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "print('jax' in sys.modules)"
-    )
+    code = "import atexit, sys; atexit.register(lambda: print('jax' in sys.modules))"
+    code += "; from copyreg_jax.cli import main; main()"
     run = subprocess.run(
         [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
     )
@@ -273,10 +249,9 @@ def test_doctor():
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_results(tmp_path):
     terminal, stderr = pty.openpty()
-    command = "from copyreg_jax.cli import main; main()"
     options = ("--solver", "gradient-descent", "--max-steps", "1000000000", "--out", tmp_path)
     process = subprocess.Popen(
-        [sys.executable, "-c", command, "solve", *options],
+        [*COMMAND, "solve", *options],
         stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, "TERM": "xterm"},
     )  # fmt: skip
     os.close(stderr)
@@ -295,7 +270,8 @@ def test_ctrl_c_keeps_the_results(tmp_path):
 
 
 def test_bad_tau_is_found_before_the_work(refuse, data, tmp_path):
-    refuse("solve", "instance.npz", "--tau", "nan", "--out", "out")
+    words = "tau is nan; give a finite number"
+    assert refuse("solve", "instance.npz", "--tau", "nan", "--out", "out") == words
     assert not (tmp_path / "out").exists()
 
 
@@ -312,16 +288,12 @@ def test_nonfinite_is_json_too_and_leaves_no_certificate(tmp_path):
         raise AssertionError(word)
 
     summary = json.loads(run.stdout, parse_constant=refuse)
-    assert (summary["status"], summary["value"], summary["certificate"]) == (
-        "NONFINITE",
-        None,
-        None,
-    )
+    facts = {"status": "NONFINITE", "value": None, "certificate": None}
+    assert summary | facts == summary
     assert json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse) == summary
     assert not (tmp_path / "certificate.json").exists()
-    assert (
-        "copyreg check" not in copyreg("solve", tmp_path / "i.npz", "--out", tmp_path / "o").stdout
-    )
+    again = copyreg("solve", tmp_path / "i.npz", "--out", tmp_path / "o")
+    assert "copyreg check" not in again.stdout
 
 
 def in_process(*arguments):
@@ -329,9 +301,9 @@ def in_process(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
 
 
-def contents(*folders):
+def contents(folder):
     """Every file, and what every link says."""
-    found = [path for folder in folders for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    found = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
     return {path: path.readlink() if path.is_symlink() else path.read_bytes() for path in found}
 
 
@@ -350,23 +322,21 @@ def linked(tmp_path, way):
     """An instance as the user names it, and an --out in which `solve` would write over it."""
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
-    cr.save_instance(data / "instance.npz", random_problem(4, 10, 2, w=0.1))
-    if way == "same name":
-        return data / "instance.npz", data
-    if way == "another spelling":
-        return data / "instance.npz", data / ".." / "data" / "."
-    if way == "relative":
-        return Path(os.path.relpath(data / "instance.npz")), data
+    file = data / "instance.npz"
+    cr.save_instance(file, random_problem(4, 10, 2, w=0.1))
+    if way in ("same name", "another spelling", "relative"):
+        named = Path(os.path.relpath(file)) if way == "relative" else file
+        return named, data / ".." / "data" / "." if way == "another spelling" else data
     if way == "link to the folder":
         out.symlink_to(data)
-        return data / "instance.npz", out
+        return file, out
     out.mkdir()
-    name = "certificate.json" if way == "link by another name" else "instance.npz"
+    link = out / ("certificate.json" if way == "link by another name" else "instance.npz")
     if way == "hard link":
-        os.link(data / "instance.npz", out / name)
-        return data / "instance.npz", out
-    (out / name).symlink_to(data / "instance.npz")
-    return (out / name if way == "input is the link" else data / "instance.npz"), out
+        os.link(file, link)
+    else:
+        link.symlink_to(file)
+    return link if way == "input is the link" else file, out
 
 
 WAYS = ["same name", "another spelling", "relative", "link to the folder", "hard link",
@@ -392,9 +362,7 @@ def test_no_command_replaces_its_input(way, overwrite, tmp_path):
 
 
 def test_files_of_an_instance_folder_are_inputs(tmp_path):
-    problem = random_problem(4, 10, 2, w=0.1)
-    for name in ("A", "b", "protected", "gamma", "w"):
-        np.save(tmp_path / f"{name}.npy", np.asarray(getattr(problem, name)))
+    save_folder(tmp_path)
     (tmp_path / "x").mkdir()
     np.save(tmp_path / "x" / "x.npy", np.zeros(2))
     untouched("w.npy would replace", tmp_path, "certify", tmp_path, tmp_path / "x" / "x.npy",
@@ -419,9 +387,8 @@ def test_results_of_another_run_are_kept_unless_told(name, instance, tmp_path):
     (tmp_path / name).write_bytes(b"of another run")
     (tmp_path / "notes.txt").write_text("mine")
     command = ("solve", instance, "--out", tmp_path)
-    untouched(
-        f"{name} already exists; choose another place, or give --overwrite", tmp_path, *command
-    )
+    words = f"--out: .*{name} already exists; choose another place, or give --overwrite$"
+    untouched(words, tmp_path, *command)
     assert in_process(*command, "--overwrite").exit_code == 0
     assert cr.check(tmp_path / "certificate.json", tmp_path / "instance.npz").verdict.value == 0
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -456,15 +423,10 @@ def test_a_run_that_goes_on_may_write_where_it_wrote(instance, tmp_path):
 @pytest.mark.slow
 def test_a_matrix_that_stays_in_its_folder_is_checked_there(tmp_path, monkeypatch):
     """No older instance.npz is left beside the certificate, and the check that is named runs."""
-    from copyreg_jax.checker import archive
-    from copyreg_jax.instances import instance_files
-
-    monkeypatch.setattr(archive, "_STREAMED", 0)
-    monkeypatch.setattr(instance_files, "STREAMED_BYTES", 0)
-    problem, out = random_problem(4, 10, 2, w=0.1), tmp_path / "out"
-    (tmp_path / "data").mkdir()
-    for name in ("A", "b", "protected", "gamma", "w"):
-        np.save(tmp_path / "data" / f"{name}.npy", np.asarray(getattr(problem, name)))
+    monkeypatch.setattr("copyreg_jax.checker.archive._STREAMED", 0)
+    monkeypatch.setattr("copyreg_jax.instances.instance_files.STREAMED_BYTES", 0)
+    save_folder(tmp_path / "data")
+    out = tmp_path / "out"
     out.mkdir()
     (out / "instance.npz").write_bytes(b"of another run")
     run = in_process("solve", tmp_path / "data", "--out", out, "--overwrite")
@@ -485,15 +447,9 @@ def test_other_commands_ask_before_they_replace(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk, where there is /dev/full")
 def test_output_that_nobody_gets_is_exit_code_2(instance):
-    command = [
-        sys.executable,
-        "-c",
-        "from copyreg_jax.cli import main; main()",
-        "solve",
-        instance,
-    ]
     with Path("/dev/full").open("w") as full:
-        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        run = subprocess.run([*COMMAND, "solve", instance], stdout=full, stderr=subprocess.PIPE,
+                             text=True, check=False)  # fmt: skip
     assert run.returncode == 2
     assert "can't write the output" in run.stderr
     assert "Traceback" not in run.stderr

@@ -1,7 +1,6 @@
 """Where the command line keeps compiled programs."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,17 +11,16 @@ from typer.testing import CliRunner
 import copyreg_jax as cr
 from copyreg_jax.cli import compile_cache
 from copyreg_jax.cli.main import app
+from tests.cli.test_cli import copyreg
 from tests.support.registry import random_problem
 
 NAMES = ("jax_compilation_cache_dir", *compile_cache._OWN_LIMITS)
 
 
-def copyreg(*arguments, **environment):
+def command(*arguments, folder):
+    """The command, without the suite's own cache."""
     inherited = {k: v for k, v in os.environ.items() if k.lower() not in NAMES}
-    return subprocess.run(
-        [sys.executable, "-c", "from copyreg_jax.cli import main; main()", *map(str, arguments)],
-        capture_output=True, text=True, check=False, env={**inherited, **environment},
-    )  # fmt: skip
+    return copyreg(*arguments, env={**inherited, "XDG_CACHE_HOME": str(folder)})
 
 
 @pytest.fixture
@@ -48,20 +46,20 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_programs_are_kept_and_damaged_ones_are_survived(tmp_path):
     cr.save_instance(tmp_path / "i.npz", random_problem(4, 10, 2, w=0.1))
-    command = ("solve", tmp_path / "i.npz", "--json")
-    first = copyreg(*command, XDG_CACHE_HOME=str(tmp_path))
+    solve = ("solve", tmp_path / "i.npz", "--json")
+    first = command(*solve, folder=tmp_path)
     assert first.returncode == 0, first.stderr
     programs = list((tmp_path / "copyreg").glob("xla-*/*-cache"))
     assert any(path.name.startswith("jit_") for path in programs)
     for path in programs:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    second = copyreg(*command, XDG_CACHE_HOME=str(tmp_path))
+    second = command(*solve, folder=tmp_path)
     assert (second.returncode, second.stdout, second.stderr) == (0, first.stdout, "")
 
 
 def test_doctor_says_where_programs_are_kept(tmp_path):
     (tmp_path / "copyreg").write_text("a file in its place")
-    run = copyreg("doctor", XDG_CACHE_HOME=str(tmp_path))
+    run = command("doctor", folder=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     (row,) = (line for line in run.stdout.splitlines() if line.startswith("compiled programs"))
     assert "not kept: " in row
@@ -81,7 +79,6 @@ def test_a_folder_that_is_not_safe_is_left_alone(way, folder, unset, monkeypatch
         folder.rmdir()
         folder.write_text("")
     elif way == "another owner":
-        monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
         monkeypatch.setattr(Path, "stat", stat_owned_by(7777, Path.stat))
     else:
         place = folder.parent if way == "parent" else folder

@@ -12,11 +12,19 @@ from typer.testing import CliRunner
 pytest.importorskip("flax")
 pytest.importorskip("tokenizers")
 
+from flax import nnx
+
 import copyreg_jax as cr
 from copyreg_jax.certificates.training import load_training, save_training
 from copyreg_jax.checker.guarantee import check_training
 from copyreg_jax.cli.main import app
 from copyreg_jax.lm import experiment
+from copyreg_jax.lm.corpus import loading
+from copyreg_jax.lm.corpus.rows import make_rows
+from copyreg_jax.lm.corpus.tokenizer import save_tokenizer, train_tokenizer
+from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+from copyreg_jax.lm.models.hugging_face import save_pretrained
 
 SMALL = [
     "--vocab-size", "300", "--width", "16", "--layers", "1", "--heads", "2", "--length", "32",
@@ -47,13 +55,15 @@ def train(*arguments, command="train"):
     )  # fmt: skip
 
 
+def refusal(*arguments):
+    """The words with which a command, in this process, refuses its input."""
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert isinstance(result.exception, cr.InputError), result.output
+    return str(result.exception)
+
+
 @pytest.mark.slow
 def test_train_go_on_and_fine_tune(corpus, tmp_path):
-    from copyreg_jax.lm.corpus.loading import load_documents
-    from copyreg_jax.lm.corpus.rows import make_rows
-    from copyreg_jax.lm.evaluation import document_losses
-    from copyreg_jax.lm.experiment import load_model
-
     command = [corpus, "--protect-column", "secret", "--name-column", "id", "--target", 5, *SMALL]
     run = train(*command, "--out", tmp_path / "run", "--epochs", 2)
     assert run.returncode == 0, run.stderr
@@ -65,10 +75,10 @@ def test_train_go_on_and_fine_tune(corpus, tmp_path):
     assert check_training(tmp_path / "run" / "guarantee.json").verdict is cr.Verdict.CERTIFIED
 
     # What is stated are the plain losses of the model that was written.
-    documents = load_documents(corpus, name="id").documents
+    documents = loading.load_documents(corpus, name="id").documents
     table = json.loads((tmp_path / "run" / "documents.json").read_text())
     assert [row["name"] for row in table] == [document.name for document in documents]
-    model, tokenizer = load_model(tmp_path / "run")
+    model, tokenizer = experiment.load_model(tmp_path / "run")
     rows = make_rows(tokenizer, [document.text for document in documents], 32)
     nll, counts = document_losses(model, rows, 40)
     np.testing.assert_allclose([row["nll"] for row in table], nll, rtol=1e-5)
@@ -151,17 +161,13 @@ def test_an_audit_replaces_no_file_that_it_reads(corpus, tmp_path):
     (tmp_path / "run").mkdir()
     table = tmp_path / "run" / "documents.json"
     table.write_text("[]")
-    runner, text = CliRunner(), corpus.read_bytes()
+    text, command = corpus.read_bytes(), ["audit", tmp_path / "run", "--text", corpus, "--out"]
     cases = {corpus: "would replace", table: "would replace", tmp_path / "run": "is a folder"}
     for out, message in cases.items():
-        command = ["audit", tmp_path / "run", "--text", corpus, "--out", out, "--overwrite"]
-        refused = runner.invoke(app, [*map(str, command)])
-        assert message in str(refused.exception)
+        assert message in refusal(*command, out, "--overwrite")
     assert (corpus.read_bytes(), table.read_text()) == (text, "[]")
     (tmp_path / "old.json").write_text("{}")
-    command = ["audit", tmp_path / "run", "--text", corpus, "--out", tmp_path / "old.json"]
-    refused = runner.invoke(app, [*map(str, command)])
-    assert "give --overwrite" in str(refused.exception)
+    assert "give --overwrite" in refusal(*command, tmp_path / "old.json")
 
 
 @pytest.mark.slow
@@ -214,11 +220,9 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_error_and_leaves_no_folder(name, corpus, tmp_path):
     arguments, message = BAD[name]
-    command = ["train", str(corpus), "--out", str(tmp_path / "run"), *SMALL, *arguments]
-    result = CliRunner().invoke(app, command)
-    assert isinstance(result.exception, cr.InputError), result.output
-    assert message in str(result.exception)
-    assert "\n" not in str(result.exception)
+    words = refusal("train", corpus, "--out", tmp_path / "run", *SMALL, *arguments)
+    assert message in words
+    assert "\n" not in words
     assert not (tmp_path / "run").exists()
 
 
@@ -247,53 +251,36 @@ def test_a_run_without_its_picture_is_a_run(corpus, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["model", "documents.json", "run.json", "guarantee.json"])
 def test_what_is_in_the_way_is_found_before_the_work(name, corpus, tmp_path, monkeypatch):
-    from copyreg_jax.lm.corpus import loading
-
     monkeypatch.setattr(loading, "load_documents", None)  # nothing is read
     (tmp_path / "run").mkdir()
     if name == "model":
         (tmp_path / "run" / name).write_text("")
     else:
         (tmp_path / "run" / name).mkdir()
-    command = ["train", str(corpus), "--protect-share", "0.3", "--out"]
-    result = CliRunner().invoke(app, [*command, str(tmp_path / "run")])
-    assert isinstance(result.exception, cr.InputError)
-    assert f"{name} is in the way" in str(result.exception)
-    result = CliRunner().invoke(app, [*command, str(corpus / "run")])
-    assert re.search("can't make .*run, or write to it: Not a directory", str(result.exception))
-    result = CliRunner().invoke(app, [*command, str(tmp_path / "no" / "run")])
-    assert "No such file or directory" in str(result.exception)
+    command = ["train", corpus, "--protect-share", 0.3, "--out"]
+    assert f"{name} is in the way" in refusal(*command, tmp_path / "run")
+    words = refusal(*command, corpus / "run")
+    assert re.search("can't make .*run, or write to it: Not a directory", words)
+    assert "No such file or directory" in refusal(*command, tmp_path / "no" / "run")
     assert not (tmp_path / "no").exists()
 
 
 def test_a_report_that_can_not_be_written_is_found_before_the_work(corpus, tmp_path, monkeypatch):
-    from copyreg_jax.lm.corpus import loading
-
     monkeypatch.setattr(loading, "load_documents", None)
-    command = ["audit", str(tmp_path), "--text", str(corpus), "--out"]
+    command = ["audit", tmp_path, "--text", corpus, "--out"]
     for path, message in (
         (tmp_path, "is a folder; choose another place"),
         (tmp_path / "no" / "audit.json", "can't write --out .*: No such file or directory"),
         (corpus / "audit.json", "can't write --out .*: Not a directory"),
     ):
-        result = CliRunner().invoke(app, [*command, str(path)])
-        assert isinstance(result.exception, cr.InputError)
-        assert re.search(message, str(result.exception))
+        assert re.search(message, refusal(*command, path))
 
 
 def test_models_that_can_not_be_used_are_refused(corpus, tmp_path):
-    from flax import nnx
-
-    from copyreg_jax.lm.corpus.tokenizer import save_tokenizer, train_tokenizer
-    from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
-    from copyreg_jax.lm.models.hugging_face import save_pretrained
-
-    tmp_path.joinpath("model").mkdir()
+    (tmp_path / "model").mkdir()
     config = GPT2Config(vocab_size=260, context=32, width=8, num_layers=1, num_heads=1)
     save_pretrained(GPT2(config, rngs=nnx.Rngs(0)), tmp_path / "model")
     save_tokenizer(train_tokenizer(["abc abd abe"] * 9, 262), tmp_path / "model")
-    command = ["train", str(corpus), "--out", str(tmp_path / "run"), "--protect-share", "0.3"]
-    result = CliRunner().invoke(app, [*command, "--model", "/no/model"])
-    assert "/no/model is not a folder" in str(result.exception)
-    result = CliRunner().invoke(app, [*command, "--model", str(tmp_path / "model")])
-    assert "the tokenizer does not match the model" in str(result.exception)
+    command = ["train", corpus, "--out", tmp_path / "run", "--protect-share", 0.3, "--model"]
+    assert "/no/model is not a folder" in refusal(*command, "/no/model")
+    assert "the tokenizer does not match the model" in refusal(*command, tmp_path / "model")

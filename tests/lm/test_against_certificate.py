@@ -17,14 +17,11 @@ from copyreg_jax.certificates.training import (  # noqa: E402
     save_training,
 )
 from copyreg_jax.errors import InputError  # noqa: E402
-from copyreg_jax.lm import (  # noqa: E402
-    experiment,
-    records,
-)
+from copyreg_jax.lm import experiment, records  # noqa: E402
 from copyreg_jax.lm.corpus import documents  # noqa: E402
 from copyreg_jax.lm.corpus.rows import make_rows  # noqa: E402
 from copyreg_jax.lm.evaluation import document_losses  # noqa: E402
-from copyreg_jax.lm.leakage import against_certificate  # noqa: E402
+from copyreg_jax.lm.leakage.against_certificate import recheck  # noqa: E402
 from copyreg_jax.lm.settings import Settings  # noqa: E402
 
 GAMMA = 2.0
@@ -65,13 +62,29 @@ def audited(folder, corpus):
     return flags, *document_losses(model, rows, len(flags.texts))
 
 
-def test_an_honest_run(folder, corpus):
-    found = against_certificate.recheck(folder, *audited(folder, corpus))
+@pytest.fixture(scope="module")
+def measured(trained, corpus):
+    return audited(trained, corpus)
+
+
+@pytest.fixture(scope="module")
+def honest(trained):
+    return load_training(trained / "guarantee.json")
+
+
+def recheck_of(folder, measured, table, honest, gamma=GAMMA):
+    """Of a certificate that is true of a table."""
+    forged = certify_training(table, gamma, honest.model)
+    save_training(forged, folder / "guarantee.json")
+    return forged, recheck(folder, *measured)
+
+
+def test_an_honest_run(trained, measured, honest):
+    found = recheck(trained, *measured)
     assert (found.verdict, found.problems) == ("CERTIFIED", [])
-    said = load_training(folder / "guarantee.json")
-    assert found.num_documents == len(said.documents) < 14
+    assert found.num_documents == len(honest.documents) < 14
     assert found.difference < 1e-6
-    assert found.tau == pytest.approx(said.tau, abs=1e-5)
+    assert found.tau == pytest.approx(honest.tau, abs=1e-5)
 
 
 def changed_row(honest, **change):
@@ -90,29 +103,24 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_that_were_made_up(name, folder, corpus):
+def test_tables_that_were_made_up(name, folder, measured, honest):
     """The checker certifies each: it is true of the table."""
     change, problem = TABLES[name]
-    measured, honest = audited(folder, corpus), load_training(folder / "guarantee.json")
-    save_training(certify_training(change(honest), GAMMA, honest.model), folder / "guarantee.json")
-    found = against_certificate.recheck(folder, *measured)
+    _, found = recheck_of(folder, measured, change(honest), honest)
     assert found.verdict == "CERTIFIED"
     assert any(problem in said for said in found.problems), found.problems
 
 
-def test_small_changes_of_all_losses_do_not_make_tau(folder, corpus):
-    measured, honest = audited(folder, corpus), load_training(folder / "guarantee.json")
+def test_small_changes_of_all_losses_do_not_make_tau(folder, measured, honest):
     # Each within what is allowed for rounding, all to the same side.
     table = [
         d._replace(nll=d.nll * (1.00005 if d.protected else 0.99995)) for d in honest.documents
     ]
-    forged = certify_training(table, GAMMA, honest.model)
-    save_training(forged, folder / "guarantee.json")
-    assert against_certificate.recheck(folder, *measured).problems == []
+    forged, found = recheck_of(folder, measured, table, honest)
+    assert found.problems == []
     assert abs(forged.tau - honest.tau) < 1e-3
-    stronger = honest._replace(tau=honest.tau + 0.1)
-    save_training(stronger, folder / "guarantee.json")
-    found = against_certificate.recheck(folder, *measured)
+    save_training(honest._replace(tau=honest.tau + 0.1), folder / "guarantee.json")
+    found = recheck(folder, *measured)
     assert found.verdict == "REFUTED"
     assert any("the losses guarantee tau" in said for said in found.problems)
 
@@ -121,12 +129,6 @@ def edit(path, change):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
-
-
-def reversed_text(folder):
-    path = folder / "model" / "tokenizer.json"
-    replace = {"type": "Replace", "pattern": {"String": "a"}, "content": "b"}
-    edit(path, lambda c: c.update(normalizer=replace))
 
 
 FILES = {
@@ -142,69 +144,57 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_that_were_changed(name, folder, corpus):
-    measured = audited(folder, corpus)
+def test_files_that_were_changed(name, folder, corpus, measured):
     FILES[name](folder)
-    flags = records.load_flags(folder, corpus)
-    found = against_certificate.recheck(folder, flags, *measured[1:])
+    found = recheck(folder, records.load_flags(folder, corpus), *measured[1:])
     assert any("the files of the model, or its rows" in said for said in found.problems)
 
 
 def test_a_tokenizer_that_writes_another_text(folder, corpus):
-    reversed_text(folder)
+    replace = {"type": "Replace", "pattern": {"String": "a"}, "content": "b"}
+    edit(folder / "model" / "tokenizer.json", lambda c: c.update(normalizer=replace))
     with pytest.raises(InputError, match="do not spell it"):
         audited(folder, corpus)
 
 
-def test_another_gamma(folder, corpus):
-    measured, honest = audited(folder, corpus), load_training(folder / "guarantee.json")
-    save_training(certify_training(honest.documents, 7.0, honest.model), folder / "guarantee.json")
-    found = against_certificate.recheck(folder, *measured)
+def test_another_gamma(folder, measured, honest):
+    _, found = recheck_of(folder, measured, honest.documents, honest, gamma=7.0)
     assert found.problems == ["gamma is 7, that of run.json is 2.0"]
     edit(folder / "run.json", lambda c: c["settings"].update(gamma=0.0, target_loss=4.0))
-    assert "gamma is 7" in against_certificate.recheck(folder, *measured).problems[0]
+    assert "gamma is 7" in recheck(folder, *measured).problems[0]
 
 
-def test_no_certificate(folder, corpus):
-    measured = audited(folder, corpus)
+def test_settings_that_can_not_be_read(folder, measured):
+    edit(folder / "run.json", lambda c: c.pop("settings"))
+    assert recheck(folder, *measured).problems == ["gamma is 2, that of run.json is None"]
+
+
+def test_no_certificate(folder, measured):
     (folder / "guarantee.json").write_text("{}")
-    found = against_certificate.recheck(folder, *measured)
+    found = recheck(folder, *measured)
     assert (found.verdict, found.num_documents, len(found.problems)) == ("VOID", 0, 1)
     (folder / "guarantee.json").unlink()
-    found = against_certificate.recheck(folder, *measured)
+    found = recheck(folder, *measured)
     assert found.problems == ["guarantee.json is missing, but the run had a protection term"]
     edit(folder / "run.json", lambda c: c["settings"].update(gamma=0.0))
-    assert against_certificate.recheck(folder, *measured) is None
+    assert recheck(folder, *measured) is None
 
 
-def test_losses_that_guarantee_nothing(folder, corpus):
-    flags, nll, num_tokens = audited(folder, corpus)
-    found = against_certificate.recheck(
-        folder, flags, np.where(flags.protected, 0.0, nll), num_tokens
-    )
-    assert any(
-        "measured losses do not guarantee anything: the protected loss is 0" in p
-        for p in found.problems
-    )
+def test_losses_that_guarantee_nothing(trained, measured):
+    flags, nll, num_tokens = measured
+    found = recheck(trained, flags, np.where(flags.protected, 0.0, nll), num_tokens)
+    problem = "measured losses do not guarantee anything: the protected loss is 0"
+    assert any(problem in said for said in found.problems)
     assert np.isnan(found.tau)
 
 
-def test_settings_that_can_not_be_read(folder, corpus):
-    measured = audited(folder, corpus)
-    edit(folder / "run.json", lambda c: c.pop("settings"))
-    found = against_certificate.recheck(folder, *measured)
-    assert found.problems == ["gamma is 2, that of run.json is None"]
-
-
-def test_losses_of_texts_that_are_known_by_heart(folder, corpus):
+def test_losses_of_texts_that_are_known_by_heart(folder, measured, honest):
     """A loss of zero may differ by what float32 makes of it."""
-    flags, nll, num_tokens = audited(folder, corpus)
-    honest = load_training(folder / "guarantee.json")
-    first = flags.names.index(honest.documents[-1].name)
-    nll[first] = 0.0
-    table = [*honest.documents[:-1], honest.documents[-1]._replace(nll=1e-5)]
-    save_training(certify_training(table, GAMMA, honest.model), folder / "guarantee.json")
-    assert against_certificate.recheck(folder, flags, nll, num_tokens).problems == []
+    flags, nll, num_tokens = measured
+    *others, last = honest.documents
+    nll = np.where(np.array(flags.names) == last.name, 0.0, nll)
+    table = [*others, last._replace(nll=1e-5)]
+    assert recheck_of(folder, (flags, nll, num_tokens), table, honest)[1].problems == []
 
 
 CHANGES = {
@@ -222,12 +212,6 @@ def test_damaged_records(name, folder, corpus):
     file, change = CHANGES[name]
     edit(folder / file, change)
     with pytest.raises(InputError, match="is not the folder of a finished run"):
-        records.load_flags(folder, corpus)
-
-
-def test_records_with_a_document_twice(folder, corpus):
-    edit(folder / "documents.json", lambda c: c.append(c[0]))
-    with pytest.raises(InputError, match="has a document twice"):
         records.load_flags(folder, corpus)
 
 

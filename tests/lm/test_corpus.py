@@ -12,7 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, strategies as st
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -55,18 +55,14 @@ SOURCES = {name: name.split("/")[0] if "/" in name else "" for name in TEXTS}
 
 def as_csv() -> bytes:
     file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(["title", "body", "by", "keep"])
-    for name in sorted(TEXTS):
-        writer.writerow([name, TEXTS[name], SOURCES[name], "true"])
+    rows = [[name, TEXTS[name], SOURCES[name], "true"] for name in sorted(TEXTS)]
+    csv.writer(file).writerows([["title", "body", "by", "keep"], *rows])
     return file.getvalue().encode()
 
 
 def as_jsonl() -> bytes:
-    lines = (
-        {"keep": True, "by": SOURCES[name], "title": name, "body": TEXTS[name]}
-        for name in sorted(TEXTS)
-    )
+    rows = [(True, SOURCES[name], name, TEXTS[name]) for name in sorted(TEXTS)]
+    lines = (dict(zip(("keep", "by", "title", "body"), row, strict=True)) for row in rows)
     return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode()
 
 
@@ -138,6 +134,10 @@ BAD_FILES = {
     "empty.csv": (b"text,b\n ,1\n\t,2\n", "empty.csv has no text: 2 documents, all empty"),
     "bad.zip": (b"PK", "can't read .*bad.zip: File is not a zip file"),
     "cut.zip": (zipped({"t.csv": b"text\n" + b"x\n" * 99})[:150], "can't read .*cut.zip"),
+    "crc.zip": (
+        zipped({"t.csv": b"text\nunharmed\n"}).replace(b"unharmed", b"vnharmed", 1),
+        r"can't read .*crc.zip: Bad CRC-32",
+    ),
     "two.zip": (zipped({"a.csv": b"", "b.csv": b""}), "two.zip has a.csv, b.csv; give one"),
     "none.zip": (zipped({}), "none.zip has no file; give one .csv"),
     "latin.zip": (zipped({"a/b.txt": b"\xff"}), "latin.zip/a/b.txt: not UTF-8, byte 0xff at off"),
@@ -152,14 +152,6 @@ def test_bad_files(tmp_path, name):
     with pytest.raises(InputError, match=message) as caught:
         load_documents(tmp_path / name)
     assert "\n" not in str(caught.value)
-
-
-def test_damaged_archive(tmp_path):
-    archive = bytearray(zipped({"t.csv": b"text\nunharmed\n"}))
-    archive[archive.index(b"unharmed")] += 1
-    (tmp_path / "t.zip").write_bytes(archive)
-    with pytest.raises(InputError, match=r"can't read .*t.zip: Bad CRC-32"):
-        load_documents(tmp_path / "t.zip")
 
 
 def test_bad_names_and_folders(tmp_path):
@@ -239,10 +231,7 @@ def test_flags():
     assert flag(documents, source="a").tolist() == [True, False] * 3
     assert flag(documents, names=iter(["0", "5"])).tolist() == [1, 0, 0, 0, 0, 1]
     assert flag(documents, names="3").tolist() == [0, 0, 0, 1, 0, 0]
-    drawn = flag(documents_of(map(str, range(5000))), share=0.3)
-    # 0.3 within five standard deviations of a binomial distribution, 0.0065 each.
-    assert drawn.dtype == bool
-    assert abs(drawn.mean() - 0.3) < 0.033
+    assert flag(documents, share=0.3).dtype == bool
 
 
 @pytest.mark.parametrize(
@@ -297,12 +286,13 @@ def test_splits(names, data):
     assert np.array_equal(again.held_out, parts.held_out[order])
 
 
-def test_held_out_are_not_those_that_flags_took():
+def test_held_out_are_not_those_that_a_larger_share_would_flag():
     documents = documents_of(map(str, range(400)))
     protected = flag(documents, share=0.5)
     parts = split(documents, protected, np.arange(400), 0.25)
-    assert np.array_equal(parts.protected, protected)
     assert parts.held_out.sum() == round(0.25 * (400 - protected.sum()))
+    # By chance a fourth of them; if both took the smallest hashes, all.
+    assert (flag(documents, share=0.625) & parts.held_out).sum() < 0.5 * parts.held_out.sum()
     other = split(documents, protected, np.arange(400), 0.25, seed=1)
     assert not np.array_equal(other.held_out, parts.held_out)
 
@@ -320,6 +310,12 @@ def test_bad_splits():
 
 
 # Tokenizer
+
+
+def changed(tokenizer, change):
+    other = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    change(other)
+    return other
 
 
 @given(UNICODE)
@@ -352,18 +348,15 @@ def test_saved_and_loaded(tokenizer, tmp_path):
 
 
 def test_tokenizer_files_that_cut_or_pad_do_not(tokenizer, tmp_path):
-    other = tokenizers.Tokenizer.from_str(tokenizer.to_str())
-    other.enable_truncation(2)
-    other.enable_padding(length=9)
-    save_tokenizer(other, tmp_path)
+    cut = changed(tokenizer, lambda t: t.enable_truncation(2))
+    save_tokenizer(changed(cut, lambda t: t.enable_padding(length=9)), tmp_path)
     assert load_tokenizer(tmp_path).encode("abcdefg").ids == tokenizer.encode("abcdefg").ids
 
 
 def test_a_file_with_dropout_is_refused(tokenizer, tmp_path):
     """BPE dropout in a file: each reading of a text would be another. 0 and null are none."""
-    other = tokenizers.Tokenizer.from_str(tokenizer.to_str())
     for dropout, refused in ((0.1, True), (1.0, True), (0.0, False), (None, False)):
-        other.model.dropout = dropout
+        other = changed(tokenizer, lambda t, dropout=dropout: setattr(t.model, "dropout", dropout))
         save_tokenizer(other, tmp_path)
         if refused:
             message = f"tokenizer.json has dropout {dropout:g}, .* write null there"
@@ -373,23 +366,6 @@ def test_a_file_with_dropout_is_refused(tokenizer, tmp_path):
             text = "The cook sailed west. " * 20
             found = {tuple(load_tokenizer(tmp_path).encode(text).ids) for _ in range(5)}
             assert found == {tuple(tokenizer.encode(text).ids)}
-
-
-def test_rows_of_tokenizers_that_draw_cut_or_pad_are_refused(tokenizer):
-    def changed(change):
-        other = tokenizers.Tokenizer.from_str(tokenizer.to_str())
-        change(other)
-        return other
-
-    unigram = tokenizers.models.Unigram([(END_OF_TEXT, 0.0), ("a", -1.0), ("aa", -1.5)], alpha=0.1)
-    for other, message in (
-        (changed(lambda t: setattr(t.model, "dropout", 0.2)), "has dropout 0.2, .* set it to None"),
-        (tokenizers.Tokenizer(unigram), "has alpha 0.1, .* set it to None"),
-        (changed(lambda t: t.enable_truncation(3)), r"call its no_truncation\(\) and no_padding"),
-        (changed(lambda t: t.enable_padding()), r"call its no_truncation\(\) and no_padding"),
-    ):
-        with pytest.raises(InputError, match=message):
-            make_rows(other, ["aaaa"], 4)
 
 
 def test_bad_tokenizers(tokenizer, tmp_path):
@@ -435,10 +411,8 @@ def test_tokenizer_and_model(tokenizer):
     check_tokenizer(tokenizer, 50257)
     with pytest.raises(InputError, match=r"does not match the model: it has ids up to 299, .* 299"):
         check_tokenizer(tokenizer, 299)
-    other = tokenizers.Tokenizer.from_str(tokenizer.to_str())
-    other.add_tokens(["added"])
     with pytest.raises(InputError, match="up to 300"):
-        check_tokenizer(other, 300)
+        check_tokenizer(changed(tokenizer, lambda t: t.add_tokens(["added"])), 300)
 
 
 def test_missing_package(monkeypatch):
@@ -453,6 +427,7 @@ def test_missing_package(monkeypatch):
 @given(st.lists(UNICODE, max_size=6), st.integers(1, 12))
 @example([], 3)
 @example(["", END_OF_TEXT], 1)
+@example(["a", "bc", ""] * 100, 2)  # more than are encoded at once
 def test_every_target_counts_once(tokenizer, texts, length):
     rows = make_rows(tokenizer, texts, length)
     assert (rows.tokens.dtype, rows.document.dtype) == (np.int32, np.int32)
@@ -461,6 +436,7 @@ def test_every_target_counts_once(tokenizer, texts, length):
     assert rows.mask.shape == (len(rows.document), length)
     assert rows.num_bytes.tolist() == [len(text.encode()) for text in texts]
     assert (np.diff(rows.document) >= 0).all()
+    assert rows.per_row(10 * np.arange(len(texts))).tolist() == (10 * rows.document).tolist()
     end = tokenizer.token_to_id(END_OF_TEXT)
     for i, text in enumerate(texts):
         document = [end, *tokenizer.encode(text).ids, end]
@@ -478,17 +454,23 @@ def test_every_target_counts_once(tokenizer, texts, length):
         assert tokenizer.decode(tokens[:, 1:][mask][:-1]) == text
 
 
-def test_protected_rows(tokenizer):
-    rows = make_rows(tokenizer, ["abcdefgh", "", "abc"], 4)
-    protected = rows.per_row(np.array([True, False, True]))
-    assert protected.tolist() == [True] * (rows.document == 0).sum() + [False, True]
-
-
 def test_bad_rows(tokenizer):
-    with pytest.raises(InputError, match="rows need length > 0, which is 0"):
-        make_rows(tokenizer, ["x"], 0)
-    with pytest.raises(InputError, match=r"a token <\|endoftext\|>"):
-        make_rows(tokenizers.Tokenizer(tokenizers.models.BPE()), ["x"], 3)
+    """Tokenizers that draw, cut or pad among them."""
+    models = tokenizers.models
+    unigram = models.Unigram([(END_OF_TEXT, 0.0), ("a", -1.0), ("aa", -1.5)], alpha=0.1)
+    dropout = changed(tokenizer, lambda t: setattr(t.model, "dropout", 0.2))
+    cut = changed(tokenizer, lambda t: t.enable_truncation(3))
+    padded = changed(tokenizer, lambda t: t.enable_padding())
+    for bad, length, message in (
+        (tokenizer, 0, "rows need length > 0, which is 0"),
+        (tokenizers.Tokenizer(models.BPE()), 3, r"a token <\|endoftext\|>"),
+        (dropout, 4, "has dropout 0.2, .* set it to None"),
+        (tokenizers.Tokenizer(unigram), 4, "has alpha 0.1, .* set it to None"),
+        (cut, 4, r"call its no_truncation\(\) and no_padding"),
+        (padded, 4, r"call its no_truncation\(\) and no_padding"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_rows(bad, ["aaaa"], length)
 
 
 def test_tokens_have_to_spell_the_texts():
@@ -504,16 +486,6 @@ def test_tokens_have_to_spell_the_texts():
         assert make_rows(broken, [good], 4).num_bytes.tolist() == [len(good)]
         with pytest.raises(InputError, match=f"the tokens of the text '{text}' do not spell it"):
             make_rows(broken, [good, text], 4)
-
-
-@pytest.mark.slow
-@settings(max_examples=5)
-@given(st.lists(UNICODE, min_size=300, max_size=300))
-def test_batches_join(tokenizer, texts):
-    rows = make_rows(tokenizer, texts, 5)
-    apart = [make_rows(tokenizer, [text], 5) for text in texts]
-    assert np.array_equal(rows.tokens, np.concatenate([part.tokens for part in apart]))
-    assert np.array_equal(rows.mask, np.concatenate([part.mask for part in apart]))
 
 
 def test_needs_no_jax():

@@ -26,7 +26,6 @@ def write(path, table):
 def test_lines_are_means_of_stretches(num_steps, tmp_path):
     rng = np.random.default_rng(num_steps)
     table = rng.uniform(1, 5, (num_steps, 6))
-    table[:, 0] = np.arange(1, num_steps + 1)
     table[rng.uniform(size=table.shape) < 0.3] = np.nan  # batches without such tokens
     table[:, 0] = np.arange(1, num_steps + 1)
     figure = curves.plot_run(write(tmp_path / "metrics.jsonl", table), target_loss=4.5)

@@ -12,14 +12,9 @@ st = pytest.importorskip("safetensors.numpy")
 
 from copyreg_jax.errors import InputError  # noqa: E402
 from copyreg_jax.lm.models import hugging_face  # noqa: E402
-from copyreg_jax.lm.models.gpt2 import (  # noqa: E402
-    GPT2,
-    GPT2Config,
-)
-from copyreg_jax.lm.models.hugging_face import (  # noqa: E402
-    load_pretrained,
-    save_pretrained,
-)
+from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config  # noqa: E402
+from copyreg_jax.lm.models.hugging_face import load_pretrained, save_pretrained  # noqa: E402
+from copyreg_jax.lm.models.llama import LlamaConfig  # noqa: E402
 from tests.support.small_models import perturbed, some_tokens  # noqa: E402
 
 CONFIG = GPT2Config(vocab_size=101, context=40, width=36, num_layers=3, num_heads=3)
@@ -66,18 +61,16 @@ def test_what_does_no_harm_in_a_configuration():
     assert GPT2Config.from_json(content) == CONFIG
 
 
-def test_files_give_back_every_bit(tmp_path):
-    model = perturbed(CONFIG)
-    save_pretrained(model, tmp_path / "new" / "folder")
-    again = load_pretrained(tmp_path / "new" / "folder", dtype=jnp.bfloat16)
-    assert (again.config, again.dtype) == (CONFIG, jnp.bfloat16)
+@pytest.mark.parametrize("config", [CONFIG, LlamaConfig(101, 40, 48, 3, 6, 2, 44, 1e-5, 500.0)])
+def test_files_give_back_every_bit(config, tmp_path):
+    model, folder = perturbed(config), tmp_path / "new" / "folder"
+    save_pretrained(model, folder)
+    again = load_pretrained(folder, dtype=jnp.bfloat16)
+    assert (type(again), again.config, again.dtype) == (type(model), config, jnp.bfloat16)
     theirs = parameters(again)
     for name, parameter in parameters(model).items():
         np.testing.assert_array_equal(theirs[name][...], parameter[...])
-    assert {p.name for p in (tmp_path / "new" / "folder").iterdir()} == {
-        "config.json",
-        "model.safetensors",
-    }
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +156,23 @@ def test_tensors_of_another_model_are_refused(stored, changes, message):
     folder, tensors = stored
     changed = {k: v for k, v in {**tensors, **changes}.items() if v is not None}
     st.save_file(changed, folder / "model.safetensors")
-    with pytest.raises(InputError, match=rf"model\.safetensors: tensor {message}|{message}") as e:
+    with pytest.raises(InputError, match=message) as error:
         load_pretrained(folder)
-    assert "model.safetensors" in str(e.value)
-    assert "\n" not in str(e.value)
+    assert "model.safetensors" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def only_pickle(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+def weights(change):
+    def damage(folder):
+        file = folder / "model.safetensors"
+        file.write_bytes(change(file.read_bytes()))
+
+    return damage
+
+
+HEADER = b'{"wte.weight":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+FLOAT8 = len(HEADER).to_bytes(8, "little") + HEADER + b"\0\0"
+TRUNCATED = r"model\.safetensors is truncated or not safetensors"
 
 
 @pytest.mark.parametrize(
@@ -183,9 +185,15 @@ def only_pickle(folder):
         (lambda f: (f / "config.json").write_text("[" * 10**5), r"config\.json is not JSON"),
         (lambda f: (f / "config.json").write_text("[]"), r"config\.json is JSON but not an object"),
         (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors is not there"),
-        (only_pickle, r"pytorch_model\.bin.*convert it"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"text"), "truncated or not safetensors"),
-        (lambda f: (f / "model.safetensors").write_bytes(b""), "truncated or not safetensors"),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+            r"pytorch_model\.bin.*convert it",
+        ),
+        (weights(lambda _: FLOAT8), r"model\.safetensors"),
+        (weights(lambda _: b"text"), TRUNCATED),
+        (weights(lambda _: b""), TRUNCATED),
+        (weights(lambda old: old[: len(old) // 10]), TRUNCATED),
+        (weights(lambda old: old[:-1]), TRUNCATED),
     ],
 )
 def test_damaged_folders_are_refused(stored, damage, message):
@@ -195,23 +203,6 @@ def test_damaged_folders_are_refused(stored, damage, message):
         load_pretrained(folder)
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_types_that_can_not_be_read(stored):
-    header = b'{"wte.weight":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
-    content = len(header).to_bytes(8, "little") + header + b"\0\0"
-    (stored[0] / "model.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match=r"model\.safetensors"):
-        load_pretrained(stored[0])
-
-
-@pytest.mark.parametrize("kept", [0.1, 0.99])
-def test_truncated_files_are_refused(stored, kept):
-    file = stored[0] / "model.safetensors"
-    content = file.read_bytes()
-    file.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(InputError, match=r"model\.safetensors is truncated or not safetensors"):
-        load_pretrained(stored[0])
 
 
 def test_interrupted_writing_leaves_the_old_model(stored, monkeypatch):

@@ -101,18 +101,15 @@ def evaluations() -> dict[str, Any]:
             interface.weighted_gram(S, jnp.where(cut.b > 0, weights, 0)[None], jnp.ones((1, d))),
             (A - 1).T @ (np.asarray(weights)[:n, None] * (A - 1)),
         ),
-        "value": difference(cut.value(x), plain.value(x)),
-        "gradient": difference(cut.gradient(x), plain.gradient(x)),
+        **{
+            name: difference(getattr(cut, name)(x), getattr(plain, name)(x))
+            for name in ("value", "gradient", "hessian", "ell_1", "ell_2", "f", "c")
+        },
         "gradient by autodiff": difference(jax.grad(cut.value)(x), plain.gradient(x)),
         "values under vmap": difference(
             jax.vmap(cut.value)(jnp.stack([x, -x])), jax.vmap(plain.value)(jnp.stack([x, -x]))
         ),
-        "hessian": difference(cut.hessian(x), plain.hessian(x)),
         "hvp": difference(cut.hvp(x, x), plain.hvp(x, x)),
-        "ell_1": difference(cut.ell_1(x), plain.ell_1(x)),
-        "ell_2": difference(cut.ell_2(x), plain.ell_2(x)),
-        "f": difference(cut.f(x), plain.f(x)),
-        "c": difference(cut.c(x), plain.c(x)),
         "absent rows of f": float(jnp.max(jnp.abs(objective.f(cut.logits(x))[n:]))),
         "traced solve": difference(jax.jit(descend)(cut).x, descend(plain).x),
         "derivative of a solution": difference(
@@ -127,9 +124,8 @@ def evaluations() -> dict[str, Any]:
     results["counts"] = {"n": cut.n, "n1": cut.n1, "repr": repr(cut)}
     results["instance"] = cut.replace(gamma=0.2).A.shape
 
-    arrays = (np.asarray(v, np.float32) for v in (plain.A, plain.b, plain.gamma, plain.w))
-    A32, b32, gamma32, w32 = arrays
-    single = cr.CopyrightRegression(A32, b32, plain.protected, gamma32, w32, plain.reading)
+    arrays = {k: np.asarray(getattr(plain, k), np.float32) for k in ("A", "b", "gamma", "w")}
+    single = cr.CopyrightRegression(**arrays, protected=plain.protected)
     found, same = cr.solve(cr.shard(single)), cr.solve(single)  # float32 and absent rows
     results["float32"] = [found.status.name, difference(found.x, same.x)]
 

@@ -55,37 +55,24 @@ def test_the_sparse_products_as_they_are():
 
 
 BUGS = {
-    "padding as entries": (
-        "matrices.sparse:_csr", "np.arange(len(data))[:, None] < np.asarray(A.rows.filled)",
-        "np.ones(data.shape, bool)",
-    ),
+    "padding as entries": ("matrices.sparse:_csr",
+        "np.arange(len(data))[:, None] < np.asarray(A.rows.filled)", "np.ones(data.shape, bool)"),
     "pieces of one row only": ("matrices.sparse_product:cut", "run % n", "run"),
-    "order of the windows": (
-        "matrices.sparse_product:cut", "indices // _WINDOW * n + rows",
-        "rows * windows + indices // _WINDOW",
-    ),
-    "last piece lost": (
-        "matrices.sparse_product:_product",
+    "order of the windows": ("matrices.sparse_product:cut",
+        "indices // _WINDOW * n + rows", "rows * windows + indices // _WINDOW"),
+    "last piece lost": ("matrices.sparse_product:_product",
         "for i in range(1, width):\n    total += pieces.data[i] * gather(v, pieces.columns[i])",
-        "total += 0",
-    ),
-    "columns not unpadded": (
-        "matrices.sparse_product:_product",
+        "total += 0"),
+    "columns not unpadded": ("matrices.sparse_product:_product",
         "jnp.sum((runs @ V).reshape(-1, n, V.shape[1]), axis=0)[:, :k]",
-        "jnp.sum((runs @ V).reshape(-1, n, V.shape[1]), axis=0)[:, -k:]",
-    ),
-    "batch in the wrong axis": (
-        "matrices.sparse_product:_batch", "(product.reshape(-1, size, k), 1)",
-        "(product.reshape(-1, k, size), 2)",
-    ),
-    "the branch not taken": (
-        "matrices.sparse_product:_product", "pieces.starts[0] == 0", "pieces.starts[0] != 0",
-    ),
-    "the first vector only": (
-        "matrices.sparse_product:_product",
+        "jnp.sum((runs @ V).reshape(-1, n, V.shape[1]), axis=0)[:, -k:]"),
+    "batch in the wrong axis": ("matrices.sparse_product:_batch",
+        "(product.reshape(-1, size, k), 1)", "(product.reshape(-1, k, size), 2)"),
+    "the branch not taken": ("matrices.sparse_product:_product",
+        "pieces.starts[0] == 0", "pieces.starts[0] != 0"),
+    "the first vector only": ("matrices.sparse_product:_product",
         "jax.lax.cond(first, product, lambda v: jnp.zeros(n, v.dtype), V[:, i])",
-        "product(V[:, 0])",
-    ),
+        "product(V[:, 0])"),
 }  # fmt: skip
 
 

@@ -44,18 +44,17 @@ def environment():
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"}
 
 
-def on_eight_devices(what):
-    script = ROOT / "tests" / "matrices" / "sharded_devices.py"
+def printed(script, *arguments):
     done = subprocess.run(
-        [sys.executable, script, what],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+        [sys.executable, ROOT / script, *arguments],
+        env=environment(), capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def on_eight_devices(what):
+    return json.loads(printed("tests/matrices/sharded_devices.py", what))
 
 
 @pytest.mark.slow
@@ -64,10 +63,8 @@ def test_eight_devices_find_the_minimizer_of_one():
     assert set(solutions) == set(CASES)
     for case, found in solutions.items():
         assert found["status"] == ["CONVERGED", "CONVERGED"], case
-        assert found["x"] <= 1e-9, case
         # At a minimizer L and the masses move by less than x does, but for rounding.
-        assert found["value"] <= 1e-9, case
-        assert found["masses"] <= 1e-9, case
+        assert max(found["x"], found["value"], found["masses"]) <= 1e-9, case
         assert found["replicated"], case
 
 
@@ -100,15 +97,8 @@ def test_products_and_evaluations_on_eight_devices():
 @pytest.mark.slow
 def test_bytes_exchanged_depend_on_d_alone(tmp_path):
     out = tmp_path / "counts.json"
-    script = ROOT / "benchmarks" / "scaling.py"
     sizes = ["--rows", "50", "--columns", "5", "--devices", "8"]
-    subprocess.run(
-        [sys.executable, script, "--out", out, *sizes],
-        env=environment(),
-        check=True,
-        capture_output=True,
-        timeout=600,
-    )
+    printed("benchmarks/scaling.py", "--out", out, *sizes)
     base, twice_n, twice_d = json.loads(out.read_text())["results"]
     assert (twice_n["n"], twice_n["d"]) == (2 * base["n"], base["d"])
     assert twice_n["bytes"] == base["bytes"]
@@ -134,15 +124,13 @@ def test_processes_find_the_minimizer_of_one(tmp_path, processes, n):
     script = ROOT / "tests" / "matrices" / "sharded_process.py"
     files = [tmp_path / f"{rank}.npz" for rank in range(processes)]
     said = tmp_path / "output"
-    running = []
+    running, options = [], {"env": environment(), "stderr": subprocess.STDOUT}
     try:
         for rank, file in enumerate(files):
             command = [sys.executable, script, str(port), str(processes), str(rank)]
             command += [tmp_path / "A.npy", file]
             with said.open("ab") as output:
-                running.append(
-                    subprocess.Popen(command, env=environment(), stdout=output, stderr=output)
-                )
+                running.append(subprocess.Popen(command, stdout=output, **options))
         codes = [process.wait(timeout=300) for process in running]
         assert codes == [0] * processes, said.read_text()
     finally:
@@ -163,24 +151,22 @@ def test_processes_find_the_minimizer_of_one(tmp_path, processes, n):
 
 def test_what_cannot_be_sharded_is_refused():
     A = make_rows(4)
-    with pytest.raises(cr.InputError, match="SparseMatrix of shape"):
-        cr.shard(cr.SoftmaxRegression(scipy.sparse.csr_array(A), np.ones(4)))
-    with pytest.raises(cr.InputError, match="dtype int64"):
-        cr.ShardedRows(np.ones((4, 2), int))
-    with pytest.raises(cr.InputError, match="shape"):
-        cr.ShardedRows([[1.0]])
-    with pytest.raises(cr.InputError, match="devices"):
-        cr.ShardedRows(A, jax.devices() * 2)
-    with pytest.raises(cr.InputError, match="ShardedRows"):
-        cr.shard(A)
+    faulty = np.where(np.arange(4 * D).reshape(4, D) == 2 * D + 1, np.nan, A)
     problem = cr.shard(cr.CopyrightRegression(A, np.ones(4) / 4, 1))
-    with pytest.raises(cr.InputError, match="A is sharded"):
-        cr.solve_many([problem, problem])
-    with pytest.raises(cr.InputError, match="A is sharded"):
-        cr.solve(problem, cr.SketchedNewton())
-    A[2, 1] = np.nan
-    with pytest.raises(cr.InputError, match="A is nan at row 2, column 1"):
-        cr.SoftmaxRegression(cr.ShardedRows(A), np.ones(4))
+    for call, words in (
+        (lambda: cr.shard(cr.SoftmaxRegression(scipy.sparse.csr_array(A), np.ones(4))),
+         "SparseMatrix of shape"),
+        (lambda: cr.ShardedRows(np.ones((4, 2), int)), "dtype int64"),
+        (lambda: cr.ShardedRows([[1.0]]), "shape"),
+        (lambda: cr.ShardedRows(A, jax.devices() * 2), "devices"),
+        (lambda: cr.shard(A), "ShardedRows"),
+        (lambda: cr.solve_many([problem, problem]), "A is sharded"),
+        (lambda: cr.solve(problem, cr.SketchedNewton()), "A is sharded"),
+        (lambda: cr.SoftmaxRegression(cr.ShardedRows(faulty), np.ones(4)),
+         "A is nan at row 2, column 1"),
+    ):  # fmt: skip
+        with pytest.raises(cr.InputError, match=words):
+            call()
 
 
 def test_another_byte_order_is_read():

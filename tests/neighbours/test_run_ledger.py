@@ -38,6 +38,11 @@ def runs(tmp_path):
     return write(tmp_path / "run", SEEN, False), write(tmp_path / "without", SAFE, True)
 
 
+def command(runs, *options):
+    words = ["ledger", runs[0], "--without", runs[1], *options]
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
 def test_k_is_what_the_safe_model_needs_more(runs):
     found = run_ledger(*runs)
     assert found.protected.names == ["a", "b", "c"]
@@ -49,8 +54,7 @@ def test_k_is_what_the_safe_model_needs_more(runs):
 
 def test_command(runs, tmp_path):
     out = tmp_path / "out"
-    words = ["ledger", str(runs[0]), "--without", str(runs[1]), "--out", str(out)]
-    result = CliRunner().invoke(app, [*words, "--json"])
+    result = command(runs, "--out", out, "--json")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert [row["name"] for row in found["protected"]] == ["a", "b", "c"]
@@ -61,27 +65,26 @@ def test_command(runs, tmp_path):
     assert (out / "k.png").read_bytes().startswith(b"\x89PNG")
     assert float(rows[0]["safe_bits"]) == pytest.approx(40 / math.log(2))
     assert float(rows[0]["bits"]) == pytest.approx(30 / math.log(2))
-    shown = CliRunner().invoke(app, [*words, "--overwrite"]).stdout
+    shown = command(runs, "--out", out, "--overwrite").stdout
     assert "0.7 of 119" in shown  # 0.5 / ln 2 of 82.5 / ln 2
     # The yardstick is -12.5 %, and so nothing; a and b are above it with 25 and 20 %.
     assert re.search(r"held-out one +0.00% of its bits\n.* above that +2 of 3\n", shown)
 
 
 def test_groups_may_be_empty(runs):
-    for run, losses, leave_out in zip(runs, (SEEN, SAFE), (False, True), strict=True):
-        write(run, losses, leave_out, held_out=[False] * 5)
-    shown = CliRunner().invoke(app, ["ledger", str(runs[0]), "--without", str(runs[1])]).stdout
-    assert re.search(r"seen by neither +no documents\nno yardstick", shown)
-    for run, losses, leave_out in zip(runs, (SEEN, SAFE), (False, True), strict=True):
-        write(run, losses, leave_out, protected=[False] * 5)
-    shown = CliRunner().invoke(app, ["ledger", str(runs[0]), "--without", str(runs[1])]).stdout
-    assert re.search(r"protected +no documents\n", shown)
+    for group, shown in (
+        ("held_out", r"seen by neither +no documents\nno yardstick"),
+        ("protected", r"protected +no documents\n"),
+    ):
+        for run, losses, leave_out in zip(runs, (SEEN, SAFE), (False, True), strict=True):
+            write(run, losses, leave_out, **{group: [False] * 5})
+        assert re.search(shown, command(runs).stdout)
 
 
 def test_a_loss_of_zero_is_one(runs):
     write(runs[0], [0.0] * 5, False)
     write(runs[1], [0.0] * 5, True)
-    result = CliRunner().invoke(app, ["ledger", str(runs[0]), "--without", str(runs[1])])
+    result = command(runs)
     assert result.exit_code == 0
     assert "0 of 3" in result.stdout
 
@@ -116,8 +119,7 @@ def test_folders_that_are_no_runs_are_refused(file, content, runs, tmp_path):
     else:
         (runs[1] / file).write_text(content)
     out = tmp_path / "out"
-    words = ["ledger", str(runs[0]), "--without", str(runs[1]), "--out", str(out)]
-    result = CliRunner().invoke(app, words)
+    result = command(runs, "--out", out)
     assert isinstance(result.exception, InputError)
     assert "is not the folder of a finished run" in str(result.exception)
     assert not out.exists()

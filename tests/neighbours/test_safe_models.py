@@ -62,17 +62,15 @@ def test_missing_labels_are_nobody():
         leave_one_out([["Ann"], None])
 
 
-def test_protected_flags_are_one_owner():
-    masks = leave_one_out(np.array([True, False, False]), copies=["x", "x", "y"])
-    assert list(masks) == [True]
-    assert masks[True].tolist() == [False, False, True]
-
-
-def test_false_owns_nothing():
-    for flags in ([np.True_, np.False_, np.False_], [True, False, None]):
-        assert list(leave_one_out(flags)) == [True]
-        assert leave_one_out(flags)[True].tolist() == [False, True, True]
-        assert safe_shards(flags, [0, 1, 1]) == {True: (1,)}
+@pytest.mark.parametrize(
+    "flags",
+    [np.array([True, False, False]), [np.True_, np.False_, np.False_], [True, False, None]],
+)
+def test_flags_are_one_owner_and_false_owns_nothing(flags):
+    assert list(leave_one_out(flags)) == [True]
+    assert leave_one_out(flags)[True].tolist() == [False, True, True]
+    assert leave_one_out(flags, ["x", "x", "y"])[True].tolist() == [False, False, True]
+    assert safe_shards(flags, [0, 1, 1]) == {True: (1,)}
 
 
 def test_m_copies_need_one_shard_more():

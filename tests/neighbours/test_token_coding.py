@@ -12,20 +12,16 @@ pytest.importorskip("flax")
 pytest.importorskip("tokenizers")
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.tokenizer import (
-    END_OF_TEXT,
-    save_tokenizer,
-    train_tokenizer,
-)
+from copyreg_jax.lm.corpus.tokenizer import END_OF_TEXT, save_tokenizer, train_tokenizer
 from copyreg_jax.lm.experiment import load_model
 from copyreg_jax.lm.models.gpt2 import GPT2Config
 from copyreg_jax.lm.models.hugging_face import save_pretrained
 from copyreg_jax.lm.models.llama import LlamaConfig
 from copyreg_jax.neighbours import archive_file
 from copyreg_jax.neighbours.codelength import compress, decompress
-from copyreg_jax.neighbours.entropy_coder import SCALE, Reader, Writer
+from copyreg_jax.neighbours.entropy_coder import Writer
 from copyreg_jax.neighbours.token_coding import code_tokens, split_text, to_tokens
-from tests.neighbours.test_codelength import decoded_elsewhere, near, prose, resealed
+from tests.neighbours.test_codelength import bits_of_both, decoded_elsewhere, near, prose, resealed
 from tests.support.mutants import planted
 from tests.support.small_models import perturbed
 
@@ -73,82 +69,61 @@ def test_any_bytes_come_back(name, model, tokenizer):
 
 
 @pytest.mark.quick(1)
-def test_a_fresh_process_decodes(tmp_path, either, tokenizer):
+def test_a_fresh_process_decodes(tmp_path, either, tokenizer, monkeypatch):
     save_pretrained(either, tmp_path / "model")
     save_tokenizer(tokenizer, tmp_path / "model")
     loaded = load_model(tmp_path / "model", jnp.float32)
     data = TEXTS["mixed"] + TEXTS["text"]
-    x64, jax_x64 = "JAX_ENABLE_X64", jax.config.jax_enable_x64
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(x64, str(int(jax_x64)))
-        archive = compress(data, *loaded).archive
-        digest = decoded_elsewhere(archive, tmp_path, tmp_path / "model")
+    monkeypatch.setenv("JAX_ENABLE_X64", str(int(jax.config.jax_enable_x64)))
+    digest = decoded_elsewhere(compress(data, *loaded).archive, tmp_path, tmp_path / "model")
     assert digest == hashlib.sha256(data).hexdigest()
+
+
+def bits_of(tokens, model, tokenizer):
+    writer = Writer()
+    code_tokens(writer, model, tokenizer.token_to_id(END_OF_TEXT), len(tokens), tokens)
+    return writer.ideal_bits
 
 
 @pytest.mark.quick(1)
 def test_the_code_length_is_that_of_the_model(either, tokenizer):
     """One forward pass over all tokens of a context gives the same bits, nearly."""
-    first = tokenizer.token_to_id(END_OF_TEXT)
     tokens = to_tokens(tokenizer, prose(200))[:20]
-    writer = Writer()
-    code_tokens(writer, either, first, len(tokens), tokens)
-    logits = either(jnp.asarray([[first, *tokens[:-1]]]))
+    logits = either(jnp.asarray([[tokenizer.token_to_id(END_OF_TEXT), *tokens[:-1]]]))
     log_p = jax.nn.log_softmax(logits.astype(jnp.float64))[0][np.arange(len(tokens)), tokens]
     # Logits of size 10 are within 10 * 2^-24 * 16 additions, 1e-5, in both; then 20 tokens.
     # Nine bits of a token, with probabilities above 2^-16, are rounded by 2^-25.
-    assert abs(writer.ideal_bits + float(log_p.sum()) / np.log(2)) < 20 * (2e-5 + 9 * 2**-9 * 1.5)
+    room = 20 * (2e-5 + 9 * 2**-9 * 1.5)
+    assert abs(bits_of(tokens, either, tokenizer) + float(log_p.sum()) / np.log(2)) < room
 
 
 @pytest.mark.quick(1)
 def test_later_windows_begin_with_half_a_context(either, tokenizer):
     """The token after a full context is predicted from its last half."""
-    first, context = tokenizer.token_to_id(END_OF_TEXT), either.config.context
+    context = either.config.context
     tokens = to_tokens(tokenizer, prose(400))[: context + 1]
-    lengths = []
-    for count in (context, context + 1):
-        writer = Writer()
-        code_tokens(writer, either, first, count, tokens[:count])
-        lengths.append(writer.ideal_bits)
+    full, more = (bits_of(some, either, tokenizer) for some in (tokens[:context], tokens))
     window = tokens[context - context // 2 : context]
     logits = either(jnp.asarray(window[None])).astype(jnp.float64)
     expected = -float(jax.nn.log_softmax(logits)[0, -1, tokens[context]]) / np.log(2)
-    assert abs(lengths[1] - lengths[0] - expected) < 2e-5 + 9 * 2**-9 * 1.5
+    assert abs(more - full - expected) < 2e-5 + 9 * 2**-9 * 1.5
 
 
-class Spy:
-    def __init__(self, coder):
-        self.coder, self.seen = coder, []
-
-    def bits(self, p, known):
-        self.seen.append(np.array(p))
-        assert ((p >= 1) & (p < SCALE)).all()
-        return self.coder.bits(p, known)
+def bits_for_each(model, tokenizer, text):
+    """The mean ideal bits of tokens, which a reader gives back."""
+    first, tokens = tokenizer.token_to_id(END_OF_TEXT), to_tokens(tokenizer, text)
+    code = lambda coder, known: code_tokens(coder, model, first, len(tokens), known)  # noqa: E731
+    return bits_of_both(code, tokens) / len(tokens)
 
 
 @pytest.mark.quick(1)
 def test_writer_and_reader_see_the_same_bits(either, tokenizer):
-    first, tokens = tokenizer.token_to_id(END_OF_TEXT), to_tokens(tokenizer, prose(2600))
-    writer = Spy(Writer())
-    code_tokens(writer, either, first, len(tokens), tokens)
-    reader = Spy(Reader(writer.coder.content()))
-    assert (code_tokens(reader, either, first, len(tokens)) == tokens).all()
-    assert len(writer.seen) == len(reader.seen)
-    assert all((one == two).all() for one, two in zip(writer.seen, reader.seen, strict=True))
-
-
-def certain(seed=0):
-    return perturbed(CONFIGS[0], seed, scale=30.0)
+    bits_for_each(either, tokenizer, prose(2600))
 
 
 def test_tokens_of_probability_zero_are_coded(tokenizer):
-    first, tokens = tokenizer.token_to_id(END_OF_TEXT), to_tokens(tokenizer, prose(200))
-    writer = Spy(Writer())
-    code_tokens(writer, certain(), first, len(tokens), tokens)
-    reader = Spy(Reader(writer.coder.content()))
-    assert (code_tokens(reader, certain(), first, len(tokens)) == tokens).all()
     # At most 24 bits for each of nine choices.
-    assert writer.coder.ideal_bits <= 24 * 9 * len(tokens)
+    assert bits_for_each(perturbed(CONFIGS[0], scale=30.0), tokenizer, prose(200)) <= 24 * 9
 
 
 def test_another_model_or_no_model_is_refused(model, tokenizer):

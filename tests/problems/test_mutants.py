@@ -65,25 +65,19 @@ def test_the_derivatives_as_they_are():
 
 CURVATURE_BUGS = {
     'Lemma 12"s factor 16': ("problems.curvature:curvature", "2 / h**2", "8 / h**2"),
-    'Definition 11"s sign': (
-        "problems.curvature:_phi", "t * f + centered", "t * f + tc + jnp.sum(f * tc)",
-    ),
-    "Lemma 10 under the joint reading": (
-        "problems.objective:row_weights", "terms.protected", "~terms.protected",
-    ),
+    'Definition 11"s sign': ("problems.curvature:_phi",
+        "t * f + centered", "t * f + tc + jnp.sum(f * tc)"),
+    "Lemma 10 under the joint reading": ("problems.objective:row_weights",
+        "terms.protected", "~terms.protected"),
     "slope of the other metric": ("problems.curvature:protection_slope", "h", "0.5"),
     "cross-entropy: mass of all targets": ("problems.curvature:_phi", "jnp.sum(tb)", "jnp.sum(b)"),
-    "cross-entropy: curvature of the target": (
-        "problems.curvature:_phi", "(pull - tb, pull)", "(pull - tb, tb)",
-    ),
-    "barrier of the squared distance": (
-        "problems.curvature:curvature", "_phi(f_1, b, protected, metric)",
-        '_phi(f_1, b, protected, "squared")',
-    ),
+    "cross-entropy: curvature of the target": ("problems.curvature:_phi",
+        "(pull - tb, pull)", "(pull - tb, tb)"),
+    "barrier of the squared distance": ("problems.curvature:curvature",
+        "_phi(f_1, b, protected, metric)", '_phi(f_1, b, protected, "squared")'),
     "weights of the wrong softmax": ("problems.curvature:hessian", "at.s.at[0]", "at.s.at[-1]"),
-    "center of w taken back twice": (
-        "problems.curvature:hessian", "0.5 * jnp.sum(w2)", "jnp.sum(w2)",
-    ),
+    "center of w taken back twice": ("problems.curvature:hessian",
+        "0.5 * jnp.sum(w2)", "jnp.sum(w2)"),
     "restriction not centered": ("problems.curvature:restrict", "Z - (Z @ f)[:, None]", "Z"),
     "slope of the operator": ("problems.curvature:linearize", "products[2:]", "products[1:-1]"),
 }  # fmt: skip
@@ -101,15 +95,14 @@ def misbound() -> float:
     """Largest relative difference to the bound as docs/theory/curvature-bound.md has it."""
     worst = 0.0
     for problem, u, *_ in derivatives():
-        terms = problem.terms
-        b, mask, gamma = terms.b, terms.protected, terms.gamma
+        terms, gamma = problem.terms, float(problem.gamma)
         if terms.metric == "squared":
             continue
+        beta, beta_1 = float(np.sum(terms.b)), float(np.sum(terms.b[terms.protected]))
         L = float(objective.value(u, dataclasses.replace(terms, w=0 * terms.w)))
         for value in (L, 3 * L):
-            t = 2 * float(gamma) / (value + math.sqrt(value**2 - 4 * float(gamma)))
-            beta, beta_1 = float(np.sum(b)), float(np.sum(np.where(mask, b, 0)))
-            right = beta / 2 + 2 * float(gamma) * beta_1 / t**2 * min(1, 2 * beta_1 / t)
+            t = 2 * gamma / (value + math.sqrt(value**2 - 4 * gamma))
+            right = beta / 2 + 2 * gamma * beta_1 / t**2 * min(1, 2 * beta_1 / t)
             found = float(curvature.upper_bound(value, terms))
             worst = max(worst, abs(found / right - 1))
     return worst
@@ -122,14 +115,10 @@ def test_the_upper_bound_as_it_is():
 UPPER_BOUND_BUGS = {
     "root of the squared distance": ("problems.curvature:upper_bound", "4 * FACTOR[metric]", "2"),
     "the wrong root": ("problems.curvature:upper_bound", "value + root", "value - root"),
-    "mass of the other rows": (
-        "problems.curvature:upper_bound", "jnp.where(protected, b, 0)",
-        "jnp.where(protected, 0, b)",
-    ),
-    "block as for the squared distance": (
-        "problems.curvature:upper_bound", 'squared and terms.reading == "block"',
-        'terms.reading == "block"',
-    ),
+    "mass of the other rows": ("problems.curvature:upper_bound",
+        "jnp.where(protected, b, 0)", "jnp.where(protected, 0, b)"),
+    "block as for the squared distance": ("problems.curvature:upper_bound",
+        'squared and terms.reading == "block"', 'terms.reading == "block"'),
 }  # fmt: skip
 
 
@@ -143,12 +132,12 @@ def test_bug_in_the_upper_bound_is_found(name):
 @functools.cache
 def valuations():
     """Instances, metrics, and the transcription's numbers."""
-    items = [*instances(), *(_far(item) for item in instances())]
-    return [
-        (draw, reading, metric, transcription(draw, reading, metric))
-        for draw, reading in items
-        for metric in METRICS
-    ] + [(*item, "cross-entropy", transcription(*item, "cross-entropy")) for item in _edges()]
+    # The same instances again, with logits in the thousands.
+    far = [(draw._replace(x=1000 * draw.x), reading) for draw, reading in instances()]
+    items = [*instances(), *far]
+    cases = [(*item, metric) for item in items for metric in METRICS]
+    cases += [(*item, "cross-entropy") for item in _edges()]
+    return [(*case, transcription(*case)) for case in cases]
 
 
 def misvaluation() -> float:
@@ -176,19 +165,12 @@ def misvaluation() -> float:
     return worst
 
 
-def _far(item):
-    """The same instance with logits in the thousands."""
-    draw, reading = item
-    return draw._replace(x=1000 * draw.x), reading
-
-
 def _edges():
     """Rows without a target, one with an f beyond all numbers; a protected target met exactly."""
     b, mask, w = np.array([0.75, 0.25, 0.0, 0.0]), np.arange(4) < 2, np.zeros(4)
     far = Draw(np.eye(4), b, mask, 0.1, w, np.array([1e308, 1e308, 1e3, -1e308]))
     met = Draw(np.eye(4), np.eye(4)[0], mask, 0.1, w, np.array([1e3, 0.0, 0.0, 0.0]))
-    yield from ((far, reading) for reading in READINGS)
-    yield from ((met, reading) for reading in READINGS)
+    yield from ((draw, reading) for draw in (far, met) for reading in READINGS)
 
 
 def test_the_definitions_as_they_are():
@@ -197,39 +179,26 @@ def test_the_definitions_as_they_are():
 
 
 OBJECTIVE_BUGS = {
-    "softmax without its shift": (
-        "problems.objective:f", "jax.nn.softmax(u)", "jnp.exp(u) / jnp.sum(jnp.exp(u))",
-    ),
+    "softmax without its shift": ("problems.objective:f",
+        "jax.nn.softmax(u)", "jnp.exp(u) / jnp.sum(jnp.exp(u))"),
     "readings swapped": ("problems.objective:f_1", '"block"', '"joint"'),
     "readings of ell_1 swapped": ("problems.objective:ell_1", '"block"', '"joint"'),
-    "block normalized by all rows": (
-        "problems.objective:f_1", "jax.nn.softmax(u, where=protected)",
-        "jnp.where(protected, jax.nn.softmax(u), 0)",
-    ),
-    "target of all rows in c_1": (
-        "problems.objective:c_1", "f_1(u, protected, reading) - b",
-        "f_1(u, ~protected, reading) - b",
-    ),
-    "mask inverted in ell_2": (
-        "problems.objective:ell_2", "jnp.where(protected, 0, _row_losses(u, b, metric))",
-        "jnp.where(protected, _row_losses(u, b, metric), 0)",
-    ),
-    "ell_2 of block not reduced": (
-        "problems.objective:ell_2", "ell_1(u, b, protected, reading, metric)", "0",
-    ),
-    "cross-entropy: logarithm of the softmax": (
-        "problems.objective:_row_losses", "jax.nn.log_softmax(u, where=rows)",
-        "jnp.log(jax.nn.softmax(u, where=rows))",
-    ),
-    "cross-entropy: of b to f, not of f to b": (
-        "problems.objective:_row_losses",
+    "block normalized by all rows": ("problems.objective:f_1",
+        "jax.nn.softmax(u, where=protected)", "jnp.where(protected, jax.nn.softmax(u), 0)"),
+    "target of all rows in c_1": ("problems.objective:c_1",
+        "f_1(u, protected, reading) - b", "f_1(u, ~protected, reading) - b"),
+    "mask inverted in ell_2": ("problems.objective:ell_2",
+        "jnp.where(protected, 0, _row_losses(u, b, metric))",
+        "jnp.where(protected, _row_losses(u, b, metric), 0)"),
+    "ell_2 of block not reduced": ("problems.objective:ell_2",
+        "ell_1(u, b, protected, reading, metric)", "0"),
+    "cross-entropy: logarithm of the softmax": ("problems.objective:_row_losses",
+        "jax.nn.log_softmax(u, where=rows)", "jnp.log(jax.nn.softmax(u, where=rows))"),
+    "cross-entropy: of b to f, not of f to b": ("problems.objective:_row_losses",
         "target * jnp.where((target == 0) & jnp.isinf(surprise), largest, surprise)",
-        "jax.nn.softmax(u, where=rows) * surprise",
-    ),
-    "cross-entropy: rows without a target": (
-        "problems.objective:_row_losses",
-        "jnp.where((target == 0) & jnp.isinf(surprise), largest, surprise)", "surprise",
-    ),
+        "jax.nn.softmax(u, where=rows) * surprise"),
+    "cross-entropy: rows without a target": ("problems.objective:_row_losses",
+        "jnp.where((target == 0) & jnp.isinf(surprise), largest, surprise)", "surprise"),
     "cross-entropy halved": ("problems.objective:FACTOR", "1.0", "0.5"),
     "protection upside down": ("problems.objective:_divide", "number / loss", "loss / number"),
 }  # fmt: skip

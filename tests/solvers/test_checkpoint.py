@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -24,18 +25,22 @@ def problem():
     return random_problem(8, 60, 5, w=0.02, gamma=0.01)
 
 
+def same_run(resumed, whole):
+    np.testing.assert_array_equal(resumed.x, whole.x)
+    np.testing.assert_array_equal(resumed.history.value, whole.history.value)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_resumed_run_is_the_same_run(file, name):
     solver = SOLVERS[name]
     whole = cr.solve(problem(), solver, max_steps=60)
-    per_call = solver.steps_per_call
-    first = cr.solve(problem(), solver, max_steps=min(per_call, 3), checkpoint=file)
+    short = min(solver.steps_per_call, 3)
+    first = cr.solve(problem(), solver, max_steps=short, checkpoint=file)
     assert first.num_steps <= 3
     resumed = cr.solve(problem(), solver, max_steps=60, checkpoint=file)
     assert resumed.status is whole.status
-    np.testing.assert_array_equal(resumed.x, whole.x)
-    np.testing.assert_array_equal(resumed.history.value, whole.history.value)
+    same_run(resumed, whole)
     np.testing.assert_array_equal(resumed.history.gradient_norm, whole.history.gradient_norm)
     assert resumed.num_values == whole.num_values
     again = cr.solve(problem(), solver, max_steps=60, checkpoint=file)  # nothing left to do
@@ -45,14 +50,12 @@ def test_resumed_run_is_the_same_run(file, name):
 
 def resumed_at_each_step(problem, file, **settings):
     """Checks that a run stopped after any step and resumed is the whole run."""
-    whole = cr.solve(problem, **settings)
-    assert whole.status is cr.Status.CONVERGED
+    whole = cr.solve(problem, **settings).raise_for_status()
     for most in range(1, whole.num_steps):
         file.unlink(missing_ok=True)
         cr.solve(problem, max_steps=most, checkpoint=file, **settings)
         resumed = cr.solve(problem, checkpoint=file, **settings)
-        np.testing.assert_array_equal(resumed.x, whole.x)
-        np.testing.assert_array_equal(resumed.history.value, whole.history.value)
+        same_run(resumed, whole)
         assert resumed.num_hvps == whole.num_hvps
 
 
@@ -88,8 +91,7 @@ def test_resumed_before_and_after_a_sketch(file, monkeypatch):
     rng = np.random.default_rng(0)
     first = rng.integers(0, 39, 500)
     A = scipy.sparse.csr_array(np.eye(40)[first] - np.eye(40)[first + 1])
-    b = rng.dirichlet(np.ones(500))
-    problem = cr.CopyrightRegression(A, b, 50, gamma=1e-6, w=0.3)
+    problem = cr.CopyrightRegression(A, rng.dirichlet(np.ones(500)), 50, gamma=1e-6, w=0.3)
     resumed_at_each_step(problem, file, x0=3 * rng.normal(size=40))
     assert len(made) > 2
 
@@ -97,8 +99,7 @@ def test_resumed_before_and_after_a_sketch(file, monkeypatch):
 @pytest.mark.slow
 def test_a_large_run_is_the_same_in_one_program_and_step_by_step(file):
     """Without a checkpoint, start and steps are one program; more than 2^20 entries."""
-    problem = random_problem(8, 9000, 120, w=0.02, gamma=0.01)
-    resumed_at_each_step(problem, file)
+    resumed_at_each_step(random_problem(8, 9000, 120, w=0.02, gamma=0.01), file)
 
 
 def test_interrupt_from_a_callback_or_the_keyboard_is_kept(file):
@@ -108,17 +109,20 @@ def test_interrupt_from_a_callback_or_the_keyboard_is_kept(file):
     def press(progress):
         if progress.step >= 30:
             raise KeyboardInterrupt
-        return False
+
+    def solved(callback=None):
+        return cr.solve(problem(), solver, max_steps=100, callback=callback, checkpoint=file)
 
     with pytest.raises(KeyboardInterrupt):
-        cr.solve(problem(), solver, max_steps=100, callback=press, checkpoint=file)
-    stopped = cr.solve(
-        problem(), solver, max_steps=100, callback=lambda p: p.step >= 60, checkpoint=file
-    )
-    assert stopped.status is cr.Status.INTERRUPTED
-    assert stopped.num_steps == 60
-    resumed = cr.solve(problem(), solver, max_steps=100, checkpoint=file)
+        solved(press)
+    seen = []
+    stopped = solved(lambda progress: seen.append(progress) or progress.step >= 60)
+    assert [progress.step for progress in seen] == [40, 50, 60]
+    assert seen[-1].value == stopped.history.value[-1]
+    assert (stopped.status, stopped.num_steps) == (cr.Status.INTERRUPTED, 60)
+    resumed = solved()
     np.testing.assert_array_equal(resumed.x, whole.x)
+    assert (resumed.status, resumed.num_steps) == (cr.Status.MAX_STEPS, 100)
     assert len(resumed.history.value) == 101
 
 
@@ -139,8 +143,6 @@ def test_written_only_now_and_then(file, monkeypatch):
 
 def interrupted(monkeypatch, file, call):
     """Run the problem until ctrl-C comes while the host waits for the results of a call."""
-    import jax
-
     get, calls = jax.device_get, []
 
     def wait(tree):
@@ -159,9 +161,7 @@ def interrupted(monkeypatch, file, call):
 def test_an_interrupt_while_the_host_waits_loses_no_record(file, monkeypatch, call):
     interrupted(monkeypatch, file, call)
     assert file.exists() == (call > 1)  # before the first step there is nothing to write
-    whole, resumed = cr.solve(problem()), cr.solve(problem(), checkpoint=file)
-    np.testing.assert_array_equal(resumed.x, whole.x)
-    np.testing.assert_array_equal(resumed.history.value, whole.history.value)
+    same_run(cr.solve(problem(), checkpoint=file), cr.solve(problem()))
 
 
 def test_an_interrupted_run_makes_no_step_beyond_the_limit(file, monkeypatch):
@@ -171,39 +171,47 @@ def test_an_interrupted_run_makes_no_step_beyond_the_limit(file, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("gamma", "settings", "names"),
     [
-        lambda f: cr.solve(problem(), cr.TrustRegionNewton(), checkpoint=f),
-        lambda f: cr.solve(problem().replace(gamma=0.02), checkpoint=f),
-        lambda f: cr.solve(problem(), rtol=1e-9, checkpoint=f),
-        lambda f: cr.solve(problem(), x0=np.ones(5), checkpoint=f),
-        lambda f: cr.solve(random_problem(9, 60, 5, w=0.02, gamma=0.01), checkpoint=f),
+        (0.01, {"solver": cr.TrustRegionNewton()}, "solver"),
+        (0.02, {}, "problem"),
+        (0.01, {"rtol": 1e-9}, "rtol"),
+        (0.01, {"x0": np.ones(5)}, "x0"),
+        (
+            0.02,
+            {"solver": cr.TrustRegionNewton(), "rtol": 1e-9, "x0": np.ones(5)},
+            "problem, solver, rtol, x0",
+        ),
     ],
 )
-def test_checkpoint_of_another_run_is_refused(file, other):
+def test_checkpoint_of_another_run_is_refused_and_kept(file, gamma, settings, names):
     cr.solve(problem(), max_steps=2, checkpoint=file)
     before = file.read_bytes()
-    with pytest.raises(cr.InputError, match="is the checkpoint of another run"):
-        other(file)
+    message = f"is the checkpoint of another run: not the same {names}; delete it"
+    with pytest.raises(cr.InputError, match=message):
+        cr.solve(problem().replace(gamma=gamma), checkpoint=file, **settings)
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY"])
-def test_damaged_checkpoint_is_refused_and_kept(file, content):
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda _: b"",
+        lambda _: b"PK\x03\x04 not a zip",
+        lambda _: b"\x93NUMPY",
+        lambda whole: whole[: len(whole) // 2],
+    ],
+)
+def test_damaged_checkpoint_is_refused_and_kept(file, damaged):
+    cr.solve(problem(), max_steps=2, checkpoint=file)
+    content = damaged(file.read_bytes())
     file.write_bytes(content)
     with pytest.raises(cr.InputError, match="is not a checkpoint"):
         cr.solve(problem(), checkpoint=file)
     assert file.read_bytes() == content
-    cr.solve(problem(), max_steps=2, checkpoint=file.with_name("good.npz"))
-    whole = file.with_name("good.npz").read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(cr.InputError, match="is not a checkpoint"):
-        cr.solve(problem(), checkpoint=file)
 
 
 def test_checkpoint_is_refused_under_jit(file):
-    import jax
-
     with pytest.raises(cr.InputError, match="checkpoint can't be written under jit"):
         jax.jit(lambda p: cr.solve(p, checkpoint=file).x)(problem())
 
@@ -213,24 +221,12 @@ def test_where_it_cannot_be_written(tmp_path):
         cr.solve(problem(), max_steps=2, checkpoint=tmp_path / "no" / "folder.npz")
 
 
-def test_all_that_differs_is_named(file):
-    cr.solve(problem(), max_steps=2, checkpoint=file)
-    with pytest.raises(cr.InputError, match="not the same problem, solver, rtol, x0; delete it"):
-        cr.solve(
-            problem().replace(gamma=0.02), cr.TrustRegionNewton(), np.ones(5), rtol=1e-9,
-            checkpoint=file,
-        )  # fmt: skip
-
-
 def test_a_state_of_another_shape_is_refused(file):
     """As a version of this package with another state would have left it."""
     cr.solve(problem(), max_steps=2, checkpoint=file)
     with np.load(file) as held:
         arrays = dict(held)
-    for changed in (
-        {"state_0": np.ones(4)},
-        {f"state_{len(arrays) - 3}": np.ones(())},
-    ):
+    for changed in ({"state_0": np.ones(4)}, {f"state_{len(arrays) - 3}": np.ones(())}):
         np.savez(file, **(arrays | changed))
         with pytest.raises(cr.InputError, match=r"is not a checkpoint .*another version"):
             cr.solve(problem(), checkpoint=file)

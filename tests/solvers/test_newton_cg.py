@@ -1,15 +1,18 @@
 """The parts of NewtonCG: coordinates, inner solver, search in the plane, escape from saddles."""
 
+import functools
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.sparse
 from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
+from copyreg_jax.bench import suite
 from copyreg_jax.matrices.sparse import SparseMatrix
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.solvers import (
@@ -35,12 +38,13 @@ def drawn(draw, metric, reading):
     return problem, 10.0 ** draw(st.floats(-2, 1)) * np.random.default_rng(seed).normal(size=3)
 
 
-def spectrum(n, d, condition, seed=0):
+def spectrum(n, d, condition):
     """A with singular values from 1 to 1/condition, and columns of every size."""
-    rng = np.random.default_rng(seed)
-    U, _ = np.linalg.qr(rng.normal(size=(n, d)))
-    V, _ = np.linalg.qr(rng.normal(size=(d, d)))
-    return (U * np.geomspace(1, 1 / condition, d)) @ V.T
+    return np.asarray(suite.spectrum(condition, n, d).A) / n**0.5
+
+
+def near_one(values):
+    return 0.99 < values.min() <= values.max() < 1.01
 
 
 @pytest.mark.quick(1)
@@ -75,21 +79,17 @@ def test_operator_is_the_hessian(data, metric, reading):
 @pytest.mark.parametrize("condition", [1e1, 1e4, 1e7, 1e10])
 def test_orthogonal_basis(condition):
     A, weights = spectrum(300, 12, condition), np.linspace(0.5, 2.0, 300)
-    basis = np.asarray(
-        preconditioner.orthogonal_basis(jnp.asarray(A), jnp.asarray(np.sqrt(weights)))
-    )
-    values = np.linalg.svd(np.sqrt(weights)[:, None] * A @ basis, compute_uv=False)
+    basis = preconditioner.orthogonal_basis(jnp.asarray(A), jnp.sqrt(weights))
     # The second Gram matrix has entries near one, known to n eps: its eigenvalues are too, unless
     # the first left a condition number above 1e8.
-    assert values.min() > 0.99
-    assert values.max() < 1.01
+    assert near_one(np.linalg.svd(np.sqrt(weights)[:, None] * A @ basis, compute_uv=False))
 
 
 def test_orthogonal_basis_of_dependent_columns():
     rng = np.random.default_rng(0)
     A = rng.normal(size=(60, 4))
     A = np.concatenate([A, A[:, :2] @ [[1.0], [3.0]], np.zeros((60, 1))], axis=1)
-    basis = np.asarray(preconditioner.orthogonal_basis(jnp.asarray(A), jnp.ones(60)))
+    basis = preconditioner.orthogonal_basis(jnp.asarray(A), jnp.ones(60))
     values = np.linalg.svd(A @ basis, compute_uv=False)
     np.testing.assert_allclose(values[:4], 1, atol=1e-12)
     assert values[4:].max() < 1e-12
@@ -119,9 +119,7 @@ def test_a_cholesky_factor_is_used_only_where_its_dtype_resolves(dtype, conditio
     basis, _, resolved = cholesky(A, dtype)
     assert bool(resolved) == good
     if good:
-        values = np.linalg.svd(A @ np.asarray(basis), compute_uv=False)
-        assert values.min() > 0.99
-        assert values.max() < 1.01
+        assert near_one(np.linalg.svd(A @ np.asarray(basis), compute_uv=False))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -129,10 +127,10 @@ def test_zero_columns_get_no_coordinate(dtype):
     A = np.asarray(random_problem(0, 50, 5).A) * [1, 0, 2, 3, 0]
     basis, _, resolved = cholesky(A, dtype)
     assert bool(resolved)
-    assert (np.abs(np.asarray(basis))[:, [1, 4]] == 0).all()
-    assert (np.abs(np.asarray(basis))[[1, 4]] == 0).all()
-    D = 1 + 1 / len(A) ** 2
-    values = np.linalg.svd(D**0.5 * A @ np.asarray(basis), compute_uv=False)
+    basis, D = np.asarray(basis), 1 + 1 / len(A) ** 2
+    assert not basis[:, [1, 4]].any()
+    assert not basis[[1, 4]].any()
+    values = np.linalg.svd(D**0.5 * A @ basis, compute_uv=False)
     np.testing.assert_allclose(values, [1, 1, 1, 0, 0], atol=1e-4 if dtype == np.float32 else 1e-12)
 
 
@@ -147,8 +145,7 @@ def test_condition_of_A_does_not_matter(condition, mixed):
     rng = np.random.default_rng(1)
     A = spectrum(500, 16, condition) * 500**0.5
     problem = cr.CopyrightRegression(A, rng.dirichlet(np.full(500, 0.1)), 50, gamma=0.01)
-    solution = cr.solve(problem, cr.NewtonCG(mixed=mixed), rtol=1e-8)
-    assert solution.status is cr.Status.CONVERGED
+    solution = cr.solve(problem, cr.NewtonCG(mixed=mixed), rtol=1e-8).raise_for_status()
     assert solution.num_steps <= 15
     assert solution.num_hvps <= 60
 
@@ -182,13 +179,17 @@ def test_steihaug(seed, kind, host):
         np.testing.assert_allclose(np.linalg.norm(s), radius, rtol=1e-9)
 
 
-def fault_of_search(problem, x, direction):
-    """What is wrong with the result of a search from x along a direction of the logits, or None."""
+def searched(problem, x, direction):
+    """The logits of x, L there, and the result of a search along a direction of the logits."""
     u = problem.logits(x)
     value, slope = curvature.value_and_gradient(u, problem.terms)
-    slopes = jnp.stack([slope @ u, slope @ direction])
-    Z = jnp.stack([u, direction])
-    found, noise = plane_search.search_plane(Z, slope, slopes, value, None, problem.terms)
+    slopes, Z = jnp.stack([slope @ u, slope @ direction]), jnp.stack([u, direction])
+    return u, value, *plane_search.search_plane(Z, slope, slopes, value, None, problem.terms)
+
+
+def fault_of_search(problem, x, direction):
+    """What is wrong with the result of a search from x along a direction of the logits, or None."""
+    u, value, found, noise = searched(problem, x, direction)
     if not float(found.value) <= float(value) + float(noise):
         return "L rises"
     if int(found.trials) > plane_search._MAX_TRIALS + 1:  # one more to see the best point again
@@ -272,18 +273,11 @@ def test_planar_step(seed, convex):
 
 def test_search_of_the_plane_finds_its_minimum():
     """Against SciPy in the same plane, from a step that is far too long and one far too short."""
-    import scipy.optimize
-
     problem = random_problem(3, 60, 6, w=0.3, gamma=0.05)
     x = np.full(6, 0.2)
-    u = problem.logits(x)
-    value, slope = curvature.value_and_gradient(u, problem.terms)
     p = -np.asarray(problem.gradient(x))
     for factor in (1e-3, 1.0, 1e2):
-        z = problem.A @ (factor * p)
-        slopes = jnp.stack([slope @ u, slope @ z])
-        Z = jnp.stack([u, z])
-        found, _ = plane_search.search_plane(Z, slope, slopes, value, None, problem.terms)
+        _, value, found, _ = searched(problem, x, problem.A @ (factor * p))
         best = scipy.optimize.minimize(
             lambda c, p=factor * p: float(problem.value(c[0] * x + c[1] * p)), found.c, tol=1e-12
         )
@@ -316,43 +310,30 @@ def test_convexity_is_seen_where_w_is_large():
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("host", [False, True])
-def test_lanczos_finds_an_outlier(host):
-    rng = np.random.default_rng(0)
-    Q, _ = np.linalg.qr(rng.normal(size=(50, 50)))
-    lam = np.concatenate([[-0.5], rng.uniform(0.9, 1.1, 49)])
-    H = jnp.asarray(Q * lam @ Q.T)
-    lowest, direction = krylov.lanczos(lambda v: H @ v, jnp.eye(50), host)
-    assert float(lowest) == pytest.approx(-0.5, abs=1e-6)
-    assert abs(direction @ Q[:, 0]) > 0.999
-
-
-@pytest.mark.quick(1)
-@pytest.mark.parametrize("host", [False, True])
-def test_lanczos_stops_early_only_where_the_spectrum_is_narrow(host):
+def test_lanczos_finds_an_outlier_and_stops_early_only_where_the_spectrum_is_narrow(host):
     Q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(400, 400)))
-    products = []
 
     def steps(lam):
-        H = jnp.asarray(Q * lam @ Q.T)
-        products.clear()
+        H, products = jnp.asarray(Q * lam @ Q.T), []
 
         def apply(v):
             jax.debug.callback(products.append, v[0])
             return H @ v
 
-        lowest, _ = krylov.lanczos(apply, jnp.eye(400), host)
+        lowest, direction = krylov.lanczos(apply, jnp.eye(400), host)
         jax.effects_barrier()
-        return len(products), float(lowest)
+        return len(products), float(lowest), direction
 
     narrow = np.linspace(0.9, 1.1, 400)
-    count, lowest = steps(narrow)
+    count, lowest, _ = steps(narrow)
     # ln(165 sqrt(400)) / (2 k - 1) squared, times a width of 0.2, is below 0.9 from k = 3 on.
     assert 3 <= count <= 4
     assert 0.9 - 1e-12 <= lowest <= 1
     assert steps(np.linspace(0.01, 1.1, 400))[0] == krylov._LANCZOS_STEPS
     # One negative eigenvalue of which the random start knows a four-hundredth.
-    count, lowest = steps(np.concatenate([[-0.2], narrow[1:]]))
-    assert lowest < -0.19
+    _, lowest, direction = steps(np.concatenate([[-0.2], narrow[1:]]))
+    assert lowest == pytest.approx(-0.2, abs=1e-6)
+    assert abs(direction @ Q[:, 0]) > 0.999
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -381,29 +362,41 @@ def test_no_step_of_the_default_wakes_threads_of_blas():
         preconditioner.cholesky_jit.compiled.lower(problem.A, problem.terms, np.dtype(np.float64)),
         examination.run_jit.compiled.lower(problem, kit, state, 100, 500, 1e-8, solver),
     ]
-    calls = [
-        line
-        for program in programs
-        for line in program.as_text().splitlines()
-        if re.search(r"custom_call @(lapack|blas)_", line)
-    ]
+    text = "\n".join(program.as_text() for program in programs)
+    calls = re.findall(r".*custom_call @(?:lapack|blas)_.*", text)
     assert calls  # or it is spelled in another way now
     sizes = [int(size) for line in calls for size in re.findall(r"(\d+)x\d+xf64", line)]
     assert max(sizes) <= factorization._LAPACK_ROWS
 
 
-def test_saddle_of_a_large_problem_is_left():
-    """Started on the symmetric subspace, where gradients stay: two equal protected rows."""
+@functools.cache
+def at_a_saddle():
+    """Two equal protected rows, and where gradients lead from the symmetric subspace: they stay."""
     A = np.concatenate([np.eye(6), 0.1 * np.random.default_rng(0).normal(size=(30, 6))])
     A[6:, 1] = A[6:, 0]
     problem = cr.CopyrightRegression(A, np.full(36, 1 / 36), 2, gamma=0.1, w=0.3)
-    x0 = np.array([1.0, 1.0, 0, 0, 0, 0])
-    plain = cr.solve(problem, cr.GradientDescent(), x0, rtol=1e-9)
-    assert np.linalg.eigvalsh(problem.hessian(plain.x))[0] < -1e-3
-    solution = cr.solve(problem, cr.NewtonCG(), plain.x)
-    assert solution.status is cr.Status.CONVERGED
+    return problem, cr.solve(problem, cr.GradientDescent(), [1.0, 1.0, 0, 0, 0, 0], rtol=1e-9)
+
+
+def test_saddle_of_a_large_problem_is_left():
+    problem, saddle = at_a_saddle()
+    assert saddle.status is cr.Status.SADDLE
+    assert saddle.second_order is cr.SecondOrder.NEGATIVE
+    assert np.linalg.eigvalsh(problem.hessian(saddle.x))[0] < -1e-3
+    solution = cr.solve(problem, cr.NewtonCG(), saddle.x).raise_for_status()
     assert np.linalg.eigvalsh(problem.hessian(solution.x))[0] > 0
-    assert solution.value < plain.value
+    assert solution.value < saddle.value
+
+
+@pytest.mark.slow
+def test_saddle_points_are_left_in_batches_and_under_vmap():
+    problem, saddle = at_a_saddle()
+    alone = cr.solve(problem, cr.NewtonCG(), saddle.x)
+    starts = np.stack([np.asarray(saddle.x) if k % 3 else np.eye(6)[0] for k in range(20)])
+    batch = cr.solve_many([problem] * 20, cr.NewtonCG(), starts).raise_for_status()
+    np.testing.assert_allclose(batch.value, alone.value, rtol=1e-9)
+    mapped = jax.vmap(lambda x0: cr.solve(problem, cr.NewtonCG(), x0))(jnp.asarray(starts))
+    np.testing.assert_allclose(mapped.value, alone.value, rtol=1e-9)
 
 
 @pytest.mark.slow
@@ -423,19 +416,15 @@ def test_without_float32_from_a_stall_on(monkeypatch):
     monkeypatch.setattr(newton_cg, "_single_pays", lambda A: True)
     problem, solver = random_problem(0, 60, 4), cr.NewtonCG()
     kit = steps.precompute(problem, solver)
-    precomputed = kit.precomputed
-    assert precomputed.single is not None
+    assert kit.precomputed.single is not None
     state = steps.initial_state_jit(problem, kit, None, 1e-10, solver)
-    assert solver.refine(problem, precomputed, state) == (precomputed, state)
-    stalled = state._replace(status=jnp.asarray(cr.Status.STALLED, jnp.int32))
-    finer, running = solver.refine(problem, precomputed, stalled)
-    assert finer.single is None
-    assert running.status == cr.Status.RUNNING
-    again, same = solver.refine(problem, precomputed, running)
-    assert again.single is None
-    assert same.status == cr.Status.RUNNING
-    finished = running._replace(status=jnp.asarray(cr.Status.STALLED, jnp.int32))
-    assert solver.refine(problem, finer, finished)[1].status == cr.Status.STALLED
+    assert solver.refine(problem, kit.precomputed, state) == (kit.precomputed, state)
+    stalled = jnp.asarray(cr.Status.STALLED, jnp.int32)
+    finer, running = solver.refine(problem, kit.precomputed, state._replace(status=stalled))
+    again, same = solver.refine(problem, kit.precomputed, running)
+    assert finer.single is again.single is None
+    assert running.status == same.status == cr.Status.RUNNING
+    assert solver.refine(problem, finer, running._replace(status=stalled))[1].status == stalled
 
 
 @pytest.mark.slow
@@ -443,17 +432,15 @@ def test_wide_sparse_problem():
     rng = np.random.default_rng(0)
     A = scipy.sparse.random_array((200, 5000), density=0.02, format="csr", rng=rng)
     problem = cr.CopyrightRegression(A, rng.dirichlet(np.ones(200)), 20, gamma=1e-3, w=0.1)
-    solution = cr.solve(problem)
-    assert solution.status is cr.Status.CONVERGED
+    solution = cr.solve(problem).raise_for_status()
     assert solution.gradient_norm <= 1e-10 * solution.gradient_size
 
 
 def matrix_forms(A, folder):
     """A sparse matrix as NewtonCG may meet it."""
-    half = len(A.toarray()) // 2
-    files = [folder / "0.npz", folder / "1.npz"]
+    half, files = A.shape[0] // 2, [folder / "0.npz", folder / "1.npz"]
     for file, rows in zip(files, (A[:half], A[half:]), strict=True):
-        scipy.sparse.save_npz(file, scipy.sparse.csr_array(rows))
+        scipy.sparse.save_npz(file, rows)
     np.save(folder / "A.npy", A.toarray())
     return {
         "sparse": A,
@@ -470,6 +457,13 @@ def chain(n, d, seed=0):
     entries = np.concatenate([np.ones(n), -np.ones(n)])
     place = np.tile(np.arange(n), 2), np.concatenate([first, first + 1])
     return scipy.sparse.csr_array((entries, place), shape=(n, d))
+
+
+def costly(A):
+    """A problem that takes many products if A is a chain, and a start."""
+    b = np.random.default_rng(1).dirichlet(np.ones(A.shape[0]))
+    problem = cr.CopyrightRegression(A, b, A.shape[0] // 10, gamma=1e-6, w=0.3)
+    return problem, 3 * np.random.default_rng(2).normal(size=A.shape[1])
 
 
 @pytest.fixture
@@ -490,11 +484,9 @@ def impatient(monkeypatch):
 @pytest.mark.parametrize("n", [150, 1500])  # of 40 columns: fewer rows than a sketch, and more
 @pytest.mark.parametrize("form", ["sparse", "sparse files", "dense", "dense file"])
 def test_a_run_that_is_costly_goes_on_with_a_sketch(form, n, impatient, monkeypatch, tmp_path):
-    A, b = chain(n, 40), np.random.default_rng(1).dirichlet(np.ones(n))
-    problem = cr.CopyrightRegression(matrix_forms(A, tmp_path)[form], b, n // 10, gamma=1e-6, w=0.3)
-    x0 = 3 * np.random.default_rng(2).normal(size=40)
-    found = cr.solve(problem, x0=x0)
-    assert found.status is cr.Status.CONVERGED
+    A = chain(n, 40)
+    problem, x0 = costly(matrix_forms(A, tmp_path)[form])
+    found = cr.solve(problem, x0=x0).raise_for_status()
     (basis,) = impatient
     if n == 150:  # A itself: only the null space is no identity
         small, *others = np.linalg.eigvalsh(basis.T @ (A.T @ A).toarray() @ basis)
@@ -510,10 +502,8 @@ def test_a_run_that_is_costly_goes_on_with_a_sketch(form, n, impatient, monkeypa
 @pytest.mark.slow
 def test_a_null_space_is_no_way_down_where_curvature_is_sampled(impatient):
     """Constant vectors, which a sketched basis would stretch a million times."""
-    b = np.random.default_rng(1).dirichlet(np.ones(700))
-    problem = cr.CopyrightRegression(chain(700, 520), b, 70, gamma=1e-6, w=0.3)
-    found = cr.solve(problem, x0=3 * np.random.default_rng(2).normal(size=520))
-    assert found.status is cr.Status.CONVERGED
+    problem, x0 = costly(chain(700, 520))
+    found = cr.solve(problem, x0=x0).raise_for_status()
     assert found.second_order is cr.SecondOrder.SAMPLED
     assert len(impatient) == 1
     assert np.abs(found.x).max() < 100
@@ -522,25 +512,19 @@ def test_a_null_space_is_no_way_down_where_curvature_is_sampled(impatient):
 def test_sketches_are_near_the_gram_matrix():
     """Two sketches of 2 d buckets: eigenvalues within the (1 +- 1/2)^2 of 4 d random rows."""
     A, root = chain(20_000, 30), np.random.default_rng(1).uniform(0.5, 2, 20_000)
-    sketch = np.asarray(
-        preconditioner._sketch(
-            cr.SoftmaxRegression(A, np.full(20_000, 5e-5)).A, jnp.asarray(root), 64
-        )
-    )
+    sketch = preconditioner._sketch(SparseMatrix.from_scipy(A), jnp.asarray(root), 64)
     assert sketch.shape == (128, 30)
     G = (A.T @ scipy.sparse.diags_array(root**2) @ A).toarray()
     lam, Q = np.linalg.eigh(G)
     white = Q[:, 1:] / np.sqrt(lam[1:])  # without the null space
-    values = np.linalg.eigvalsh(white.T @ sketch.T @ sketch @ white)
-    assert 0.2 < values[0] < values[-1] < 2.5
+    values = np.linalg.svd(sketch @ white, compute_uv=False) ** 2
+    assert 0.2 < values[-1] < values[0] < 2.5
 
 
 @pytest.mark.slow
 def test_a_sketch_that_fails_is_done_without(impatient, monkeypatch):
     monkeypatch.setattr(preconditioner, "_lifted_basis", lambda G: G * np.nan)
-    b = np.random.default_rng(1).dirichlet(np.ones(300))
-    problem = cr.CopyrightRegression(chain(300, 40), b, 30, gamma=1e-6, w=0.3)
-    x0 = 3 * np.random.default_rng(2).normal(size=40)
+    problem, x0 = costly(chain(300, 40))
     assert cr.solve(problem, x0=x0).status is cr.Status.CONVERGED
     assert impatient == [None]
 
@@ -552,8 +536,7 @@ def test_many_that_are_costly_share_a_sketch(metric, impatient):
     A = SparseMatrix.from_scipy(chain(300, 40))
     problems = [cr.CopyrightRegression(A, row, 30, gamma=1e-6, w=0.3, metric=metric) for row in b]
     x0 = 3 * np.random.default_rng(2).normal(size=40)
-    found = cr.solve_many(problems, x0=np.tile(x0, (3, 1)))
-    assert (np.asarray(found.status) == cr.Status.CONVERGED).all()
+    found = cr.solve_many(problems, x0=np.tile(x0, (3, 1))).raise_for_status()
     assert len(impatient) == 1
     for one, x in zip(problems, found.x, strict=True):
         np.testing.assert_allclose(one.A @ x, one.A @ cr.solve(one, x0=x0).x, atol=1e-8)
@@ -561,9 +544,7 @@ def test_many_that_are_costly_share_a_sketch(metric, impatient):
 
 @pytest.mark.slow
 def test_second_thoughts_do_not_exceed_max_steps(impatient):
-    b = np.random.default_rng(1).dirichlet(np.ones(300))
-    problem = cr.CopyrightRegression(chain(300, 40), b, 30, gamma=1e-6, w=0.3)
-    x0 = 3 * np.random.default_rng(2).normal(size=40)
+    problem, x0 = costly(chain(300, 40))
     whole = cr.solve(problem, x0=x0)
     for most in range(1, whole.num_steps):
         found = cr.solve(problem, x0=x0, max_steps=most)

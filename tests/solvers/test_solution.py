@@ -49,7 +49,7 @@ def test_raise_for_status(solution):
     with pytest.raises(cr.NotConvergedError, match=r"STALLED after \d+ steps.*Raise rtol"):
         failed.raise_for_status()
     batch = dataclasses.replace(solution, status=np.array([1, 2, 1]))
-    with pytest.raises(cr.NotConvergedError, match="1 of 3 problems"):
+    with pytest.raises(cr.NotConvergedError, match="1 of 3 problems did not converge"):
         batch.raise_for_status()
 
 

@@ -1,6 +1,6 @@
 """Every solver on every problem, against SciPy and against the promises of `solve`."""
 
-import contextlib
+import collections
 import dataclasses
 import functools
 import itertools
@@ -16,13 +16,11 @@ import numpy as np
 import optax
 import pytest
 import scipy.optimize
-import scipy.sparse
 from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
-from copyreg_jax.matrices.interface import to_host
-from copyreg_jax.problems import curvature
-from copyreg_jax.solvers import protocol, trust_region
+from copyreg_jax.problems import curvature, objective
+from copyreg_jax.solvers import protocol, sketched_newton, trust_region
 from copyreg_jax.solvers.examination import run_jit
 from copyreg_jax.solvers.protocol import Method
 from copyreg_jax.solvers.start import START_SHIFTS
@@ -55,6 +53,10 @@ def problem_of(name):
 def test_solves(name, solver):
     problem = problem_of(name)
     solution = cr.solve(problem, SOLVERS[solver])
+    if solver in ("newton-cg", "newton", "sketched-newton"):  # these never rise
+        values = solution.history.value
+        # Rounding of L as the solver allows it; logits of these problems are at most 10.
+        assert np.all(np.diff(values) <= (16 + 100) * 2.0**-52 * np.abs(values[:-1]))
     if (name, solver) in SADDLES:
         assert solution.status is cr.Status.SADDLE
         return
@@ -104,46 +106,6 @@ def test_agrees_with_scipy_on_convex_instances(seed, n, d, metric, reading):
     assert ours.gradient_norm <= 1e-10 * ours.gradient_size
 
 
-@pytest.mark.quick(1)
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_newton_never_rises(name):
-    values = cr.solve(problem_of(name)).history.value
-    # Rounding of L as the solver allows it; logits of these problems are at most 10.
-    assert np.all(np.diff(values) <= (16 + 100) * 2.0**-52 * np.abs(values[:-1]))
-
-
-@pytest.mark.quick(1)
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_gradient_descent_falls_by_what_it_promises(name):
-    problem = problem_of(name)
-    history = cr.solve(problem, cr.GradientDescent(), max_steps=200).history
-    assert np.all(np.diff(history.value) <= 4 * 2.0**-52 * np.abs(history.value[:-1]))
-    A = to_host(problem.A)
-    A = A.toarray() if scipy.sparse.issparse(A) else A
-    gram = np.linalg.norm(A, 2) ** 2
-    weighted = np.linalg.norm(np.asarray(problem.w)[:, None] * A, 2) ** 2
-    for k in range(min(20, len(history.value) - 1)):
-        bound = curvature.upper_bound(history.value[k], problem.terms)
-        promised = history.gradient_norm[k] ** 2 / (2 * (float(bound) * gram + weighted))
-        fall = history.value[k] - history.value[k + 1]
-        assert fall >= promised * (1 - 1e-9) - 8 * 2.0**-52 * history.value[k]
-
-
-@pytest.mark.slow
-def test_saddle_points_are_left_behind():
-    # Two equal protected rows: from a symmetric start, first-order methods keep the symmetry and
-    # end at a saddle point between two minima in which one of the two rows takes all.
-    problem = problem_of("barrier at zero")
-    saddle = cr.solve(problem, cr.GradientDescent())
-    assert saddle.status is cr.Status.SADDLE
-    assert saddle.second_order is cr.SecondOrder.NEGATIVE
-    assert np.linalg.eigvalsh(problem.hessian(saddle.x))[0] < -1e-2
-    solution = cr.solve(problem, x0=saddle.x)
-    assert solution.status is cr.Status.CONVERGED
-    assert np.linalg.eigvalsh(problem.hessian(solution.x))[0] > 0
-    assert solution.value < saddle.value - 0.1
-
-
 def test_barrier_start_is_avoided_by_default_and_named_if_asked_for():
     problem = problem_of("barrier at zero")
     assert cr.solve(problem).status is cr.Status.CONVERGED
@@ -174,13 +136,8 @@ def test_newton_survives_anything_finite(seed):
     rng = np.random.default_rng(seed)
     A = rng.normal(size=(12, 4)) * 10.0 ** rng.uniform(-3, 3)
     b = np.eye(12)[rng.integers(12)] if rng.random() < 0.5 else rng.dirichlet(np.full(12, 0.1))
-    problem = cr.CopyrightRegression(
-        A,
-        b,
-        int(rng.integers(1, 12)),
-        gamma=10.0 ** rng.uniform(-4, 1),
-        w=10.0 ** rng.uniform(-4, 1),
-    )
+    protected, (gamma, w) = int(rng.integers(1, 12)), 10.0 ** rng.uniform(-4, 1, 2)
+    problem = cr.CopyrightRegression(A, b, protected, gamma, w)
     solution = cr.solve(problem, max_steps=300)
     assert solution.status in (cr.Status.CONVERGED, cr.Status.STALLED, cr.Status.SADDLE)
     assert np.isfinite(solution.value)
@@ -188,13 +145,6 @@ def test_newton_survives_anything_finite(seed):
 
 
 # Statuses: each is reached.
-
-
-def test_max_steps():
-    solution = cr.solve(problem_of("joint"), cr.Optax(optax.adam(1e-3)), max_steps=7)
-    assert solution.status is cr.Status.MAX_STEPS
-    assert solution.num_steps == 7
-    assert len(solution.history.value) == 8
 
 
 def test_stalled_where_float32_ends():
@@ -222,24 +172,10 @@ def test_nonfinite_step_keeps_the_last_good_point():
     assert np.isfinite(solution.value)
 
 
-def test_interrupted_by_callback():
-    seen = []
-
-    def stop(progress):
-        seen.append(progress)
-        return progress.step >= 20
-
-    solution = cr.solve(problem_of("joint"), SOLVERS["adam"], callback=stop)
-    assert solution.status is cr.Status.INTERRUPTED
-    assert [p.step for p in seen] == [10, 20]
-    assert seen[-1].value == solution.history.value[-1]
-
-
 def test_started_at_the_solution():
     problem = problem_of("joint")
     x = cr.solve(problem, rtol=1e-13).x
-    again = cr.solve(problem, x0=x)
-    assert again.status is cr.Status.CONVERGED
+    again = cr.solve(problem, x0=x).raise_for_status()
     assert again.num_steps <= 1
 
 
@@ -263,9 +199,6 @@ class Liar(Method):
 def test_success_is_judged_on_the_host():
     solution = cr.solve(problem_of("joint"), Liar())
     assert solution.status is cr.Status.STALLED
-    kit = precompute(problem_of("joint"), Liar())
-    state = initial_state_jit(problem_of("joint"), kit, None, 1e-10, Liar())
-    assert not Method().done(state)
 
 
 def test_logits_that_overflow_at_a_shifted_start_leave_zero():
@@ -285,16 +218,15 @@ def test_logits_that_overflow_at_a_shifted_start_leave_zero():
         ({"solver": cr.TrustRegionNewton}, r"give an instance such as NewtonCG\(\)"),
         ({"x0": np.zeros(3)}, r"x0 has shape \(3,\); A has 4 columns"),
         ({"x0": [0.0, np.nan, 0.0, 0.0]}, "x0 is nan at entry 1"),
-        ({"rtol": 0.0}, "rtol is 0.0; give a finite number > 0"),
-        ({"rtol": -1.0}, "rtol is -1.0"),
-        ({"rtol": np.nan}, "rtol is nan"),
+        *(
+            ({"rtol": rtol}, f"rtol is {rtol!r}; give a finite number > 0")
+            for rtol in (0.0, -1.0, np.nan, True, "small")
+        ),
         ({"rtol": 1e-16}, "rtol = 1e-16 can't be reached in float64"),
-        ({"max_steps": 0}, "max_steps is 0; give an integer >= 1"),
-        ({"max_steps": 2.5}, "max_steps is 2.5"),
-        ({"max_steps": True}, "max_steps is True"),
-        ({"max_steps": 2**31}, "give an integer >= 1 and below"),
-        ({"rtol": True}, "rtol is True"),
-        ({"rtol": "small"}, "rtol is 'small'"),
+        *(
+            ({"max_steps": number}, f"max_steps is {number!r}; give an integer >= 1 and below")
+            for number in (0, 2.5, True, 2**31)
+        ),
         ({"callback": 3}, "callback is 3; give a function"),
         ({"solver": "newton"}, "solver is 'newton'"),
     ],
@@ -304,20 +236,24 @@ def test_bad_arguments(arguments, message):
         cr.solve(problem_of("joint"), **arguments)
 
 
-def test_problem_that_is_none():
-    with pytest.raises(cr.InputError, match="problem is a ndarray; give a CopyrightRegression"):
-        cr.solve(np.eye(3))
-
-
-@pytest.mark.parametrize("radius", [0.0, -1.0, np.inf, np.nan, "a", None])
-def test_bad_radius(radius):
-    with pytest.raises(cr.InputError, match=f"initial_radius is {radius!r}"):
-        cr.TrustRegionNewton(initial_radius=radius)
-
-
-def test_bad_transformation():
-    with pytest.raises(cr.InputError, match=r"transformation is 'adam'; give one of optax"):
-        cr.Optax("adam")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: cr.solve(np.eye(3)), "problem is a ndarray; give a CopyrightRegression"),
+        (lambda: cr.Optax("adam"), r"transformation is 'adam'; give one of optax"),
+        (
+            lambda: jax.jit(lambda p: cr.solve(p, callback=print))(problem_of("joint")),
+            "callback can't be called under jit",
+        ),
+        *(
+            (functools.partial(cr.TrustRegionNewton, radius), f"initial_radius is {radius!r}")
+            for radius in (0.0, -1.0, np.inf, np.nan, "a", None)
+        ),
+    ],
+)
+def test_bad_calls(call, message):
+    with pytest.raises(cr.InputError, match=message):
+        call()
 
 
 @pytest.mark.slow
@@ -364,8 +300,7 @@ def test_rows_with_a_common_offset_do_not_stall(seed):
     """Logits are rounded by 1e3 eps here, L by much more than eps |L|: no reason to give up."""
     rng = np.random.default_rng(seed)
     A, b = rng.normal(size=(40, 4)) + 1e3, rng.dirichlet(np.full(40, 0.1))
-    solution = cr.solve(cr.CopyrightRegression(A, b, 10, gamma=0.01, w=0.01))
-    assert solution.status is cr.Status.CONVERGED
+    cr.solve(cr.CopyrightRegression(A, b, 10, gamma=0.01, w=0.01)).raise_for_status()
 
 
 @pytest.mark.quick(1)
@@ -378,11 +313,6 @@ def test_overflow_of_the_curvature_is_named(solver):
     solution = cr.solve(huge, SOLVERS[solver])
     assert solution.status is cr.Status.NONFINITE
     assert solution.num_steps <= 2
-
-
-def test_callback_is_refused_where_it_could_not_be_called():
-    with pytest.raises(cr.InputError, match="callback can't be called under jit"):
-        jax.jit(lambda p: cr.solve(p, callback=print))(problem_of("joint"))
 
 
 # Transformations, counts, compilations.
@@ -415,7 +345,6 @@ def test_vmap_equals_loop():
         return cr.solve(problem.replace(gamma=gamma), cr.TrustRegionNewton())
 
     batch = jax.vmap(one)(gammas)
-    assert batch.status.tolist() == [cr.Status.CONVERGED] * 4
     assert batch.raise_for_status() is batch
     for k, gamma in enumerate(gammas):
         alone = one(gamma)
@@ -426,85 +355,76 @@ def test_vmap_equals_loop():
 @pytest.mark.slow
 def test_traced_statuses_are_arrays_and_nothing_is_raised():
     problem = problem_of("barrier at zero")
-    batch = jax.vmap(lambda x0: cr.solve(problem, x0=x0, max_steps=60))(
-        jnp.stack([jnp.zeros(6), jnp.arange(6.0), jnp.full(6, jnp.nan)])
-    )
-    assert batch.status.tolist() == [
-        cr.Status.NONFINITE, cr.Status.CONVERGED, cr.Status.NONFINITE,
-    ]  # fmt: skip
+    starts = jnp.stack([jnp.zeros(6), jnp.full(6, jnp.nan), jnp.arange(6.0)])
+    batch = jax.vmap(lambda x0: cr.solve(problem, x0=x0, max_steps=60))(starts)
+    assert batch.status.tolist() == [*[cr.Status.NONFINITE] * 2, cr.Status.CONVERGED]
 
 
+SEEN = collections.Counter()
+
+
+def noted(name, function):
+    """A function that counts, at run time, how often it is really evaluated."""
+
+    def call(*args):
+        jax.debug.callback(lambda: SEEN.update([name]))
+        return function(*args)
+
+    return call
+
+
+@jax.tree_util.register_pytree_node_class
 class Counting(cr.CopyrightRegression):
-    """Counts, at run time, how often each function is really evaluated."""
-
-    seen: ClassVar[dict[str, int]] = {}
-
-    @staticmethod
-    def _note(name):
-        def add():
-            Counting.seen[name] = Counting.seen.get(name, 0) + 1
-
-        jax.debug.callback(add)
-
-    def value(self, x):
-        self._note("value")
-        return super().value(x)
-
-    def value_and_gradient(self, x):
-        self._note("value_and_gradient")
-        return super().value_and_gradient(x)
-
-    def hessian(self, x):
-        self._note("hessian")
-        return super().hessian(x)
+    value = noted("value", cr.CopyrightRegression.value)
+    value_and_gradient = noted("both", cr.CopyrightRegression.value_and_gradient)
+    hessian = noted("hessian", cr.CopyrightRegression.hessian)
 
 
-jax.tree_util.register_pytree_node_class(Counting)
-
-
-@pytest.mark.quick(1)
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("start", ["given", "default"])
-@pytest.mark.parametrize("solver", ["newton", "accelerated-gradient", "lbfgs", "adam"])
+@pytest.mark.parametrize(
+    "solver", ["newton", "lbfgs", "sketched-newton", "accelerated-gradient", "adam"]
+)
 def test_counts_are_true(solver, start, monkeypatch):
-    def noted(name):
-        def call(*args):
-            Counting._note(name)
-            return getattr(curvature, name)(*args)
-
-        return call
-
-    # The Newton method takes value, gradient and Hessian from the logits of a trial.
-    forms = {name: noted(name) for name in ("value_and_gradient", "hessian")}
+    # Newton methods take values, gradients and Hessians from the logits of a trial.
+    both = noted("both", curvature.value_and_gradient)
+    hessian = noted("hessian", curvature.hessian)
+    forms = {"value_and_gradient": both, "value_and_gradient_jit": both, "hessian": hessian}
     patched = types.SimpleNamespace(**(vars(curvature) | forms))
     monkeypatch.setattr(trust_region, "curvature", patched)
-    patched.value_and_gradient_jit = patched.value_and_gradient
     monkeypatch.setattr(protocol, "curvature", patched)
+    trial = types.SimpleNamespace(value=noted("value", objective.value))
+    monkeypatch.setattr(sketched_newton, "objective", trial)
+    sampled = noted("hessian", sketched_newton.sampled_hessian)
+    monkeypatch.setattr(sketched_newton, "sampled_hessian", sampled)
     plain = problem_of("small w")
     problem = Counting(plain.A, plain.b, plain.protected, plain.gamma, plain.w)
-    Counting.seen = {}
+    SEEN.clear()
     x0 = np.full(4, 3.0) if start == "given" else None
     solution = cr.solve(problem, SOLVERS[solver], x0, max_steps=25)
     jax.effects_barrier()
-    seen = Counting.seen
-    both, trials = seen["value_and_gradient"], seen.get("value", 0)
+    both, trials = SEEN["both"], SEEN["value"]
     # The default start compares values, of shifted logits; those of L-BFGS take both.
     extra = len(START_SHIFTS) if start == "default" else 0
     assert solution.num_values == both + trials + extra
     assert solution.num_gradients == both + (trials if solver == "lbfgs" else 0)
-    assert solution.num_hessians == seen.get("hessian", 0)
+    assert solution.num_hessians == SEEN["hessian"]
     assert solution.num_hvps == 0
     if solver == "newton":
         assert solution.num_hessians <= solution.num_steps + 1
+    if solver == "sketched-newton":
+        assert solution.num_hessians == solution.num_gradients - 1 == solution.num_steps
 
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
+def test_second_solve_of_the_same_shapes_compiles_nothing(solver, caplog):
     first, second = (random_problem(seed, 17, 3) for seed in (0, 1))
     cr.solve(first, SOLVERS[solver], max_steps=30)
     before = run_jit.compiled._cache_size()
-    with jax.log_compiles(), NoCompilation():
+    with jax.log_compiles():
         cr.solve(second, SOLVERS[solver], max_steps=4, rtol=1e-9)
+    assert "Compiling" not in caplog.text
     # Equal solvers share the program, whichever object they are.
     if solver == "newton":
         cr.solve(second, cr.TrustRegionNewton())
@@ -512,32 +432,16 @@ def test_second_solve_of_the_same_shapes_compiles_nothing(solver):
 
 
 @pytest.mark.slow
-def test_second_solve_on_disk_compiles_nothing(tmp_path):
+def test_second_solve_on_disk_compiles_nothing(tmp_path, caplog):
     for seed in (0, 1):
         problem = random_problem(seed, 60, 30, w=0.3)
         np.save(tmp_path / f"{seed}.npy", np.asarray(problem.A))
         A = cr.RowBlocks(tmp_path / f"{seed}.npy", block_bytes=20 * 30 * 8)
         problem = cr.CopyrightRegression(A, problem.b, 12, gamma=0.1, w=0.3)
-        with jax.log_compiles(), NoCompilation() if seed else contextlib.nullcontext():
+        caplog.clear()
+        with jax.log_compiles():
             cr.solve(problem).raise_for_status()
-
-
-class NoCompilation:
-    """Fails if JAX logs a compilation."""
-
-    def __enter__(self):
-        import logging
-
-        self.records = []
-        self.handler = logging.Handler()
-        self.handler.emit = lambda record: self.records.append(record.getMessage())
-        self.logger = logging.getLogger("jax")
-        self.logger.addHandler(self.handler)
-
-    def __exit__(self, *error):
-        self.logger.removeHandler(self.handler)
-        compiled = [text for text in self.records if "Compiling" in text]
-        assert not compiled, compiled
+        assert ("Compiling" in caplog.text) == (seed == 0)
 
 
 def test_data_are_arguments_not_constants():
@@ -577,7 +481,6 @@ def test_float32_with_64_bit_mode_stays_float32(solver):
     full = problem_of("joint")
     A, b, w = (np.asarray(array, np.float32) for array in (full.A, full.b, full.w))
     problem = cr.CopyrightRegression(A, b, full.protected, full.gamma.astype(np.float32), w)
-    solution = cr.solve(problem, SOLVERS[solver])
+    solution = cr.solve(problem, SOLVERS[solver]).raise_for_status()
     assert solution.x.dtype == np.float32
-    assert solution.status is cr.Status.CONVERGED
     np.testing.assert_allclose(solution.x, cr.solve(full).x, atol=2e-3)

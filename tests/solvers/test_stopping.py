@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.matrices.interface import row_norms
-from copyreg_jax.solvers import optimality, recheck
+from copyreg_jax.solvers import examination, optimality, recheck
 from tests.support.exact import second_order
 from tests.support.registry import METRICS, PROBLEMS, READINGS, SOLVERS, Draw, cases, random_problem
 
@@ -29,6 +29,15 @@ def attention(n, d, temperature, *, gamma, w, dtype, seed=0):
     return cr.CopyrightRegression(A, b, n // 10, gamma, w)
 
 
+def three_ways(problem, solver, x0=None, **settings):
+    """Status and x of a run, of one in a batch and of one under jit."""
+    alone = cr.solve(problem, solver, x0, **settings)
+    many = cr.solve_many([problem, problem], solver, x0, **settings)
+    traced = jax.jit(lambda p: cr.solve(p, solver, x0, **settings))(problem)
+    statuses = alone.status, many.status[0], many.status[1], traced.status
+    return alone, zip(map(int, statuses), (alone.x, *many.x, traced.x), strict=True)
+
+
 # The start has no say.
 
 
@@ -39,8 +48,7 @@ def test_a_start_beside_the_barrier_is_no_solution(solver, away):
     # At x = 0 the protected loss is away^2: L is 1e11 and 1e23, the gradient larger still.
     b = np.full(3, 1 / 3) + np.array([away, 0, -away])
     problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], b, 1, gamma=0.1, w=0.1)
-    solution = cr.solve(problem, SOLVERS[solver], x0=np.zeros(1))
-    assert solution.status is cr.Status.CONVERGED
+    solution = cr.solve(problem, SOLVERS[solver], x0=np.zeros(1)).raise_for_status()
     # Of the two minima, on both sides of the barrier, one is at 0.605 and one at 1.245.
     lowest = cr.solve(problem).value
     assert min(abs(solution.value - 1.245), abs(solution.value - lowest)) < 1e-3
@@ -67,16 +75,9 @@ def test_large_logits_on_the_way_leave_nothing_in_the_gradient(dtype, far):
     rng = np.random.default_rng(0)
     A, b = rng.normal(size=(30, 4)).astype(dtype), rng.dirichlet(np.ones(30)).astype(dtype)
     problem, x0 = cr.SoftmaxRegression(A, b, np.asarray(1, dtype)), np.full(4, far, dtype)
-    solver, rtol = cr.NewtonCG(), 1e-10 if dtype == "f8" else 1e-4
-    alone = cr.solve(problem, solver, x0)
-    many = cr.solve_many([problem, problem], solver, x0=x0)
-    traced = jax.jit(lambda p: cr.solve(p, solver, x0))(problem)
-    for status, x in (
-        (alone.status, alone.x),
-        (many.status[0], many.x[0]),
-        (traced.status, traced.x),
-    ):
-        assert int(status) == cr.Status.CONVERGED
+    rtol = 1e-10 if dtype == "f8" else 1e-4
+    for status, x in three_ways(problem, cr.NewtonCG(), x0)[1]:
+        assert status == cr.Status.CONVERGED
         found = recheck.evaluate(problem, np.asarray(x))
         assert found.gradient_norm <= rtol * found.gradient_size
 
@@ -139,8 +140,7 @@ def test_a_small_gradient_in_float32_is_no_solution():
 @pytest.mark.slow
 def test_an_almost_exact_fit_in_float32_is_told_from_the_minimum():
     problem = attention(5_000, 64, 20, gamma=0, w=1e-7, dtype="f4")
-    solution = cr.solve(problem)
-    assert solution.status is cr.Status.CONVERGED
+    solution = cr.solve(problem).raise_for_status()
     exact = cr.CopyrightRegression(
         *(np.asarray(v, "f8") for v in (problem.A, problem.b)), 500, 0, np.float64(np.float32(1e-7))
     )
@@ -154,14 +154,8 @@ def test_a_solution_that_the_last_step_finds_is_one():
     A, b = 0.1 * rng.normal(size=(n, 4)), np.full(n, 0.1 / (n - 1))
     A[0], b[0] = [10, 0, 0, 0], 0.9
     problem = cr.SoftmaxRegression(A, b, w=1e-3)
-
-    def solved(p):
-        return cr.solve(p, cr.AcceleratedGradient(), max_steps=1500)
-
-    alone, traced = solved(problem), jax.jit(solved)(problem)
-    many = cr.solve_many([problem, problem], cr.AcceleratedGradient(), max_steps=1500)
-    for status in (alone.status, traced.status, *many.status):
-        assert int(status) == cr.Status.CONVERGED
+    alone, ends = three_ways(problem, cr.AcceleratedGradient(), max_steps=1500)
+    assert {status for status, _ in ends} == {cr.Status.CONVERGED}
     assert alone.num_steps == 1500
     assert alone.gradient_norm <= 1e-10 * alone.gradient_size
     few = cr.solve(problem, cr.AcceleratedGradient(), max_steps=300)
@@ -172,10 +166,9 @@ def test_a_solution_that_the_last_step_finds_is_one():
 
 
 @pytest.mark.slow
-def test_a_doubtful_curvature_in_float32_ends(monkeypatch):
+def test_a_doubtful_curvature_in_float32_ends():
     problem = attention(8_000, 192, 30, gamma=1e-3, w=1e-5, dtype="f4")
-    solution = cr.solve(problem, rtol=1e-4)
-    assert solution.status is cr.Status.CONVERGED
+    solution = cr.solve(problem, rtol=1e-4).raise_for_status()
     assert solution.num_steps < 100
     assert np.count_nonzero(np.diff(solution.history.value)) > 0.5 * solution.num_steps
 
@@ -184,7 +177,6 @@ def test_a_doubtful_curvature_in_float32_ends(monkeypatch):
 @pytest.mark.parametrize("solver", [cr.NewtonCG(), cr.TrustRegionNewton()])
 def test_negative_curvature_that_no_step_follows_ends_the_run(solver, monkeypatch):
     """A look that always sees a saddle: it is left once for each fall of L, also under jit."""
-    from copyreg_jax.solvers import examination
 
     def saddle(problem, x, gradient, rtol):
         direction = jax.numpy.ones_like(x)
@@ -250,8 +242,7 @@ def mirrored(seed):
 def test_no_saddle_of_a_mirrored_instance_is_a_solution(solver):
     for seed in range(40):
         problem = mirrored(seed)
-        solution = cr.solve(problem, SOLVERS[solver])
-        assert solution.status is cr.Status.CONVERGED
+        solution = cr.solve(problem, SOLVERS[solver]).raise_for_status()
         assert solution.second_order is cr.SecondOrder.EXACT
         lam = np.linalg.eigvalsh(problem.hessian(solution.x))
         assert lam[0] >= -16 * 13 * 2.0**-52 * lam[-1]
@@ -277,8 +268,7 @@ def test_looks_agree_on_device_and_host(reading, metric):
 def test_beyond_512_columns_curvature_is_sampled():
     rng = np.random.default_rng(0)
     A, b = rng.normal(size=(700, 520)), rng.dirichlet(np.full(700, 0.05))
-    solution = cr.solve(cr.CopyrightRegression(A, b, 70, gamma=1e-3, w=1e-2))
-    assert solution.status is cr.Status.CONVERGED
+    solution = cr.solve(cr.CopyrightRegression(A, b, 70, gamma=1e-3, w=1e-2)).raise_for_status()
     assert solution.second_order is cr.SecondOrder.SAMPLED
     assert 0.5 * solution.decrement**2 <= 1e-10 * solution.value
 
@@ -289,19 +279,6 @@ def test_nothing_to_look_at():
     solution = cr.solve(cr.CopyrightRegression(np.zeros((4, 520)), b, 1, gamma=0.1, w=0.01))
     assert solution.status is cr.Status.CONVERGED
     assert solution.decrement == 0
-
-
-# The rule, in 200 bits.
-
-SETTINGS = [
-    ("newton-cg", "f8", "joint", "squared"),
-    ("newton-cg", "f4", "block", "squared"),
-    ("newton", "f8", "block", "cross-entropy"),
-    ("newton", "f4", "joint", "squared"),
-    ("sketched-newton", "f8", "joint", "squared"),
-    ("accelerated-gradient", "f8", "joint", "cross-entropy"),
-    ("lbfgs", "f4", "joint", "squared"),
-]
 
 
 @pytest.mark.quick(1)
@@ -323,7 +300,18 @@ def test_a_loose_tolerance_takes_no_hilltop_for_a_solution(solver, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("solver", "dtype", "reading", "metric"), SETTINGS)
+@pytest.mark.parametrize(
+    ("solver", "dtype", "reading", "metric"),
+    [
+        ("newton-cg", "f8", "joint", "squared"),
+        ("newton-cg", "f4", "block", "squared"),
+        ("newton", "f8", "block", "cross-entropy"),
+        ("newton", "f4", "joint", "squared"),
+        ("sketched-newton", "f8", "joint", "squared"),
+        ("accelerated-gradient", "f8", "joint", "cross-entropy"),
+        ("lbfgs", "f4", "joint", "squared"),
+    ],
+)
 @cases(30)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_what_has_converged_meets_the_rule_exactly(solver, dtype, reading, metric, seed):

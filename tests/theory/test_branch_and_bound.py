@@ -16,19 +16,23 @@ PEAKS = {
     "third derivative of a set's mass": (0, 0, 1),
 }
 KINDS = {
-    name: {"is_lower": "lower" in name, "in_ball": "|b|" in name} for name in PEAKS if "|" in name
-} | {
-    name: {"is_lower": "lower" in name, "in_ball": False} for name in PEAKS if "simplex" in name
-}  # fmt: skip
+    name: {"is_lower": "lower" in name, "in_ball": "|b|" in name}
+    for name in PEAKS
+    if "curvature" in name
+}
+
+
+def at_peak(name):
+    """The point, as a box, and the bound on it: the function, up to its rounding."""
+    point = np.array(PEAKS[name], float)[:, None]
+    return point, float(EXTREMES[name].upper(point, point)[0])
 
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("name", EXTREMES)
 def test_constant_is_proved_and_nearly_sharp(name):
     assert num_boxes(EXTREMES[name]) is not None
-    point = np.array(PEAKS[name], float)[:, None]
-    # On a box of one point the bound is the function, up to its rounding.
-    reached = float(EXTREMES[name].upper(point, point)[0])
+    _, reached = at_peak(name)
     if name in KINDS:
         assert reached == pytest.approx(float(row_sum(*PEAKS[name], **KINDS[name])))
     assert reached <= EXTREMES[name].constant <= 1.01 * reached
@@ -37,10 +41,8 @@ def test_constant_is_proved_and_nearly_sharp(name):
 @pytest.mark.parametrize("name", EXTREMES)
 def test_a_constant_below_the_function_is_never_proved(name):
     """The boxes around the point where the function is larger stay open at every depth."""
-    point = np.array(PEAKS[name], float)[:, None]
-    reached = float(EXTREMES[name].upper(point, point)[0])
-    start = EXTREMES[name].boxes
-    corners = [np.array(corner, float) for corner in start]
+    point, reached = at_peak(name)
+    lowest = np.array(EXTREMES[name].boxes[0], float).min(1)[:, None]
     for width in (1e-2, 1e-4, 1e-6):
         low, high = np.maximum(point - width, 0), np.minimum(point + width, 1)
         if name in KINDS:
@@ -48,7 +50,7 @@ def test_a_constant_below_the_function_is_never_proved(name):
         assert EXTREMES[name].upper(low, high)[0] >= reached
     near = EXTREMES[name]._replace(
         constant=reached * (1 - 1e-3),
-        boxes=(np.maximum(point - 0.01, corners[0].min(1)[:, None]), np.minimum(point + 0.01, 1)),
+        boxes=(np.maximum(point - 0.01, lowest), np.minimum(point + 0.01, 1)),
     )
     if name in KINDS:
         near.boxes[0][0] = near.boxes[1][0] = point[0]
@@ -72,15 +74,19 @@ def row_sum(tau, x, z, alpha, eta, *, is_lower, in_ball):
     return 2 * x * z * (base + np.maximum(form, 0))
 
 
+def random_boxes(rng, dimension):
+    """Opposite corners of boxes of all sizes in the unit cube."""
+    corners = rng.random((2, dimension, 100_000))
+    corners[1] = corners[0] + (corners[1] - corners[0]) * rng.random(100_000) ** 4
+    return corners.min(axis=0), corners.max(axis=0)
+
+
 @pytest.mark.parametrize("is_lower", [False, True])
 @pytest.mark.parametrize("in_ball", [False, True])
 def test_box_bounds_are_above_every_point_of_the_box(is_lower, in_ball):
     rng = np.random.default_rng(0)
-    corners = rng.random((2, 5, 100_000))
-    # Boxes of all sizes; tau is 0 or 1.
-    corners[1] = corners[0] + (corners[1] - corners[0]) * rng.random(100_000) ** 4
-    corners[:, 0] = rng.integers(0, 2, 100_000)
-    low, high = corners.min(axis=0), corners.max(axis=0)
+    low, high = random_boxes(rng, 5)
+    low[0] = high[0] = rng.integers(0, 2, 100_000)  # tau is 0 or 1
     bound = branch_and_bound._row_sum(low, high, is_lower=is_lower, in_ball=in_ball)
     for _ in range(5):
         point = low + (high - low) * rng.choice([0.0, 0.5, 1.0, rng.random()], size=low.shape)
@@ -91,9 +97,7 @@ def test_box_bounds_are_above_every_point_of_the_box(is_lower, in_ball):
 
 def test_set_mass_bound_is_above_every_point_of_the_box():
     rng = np.random.default_rng(1)
-    corners = rng.random((2, 3, 100_000))
-    corners[1] = corners[0] + (corners[1] - corners[0]) * rng.random(100_000) ** 4
-    low, high = corners.min(axis=0), corners.max(axis=0)
+    low, high = random_boxes(rng, 3)
     bound = branch_and_bound._set_mass(low, high)
     for _ in range(5):
         a, y, delta = low + (high - low) * rng.random(low.shape)
@@ -105,23 +109,19 @@ def test_set_mass_bound_is_above_every_point_of_the_box():
         assert np.all(value <= bound + 1e-12)
 
 
-def random_phi(seed):
-    rng = np.random.default_rng(seed)
-    n = int(rng.integers(2, 7))
-    f = rng.dirichlet(np.full(n, 10 ** rng.uniform(-1, 1)))
-    t = (rng.random(n) < 0.7).astype(float)
-    b = rng.normal(size=n)
-    return n, f, t, b / np.linalg.norm(b) * rng.random() ** 0.2
-
-
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("on_simplex", [False, True])
 @pytest.mark.parametrize("seed", range(50))
 def test_steps_of_the_proof(seed, on_simplex):
     """The Laplacian identity, the row-sum bound and the reduction, each on its own."""
-    n, f, t, b = random_phi(seed)
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 7))
+    f = rng.dirichlet(np.full(n, 10 ** rng.uniform(-1, 1)))
+    t = (rng.random(n) < 0.7).astype(float)
+    b = rng.normal(size=n)
+    b *= rng.random() ** 0.2 / np.linalg.norm(b)
     if on_simplex:
-        b = np.eye(n)[seed % n] if seed % 2 else np.random.default_rng(seed).dirichlet(np.ones(n))
+        b = np.eye(n)[seed % n] if seed % 2 else rng.dirichlet(np.ones(n))
     H = np.asarray(jax.hessian(lambda u: 0.5 * (t * (jax.nn.softmax(u) - b) ** 2).sum())(np.log(f)))
     theta = t * (2 * f - b)
     K = 3 * (t * f) @ f - 2 * (t * f) @ b

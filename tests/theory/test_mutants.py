@@ -98,11 +98,8 @@ def misbounds():
 def _misbounds_of_cross_entropy():
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        reading = READINGS[seed % 2]
-        b = rng.dirichlet(np.full(6, 0.3)) * 2
-        problem = cr.CopyrightRegression(
-            np.eye(6), b, 3, gamma=0.3, w=rng.random(6), reading=reading, metric="cross-entropy"
-        )
+        b, w, reading = rng.dirichlet(np.full(6, 0.3)) * 2, rng.random(6), READINGS[seed % 2]
+        problem = cr.CopyrightRegression(np.eye(6), b, 3, 0.3, w, reading, "cross-entropy")
         lower, upper = constants.curvature_range(b, "cross-entropy")
         yield lower != 0
         yield upper != pytest.approx(1.0)
@@ -130,8 +127,8 @@ def _misregions():
         yield not floor <= e
         if reading == "joint":
             yield floor != pytest.approx(value - math.sqrt(value**2 - 0.1))
-        yield not regions.strong_convexity(problem, regions.Floor(e)) <= lam + 1e-12
-        yield not regions.strong_convexity(problem, regions.Sublevel(value)) <= lam + 1e-12
+        for region in (regions.Floor(e), regions.Sublevel(value)):
+            yield not regions.strong_convexity(problem, region) <= lam + 1e-12
         exact_spread = max(np.linalg.norm(a - c) for a in A for c in A)
         yield not exact_spread <= constants.spread(problem)
         y = x + 0.3 * rng.normal(size=3) / 3
@@ -213,80 +210,54 @@ def test_the_bounds_as_they_are():
 
 
 BUGS = {
-    "ball constants for each other": (
-        "theory.constants:curvature_range", '"upper curvature, |b| <= 1"',
-        '"lower curvature, |b| <= 1"',
-    ),
-    "simplex constants for targets of any sign": (
-        "theory.constants:curvature_range", "if (b < 0).any():\n    return ball", "",
-    ),
+    "ball constants for each other": ("theory.constants:curvature_range",
+        '"upper curvature, |b| <= 1"', '"lower curvature, |b| <= 1"'),
+    "simplex constants for targets of any sign": ("theory.constants:curvature_range",
+        "if (b < 0).any():\n    return ball", ""),
     "Lemma 13 printed with gamma^-2": ("theory.constants:convexity_threshold", "3", "2"),
-    "spread of the smallest singular value": (
-        "theory.constants:spread", "_, largest = extreme_singular_values(problem.A)",
-        "largest, _ = extreme_singular_values(problem.A)",
-    ),
-    "spread as a radius": (
-        "theory.constants:spread", "2 * farthest_row(problem.A)", "farthest_row(problem.A)",
-    ),
-    "Lemma 14 printed without n": (
-        "theory.constants:hessian_lipschitz", "math.log(problem.n)", "0",
-    ),
+    "spread of the smallest singular value": ("theory.constants:spread",
+        "_, largest = extreme_singular_values(problem.A)",
+        "largest, _ = extreme_singular_values(problem.A)"),
+    "spread as a radius": ("theory.constants:spread",
+        "2 * farthest_row(problem.A)", "farthest_row(problem.A)"),
+    "Lemma 14 printed without n": ("theory.constants:hessian_lipschitz",
+        "math.log(problem.n)", "0"),
     "third derivative: first factor": ("theory.constants:third_derivative_formula", "4.5", "1.5"),
-    "ball: floor of its center": (
-        "theory.regions_of_convexity:_strong_convexity_in_ball", "float(R) * radius", "0.0",
-    ),
-    "ball: rounding added": (
-        "theory.regions_of_convexity:hessian_at", "np.linalg.eigvalsh(H)[0] - eps * terms",
-        "np.linalg.eigvalsh(H)[0] + 1000000.0 * eps * terms",
-    ),
-    "readings swapped in the floor": (
-        "theory.regions_of_convexity:loss_floor_formula", '"block"', '"joint"',
-    ),
-    "floor of the other metric": (
-        "theory.regions_of_convexity:loss_floor_formula", "2 * (FACTOR[metric] * gamma)**0.5",
-        "(2 * gamma)**0.5",
-    ),
+    "ball: floor of its center": ("theory.regions_of_convexity:_strong_convexity_in_ball",
+        "float(R) * radius", "0.0"),
+    "ball: rounding added": ("theory.regions_of_convexity:hessian_at",
+        "np.linalg.eigvalsh(H)[0] - eps * terms",
+        "np.linalg.eigvalsh(H)[0] + 1000000.0 * eps * terms"),
+    "readings swapped in the floor": ("theory.regions_of_convexity:loss_floor_formula",
+        '"block"', '"joint"'),
+    "floor of the other metric": ("theory.regions_of_convexity:loss_floor_formula",
+        "2 * (FACTOR[metric] * gamma)**0.5", "(2 * gamma)**0.5"),
     "floor of the cross-entropy as of a squared block": (
         "theory.regions_of_convexity:loss_floor_formula",
-        'reading == "block" and metric == "squared"', 'reading == "block"',
-    ),
-    "the wrong root": (
-        "theory.regions_of_convexity:loss_floor_formula",
+        'reading == "block" and metric == "squared"', 'reading == "block"'),
+    "the wrong root": ("theory.regions_of_convexity:loss_floor_formula",
         "abs((value - least) * (value + least))**0.5",
-        "-(abs((value - least) * (value + least))**0.5)",
-    ),
-    "cross-entropy: gamma of the square": (
-        "theory.regions_of_convexity:strong_convexity", "2", "4",
-    ),
-    "small losses: |c| <= 2 L": (
-        "theory.regions_of_convexity:sublevel_curvature", "(2 * value)**0.5", "2 * value",
-    ),
-    "Newton: distance forgotten": (
-        "theory.newton_region:newton_region",
-        "2 * gradient / (mu + np.sqrt(np.maximum(discriminant, 0)))", "0 * discriminant",
-    ),
-    "Newton: rho forgotten": (
-        "theory.newton_region:newton_region", "np.minimum(2 * modulus / (3 * M), rho - delta)",
-        "2 * modulus / (3 * M)",
-    ),
-    "Newton: x for its minimizer": (
-        "theory.newton_region:newton_region",
+        "-(abs((value - least) * (value + least))**0.5)"),
+    "cross-entropy: gamma of the square": ("theory.regions_of_convexity:strong_convexity",
+        "2", "4"),
+    "small losses: |c| <= 2 L": ("theory.regions_of_convexity:sublevel_curvature",
+        "(2 * value)**0.5", "2 * value"),
+    "Newton: distance forgotten": ("theory.newton_region:newton_region",
+        "2 * gradient / (mu + np.sqrt(np.maximum(discriminant, 0)))", "0 * discriminant"),
+    "Newton: rho forgotten": ("theory.newton_region:newton_region",
+        "np.minimum(2 * modulus / (3 * M), rho - delta)", "2 * modulus / (3 * M)"),
+    "Newton: x for its minimizer": ("theory.newton_region:newton_region",
         "np.minimum(2 * modulus / (3 * M), rho - delta) - delta",
-        "np.minimum(2 * modulus / (3 * M), rho - delta)",
-    ),
-    "Newton: curvature at x": (
-        "theory.newton_region:newton_region", "mu - M * delta", "mu + 0 * M * delta",
-    ),
-    "Newton: floor at x": (
-        "theory.newton_region:newton_region", "R * rho / math.sqrt(8)", "0 * rho",
-    ),
+        "np.minimum(2 * modulus / (3 * M), rho - delta)"),
+    "Newton: curvature at x": ("theory.newton_region:newton_region",
+        "mu - M * delta", "mu + 0 * M * delta"),
+    "Newton: floor at x": ("theory.newton_region:newton_region",
+        "R * rho / math.sqrt(8)", "0 * rho"),
     "Theorem 15 printed with 40": ("theory.newton_region:newton_region", "60", "40"),
-    "gamma_for: t for t^2": (
-        "lm.protection:gamma_for", "share * (target * target)", "share * target",
-    ),
-    "level set of the other roots": (
-        "checker.guarantee:guarantee", "if t < lowest: t = lowest", "",
-    ),
+    "gamma_for: t for t^2": ("lm.protection:gamma_for",
+        "share * (target * target)", "share * target"),
+    "level set of the other roots": ("checker.guarantee:guarantee",
+        "if t < lowest: t = lowest", ""),
 }  # fmt: skip
 
 

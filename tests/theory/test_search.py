@@ -50,7 +50,7 @@ def test_verdicts(report):
 
 @pytest.mark.slow
 def test_every_replacement_holds_and_how_sharp_it_is(report):
-    said = report[0]
+    said, _ = report
     rows = said["rows"]
     assert all(math.isfinite(row["worst"]) for row in rows)  # each was measured
     assert said["replacements_hold"] is True
@@ -126,22 +126,19 @@ def check_counterexample(found):
         tau_c = math.sqrt(2 * problem.gamma) / n1 - 0.1 / n2
         assert problem.ell_1(best) / n1 - problem.ell_2(best) / n2 < tau_c
     else:
-        assert name == "errata"  # its figures are in test_lemmas.py
-
-
-def holding_instance(sign, scale):
-    """The margin at the minimizer is 0.0024, above tau_c = -0.0255; the minimizer is off zero."""
-    A = sign * scale * np.array([[-0.6], [0.8], [-1.7]])
-    w = [0.0, 0.0, 0.32 * math.sqrt(0.6**2 + 0.8**2 + 1.7**2) / 1.7]
-    return cr.CopyrightRegression(A, [0.3, 0.6, 0.1], 1, gamma=3e-4, w=w)
+        assert name == "errata"  # its figures are in test_statements.py
 
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 @pytest.mark.parametrize("scale", [1.0, 1.6e-162])
 def test_theorem_16_is_not_refuted_where_it_holds(sign, scale):
-    # At the small scale the squares of w * A underflow in float64.
-    problem, x = holding_instance(sign, scale), np.array([sign * 0.7612 / scale])
+    # The margin at the minimizer is 0.0024, above tau_c = -0.0255; the minimizer is off zero. At
+    # the small scale the squares of w * A underflow in float64.
+    A = sign * scale * np.array([[-0.6], [0.8], [-1.7]])
+    w = [0.0, 0.0, 0.32 * math.sqrt(0.6**2 + 0.8**2 + 1.7**2) / 1.7]
+    problem = cr.CopyrightRegression(A, [0.3, 0.6, 0.1], 1, gamma=3e-4, w=w)
+    x = np.array([sign * 0.7612 / scale])
     margin = problem.ell_1(x) - problem.ell_2(x) / 2
     assert margin > math.sqrt(6e-4) - 0.05
     assert not theorem_16.refute_theorem_16(problem, x, max_intervals=3000)
@@ -156,8 +153,18 @@ def test_refutation_needs_one_column_and_a_bounded_level_set():
         theorem_16.refute_theorem_16(flat, [1.0])
 
 
+def replacement(says):
+    return next(c for c in claims.REPLACEMENTS if c.says == says)
+
+
+def fresh(says):
+    """The claim, with a function of its own: compiled ones remember what is changed."""
+    claim = replacement(says)
+    return claim._replace(measure=functools.partial(claim.measure.func, *claim.measure.args))
+
+
 def test_same_seed_same_search_and_other_seeds_other():
-    claim = next(c for c in claims.REPLACEMENTS if c.says == "sum |f''|")
+    claim = replacement("sum |f''|")
     runs = [search._search(claim, (4, 4), [seed], 1000, 20) for seed in (0, 0, 1)]
     assert runs[0].worst == runs[1].worst
     assert np.array_equal(runs[0].at[0], runs[1].at[0])
@@ -165,43 +172,36 @@ def test_same_seed_same_search_and_other_seeds_other():
 
 
 def test_climbing_gets_higher_than_drawing():
-    claim = next(c for c in claims.REPLACEMENTS if c.says == "lower curvature, simplex")
+    claim = replacement("lower curvature, simplex")
     drawn, climbed = (search._search(claim, (4, 4), [0], 1000, steps) for steps in (0, 100))
     assert drawn.worst < climbed.worst <= 1
 
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize(
-    ("says", "constant", "factor"),
-    [("lower curvature, simplex", "lower curvature, b on the simplex", 0.97),
-     ("upper curvature, ball", "upper curvature, |b| <= 1", 0.97)],
+    ("says", "constant"),
+    [("lower curvature, simplex", "lower curvature, b on the simplex"),
+     ("upper curvature, ball", "upper curvature, |b| <= 1")],
 )  # fmt: skip
-def test_a_constant_that_is_too_small_is_found_out(says, constant, factor, monkeypatch):
+def test_a_constant_that_is_too_small_is_found_out(says, constant, monkeypatch):
     right = branch_and_bound.EXTREMES[constant]
-    small = right._replace(constant=factor * right.constant)
+    small = right._replace(constant=0.97 * right.constant)
     monkeypatch.setitem(branch_and_bound.EXTREMES, constant, small)
-    claim = next(c for c in claims.REPLACEMENTS if c.says == says)
-    # A fresh function, as compiled ones remember the right constant.
-    fresh = claim._replace(measure=functools.partial(claim.measure.func, *claim.measure.args))
-    row = search._row(fresh, [0], 10_000, 150)
-    assert row.verdict == "fails"
+    assert search._row(fresh(says), [0], 10_000, 150).verdict == "fails"
 
 
 def test_tau_of_the_table_is_the_tau_of_the_function():
     for seed in range(20):
-        rng = np.random.default_rng(seed)
-        shape = (5, 3)
-        free, mask = search._draw(rng, shape)
-        sample = search._decode(shape, "simplex", free[0], mask[0], 2.0**45)
+        free, mask = search._draw(np.random.default_rng(seed), (5, 3))
+        sample = search._decode((5, 3), "simplex", free[0], mask[0], 2.0**45)
         problem = sample.problem.replace(reading=("joint", "block")[seed % 2])
         value = float(problem.value(sample.x)) * (1 + 0.5 * float(sample.s))
         n1, n2 = problem.n1, problem.n - problem.n1
         margin = float(problem.ell_1(sample.x)) / n1 - float(problem.ell_2(sample.x)) / n2
         ratio = float(claims._tau(problem.reading, sample))
-        raised = (margin + 2 * value / n2) * ratio
-        assert level_sets.level_set_tau(problem, value) == pytest.approx(
-            raised - 2 * value / n2, rel=1e-9, abs=1e-12
-        )
+        tau = (margin + 2 * value / n2) * ratio - 2 * value / n2
+        found = level_sets.level_set_tau(problem, value)
+        assert found == pytest.approx(tau, rel=1e-9, abs=1e-12)
 
 
 def test_more_rounds_keep_the_worst_and_the_first_counterexample():
@@ -232,9 +232,7 @@ def test_a_derivative_that_is_slightly_wrong_is_found_out(says, factor, monkeypa
     number = "lemma_10" if "gradient" in says else "lemma_12"
     right = getattr(statements, number)
     monkeypatch.setattr(claims.statements, number, lambda *a, **k: factor * right(*a, **k))
-    claim = next(c for c in claims.REPLACEMENTS if c.says == says)
-    fresh = claim._replace(measure=functools.partial(claim.measure.func, *claim.measure.args))
-    assert search._row(fresh, [0], 1000, 0).verdict == "fails"
+    assert search._row(fresh(says), [0], 1000, 0).verdict == "fails"
 
 
 def test_unknown_names_and_files(tmp_path):

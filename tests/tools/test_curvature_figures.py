@@ -1,6 +1,6 @@
 """The figures show what they say."""
 
-import builtins
+import sys
 
 import jax
 import numpy as np
@@ -55,8 +55,11 @@ def test_eigenvalues_lie_within_the_proved_bounds_and_near_them(spectrum, panel,
     assert values.max() >= 0.95 * proved.upper
 
 
-@pytest.mark.parametrize(("panel", "r"), [(0, 1.0), (1, 2.0**0.5)])
-def test_two_point_curve_is_the_formula(spectrum, panel, r):
+@pytest.mark.parametrize(
+    ("panel", "r", "extremes"),
+    [(0, 1.0, (-0.24041, 0.30812)), (1, 2.0**0.5, (-0.3125, 0.35912))],
+)
+def test_two_point_curve_is_the_formula(spectrum, panel, r, extremes):
     lower, upper = lines(spectrum.axes[panel], "two-point")
     s = lower[:, 0] * (1 - lower[:, 0])
     # 1 - 4s cancels at p = 1/2: its root is good to the root of 2^-52, times 2 r s < 1.
@@ -65,13 +68,8 @@ def test_two_point_curve_is_the_formula(spectrum, panel, r):
         nonzero = 12 * s**2 - 2 * s + sign * 2 * r * s * root
         expected = np.minimum(nonzero, 0) if sign < 0 else np.maximum(nonzero, 0)
         np.testing.assert_allclose(curve[:, 1], expected, rtol=0, atol=2.0**-26)
-
-
-def test_two_point_extremes(spectrum):
     # A grid of step 0.001 misses an extreme by at most 0.0005^2 |f''| / 2 < 1e-5.
-    lower, upper = lines(spectrum.axes[1], "two-point")
-    assert lower[:, 1].min() == pytest.approx(-0.3125, abs=1e-4)
-    assert upper[:, 1].max() == pytest.approx(0.35912, abs=1e-4)
+    assert (lower[:, 1].min(), upper[:, 1].max()) == pytest.approx(extremes, abs=1e-4)
 
 
 def test_printed_bounds_are_drawn(spectrum):
@@ -107,15 +105,25 @@ def test_drawn_barrier_is_where_f_1_is_b_1(landscape):
         assert float(problem.value([side])) > 1e6
 
 
-def test_marked_points_are_minimizers_on_both_sides(landscape):
-    problem = landscape_figures._instance_1d()
-    ((barrier, _), _) = drawn(landscape, "barrier")
-    marked = np.concatenate([drawn(landscape, gid) for gid in ("lowest", "minimizers")])
-    assert marked[:, 0].min() < barrier < marked[:, 0].max()
-    assert marked[0, 1] == marked[:, 1].min()
-    for x, _ in marked:
-        assert abs(float(problem.gradient([x])[0])) < 1e-8
-        assert float(problem.hessian([x])[0, 0]) > 0
+INSTANCES = {
+    "landscape": landscape_figures._instance_1d,
+    "contours": landscape_figures._instance_2d,
+}
+
+
+@pytest.mark.parametrize("figure", INSTANCES)
+def test_marked_points_are_minimizers_on_both_sides_of_the_barrier(figure, request):
+    axes, problem = request.getfixturevalue(figure), INSTANCES[figure]()
+    marked = np.concatenate([drawn(axes, gid) for gid in ("lowest", "minimizers")])
+    points = marked[:, : problem.d]
+    for x in points:
+        assert np.linalg.norm(problem.gradient(x)) < 1e-8
+        assert np.linalg.eigvalsh(problem.hessian(x))[0] > 0
+    assert {bool(problem.f(x)[0] > problem.b[0]) for x in points} == {True, False}
+    values = [float(problem.value(x)) for x in points]
+    assert values == sorted(values)
+    if problem.d == 1:
+        np.testing.assert_allclose(marked[:, 1], values, rtol=1e-12)
 
 
 def test_floor_proves_convexity_where_it_is_shaded(landscape):
@@ -162,19 +170,6 @@ def test_drawn_barrier_curve_is_where_f_1_is_b_1(contours):
     h = float(np.diff(contours.get_xlim())[0]) / (landscape_figures._NUM_POINTS_A_SIDE - 1)
     assert np.abs(f_1 - 0.2).max() <= h**2 * 0.2 * np.linalg.norm(problem.A, 2) ** 2 / 4
     assert len(curve) > 50
-
-
-def test_marked_points_are_minimizers_of_both_directions(contours):
-    problem = landscape_figures._instance_2d()
-    marked = np.concatenate([drawn(contours, gid) for gid in ("lowest", "minimizers")])
-    above = []
-    for x in marked:
-        assert np.linalg.norm(problem.gradient(x)) < 1e-8
-        assert np.linalg.eigvalsh(problem.hessian(x))[0] > 0
-        above.append(bool(problem.f(x)[0] > problem.b[0]))
-    assert set(above) == {True, False}
-    values = [float(problem.value(x)) for x in marked]
-    assert values == sorted(values)
 
 
 def test_hatched_part_has_a_negative_eigenvalue(contours):
@@ -229,14 +224,7 @@ def test_bad_folder(tmp_path, name, capsys):
 
 
 def test_without_matplotlib(monkeypatch, tmp_path, capsys):
-    real = builtins.__import__
-
-    def missing(name, *rest, **more):
-        if name.split(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     for draw in (plots.curvature_spectrum, plots.landscape_1d, plots.landscape_2d):
         with pytest.raises(ImportError, match="pip install matplotlib"):
             draw()
@@ -247,17 +235,16 @@ def test_without_matplotlib(monkeypatch, tmp_path, capsys):
 
 def test_unsuitable_problems():
     one, two = landscape_figures._instance_1d(), landscape_figures._instance_2d()
-    with pytest.raises(cr.InputError, match="d = 1"):
-        plots.landscape_1d(two)
-    with pytest.raises(cr.InputError, match="d = 2"):
-        plots.landscape_2d(one)
-    with pytest.raises(cr.InputError, match="gamma > 0"):
-        plots.landscape_1d(one.replace(gamma=0.0))
-    with pytest.raises(cr.InputError, match="joint"):
-        plots.landscape_2d(two.replace(reading="block"))
-    with pytest.raises(cr.InputError, match="this figure is about the squared distance"):
-        plots.landscape_1d(one.replace(metric="cross-entropy"))
-    with pytest.raises(cr.InputError, match="SoftmaxRegression"):
-        plots.landscape_1d(cr.SoftmaxRegression(one.A, one.b))
+    entropy = one.replace(metric="cross-entropy")
+    for draw, problem, message in (
+        (plots.landscape_1d, two, "d = 1"),
+        (plots.landscape_2d, one, "d = 2"),
+        (plots.landscape_1d, one.replace(gamma=0.0), "gamma > 0"),
+        (plots.landscape_2d, two.replace(reading="block"), "joint"),
+        (plots.landscape_1d, entropy, "this figure is about the squared distance"),
+        (plots.landscape_1d, cr.SoftmaxRegression(one.A, one.b), "SoftmaxRegression"),
+    ):
+        with pytest.raises(cr.InputError, match=message):
+            draw(problem)
     with pytest.raises(cr.InputError, match="num_samples"):
         plots.curvature_spectrum(num_samples=1)
