@@ -59,26 +59,6 @@ def resumed_at_each_step(problem, file, **settings):
         assert resumed.num_hvps == whole.num_hvps
 
 
-def test_resumed_before_and_after_a_stall_with_float32(file, monkeypatch):
-    """With a float32 copy of A that is of no use, the run goes on without it."""
-    precompute, refine, left = newton_cg.NewtonCG.precompute, newton_cg.NewtonCG.refine, []
-
-    def spoilt(self, problem):
-        precomputed = precompute(self, problem)
-        return precomputed._replace(single=np.nan * problem.A.astype(np.float32))
-
-    def watched(self, problem, precomputed, state):
-        new = refine(self, problem, precomputed, state)
-        if precomputed.single is not None and new[0].single is None:
-            left.append(int(state.num_steps))
-        return new
-
-    monkeypatch.setattr(newton_cg.NewtonCG, "precompute", spoilt)
-    monkeypatch.setattr(newton_cg.NewtonCG, "refine", watched)
-    resumed_at_each_step(problem(), file)
-    assert len(set(left)) > 2  # once for the stall, then by what each state remembers
-
-
 @pytest.mark.slow
 def test_resumed_before_and_after_a_sketch(file, monkeypatch):
     monkeypatch.setattr(preconditioner, "_SKETCH_COST", (0, 0))

@@ -178,10 +178,10 @@ def test_a_doubtful_curvature_in_float32_ends():
 def test_negative_curvature_that_no_step_follows_ends_the_run(solver, monkeypatch):
     """A look that always sees a saddle: it is left once for each fall of L, also under jit."""
 
-    def saddle(problem, x, gradient, rtol):
-        direction = jax.numpy.ones_like(x)
+    def saddle(problem, u, gradient, rtol):
+        direction = jax.numpy.ones_like(gradient)
         negative = jax.numpy.asarray(cr.SecondOrder.NEGATIVE, jax.numpy.int32)
-        return optimality.Look(jax.numpy.zeros_like(x, shape=()), negative, direction)
+        return optimality.Look(jax.numpy.zeros_like(u, shape=()), negative, direction)
 
     monkeypatch.setattr(examination, "exact_look", saddle)
     examine = type(solver).examine
@@ -253,7 +253,7 @@ def test_no_saddle_of_a_mirrored_instance_is_a_solution(solver):
 def test_looks_agree_on_device_and_host(reading, metric):
     problem = random_problem(3, 40, 6, reading=reading, metric=metric, w=0.02)
     x = np.random.default_rng(0).normal(size=6)
-    device = optimality.exact_look(problem, problem.point(x), problem.gradient(x), 1e-10)
+    device = optimality.exact_look(problem, problem.logits(x), problem.gradient(x), 1e-10)
     host = recheck.second_order(problem, x, 1e-10)
     assert int(device.second_order) == host.second_order
     assert float(device.decrement) == pytest.approx(host.decrement, rel=1e-9)

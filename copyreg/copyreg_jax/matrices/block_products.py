@@ -16,9 +16,11 @@ from copyreg_jax.matrices import interface
 
 __all__ = [
     "PIECE_ROWS",
+    "both",
     "gram",
     "product",
     "row_norms",
+    "sparse_both",
     "sparse_gram",
     "sparse_product",
     "sparse_row_norms",
@@ -65,15 +67,26 @@ def product(block: Array, v: Array) -> Array:
 
 def _sum(block: Array, vectors: Array, start: Any, work: Callable[[Array, Array], Any]) -> Any:
     """Sum over the pieces of ``work(piece, its part of the vectors)``."""
+    return _sum_and_rows(block, vectors, start, lambda rows, part: (work(rows, part), ()))[0]
+
+
+def _sum_and_rows(
+    block: Array, vectors: Array, start: Any, work: Callable[[Array, Array], tuple[Any, Any]]
+) -> tuple[Any, Any]:
+    """`_sum` of the first results of ``work``, and its second ones, a number per row, joined."""
     whole, piece, rest = _pieces(block, vectors.dtype)
     own = _cut(vectors, start, len(block))  # the loop must not carry vectors of n numbers
 
-    def add(i: Any, total: Any) -> Any:
-        term = work(piece(i), _cut(own, i * PIECE_ROWS, PIECE_ROWS))
-        return jax.tree_util.tree_map(jnp.add, total, term)
+    def add(total: Any, i: Any) -> tuple[Any, Any]:
+        term, values = work(piece(i), _cut(own, i * PIECE_ROWS, PIECE_ROWS))
+        return jax.tree_util.tree_map(jnp.add, total, term), values
 
-    total = work(rest, own[..., whole * PIECE_ROWS :])
-    return jax.lax.fori_loop(0, whole, add, total) if whole else total
+    total, last = work(rest, own[..., whole * PIECE_ROWS :])
+    if not whole:
+        return total, last
+    total, values = jax.lax.scan(add, total, jnp.arange(whole))
+    join = jax.tree_util.tree_map
+    return total, join(lambda a, b: jnp.concatenate([a.reshape(-1), b]), values, last)
 
 
 @jax.jit
@@ -87,9 +100,16 @@ def weighted(block: Array, v: Array, weights: Array, shifts: Array, start: Any) 
     """The block's part of `weighted_product`."""
 
     def work(rows: Array, part: Array) -> Any:
-        return interface.weighted_product(rows, v, part, shifts)
+        *sums, u = interface.weighted_product(rows, v, part, shifts)
+        return sums, u
 
-    return _sum(block, weights, start, work)
+    return _sum_and_rows(block, weights, start, work)
+
+
+@jax.jit
+def both(block: Array, U: Array, v: Array, start: Any) -> Any:
+    """The block's part of `two_products`."""
+    return _sum_and_rows(block, U, start, lambda rows, part: (part @ rows, rows @ v))
 
 
 @jax.jit
@@ -157,8 +177,15 @@ def sparse_weighted(block: Any, v: Array, weights: Array, shifts: Array, start: 
     """`weighted` of a sparse block."""
     block = block.astype(v.dtype)
     part = np.asarray(weights)[:, start : start + block.shape[0]]
-    terms = part * ((block @ np.asarray(v))[None] - np.asarray(shifts)[:, None])
-    return jnp.asarray(terms.sum(axis=0) @ block), jnp.asarray(terms.sum(axis=1))
+    u = block @ np.asarray(v)
+    terms = part * (u[None] - np.asarray(shifts)[:, None])
+    sums = [jnp.asarray(terms.sum(axis=0) @ block), jnp.asarray(terms.sum(axis=1))]
+    return sums, jnp.asarray(u)
+
+
+def sparse_both(block: Any, U: Array, v: Array, start: int) -> Any:
+    """`both` of a sparse block."""
+    return sparse_transposed(block, U, start), sparse_product(block, v)
 
 
 def sparse_gram(block: Any, root: Array, basis: Array | None, start: int, dtype: Any) -> Array:

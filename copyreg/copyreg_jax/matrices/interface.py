@@ -40,6 +40,7 @@ __all__ = [
     "squared_column_norms",
     "take_rows",
     "to_host",
+    "two_products",
     "weighted_gram",
     "weighted_gram_norm",
     "weighted_product",
@@ -103,12 +104,20 @@ def is_sharded(A: Any) -> bool:
 @singledispatch
 def weighted_product(
     A: Any, v: Float[Array, " d"], weights: Float[Array, "m n"], shifts: Float[Array, " m"]
-) -> tuple[Float[Array, " d"], Float[Array, " m"]]:
-    """``r @ A`` for ``r = sum_j weights_j * (A v - shifts_j)``, and the sum of each term of r."""
+) -> tuple[Float[Array, " d"], Float[Array, " m"], Float[Array, " n"]]:
+    """``r @ A`` for ``r = sum_j weights_j * (A v - shifts_j)``, the sums of r's terms, and A v."""
     u = A @ v
     # Term by term: sums over so short an axis are slow.
     terms = [weight * (u - shift) for weight, shift in zip(weights, shifts, strict=True)]
-    return sum(terms[1:], terms[0]) @ A, jnp.stack([jnp.sum(term) for term in terms])
+    return sum(terms[1:], terms[0]) @ A, jnp.stack([jnp.sum(term) for term in terms]), u
+
+
+@singledispatch
+def two_products(
+    A: Any, U: Float[Array, "k n"], v: Float[Array, " d"]
+) -> tuple[Float[Array, "k d"], Float[Array, " n"]]:
+    """``U @ A`` and ``A @ v``; of an A on disk by one read."""
+    return U @ A, A @ v
 
 
 @singledispatch

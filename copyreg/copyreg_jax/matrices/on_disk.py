@@ -230,6 +230,17 @@ class RowBlocks:
             jax.block_until_ready(total)  # or blocks would pile up
         return total
 
+    def total_and_rows(self, work: Callable[[Any, int], tuple[Any, Array]]) -> tuple[Any, Array]:
+        """`total` of the first results of ``work``, and its second ones joined, in one read."""
+        rows: list[Array] = []
+
+        def first(block: Any, start: int) -> Any:
+            term, values = work(block, start)
+            rows.append(values)
+            return term
+
+        return self.total(first), jnp.concatenate(rows)
+
     def operand(self, array: Any, axis: int, size: int) -> Array:
         """What A is multiplied with, in the wider dtype of the two."""
         if not is_concrete(array):
@@ -276,7 +287,15 @@ def _weighted_gram(A: RowBlocks, weights: Array, centers: Array) -> Array:
 def _weighted_product(A: RowBlocks, v: Array, weights: Array, shifts: Array) -> Any:
     v, weights = A.operand(v, 0, A.shape[1]), weights.astype(A.dtype)
     weighted = block_products.sparse_weighted if A.sparse else block_products.weighted
-    return A.total(lambda block, start: weighted(block, v, weights, shifts, start))
+    sums, u = A.total_and_rows(lambda block, start: weighted(block, v, weights, shifts, start))
+    return *sums, u
+
+
+@interface.two_products.register(RowBlocks)
+def _two_products(A: RowBlocks, U: Array, v: Array) -> Any:
+    U, v = A.operand(U, -1, A.shape[0]), A.operand(v, 0, A.shape[1])
+    both = block_products.sparse_both if A.sparse else block_products.both
+    return A.total_and_rows(lambda block, start: both(block, U, v, start))
 
 
 @interface.gram.register(RowBlocks)

@@ -203,9 +203,12 @@ def _summed(function: Callable[..., Any]) -> Callable[..., Any]:
 @interface.weighted_product.register(ShardedRows)
 def _weighted_product(A: ShardedRows, v: Array, weights: Array, shifts: Array) -> Any:
     inputs = _CUT, _ALL, PartitionSpec(None, _ROWS), _ALL
-    return A._local(_summed(interface.weighted_product), inputs, (_ALL, _ALL))(
-        A.data, v, weights, shifts
-    )
+
+    def local(*args: Any) -> Any:
+        *sums, u = interface.weighted_product(*args)
+        return *jax.lax.psum(sums, _ROWS), u
+
+    return A._local(local, inputs, (_ALL, _ALL, _CUT))(A.data, v, weights, shifts)
 
 
 @interface.gram.register(ShardedRows)

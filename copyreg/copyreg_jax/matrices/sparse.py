@@ -152,7 +152,7 @@ def _weighted_gram(
 
     def row(column: Array) -> Array:
         unit = (jnp.arange(d) == column).astype(A.dtype)
-        out, sums = interface.weighted_product(A, unit, weights, centers @ unit)
+        out, sums, _ = interface.weighted_product(A, unit, weights, centers @ unit)
         return out - sums @ centers
 
     columns = jnp.arange(-(-d // _BLOCK) * _BLOCK).reshape(-1, _BLOCK)

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from copyreg_jax.matrices import Matrix, weighted_gram, weighted_product
+from copyreg_jax.matrices import Matrix, two_products, weighted_gram, weighted_product
 from copyreg_jax.problems import objective
 from copyreg_jax.problems.objective import FACTOR, Mask, Metric, Scalar, Terms, Vector
 
@@ -42,6 +42,7 @@ __all__ = [
     "hessian",
     "hvp",
     "linearize",
+    "linearize_and_multiply",
     "protection_slope",
     "restrict",
     "upper_bound",
@@ -225,7 +226,18 @@ class Operator(NamedTuple):
 
 def linearize(A: Matrix, at: Curvature, gradient: Vector) -> tuple[Float[Array, " d"], Operator]:
     """``gradient @ A`` and the Hessian operator, by one product of a few rows with A."""
-    products = _rows(at, gradient) @ A
+    return _linear(at, _rows(at, gradient) @ A)
+
+
+def linearize_and_multiply(
+    A: Matrix, at: Curvature, gradient: Vector, v: Float[Array, " d"]
+) -> tuple[Float[Array, " d"], Operator, Vector]:
+    """`linearize`, and ``A @ v``: one read of an A on disk in place of two."""
+    products, u = two_products(A, _rows(at, gradient), v)
+    return *_linear(at, products), u
+
+
+def _linear(at: Curvature, products: Float[Array, "m d"]) -> tuple[Float[Array, " d"], Operator]:
     centers = jnp.concatenate([products[2:], jnp.zeros_like(products[:1])])
     return products[0], Operator(_weights(at), centers, products[1])
 
@@ -244,8 +256,12 @@ def _weights(at: Curvature) -> Float[Array, "m n"]:
     return jnp.concatenate([at.s, jnp.broadcast_to(at.w2, (1, at.s.shape[1]))])
 
 
-def apply(A: Matrix, operator: Operator, v: Float[Array, " d"]) -> Float[Array, " d"]:
-    """``hess_x L @ v``: one product with A and one with its transpose, O(n) beside them.
+def apply(
+    A: Matrix, operator: Operator, v: Float[Array, " d"]
+) -> tuple[Float[Array, " d"], Vector]:
+    """``hess_x L @ v``, and ``A @ v`` on the way there.
+
+    One product with A and one with its transpose, O(n) beside them.
 
     The mean rows are subtracted before the squares are taken, as in `hessian`.
 
@@ -256,11 +272,12 @@ def apply(A: Matrix, operator: Operator, v: Float[Array, " d"]) -> Float[Array, 
     >>> at = curvature(problem.logits([0.1, 0.2]), problem.terms)
     >>> _, operator = linearize(problem.A, at, problem.b)
     >>> v = jnp.array([1.0, -1.0])
-    >>> bool(jnp.allclose(apply(problem.A, operator, v), problem.hessian([0.1, 0.2]) @ v))
+    >>> product, logits = apply(problem.A, operator, v)
+    >>> bool(jnp.allclose(product, problem.hessian([0.1, 0.2]) @ v))
     True
     """
-    out, sums = weighted_product(A, v, operator.weights, operator.centers @ v)
-    return out - sums @ operator.centers + operator.slope * jnp.dot(operator.slope, v)
+    out, sums, u = weighted_product(A, v, operator.weights, operator.centers @ v)
+    return out - sums @ operator.centers + operator.slope * jnp.dot(operator.slope, v), u
 
 
 def upper_bound(value: Scalar, terms: Terms) -> Scalar:

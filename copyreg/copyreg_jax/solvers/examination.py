@@ -147,11 +147,12 @@ def deeper_look(
     problem: SoftmaxRegression, kit: Kit, state: State, rtol: Any, solver: Solver
 ) -> Verdict:
     """Return the verdict by the Hessian, or by samples of it, in the arithmetic of the problem."""
+    u = solver.logits(problem, state)
     if problem.d > MAX_EXACT_COLUMNS:
         basis = solver.basis(problem, kit.precomputed)
-        look = sampled_look(problem, kit.row_norms, basis, state.x, state.gradient, rtol)
+        look = sampled_look(problem, kit.row_norms, basis, u, state.gradient, rtol)
     else:
-        look = exact_look(problem, state.x, state.gradient, rtol)
+        look = exact_look(problem, u, state.gradient, rtol)
     return judge(problem, kit, state, look, rtol, solver)
 
 

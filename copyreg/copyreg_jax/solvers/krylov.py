@@ -23,16 +23,20 @@ _RISK = 0.01
 
 
 def steihaug(
-    apply: Any, gradient: Array, radius: Scalar, forcing: Scalar, host: bool
-) -> tuple[Array, Int[Array, ""], Bool[Array, ""]]:
+    apply: Any, gradient: Array, radius: Scalar, forcing: Scalar, image: Any, host: bool
+) -> tuple[Array, Any, Int[Array, ""], Bool[Array, ""]]:
     """Solve ``H s = -gradient`` by conjugate gradients.
 
     Stops when the residual is ``forcing`` times the first, or on the boundary ``|s| = radius`` if
     it comes there or meets negative curvature.
+
+    ``apply(p)`` is the pair of H p and the image of p under another linear map, a pytree of arrays;
+    ``image`` is that of zero. Returns s, its image, the number of products, and whether s is on the
+    boundary.
     """
 
     def body(carry: Any) -> Any:
-        return _cg_step(carry, apply(carry[2]), radius)
+        return _cg_step(carry, *apply(carry[2]), radius)
 
     def going(carry: Any) -> Any:
         return _cg_going(carry, target)
@@ -40,20 +44,20 @@ def steihaug(
     first = jnp.dot(gradient, gradient)
     target = forcing**2 * first
     start = (jnp.zeros_like(gradient), -gradient, -gradient, first)
-    carry = (*start, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-    s, _, _, _, k, out = while_loop(host, going, body, carry)
-    return s, k, out
+    carry = (*start, jnp.zeros((), jnp.int32), jnp.zeros((), bool), image)
+    s, _, _, _, k, out, image = while_loop(host, going, body, carry)
+    return s, image, k, out
 
 
 @jax.jit
 def _cg_going(carry: Any, target: Scalar) -> Bool[Array, ""]:
-    _, _, _, rr, k, out = carry
+    _, _, _, rr, k, out, _ = carry
     return ~out & (rr > target) & (k < _MAX_CG)
 
 
 @jax.jit
-def _cg_step(carry: Any, Hp: Array, radius: Scalar) -> Any:
-    s, r, p, rr, k, _ = carry
+def _cg_step(carry: Any, Hp: Array, image_of_p: Any, radius: Scalar) -> Any:
+    s, r, p, rr, k, _, image = carry
     curved, pp, sp = jnp.dot(p, Hp), jnp.dot(p, p), jnp.dot(s, p)
     alpha = rr / curved
     room = jnp.maximum(radius**2 - jnp.dot(s, s), 0)
@@ -62,7 +66,8 @@ def _cg_step(carry: Any, Hp: Array, radius: Scalar) -> Any:
     step = jnp.where(out, to_boundary, alpha)
     s, r = s + step * p, r - step * Hp
     new = jnp.dot(r, r)
-    return s, r, r + (new / rr) * p, new, k + 1, out
+    image = jax.tree_util.tree_map(lambda a, b: a + step * b, image, image_of_p)
+    return s, r, r + (new / rr) * p, new, k + 1, out, image
 
 
 def lanczos(apply: Any, basis: Array, host: bool) -> tuple[Scalar, Array]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from copyreg_jax._tracing import is_concrete
+from copyreg_jax._tracing import cond, is_concrete
 from copyreg_jax.matrices import (
     Matrix,
     absent_rows,
     is_sparse,
     on_host,
+    row_norms,
     without_rows,
 )
 from copyreg_jax.problems import curvature
@@ -52,6 +52,9 @@ _MAX_FORCING = 0.1
 
 _MAX_NO_PROGRESS = 4
 
+_MAX_APART = 0.1
+"""Part of the tolerance up to which rounded logits may have bent a gradient."""
+
 _MAX_RENEWALS = 3
 """How often a run that has stalled goes on from logits that are computed anew."""
 
@@ -68,8 +71,6 @@ class Precomputed(NamedTuple):
         B with ``B^T (A^T D A) B = I`` up to rounding, D = w^2 + a small constant; or, for sparse
         A and for very many columns, the diagonal matrix that gives it a unit diagonal, or B of a
         sketch of A.
-    single : matrix or None
-        A in float32 for the inner products, as long as they are good enough.
     radius : () array
         Length in the new coordinates of a root-mean-square change of the logits by one.
     patience : () int32 array
@@ -79,7 +80,6 @@ class Precomputed(NamedTuple):
     """
 
     basis: Basis
-    single: Matrix | None
     radius: Scalar
     patience: Int[Array, ""]
     exact: Any
@@ -95,7 +95,6 @@ class Memory(NamedTuple):
     first_norm: Scalar
     no_progress: Int[Array, ""]
     convexity: Scalar
-    double: Bool[Array, ""]
     costly: Bool[Array, ""]
     escape: Point
     renewals: Int[Array, ""]
@@ -118,17 +117,17 @@ class NewtonCG(Method):
     Parameters
     ----------
     mixed : bool, default True
-        Take the Gram matrix, and for A on disk also the inner products, in float32 where float32
-        resolves them. The gradient is always that of the problem's dtype, and so is the result.
+        Take the Gram matrix in float32 where float32 resolves it. All other arithmetic is that of
+        the problem's dtype, and so is the result.
 
     Notes
     -----
     Start-up costs one Gram matrix, O(n d^2), and a factorization, O(d^3); up to three more where
     columns are nearly dependent. For sparse A and more than 2048 columns it costs one product; once
     a run has cost as much as a sketch of A would, O(nnz(A) + d^3), that is taken, up to 4096
-    columns. A step costs one product
-    with A, one of 3 or 4 rows with its transpose, and as many pairs of products as there are CG
-    steps (``num_hvps``). Memory: O(n + d^2).
+    columns. A step costs one
+    product of 3 or 4 rows with A, and as many pairs of products as there are CG steps
+    (``num_hvps``). Memory: O(n + d^2).
 
     Steihaug, "The conjugate gradient method and trust regions in large scale optimization", SIAM
     J. Numer. Anal. 20 (1983); Eisenstat and Walker, "Choosing the forcing terms in an inexact
@@ -152,7 +151,7 @@ class NewtonCG(Method):
         if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
             _, radius = root_weights_jit(terms, n)
             wait = _steps(patience(problem))
-            return Precomputed(diagonal_basis(problem), None, radius, wait, np.asarray(False))
+            return Precomputed(diagonal_basis(problem), radius, wait, np.asarray(False))
         factorize = cholesky if on_host(A) else cholesky_jit
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
@@ -160,15 +159,13 @@ class NewtonCG(Method):
                 break
             basis, radius, good = factorize(A, terms, dtype)
             if bool(good):
-                single = dtype == np.float32 and _single_pays(A)
-                copy = A.astype(jnp.float32) if single else None
-                return Precomputed(basis, copy, radius, _steps(NEVER), np.asarray(True))
+                return Precomputed(basis, radius, _steps(NEVER), np.asarray(True))
         root, radius = root_weights_jit(terms, n)
         basis = orthogonal_basis(A, root)
         # In float32 what counts as a null space may be none.
         kept = jnp.any(basis != 0, axis=0).all()
         exact = kept if problem.dtype == np.float32 else np.asarray(True)
-        return Precomputed(basis, None, radius, _steps(NEVER), exact)
+        return Precomputed(basis, radius, _steps(NEVER), exact)
 
     def init(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector
@@ -180,7 +177,6 @@ class NewtonCG(Method):
             radius=precomputed.radius,
             first_norm=length(gradient),
             no_progress=zero,
-            double=jnp.zeros((), bool),
             costly=jnp.zeros((), bool),
             escape=jnp.zeros_like(state.x),
             renewals=zero,
@@ -197,9 +193,18 @@ class NewtonCG(Method):
         """Compute the logits as ``A x`` again, because steps add up their rounding errors.
 
         Where those have bent the gradient, the run goes on from this iterate. A run that has
-        stalled may do so a few times.
+        stalled may do so a few times. With A on disk the memory has these logits already, and the
+        gradient stays where its rounding errors are proved to be small.
         """
-        value, gradient, parts = _linearized(problem, problem.A @ state.x)
+        if on_host(problem.A):
+            u = state.memory.u
+            value, slope_u = curvature.value_and_gradient_jit(u, problem.terms)
+            apart = jnp.sum(jnp.abs(slope_u - state.memory.slope_u) * row_norms(problem.A))
+            if apart <= _MAX_APART * state.tolerance:
+                return state._replace(value=value)
+        else:
+            u = problem.A @ state.x
+        value, gradient, parts = _linearized(problem, u)
         norm, stalled = length(gradient), state.status == Status.STALLED
         drifted = length(gradient - state.gradient) > 0.5 * norm
         drifted &= (state.status == Status.CONVERGED) | (
@@ -217,12 +222,13 @@ class NewtonCG(Method):
 
     def step(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
         memory = state.memory
-        s, num_hvps, at_boundary = _inner_solve(problem, precomputed, state)
-        s = jnp.where(jnp.all(jnp.isfinite(s)), s, 0)
+        s, image, num_hvps, at_boundary = _inner_solve(problem, precomputed, state)
+        good = jnp.all(jnp.isfinite(s))
+        s, image = jnp.where(good, s, 0), jnp.where(good, image, 0)
         leaving = jnp.any(memory.escape != 0)
         p = jnp.where(leaving, memory.radius * memory.escape, to_point(precomputed.basis, s))
         reach = jnp.where(leaving, memory.radius, jnp.linalg.norm(s))
-        z = problem.A @ p
+        z = _logits_of(p, problem.A, leaving, image)
         # The columns of the plane are x and p; c holds the coordinates of a point there.
         slopes = jnp.stack([jnp.dot(state.gradient, state.x), jnp.dot(state.gradient, p)])
         Z = jnp.stack([memory.u, z])
@@ -230,8 +236,13 @@ class NewtonCG(Method):
         found, noise = search_plane(Z, memory.slope_u, slopes, state.value, absent, problem.terms)
         moved, value = found.moved, found.value
         u, x = combine(found.c, memory.u, z), combine(found.c, state.x, p)
-        del Z, z
-        gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
+        del Z, z, image
+        if on_host(problem.A):  # the logits without the rounding errors of steps cost no read
+            gradient, operator, u = curvature.linearize_and_multiply(
+                problem.A, found.at, found.slope_u, x
+            )
+        else:
+            gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
 
         reach = reach * jnp.abs(found.c[1])
         radius = jnp.where(
@@ -269,28 +280,20 @@ class NewtonCG(Method):
     def refine(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
     ) -> tuple[Precomputed, State]:
-        """Take a sketch once the run has been costly, and leave float32 once it has stalled."""
-        stalled = state.status == Status.STALLED
-        memory = state.memory
+        """Take a sketch of A once the run has been costly."""
+        memory, stalled = state.memory, state.status == Status.STALLED
         waiting = (np.asarray(precomputed.patience) < NEVER).any()
-        if waiting and bool(jnp.any(memory.costly)):
-            basis = sketched_basis(problem)
-            again = stalled
-            if basis is not None:
-                precomputed = precomputed._replace(basis=basis)
-                radius = jnp.where(stalled, precomputed.radius, memory.radius)
-                memory = memory._replace(radius=radius)
-            precomputed = precomputed._replace(patience=_steps(NEVER))
-        else:
-            if precomputed.single is None:
-                return precomputed, state
-            double = memory.double | stalled
-            if not bool(jnp.any(double)):
-                return precomputed, state
-            precomputed, again = precomputed._replace(single=None), stalled
-            memory = memory._replace(double=double)
-        status = jnp.where(again, Status.RUNNING, state.status).astype(jnp.int32)
-        return precomputed, state._replace(status=status, memory=memory)
+        if not (waiting and bool(jnp.any(memory.costly))):
+            return precomputed, state
+        basis = sketched_basis(problem)
+        if basis is not None:
+            precomputed = precomputed._replace(basis=basis)
+            radius = jnp.where(stalled, precomputed.radius, memory.radius)
+            memory = memory._replace(radius=radius)
+        status = jnp.where(stalled, Status.RUNNING, state.status).astype(jnp.int32)
+        return precomputed._replace(patience=_steps(NEVER)), state._replace(
+            status=status, memory=memory
+        )
 
     def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
         return without_rows(state.memory.u, absent_rows(problem.A))
@@ -335,44 +338,33 @@ def _linearized(problem: SoftmaxRegression, u: Vector) -> tuple[Scalar, Point, d
     return value, gradient, parts
 
 
-def _single_pays(A: Matrix) -> bool:
-    """Return whether a float32 copy of A pays: in memory it costs more than it saves.
-
-    It takes as long as 6 to 20 Hessian-vector products gain by it, and most runs have fewer.
-    """
-    return on_host(A) and A.dtype == np.float64
-
-
 def _steps(number: int) -> Any:
     return np.asarray(number, np.int32)  # of NumPy: nothing to dispatch
 
 
+def _logits_of(p: Point, A: Matrix, leaving: Bool[Array, ""], image: Vector) -> Vector:
+    """Return ``A p``: the image that conjugate gradients have made, unless p is another one."""
+    return cond(on_host(A), leaving, lambda: A @ p, lambda: image)
+
+
 def _inner_solve(
     problem: SoftmaxRegression, precomputed: Precomputed, state: State
-) -> tuple[Point, Int[Array, ""], Bool[Array, ""]]:
-    """Run CG in the new coordinates, in float32 if there is such an A."""
+) -> tuple[Point, Vector, Int[Array, ""], Bool[Array, ""]]:
+    """Run CG in the new coordinates.
+
+    Returns the step, its logits, the number of products, and whether it ends on the boundary.
+    """
     memory = state.memory
     norm = length(state.gradient)
     forcing = jnp.minimum(_MAX_FORCING, jnp.sqrt(norm / memory.first_norm))
     # No need to go far below the tolerance of the whole.
     forcing = jnp.clip(0.01 * state.tolerance / norm, forcing, _MAX_FORCING)
+    forcing = jnp.maximum(forcing, jnp.finfo(forcing.dtype).eps ** 0.5)
+    A, basis = problem.A, precomputed.basis
 
-    A, dtype = _inner(problem, precomputed)
-    operator, basis = jax.tree_util.tree_map(
-        lambda a: a.astype(dtype), (memory.operator, precomputed.basis)
-    )
-    s, num_hvps, at_boundary = steihaug(
-        lambda v: pull_back(curvature.apply(A, operator, to_point(basis, v)), basis),
-        pull_back(state.gradient.astype(dtype), basis),
-        memory.radius.astype(dtype),
-        jnp.maximum(forcing.astype(dtype), jnp.finfo(dtype).eps ** 0.5),
-        on_host(A),
-    )
-    return s.astype(state.x.dtype), num_hvps, at_boundary
+    def apply(v: Point) -> tuple[Point, Vector]:
+        product, z = curvature.apply(A, memory.operator, to_point(basis, v))
+        return pull_back(product, basis), z
 
-
-def _inner(problem: SoftmaxRegression, precomputed: Precomputed) -> tuple[Any, Any]:
-    """Return A for the inner products, and their dtype."""
-    if precomputed.single is None:
-        return problem.A, problem.dtype
-    return precomputed.single, jnp.dtype(jnp.float32)
+    gradient, zero = pull_back(state.gradient, basis), jnp.zeros_like(memory.u)
+    return steihaug(apply, gradient, memory.radius, forcing, zero, on_host(A))

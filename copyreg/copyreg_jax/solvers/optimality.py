@@ -123,14 +123,13 @@ def allowed_excess(problem: SoftmaxRegression, u: Vector, value: Scalar, rtol: A
     return rtol * value + scale * (noise**2 + share * (noise * reach) ** 2)
 
 
-def exact_look(problem: SoftmaxRegression, x: Point, gradient: Point, rtol: Any) -> Look:
-    """Find decrement and lowest curvature from the Hessian, O(n d^2 + d^3).
+def exact_look(problem: SoftmaxRegression, u: Vector, gradient: Point, rtol: Any) -> Look:
+    """Find decrement and lowest curvature from the Hessian at the logits u, O(n d^2 + d^3).
 
     A Cholesky factor says all there is to say if it exists; else eigenvectors do. In coordinates in
     which no entry of the Hessian is above one, so that ``16 d eps`` is what rounding leaves.
     """
-    u = problem.logits(x)
-    at = curvature.curvature(u, problem.terms)
+    at, d = curvature.curvature(u, problem.terms), problem.d
     weights = jnp.sum(jnp.abs(at.s), axis=0) + at.w2
     # The root first: kappa alone may be beyond float32.
     slope = (jnp.sqrt(at.kappa) * at.g) @ problem.A
@@ -138,12 +137,12 @@ def exact_look(problem: SoftmaxRegression, x: Point, gradient: Point, rtol: Any)
     H = curvature.hessian(problem.A, at) * scale[None] * scale[:, None]
     H = H + jnp.diag((scale == 0).astype(H.dtype))
     q = gradient * scale
-    noise = 16 * len(x) * float(jnp.finfo(x.dtype).eps)
-    lifted = inverse_factor(H + noise * jnp.eye(len(x), dtype=H.dtype))
+    noise = 16 * d * float(jnp.finfo(H.dtype).eps)
+    lifted = inverse_factor(H + noise * jnp.eye(d, dtype=H.dtype))
 
     def positive() -> Look:
         exact = jnp.asarray(SecondOrder.EXACT, jnp.int32)
-        return Look(length(lifted @ q), exact, jnp.zeros_like(x))
+        return Look(length(lifted @ q), exact, jnp.zeros_like(q))
 
     def otherwise() -> Look:
         lam, Q = jnp.linalg.eigh(H)
@@ -179,7 +178,7 @@ def _signed(
 
 
 def sampled_look(
-    problem: SoftmaxRegression, row_norms: Vector, basis: Basis, x: Point, gradient: Point,
+    problem: SoftmaxRegression, row_norms: Vector, basis: Basis, u: Vector, gradient: Point,
     rtol: Any,
 ) -> Look:  # fmt: skip
     """Find the decrement by conjugate gradients and the lowest curvature by Lanczos steps.
@@ -191,15 +190,14 @@ def sampled_look(
     `krylov.lanczos`.
     """
     A, host = problem.A, on_host(problem.A)
-    u = problem.logits(x)
     at = curvature.curvature(u, problem.terms)
     _, operator = curvature.linearize(A, at, jnp.zeros_like(u))
 
     def apply(s: Array) -> Array:
-        return pull_back(curvature.apply(A, operator, to_point(basis, s)), basis)
+        return pull_back(curvature.apply(A, operator, to_point(basis, s))[0], basis)
 
-    eps = float(jnp.finfo(x.dtype).eps)
-    floor = jnp.asarray(100 * eps**0.5, x.dtype)
+    eps = float(jnp.finfo(u.dtype).eps)
+    floor = jnp.asarray(100 * eps**0.5, u.dtype)
     ritz, direction = lanczos(apply, basis, host)
     # A null space of A, which a basis may stretch, has rounding for a curvature. So it is summed
     # anew from the logits, with what rounding leaves of those and of the weights.
@@ -217,7 +215,9 @@ def sampled_look(
     q = pull_back(gradient, basis)
     # What conjugate gradients have not seen is divided by the lowest curvature that Lanczos has.
     least = jnp.clip(ritz, floor, 1)
-    s, _, out = steihaug(apply, q, _FAR * length(q), _FORCING * jnp.sqrt(least), host)
+    s, _, _, out = steihaug(
+        lambda p: (apply(p), ()), q, _FAR * length(q), _FORCING * jnp.sqrt(least), (), host
+    )
     rest = length(q + apply(s))
     squared = jnp.maximum(-jnp.sum(q * s), 0) + rest**2 / least
     known = (rest == 0) | ((lowest == 0) & ~out)
