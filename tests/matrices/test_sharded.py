@@ -24,7 +24,7 @@ D, N1 = 6, 130
 CASES = {
     "joint": (403, cr.NewtonCG(), {"w": 0.05}),
     "cross-entropy": (403, cr.NewtonCG(), {"w": 0.05, "metric": "cross-entropy"}),
-    "block, float32 inner products": (403, cr.NewtonCG(), {"w": 0.05, "reading": "block"}),
+    "block": (403, cr.NewtonCG(), {"w": 0.05, "reading": "block"}),
     "newton": (403, cr.TrustRegionNewton(), {"w": 0.05}),
     "gradient descent": (403, cr.GradientDescent(), {"w": 1.0, "gamma": 0.0}),
 }

@@ -118,11 +118,16 @@ def _function(problem: SoftmaxRegression, scale: Scalar) -> Callable[[Point], Sc
 
 
 def optax_lbfgs(
-    problem: SoftmaxRegression, scale: Scalar, x0: Array, aim: Scalar, max_iterations: Scalar
+    problem: SoftmaxRegression,
+    scale: Scalar,
+    x0: Array,
+    aim: Scalar,
+    max_iterations: Scalar,
+    pairs: int = 10,
 ) -> Loop:
-    """The loop of optax's documentation."""
+    """The loop of optax's documentation, with this many pairs of memory."""
     function = _function(problem, scale)
-    transformation = optax.lbfgs(memory_size=10)
+    transformation = optax.lbfgs(memory_size=pairs)
     value_and_grad = optax.value_and_grad_from_state(function)
 
     def step(carry: tuple[Array, Any, Array, Array]) -> tuple[Array, Any, Array, Array]:

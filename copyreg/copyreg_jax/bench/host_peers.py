@@ -7,10 +7,12 @@ import dataclasses
 import functools
 import importlib
 import importlib.metadata
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse
 
 from copyreg_jax.bench.oracle import (
     AIM,
@@ -25,6 +27,8 @@ from copyreg_jax.bench.oracle import (
     Trace,
     standstill,
 )
+from copyreg_jax.matrices import to_host
+from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
 __all__ = ["SUBPROBLEM_ITERATIONS", "SciPy", "Torch", "lbfgsb", "trust"]
 
@@ -43,6 +47,14 @@ class _OnHost:
         """x, claim, message and iterations of a run to the end."""
         raise NotImplementedError
 
+    def _threads(self) -> contextlib.AbstractContextManager[Any]:
+        """One thread of BLAS: vectors of length d gain nothing from two, L-BFGS-B loses tenfold.
+
+        Its BLAS threads wait by spinning, on the cores that XLA's need.
+        """
+        blas = _blas()
+        return blas.limit(limits=1, user_api="blas") if blas else contextlib.nullcontext()
+
     def prepare(self, task: Task) -> tuple[float, Run]:
         importlib.import_module(self.package)
         _blas()
@@ -54,7 +66,7 @@ class _OnHost:
         scale = task.scale(START_NORM_ON_HOST)
         oracle.start(AIM * task.tolerance, task.limit, trace, scale)
         try:
-            with _one_blas_thread():
+            with self._threads():
                 x, claim, message, iterations = self._minimize(task)
         except GoodEnoughError:
             x, claim, message, iterations = oracle.x, True, "stopped at the tolerance", -1
@@ -111,10 +123,13 @@ class SciPy(_OnHost):
 
 @dataclasses.dataclass(frozen=True)
 class Torch(_OnHost):
-    """PyTorch's L-BFGS with its strong Wolfe line search."""
+    """PyTorch's L-BFGS with its strong Wolfe line search.
 
-    name: str = "torch L-BFGS"
-    history: int = 10
+    With ``own_gradient`` L is PyTorch's as well, differentiated by itself on all its threads.
+    """
+
+    name: str
+    own_gradient: bool = False
     max_d: int | None = None
     package: ClassVar[str] = "torch"
 
@@ -128,18 +143,58 @@ class Torch(_OnHost):
             max_eval=MAX_ITERATIONS,
             tolerance_grad=0.0,
             tolerance_change=0.0,
-            history_size=self.history,
+            history_size=10,
             line_search_fn="strong_wolfe",
         )
+        loss = _loss(task.problem) if self.own_gradient else None
 
         def closure() -> float:
-            value, gradient = task.oracle.value_and_gradient(x.detach().numpy())
+            at = x.detach().numpy()
+            if loss is None:
+                value, gradient = task.oracle.value_and_gradient(at)
+            else:
+                task.oracle.check_time()
+                found = loss(x)
+                (slope,) = torch.autograd.grad(found, x)
+                value, gradient = task.oracle.seen(at, found.item(), slope.numpy())
             x.grad = torch.from_numpy(gradient)
             return value
 
         optimizer.step(closure)
         iterations = int(optimizer.state[x]["n_iter"])
         return x.detach().numpy().copy(), False, "no further step found", iterations
+
+    def _threads(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self.own_gradient else super()._threads()
+
+
+def _loss(problem: SoftmaxRegression) -> Callable[[Any], Any]:
+    """L in PyTorch."""
+    import torch
+
+    host: Any = to_host(problem.A)
+    joint = problem.reading == "joint"
+    if scipy.sparse.issparse(host):
+        parts = host.indptr, host.indices, host.data
+        A = torch.sparse_csr_tensor(*map(torch.tensor, parts), size=host.shape)
+    else:
+        A = torch.tensor(host)
+    b, w, mask = (torch.tensor(np.asarray(v)) for v in (problem.b, problem.w, problem.protected))
+    gamma, squared = float(problem.gamma), problem.metric == "squared"
+
+    def terms(log_f: Any, b: Any) -> Any:
+        return (log_f.exp() - b) ** 2 if squared else -b * log_f
+
+    def loss(x: Any) -> Any:
+        u = A @ x
+        each = terms(torch.log_softmax(u, 0), b)
+        protected = each if joint else terms(torch.log_softmax(u[mask], 0), b[mask])
+        value = (0.5 if squared else 1.0) * each.sum() + 0.5 * ((w * u) ** 2).sum()
+        if gamma == 0:
+            return value
+        return value + gamma / (protected[mask] if joint else protected).sum()
+
+    return loss
 
 
 @functools.cache
@@ -150,15 +205,6 @@ def _blas() -> Any:
     except ModuleNotFoundError:
         return None
     return threadpoolctl.ThreadpoolController()
-
-
-def _one_blas_thread() -> contextlib.AbstractContextManager[Any]:
-    """Vectors of length d gain nothing from a second thread, and L-BFGS-B loses a factor of ten.
-
-    Its BLAS threads wait by spinning, on the cores that XLA's need.
-    """
-    blas = _blas()
-    return blas.limit(limits=1, user_api="blas") if blas else contextlib.nullcontext()
 
 
 def trust(method: str, uses: str, max_d: int | None = None, **options: Any) -> SciPy:

@@ -143,9 +143,12 @@ class Oracle:
         return sum(self._compile_seconds[name] for name in names)
 
     def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        self._check_time()
+        self.check_time()
         value, gradient = _value_and_gradient(self._problem, x)
-        host = np.asarray(gradient)
+        return self.seen(x, float(value), np.asarray(gradient))
+
+    def seen(self, x: np.ndarray, value: float, host: np.ndarray) -> tuple[float, np.ndarray]:
+        """Take note of L and its gradient at x; return them scaled."""
         self.num_gradients += 1
         norm = float(np.linalg.norm(host))
         if norm < self.norm:
@@ -154,21 +157,22 @@ class Oracle:
             self._trace.append((time.perf_counter() - self._begin, norm))
         if norm <= self._aim:
             raise GoodEnoughError
-        return self._scale * float(value), self._scale * host
+        return self._scale * value, self._scale * host
 
     def hvp(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
-        self._check_time()
+        self.check_time()
         if self._at_x is None or not np.array_equal(x, self._at_x):
             self._at, self._at_x = _curvature(self._problem, x), np.array(x)
         self.num_hvps += 1
         return self._scale * np.asarray(_hvp(self._problem, self._at, v))
 
     def hessian(self, x: np.ndarray) -> np.ndarray:
-        self._check_time()
+        self.check_time()
         self.num_hessians += 1
         return self._scale * np.asarray(_hessian(self._problem, x))
 
-    def _check_time(self) -> None:
+    def check_time(self) -> None:
+        """End a peer that has had its time."""
         if time.perf_counter() > self._deadline:
             raise OutOfTimeError
 

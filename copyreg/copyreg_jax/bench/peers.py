@@ -10,6 +10,7 @@ stops too early is started anew from there.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 import time
@@ -118,10 +119,12 @@ PEERS: tuple[Method, ...] = (
     trust("trust-krylov", "hvp"),
     trust("trust-exact", "hessian", _MAX_QUADRATIC_D, subproblem_maxiter=SUBPROBLEM_ITERATIONS),
     Compiled("optax L-BFGS", "optax", optax_lbfgs),
+    Compiled("optax L-BFGS 30", "optax", functools.partial(optax_lbfgs, pairs=30)),
     Compiled("jaxopt L-BFGS", "jaxopt", jaxopt_lbfgs),
     Compiled("optimistix BFGS", "optimistix", optimistix_bfgs, _MAX_QUADRATIC_D),
     Compiled("optimistix L-BFGS", "optimistix", optimistix_lbfgs),
-    Torch(),
+    Torch("torch L-BFGS"),
+    Torch("torch L-BFGS, own gradient", own_gradient=True),
 )
 
 
