@@ -1,6 +1,7 @@
 """A run's certificate against its model: what was changed afterwards is found."""
 
 import json
+import math
 import shutil
 
 import jax.numpy as jnp
@@ -160,7 +161,10 @@ def test_a_tokenizer_that_writes_another_text(folder, corpus):
 def test_another_gamma(folder, measured, honest):
     _, found = recheck_of(folder, measured, honest.documents, honest, gamma=7.0)
     assert found.problems == ["gamma is 7, that of run.json is 2.0"]
-    edit(folder / "run.json", lambda c: c["settings"].update(gamma=0.0, target_loss=4.0))
+    for target in (4.0, 1e200):  # the gamma of the second is infinite, and so is any tolerance
+        edit(folder / "run.json", lambda c: c["settings"].update(gamma=0.0, target_loss=target))  # noqa: B023
+        assert "gamma is 7" in recheck(folder, *measured).problems[0]
+    edit(folder / "run.json", lambda c: c["settings"].update(gamma=math.inf, target_loss=None))
     assert "gamma is 7" in recheck(folder, *measured).problems[0]
 
 

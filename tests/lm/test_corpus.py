@@ -154,6 +154,19 @@ def test_bad_files(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_byte_of_an_archive(tmp_path):
+    """It is read, or refused by its name, and nothing else happens."""
+    content, path, said = zipped({"a.txt": b"some text\n" * 9}), tmp_path / "a.zip", []
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            load_documents(path)
+        except InputError as error:
+            said.append(str(error))
+    assert len(said) > 50
+    assert all("a.zip" in message for message in said)
+
+
 def test_bad_names_and_folders(tmp_path):
     (tmp_path / "t.csv").write_text("text,id\nx,p\ny,q\nz,p\n")
     with pytest.raises(InputError, match=r"row 3: .*t.csv, row 1 has the name 'p' already"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -391,6 +392,9 @@ def test_bad_input(tmp_path):
         ({"steps": 0}, "steps is 0; give >= 1"),
         ({"steps": 2**31}, "steps is 2147483648"),
         ({"steps": 1.5}, "steps is 1.5; give a plain number"),
+        ({"steps": math.nan}, "steps is nan; give a plain number"),
+        ({"steps": 1, "seed": math.inf}, "seed is inf; give a plain number"),
+        ({"steps": 1, "gamma": "much"}, "gamma is much; give a plain number"),
         ({"steps": 1, "gamma": 1e39}, "gamma is 1e"),
         ({"steps": 1, "gamma": -1.0}, "gamma is -1.0; give >= 0"),
         ({"steps": 1, "gamma": np.nan}, "gamma is nan"),

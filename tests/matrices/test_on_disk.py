@@ -184,6 +184,23 @@ def test_a_hessian_vector_product_reads_once(form, tmp_path):
         np.testing.assert_allclose(found, right, rtol=1e-10, atol=1e-11)
 
 
+def test_a_damaged_byte_of_a_sparse_shard(tmp_path):
+    """Its products are right or refused by its name, and nothing else happens."""
+    rows, path, said = scipy.sparse.csr_array(DENSE[:20]), tmp_path / "a.npz", []
+    scipy.sparse.save_npz(path, rows)
+    content, right = path.read_bytes(), rows @ np.ones(D)
+    for place in range(0, len(content), 5):
+        damaged = content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+        other = tmp_path / f"{place}.npz"  # of one name only one content is taken
+        other.write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(cr.RowBlocks(other) @ jnp.ones(D), right)
+        except cr.InputError as error:
+            said.append(other.name in str(error))
+    assert len(said) > 100
+    assert all(said)
+
+
 @cases(15)
 @given(
     n=st.integers(1, 9), d=st.integers(1, 3), cut=st.integers(0, 8), block_bytes=st.integers(1, 200)

@@ -179,7 +179,7 @@ def test_path_is_the_minimizers_along_the_grid():
     for gamma, solution in zip(gammas, path, strict=True):
         assert solution.status is cr.Status.CONVERGED
         np.testing.assert_allclose(solution.x, cr.solve(problem.replace(gamma=gamma)).x, atol=1e-8)
-    ws = cr.solve_path(problem, w=[1.0, 0.9])
+    ws = cr.solve_path(problem, w=np.array([1.0, 0.9]))
     np.testing.assert_allclose(ws[1].x, cr.solve(problem.replace(w=0.9)).x, atol=1e-8)
     fine = cr.solve_path(problem, gamma=[0.1, 0.1001])
     cold = cr.solve(problem.replace(gamma=0.1001))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -258,7 +259,7 @@ class _Contest:
         for row in (entry.row for entry in self._entries):
             excess = None
             if lowest is not None and row.value is not None:
-                excess = (row.value - lowest) / max(abs(lowest), np.finfo(float).tiny)
+                excess = (row.value - lowest) / max(abs(lowest), sys.float_info.min)
             rows.append(row._replace(excess=excess))
         return rows
 

@@ -57,7 +57,10 @@ class Settings:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None:  # JSON does not know numbers of NumPy
-                plain = int(value) if field.type == "int" else float(value)
+                try:
+                    plain = int(value) if field.type == "int" else float(value)
+                except (TypeError, ValueError, OverflowError):  # no number; int of NaN; of infinity
+                    plain = None
                 refuse_unless(plain == value, f"{field.name} is {value}", "a plain number")
                 object.__setattr__(self, field.name, plain)
         for name in ("steps", "batch_size", "accumulate"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -157,7 +156,9 @@ class SparseRows:
                             else np.lib.format.read_array_header_2_0
                         )
                         entries, _, dtype = header(member)
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except InputError:
+            raise
+        except Exception as error:  # damaged archives make NumPy and zipfile raise nearly anything
             raise InputError(f"{source} is not a file of scipy.sparse.save_npz: {error}") from None
         if form not in (b"csr", "csr"):
             raise InputError(f"{source} is in {form} form; save it as CSR")
@@ -176,7 +177,9 @@ class SparseRows:
             with self.file.open() as stream:
                 csr = scipy.sparse.csr_array(scipy.sparse.load_npz(stream))
             csr.check_format(full_check=True)
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, VoidError):
+            raise  # the file is gone, or another one
+        except Exception as error:  # as above
             raise InputError(f"{self.name} is damaged: {error}") from None
         return csr
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from copyreg_jax._files import write_whole
+from copyreg_jax._files import unreadable, write_whole
 from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import is_sparse, on_host
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -126,6 +126,8 @@ def _read(path: Path) -> tuple[list[bytes], dict[str, np.ndarray]]:
             arrays = dict(file)
         run = [bytes(row) for row in arrays.pop("run").reshape(len(_RUN), -1)]
         arrays["values"], arrays["norms"]  # a KeyError without them
+    except OSError as error:
+        raise unreadable(path, error) from None
     except Exception as error:  # damaged archives make NumPy and zipfile raise nearly anything
         raise _no_checkpoint(path, error) from None
     return run, arrays

@@ -86,7 +86,8 @@ def multi_start(
     >>> minima.best.value == min(s.value for s in minima.solutions)
     True
     """
-    if not (isinstance(num_starts, int) and num_starts >= 1) or isinstance(num_starts, bool):
+    is_integer = isinstance(num_starts, int | np.integer) and not isinstance(num_starts, bool)
+    if not (is_integer and num_starts >= 1):
         raise InputError(f"num_starts is {num_starts!r}; give an integer >= 1")
     check_one_device(problem)
     rng = np.random.default_rng(seed)

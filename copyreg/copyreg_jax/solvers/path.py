@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from jax.typing import ArrayLike
 
@@ -64,9 +65,11 @@ def solve_path(
     """
     if not isinstance(problem, CopyrightRegression):
         raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")
-    if (gamma is None) == (w is None):
+    values: Any
+    name, values = ("gamma", gamma) if w is None else ("w", w)
+    if values is None or (gamma is not None and w is not None):
         raise InputError("give exactly one grid: gamma=[...] or w=[...]")
-    name, grid = ("gamma", list(gamma)) if gamma is not None else ("w", list(w or ()))
+    grid = list(values)
     if not grid:
         raise InputError(f"the grid of {name} is empty; give at least one value")
     path: list[Solution] = []

@@ -7,7 +7,6 @@ import importlib.util
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -169,8 +168,9 @@ def _unzip(content: bytes, where: str) -> dict[str, bytes]:
                     ".jsonl, or .txt files"
                 )
             return {name: archive.read(name) for name in chosen}
-    # RuntimeError: it has a password, or is compressed in a way that Python does not know.
-    except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # damaged archives make zipfile raise nearly anything
         raise unreadable(where, error) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,7 +99,7 @@ def recheck(
         problems.append(
             "the files of the model, or its rows, are not those that the certificate names"
         )
-    if gamma is None or not abs(said.gamma - gamma) <= 1e-9 * gamma:
+    if gamma is None or not abs(said.gamma - gamma) <= 1e-9 * gamma < math.inf:
         problems.append(f"gamma is {said.gamma:g}, that of {SUMMARY} is {gamma}")
     table = flags.training_losses(nll, num_tokens)
     differences = _compare(said, table, problems)
@@ -151,5 +152,5 @@ def _said_gamma(folder: Path, flags: Flags, num_tokens: NDArray[np.int64]) -> fl
         target, gamma = settings["target_loss"], float(settings["gamma"])
         share = flags.protected_share(num_tokens)
         return gamma if target is None else gamma_for(float(target), share)
-    except (OSError, ValueError, KeyError, TypeError, InputError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, InputError):
         return None

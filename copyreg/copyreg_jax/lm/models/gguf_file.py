@@ -123,7 +123,7 @@ def load_gguf(path: str | Path, dtype: Any = jnp.float32) -> tuple[Llama, Tokeni
                 weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
             except Exception as error:  # types that the library can't undo
                 raise InputError(f"tensor {tensor.name} can't be read: {error!r:.200}") from None
-            num_heads, shape = shapes.get(name.split(".")[-2], (0, ()))
+            num_heads, shape = shapes.get(".".join(name.split(".")[-2:-1]), (0, ()))
             if weights.shape == shape:  # others are refused below
                 weights = _split_halves(weights, num_heads)
             tensors[name] = weights
