@@ -175,8 +175,8 @@ def _loss(problem: SoftmaxRegression) -> Callable[[Any], Any]:
     host: Any = to_host(problem.A)
     joint = problem.reading == "joint"
     if scipy.sparse.issparse(host):
-        parts = host.indptr, host.indices, host.data
-        A = torch.sparse_csr_tensor(*map(torch.tensor, parts), size=host.shape)
+        indptr, indices, data = map(torch.tensor, (host.indptr, host.indices, host.data))
+        A = torch.sparse_csr_tensor(indptr, indices, data, size=host.shape)
     else:
         A = torch.tensor(host)
     b, w, mask = (torch.tensor(np.asarray(v)) for v in (problem.b, problem.w, problem.protected))

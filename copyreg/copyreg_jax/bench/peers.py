@@ -28,6 +28,7 @@ from copyreg_jax.bench.compiled_peers import (
 )
 from copyreg_jax.bench.host_peers import SUBPROBLEM_ITERATIONS, SciPy, Torch, lbfgsb, trust
 from copyreg_jax.bench.oracle import (
+    AIM,
     MAX_ITERATIONS,
     Method,
     Outcome,
@@ -38,10 +39,12 @@ from copyreg_jax.bench.oracle import (
     elapsed,
 )
 from copyreg_jax.solvers import Optax, Progress, SketchedNewton, Solver, TrustRegionNewton, solve
-from copyreg_jax.solvers.optimality import DEFAULT_RTOL
+from copyreg_jax.solvers.recheck import evaluate
 from copyreg_jax.solvers.solution import Status
 
 __all__ = ["OWN", "PEERS", "Own", "version"]
+
+_MAX_RTOL = 1e-3
 
 _MAX_QUADRATIC_D = 512
 """Up to this d the methods that keep d x d numbers are tried."""
@@ -58,17 +61,17 @@ class Own:
 
     def prepare(self, task: Task) -> tuple[float, Run]:
         # Our default needs no guard, and is faster without one.
-        watched = self.solver is not None
-        cold, warm = (elapsed(lambda: self._compile(task, watched))[0] for _ in range(2))
-        return max(cold - warm, 0.0), lambda trace: self._run(task, trace, watched)
+        watched, rtol = self.solver is not None, _rtol(task)
+        cold, warm = (elapsed(lambda: self._compile(task, rtol, watched))[0] for _ in range(2))
+        return max(cold - warm, 0.0), lambda trace: self._run(task, rtol, trace, watched)
 
-    def _compile(self, task: Task, watched: bool) -> None:
+    def _compile(self, task: Task, rtol: float, watched: bool) -> None:
         callback = (lambda now: False) if watched else None
-        solve(task.problem, self.solver, task.x0, rtol=_rtol(task), max_steps=1, callback=callback)
+        solve(task.problem, self.solver, task.x0, rtol=rtol, max_steps=1, callback=callback)
 
-    def _run(self, task: Task, trace: Trace | None, watched: bool) -> Outcome:
+    def _run(self, task: Task, rtol: float, trace: Trace | None, watched: bool) -> Outcome:
         if trace is not None and not watched:
-            self._compile(task, True)
+            self._compile(task, rtol, True)
         begin = time.perf_counter()
 
         def callback(now: Progress) -> bool:
@@ -78,7 +81,7 @@ class Own:
             return seconds > task.limit
 
         guard = callback if watched or trace is not None else None
-        s = solve(task.problem, self.solver, task.x0, rtol=_rtol(task), callback=guard)
+        s = solve(task.problem, self.solver, task.x0, rtol=rtol, callback=guard)
         if s.status is Status.INTERRUPTED:
             raise OutOfTimeError(np.asarray(s.x))
         return Outcome(
@@ -94,8 +97,13 @@ class Own:
 
 
 def _rtol(task: Task) -> float:
-    """The default of `solve`: the rtol asked for is of a smaller size than its rule's."""
-    return min(task.rtol, DEFAULT_RTOL[task.problem.dtype])
+    """The rtol by which the rule of `solve` asks for the task's tolerance.
+
+    The rule takes the gradient by the size of its terms; that at the start stands for it.
+    """
+    size = evaluate(task.problem, task.x0).gradient_size
+    least = 16 * float(np.finfo(task.problem.dtype).eps)
+    return float(np.clip(AIM * task.tolerance / size, least, _MAX_RTOL)) if size > 0 else least
 
 
 OWN: tuple[Own, ...] = (
