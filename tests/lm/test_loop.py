@@ -395,6 +395,7 @@ def test_bad_input(tmp_path):
         ({"steps": math.nan}, "steps is nan; give a plain number"),
         ({"steps": 1, "seed": math.inf}, "seed is inf; give a plain number"),
         ({"steps": 1, "gamma": "much"}, "gamma is much; give a plain number"),
+        ({"steps": 1, "gamma": np.ones(2)}, r"gamma is \[1. 1.\]; give a plain number"),
         ({"steps": 1, "gamma": 1e39}, "gamma is 1e"),
         ({"steps": 1, "gamma": -1.0}, "gamma is -1.0; give >= 0"),
         ({"steps": 1, "gamma": np.nan}, "gamma is nan"),

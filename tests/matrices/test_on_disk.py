@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.sparse
+import scipy.special
 from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
@@ -156,6 +157,27 @@ def test_a_start_far_away_ends_as_in_memory(scale):
     far = cr.solve(cr.CopyrightRegression(cr.RowBlocks(A), b, mask, 1e-4), x0=x0)
     near = cr.solve(cr.CopyrightRegression(A, b, mask, 1e-4), x0=x0)
     assert far.status is near.status is cr.Status.CONVERGED
+
+
+def ill_conditioned(seed, condition, n=300, d=6):
+    """Targets near a softmax of the rows, whose columns cancel."""
+    rng = np.random.default_rng(seed)
+    U, _ = np.linalg.qr(rng.normal(size=(n, d)))
+    V, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    sizes = np.geomspace(1, 1 / condition, d) * n**0.5
+    A = (U * sizes) @ V.T
+    u = A @ (V @ (rng.normal(size=d) / sizes * n**0.5)) * 0.7 + 0.5 * rng.normal(size=n)
+    return cr.CopyrightRegression(A, scipy.special.softmax(u), range(100), 1e-4, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", [1e5, 1e7])
+def test_cancelling_columns_stall_no_run(condition):
+    """L is that of the logits which the next search starts from, to the last digit."""
+    for seed in range(12):
+        problem = ill_conditioned(seed, condition)
+        A = cr.RowBlocks(np.asarray(problem.A))
+        cr.solve(cr.CopyrightRegression(A, **vars(problem.terms))).raise_for_status()
 
 
 @pytest.mark.quick(1)

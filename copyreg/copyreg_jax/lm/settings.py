@@ -61,7 +61,8 @@ class Settings:
                     plain = int(value) if field.type == "int" else float(value)
                 except (TypeError, ValueError, OverflowError):  # no number; int of NaN; of infinity
                     plain = None
-                refuse_unless(plain == value, f"{field.name} is {value}", "a plain number")
+                same = plain is not None and plain == value
+                refuse_unless(same, f"{field.name} is {value}", "a plain number")
                 object.__setattr__(self, field.name, plain)
         for name in ("steps", "batch_size", "accumulate"):
             value = getattr(self, name)

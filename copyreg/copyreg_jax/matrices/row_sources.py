@@ -156,7 +156,7 @@ class SparseRows:
                             else np.lib.format.read_array_header_2_0
                         )
                         entries, _, dtype = header(member)
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # damaged archives make NumPy and zipfile raise nearly anything
             raise InputError(f"{source} is not a file of scipy.sparse.save_npz: {error}") from None
@@ -177,8 +177,8 @@ class SparseRows:
             with self.file.open() as stream:
                 csr = scipy.sparse.csr_array(scipy.sparse.load_npz(stream))
             csr.check_format(full_check=True)
-        except (OSError, VoidError):
-            raise  # the file is gone, or another one
+        except (OSError, VoidError, MemoryError):
+            raise  # the file is gone, or another one; or it is larger than memory
         except Exception as error:  # as above
             raise InputError(f"{self.name} is damaged: {error}") from None
         return csr

@@ -126,7 +126,7 @@ def _read(path: Path) -> tuple[list[bytes], dict[str, np.ndarray]]:
             arrays = dict(file)
         run = [bytes(row) for row in arrays.pop("run").reshape(len(_RUN), -1)]
         arrays["values"], arrays["norms"]  # a KeyError without them
-    except OSError as error:
+    except PermissionError as error:
         raise unreadable(path, error) from None
     except Exception as error:  # damaged archives make NumPy and zipfile raise nearly anything
         raise _no_checkpoint(path, error) from None

@@ -53,7 +53,7 @@ _MAX_FORCING = 0.1
 _MAX_NO_PROGRESS = 4
 
 _MAX_APART = 0.1
-"""Part of the tolerance up to which rounded logits may have bent a gradient."""
+"""Part of the gradient and of its tolerance up to which rounded logits may have bent it."""
 
 _MAX_RENEWALS = 3
 """How often a run that has stalled goes on from logits that are computed anew."""
@@ -125,9 +125,8 @@ class NewtonCG(Method):
     Start-up costs one Gram matrix, O(n d^2), and a factorization, O(d^3); up to three more where
     columns are nearly dependent. For sparse A and more than 2048 columns it costs one product; once
     a run has cost as much as a sketch of A would, O(nnz(A) + d^3), that is taken, up to 4096
-    columns. A step costs one
-    product of 3 or 4 rows with A, and as many pairs of products as there are CG steps
-    (``num_hvps``). Memory: O(n + d^2).
+    columns. A step costs one product of 3 or 4 rows with A, and as many pairs of products as there
+    are CG steps (``num_hvps``). Memory: O(n + d^2).
 
     Steihaug, "The conjugate gradient method and trust regions in large scale optimization", SIAM
     J. Numer. Anal. 20 (1983); Eisenstat and Walker, "Choosing the forcing terms in an inexact
@@ -200,7 +199,7 @@ class NewtonCG(Method):
             u = state.memory.u
             value, slope_u = curvature.value_and_gradient_jit(u, problem.terms)
             apart = jnp.sum(jnp.abs(slope_u - state.memory.slope_u) * row_norms(problem.A))
-            if apart <= _MAX_APART * state.tolerance:
+            if apart <= _MAX_APART * jnp.minimum(state.tolerance, length(state.gradient)):
                 return state._replace(value=value)
         else:
             u = problem.A @ state.x
@@ -241,6 +240,8 @@ class NewtonCG(Method):
             gradient, operator, u = curvature.linearize_and_multiply(
                 problem.A, found.at, found.slope_u, x
             )
+            # The next search starts from these, and compares L with what it was there.
+            value, _ = curvature.value_and_gradient_jit(u, problem.terms)
         else:
             gradient, operator = curvature.linearize(problem.A, found.at, found.slope_u)
 
@@ -254,7 +255,7 @@ class NewtonCG(Method):
         flatter = norm_in(precomputed.basis, gradient) < 0.9 * norm_in(
             precomputed.basis, state.gradient
         )
-        seen = state.value - value > noise
+        seen = state.value - found.value > noise
         no_progress = jnp.where(seen | flatter, 0, memory.no_progress + 1)
         stuck = ~moved | (no_progress >= _MAX_NO_PROGRESS)
         costly = state.counts.hvps + num_hvps >= precomputed.patience

@@ -168,7 +168,7 @@ def _unzip(content: bytes, where: str) -> dict[str, bytes]:
                     ".jsonl, or .txt files"
                 )
             return {name: archive.read(name) for name in chosen}
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # damaged archives make zipfile raise nearly anything
         raise unreadable(where, error) from None
