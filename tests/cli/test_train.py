@@ -127,7 +127,11 @@ def test_audit(corpus, tmp_path):
     reports = json.loads((tmp_path / "audit.json").read_text())
     assert list(reports) == [str(arm) for arm in arms]
     run, other, same = reports.values()
+    assert (
+        same.pop("gap_closed")["nats"] == 0
+    )  # beside "run", which has no protection, and "without"
     assert run == same != other
+    assert found.stdout.count("share of the copying gap closed") == 1
     stated = json.loads((tmp_path / "run" / "run.json").read_text())["losses"]
     for name in ("protected", "unprotected", "held-out"):
         loss = run["groups"][name]["cross_entropy"]

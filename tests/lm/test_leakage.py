@@ -19,31 +19,21 @@ pytest.importorskip("rouge_score")
 from copyreg_jax.errors import InputError  # noqa: E402
 from copyreg_jax.lm.corpus.rows import make_rows  # noqa: E402
 from copyreg_jax.lm.corpus.tokenizer import END_OF_TEXT, train_tokenizer  # noqa: E402
-from copyreg_jax.lm.leakage import extraction, losses, similarity  # noqa: E402
+from copyreg_jax.lm.leakage import losses, similarity, teacher_forced, writing  # noqa: E402
 from copyreg_jax.lm.leakage.extraction import extract  # noqa: E402
 from copyreg_jax.lm.leakage.losses import measure_group, tau_ce  # noqa: E402
-from copyreg_jax.lm.leakage.report import audit, check_comparable  # noqa: E402
+from copyreg_jax.lm.leakage.report import audit, check_comparable, gap_closed  # noqa: E402
 from copyreg_jax.lm.leakage.sampling import discoverable, samples_needed  # noqa: E402
 from copyreg_jax.lm.leakage.similarity import longest_common_substring  # noqa: E402
 from copyreg_jax.lm.leakage.windows import Windows, choose_windows  # noqa: E402
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config  # noqa: E402
 from tests.support.mutants import planted  # noqa: E402
-from tests.support.small_models import perturbed  # noqa: E402
+from tests.support.small_models import Bigram, perturbed  # noqa: E402
 
 VOCAB = 257  # bytes and end-of-text
 PREFIX, SUFFIX = 6, 8
 WINDOW = {"prefix": PREFIX, "suffix": SUFFIX}
 SHORT = GPT2Config(vocab_size=VOCAB, context=12, width=8, num_layers=1, num_heads=2)
-
-
-class Bigram(nnx.Module):
-    """The next token depends on the last one alone: logits are a row of a table."""
-
-    def __init__(self, table):
-        self.table = nnx.Param(jnp.asarray(table, jnp.float32))
-
-    def __call__(self, tokens):
-        return self.table[...][tokens]
 
 
 @pytest.fixture(scope="module")
@@ -347,18 +337,18 @@ def test_bigrams_are_continued_as_their_table_says(check, tokenizer):
     check(tokenizer)
 
 
-SUFFIX_LOGS = "lm.leakage.extraction:_suffix_logs"
+READ = "lm.leakage.teacher_forced:_read"
 BUGS = {
     "the token given is the target": (
-        check_log_p, SUFFIX_LOGS, "windows[:, prefix:, None]", "windows[:, prefix - 1 : -1, None]",
+        check_log_p, READ, "windows[:, prefix:, None]", "windows[:, prefix - 1 : -1, None]",
     ),
     "logits one too early": (
-        check_log_p, SUFFIX_LOGS,
+        check_log_p, READ,
         "nnx.merge(graph, params)(windows[:, :-1])[:, prefix - 1 :]",
         "nnx.merge(graph, params)(windows[:, :-1])[:, prefix - 2 : -1]",
     ),
     "continuation of the wrong token": (
-        check_greedy, "lm.leakage.extraction:_continuations", "place - 1", "place - 2",
+        check_greedy, "lm.leakage.writing:_continue", "[first[None], rest]", "[rest, rest[-1:]]",
     ),
 }  # fmt: skip
 
@@ -403,9 +393,29 @@ def test_continuations_of_gpt2_are_those_of_a_text_that_grows(tokenizer):
     assert len(np.unique(found)) > 3  # not one token over and over
 
 
+def test_the_gap_closed_is_a_line_between_two_runs(tokenizer):
+    """By hand: the model that knows all is at 0, the one that knows nothing at 1."""
+    most, least = audited(memorizing(tokenizer), tokenizer), audited(uniform(), tokenizer)
+    assert gap_closed(most, most, least) == (0, 0, 0, 0)
+    assert gap_closed(least, most, least) == (1, 1, 1, 1)
+    middle = audited(memorizing(tokenizer, logit=3.0), tokenizer)  # it is as sure by its argmax
+    found = gap_closed(middle, most, least)
+    assert found[:3] == (0, 0, 0)
+    losses = [report.protected.cross_entropy for report in (most, middle, least)]
+    expected = (losses[1] - losses[0]) / (losses[2] - losses[0])
+    assert found.nats == pytest.approx(expected, rel=1e-12)
+    assert np.isnan(gap_closed(middle, least, most)).all()
+
+
+def test_memorized_windows_are_likelier_than_the_held_out_ones(tokenizer):
+    found = audited(memorizing(tokenizer), tokenizer).memorized
+    assert (found.share, found.num_held_out, found.exchangeable) == (1.0, 6, False)
+    assert audited(uniform(), tokenizer).memorized.share == 0.0
+
+
 def test_models_of_one_shape_share_a_program(tokenizer):
     audited(random_bigram(1), tokenizer)
-    programs = (extraction._continuations, extraction._suffix_logs)
+    programs = (writing._continue, teacher_forced._read)
     before = [program._cache_size() for program in programs]
     audited(random_bigram(2), tokenizer)
     assert [program._cache_size() for program in programs] == before
@@ -413,7 +423,7 @@ def test_models_of_one_shape_share_a_program(tokenizer):
 
 def test_end_of_text_has_no_letters(tokenizer):
     end, text = tokenizer.token_to_id(END_OF_TEXT), tokenizer.encode("ends").ids
-    assert extraction._decoded(tokenizer, [end, *text, end, *text]) == "\0ends\0ends"
+    assert writing.decode(tokenizer, [end, *text, end, *text]) == "\0ends\0ends"
 
 
 # Windows

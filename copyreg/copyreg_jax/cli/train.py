@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from copyreg_jax.cli.audit import EXIT_NOT_FINITE
 from copyreg_jax.cli.common import EXIT_INTERRUPTED, errors, output, read_lines, require_extra
 from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError, TrainingError
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from copyreg_jax.lm.settings import Metrics, Settings
 
 __all__ = ["train"]
+
+_EXIT_NOT_FINITE = 1
 
 
 def train(
@@ -140,7 +141,7 @@ def train(
             )  # fmt: skip
     except TrainingError as error:
         errors.print(f"copyreg: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(EXIT_NOT_FINITE) from None
+        raise typer.Exit(_EXIT_NOT_FINITE) from None
     except KeyboardInterrupt:
         errors.print(f"interrupted; the same command continues from {out}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None

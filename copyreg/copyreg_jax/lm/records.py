@@ -22,6 +22,7 @@ __all__ = [
     "Flags",
     "Outcome",
     "fingerprint_model",
+    "load_arm",
     "load_flags",
     "load_outcome",
 ]
@@ -171,6 +172,30 @@ def load_outcome(folder: str | Path) -> Outcome:
         raise InputError(f"{folder / DOCUMENTS} has a document twice")
     protected, held_out = (np.array(columns[key], bool) for key in ("protected", "held_out"))
     return Outcome(columns["name"], columns["sha256"], protected, held_out, nll, length, leave_out)
+
+
+def load_arm(folder: str | Path) -> str:
+    """Tell what a finished run does with its protected texts.
+
+    Returns
+    -------
+    str
+        "protected", "unprotected" (trained on as the others) or "left out".
+
+    Raises
+    ------
+    InputError
+        The folder does not hold a finished run.
+    """
+    try:
+        summary = json.loads((Path(folder) / SUMMARY).read_bytes())
+        settings = summary["settings"]
+        if summary["leave_out"]:
+            return "left out"
+        free = settings["gamma"] == 0 and settings["target_loss"] is None
+        return "unprotected" if free else "protected"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
 
 
 def fingerprint_model(model: Path, length: int) -> str:

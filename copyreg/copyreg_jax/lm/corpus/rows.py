@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.tokenizer import END_OF_TEXT, bytes_of_tokens, find_randomness
+from copyreg_jax.lm.corpus.tokenizer import (
+    END_OF_TEXT,
+    bytes_of_tokens,
+    find_randomness,
+    require_spelled,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -95,11 +100,7 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
         for text, encoded in zip(
             batch, tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True
         ):
-            if b"".join(spelling.get(i, b"\xff") for i in encoded.ids) != text.encode():
-                raise InputError(
-                    f"the tokens of the text {text[:40]!r} do not spell it; give a byte-level "
-                    "tokenizer that changes nothing"
-                )
+            require_spelled(encoded.ids, text, spelling)
             parts.append(np.array([end, *encoded.ids, end], np.int32))
     stream = np.concatenate(parts)
     sizes = np.array([len(part) for part in parts[1:]], np.int64)

@@ -22,6 +22,7 @@ __all__ = [
     "check_tokenizer",
     "find_randomness",
     "load_tokenizer",
+    "require_spelled",
     "save_tokenizer",
     "train_tokenizer",
 ]
@@ -213,6 +214,21 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
         if all(character in code for character in token):
             table[number] = bytes(code[character] for character in token)
     return table
+
+
+def require_spelled(ids: Sequence[int], text: str, spelling: Mapping[int, bytes]) -> None:
+    """Refuse tokens that do not spell a text, by the bytes of each from `bytes_of_tokens`.
+
+    Raises
+    ------
+    InputError
+        A loss would miss what the tokens leave out or change.
+    """
+    if b"".join(spelling.get(i, b"\xff") for i in ids) != text.encode():
+        raise InputError(
+            f"the tokens of the text {text[:40]!r} do not spell it; give a byte-level "
+            "tokenizer that changes nothing"
+        )
 
 
 def _byte_level(model: Any) -> Tokenizer:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
 from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.tokenizer import END_OF_TEXT
 from copyreg_jax.lm.leakage.losses import name_document
 from copyreg_jax.lm.leakage.sampling import PROBABILITY, SAMPLES, discoverable, samples_needed
 from copyreg_jax.lm.leakage.similarity import longest_common_substring, rouge_scorer
+from copyreg_jax.lm.leakage.teacher_forced import check_top_k, read_suffixes
 from copyreg_jax.lm.leakage.windows import Windows, check_fit
+from copyreg_jax.lm.leakage.writing import decode, write_greedily
 from copyreg_jax.lm.models.layers import vocabulary_size
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = ["Extraction", "Summary", "extract"]
-
-_BATCH = 16  # windows at once; their logits are the memory that this takes
 
 
 class Summary(NamedTuple):
@@ -49,6 +44,8 @@ class Summary(NamedTuple):
     median_log10_samples : float
         Median of log10 of the numbers of samples needed for probability 0.5; may be ``inf`` with
         top-k.
+    least_bits : float
+        The fewest bits of a window.
     """
 
     num_windows: int
@@ -60,6 +57,7 @@ class Summary(NamedTuple):
     mean_rouge_l: float
     discoverable: float
     median_log10_samples: float
+    least_bits: float
 
 
 class Extraction(NamedTuple):
@@ -82,8 +80,13 @@ class Extraction(NamedTuple):
         `duplicates.words_of`, English ones stemmed; of characters where a text has no words.
     log_p : (w,) array
         log of the probability p_z that a sample is the suffix, at temperature 1.
+    log_p_all : (w,) array
+        The same where all tokens may be drawn; log_p itself without top_k.
     log10_samples : (w,) array
         log10 of the number of samples that contain the suffix with probability 0.5.
+    bits : (w,) array
+        No sampler that keeps the order of the logits writes the suffix with a probability above
+        ``2^-bits``; see `teacher_forced.Suffixes`.
     """
 
     document: NDArray[np.int64]
@@ -94,7 +97,9 @@ class Extraction(NamedTuple):
     substring_tokens: NDArray[np.int64]
     rouge_l: NDArray[np.float64]
     log_p: NDArray[np.float64]
+    log_p_all: NDArray[np.float64]
     log10_samples: NDArray[np.float64]
+    bits: NDArray[np.float64]
 
     def summary(self) -> Summary:
         """Means, shares and the median over the windows."""
@@ -109,6 +114,7 @@ class Extraction(NamedTuple):
             mean_rouge_l=float(self.rouge_l.mean()),
             discoverable=float(found.mean()),
             median_log10_samples=float(np.median(self.log10_samples)),
+            least_bits=float(self.bits.min()),
         )
 
 
@@ -125,8 +131,9 @@ def extract(
 
     Parameters
     ----------
-    model : nnx.Module
-        Called with (batch, length) tokens it returns (batch, length, vocabulary) logits; causal.
+    model : GPT2 or Llama
+        Or another causal nnx.Module: called with (batch, length) tokens it returns (batch, length,
+        vocabulary) logits, and it has their methods ``empty_cache`` and ``extend``.
     tokenizer : Tokenizer
     windows : Windows
         Windows that `choose_windows` chose.
@@ -146,35 +153,26 @@ def extract(
 
     Notes
     -----
-    For each new token the whole window goes through the model, 16 windows at once. That takes ``w
-    suffix`` forward passes, without a cache of keys. Log-probabilities of tokens are float32, and
-    their sums float64.
+    Each window goes through the model twice, some windows at once: to be continued token by token,
+    with a cache of keys and values, and as a whole for the probability of its suffix.
     """
     scorer = rouge_scorer()
     length = windows.tokens.shape[1]
     if not 1 <= prefix < length:
         raise InputError(f"prefix is {prefix}; give a number from 1 to below {length}")
     check_fit(model, tokenizer, prefix, length - prefix)
-    vocab_size = vocabulary_size(model)
-    if top_k is not None and not 1 <= top_k <= vocab_size:
-        raise InputError(f"top_k is {top_k}; give a number from 1 to {vocab_size}, or None")
-    graph, params = nnx.split(model)
-    written, logs = [], []
-    for start in range(0, len(windows.tokens), _BATCH):
-        part = windows.tokens[start : start + _BATCH]
-        # Filled up: one program for all parts.
-        full = np.pad(part, ((0, _BATCH - len(part)), (0, 0)))
-        written.append(np.asarray(_continuations(graph, prefix, params, full))[: len(part)])
-        logs.append(np.asarray(_suffix_logs(graph, prefix, top_k, params, full))[: len(part)])
-    continuation = np.concatenate(written)
-    log_p = np.concatenate(logs).astype(np.float64).sum(axis=1)
-    for i in np.flatnonzero(np.isnan(log_p)):
-        document = name_document(int(windows.document[i]), names)
-        raise InputError(f"the model gives document {document} a probability of NaN; train it anew")
+    check_top_k(top_k, vocabulary_size(model))
+    # The model is never shown the truth: not even one that is not causal can look at it.
+    continuation = write_greedily(model, windows.tokens[:, :prefix], length - prefix)
+
+    def label(number: int) -> str:
+        return f"document {name_document(int(windows.document[number]), names)}"
+
+    truth = read_suffixes(model, windows.tokens, prefix=prefix, top_k=top_k, label=label)
     suffix = windows.tokens[:, prefix:]
     right = continuation == suffix
     truths, texts = (
-        [_decoded(tokenizer, ids) for ids in rows.tolist()] for rows in (suffix, continuation)
+        [decode(tokenizer, ids) for ids in rows.tolist()] for rows in (suffix, continuation)
     )
     pairs = list(zip(truths, texts, strict=True))
     return Extraction(
@@ -191,43 +189,8 @@ def extract(
             np.int64,
         ),
         rouge_l=np.array([scorer.score(*pair)["rougeL"].fmeasure for pair in pairs], np.float64),
-        log_p=log_p,
-        log10_samples=samples_needed(log_p).log10,
+        log_p=truth.log_sample,
+        log_p_all=truth.log_p,
+        log10_samples=samples_needed(truth.log_sample).log10,
+        bits=truth.bits,
     )
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _continuations(graph: Any, prefix: int, params: Any, windows: Array) -> Array:
-    """Greedy continuations of the prefixes."""
-
-    def write(place: Array, buffer: Array) -> Array:
-        logits = nnx.merge(graph, params)(buffer[:, :-1]).astype(jnp.float32)
-        token = jnp.argmax(jnp.take(logits, place - 1, axis=1), axis=-1)
-        return buffer.at[:, place].set(token.astype(buffer.dtype))
-
-    # The truth is wiped out first: not even a model that is not causal can look at it.
-    buffer = windows.at[:, prefix:].set(0)
-    return jax.lax.fori_loop(prefix, windows.shape[1], write, buffer)[:, prefix:]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _suffix_logs(graph: Any, prefix: int, top_k: int | None, params: Any, windows: Array) -> Array:
-    """Log-probability of each token of the suffixes, given the true tokens before it."""
-    logits = nnx.merge(graph, params)(windows[:, :-1])[:, prefix - 1 :].astype(jnp.float32)
-    targets = windows[:, prefix:, None]
-    if top_k is None:
-        return jnp.take_along_axis(jax.nn.log_softmax(logits), targets, axis=-1)[..., 0]
-    values, tokens = jax.lax.top_k(logits, top_k)  # of equal ones those with the smaller number
-    return jnp.max(jnp.where(tokens == targets, jax.nn.log_softmax(values), -jnp.inf), axis=-1)
-
-
-def _decoded(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Text of tokens, with NUL for end-of-text: spelled out, its letters would match others'."""
-    end = tokenizer.token_to_id(END_OF_TEXT)
-    parts: list[list[int]] = [[]]
-    for number in ids:
-        if number == end:
-            parts.append([])
-        else:
-            parts[-1].append(number)
-    return "\0".join(tokenizer.decode(part, skip_special_tokens=False) for part in parts)

@@ -19,6 +19,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import make_rows
 from copyreg_jax.lm.evaluation import document_losses
 from copyreg_jax.lm.hashing import hash_arrays, hash_text
+from copyreg_jax.lm.leakage.calibration import Calibration, calibrate
 from copyreg_jax.lm.leakage.extraction import Extraction, extract
 from copyreg_jax.lm.leakage.losses import (
     HELD_OUT,
@@ -37,7 +38,7 @@ from copyreg_jax.lm.leakage.windows import check_fit, choose_windows
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Report", "audit", "check_comparable"]
+__all__ = ["GapClosed", "Report", "audit", "check_comparable", "gap_closed"]
 
 
 class Report(NamedTuple):
@@ -53,6 +54,9 @@ class Report(NamedTuple):
         than of texts it never saw, if both are alike.
     extraction, extraction_held_out : Extraction
         Extraction of protected text, and of held-out text as the baseline.
+    memorized : Calibration
+        How many protected windows are likelier than the held-out ones. Each is of another document,
+        and near-duplicates are on one side.
     prefix, suffix : int
         Lengths of prefix and suffix in tokens.
     top_k : int or None
@@ -72,6 +76,7 @@ class Report(NamedTuple):
     tau_held_out: Tau
     extraction: Extraction
     extraction_held_out: Extraction
+    memorized: Calibration
     prefix: int
     suffix: int
     top_k: int | None
@@ -91,6 +96,7 @@ class Report(NamedTuple):
             "groups": {group.name: jsonable(group) for group in groups},
             "tau": {against: jsonable(tau) for against, tau in taus.items()},
             "extraction": {name: jsonable(part.summary()) for name, part in parts.items()},
+            "memorized": jsonable(self.memorized),
             "prefix": self.prefix,
             "suffix": self.suffix,
             "top_k": self.top_k,
@@ -188,14 +194,18 @@ def audit(
         return extract(model, tokenizer, windows[name], prefix=prefix, top_k=top_k, names=names)
 
     tokens = hash_arrays(part.tokens for part in windows.values())
+    of_protected, of_held_out = extraction(PROTECTED), extraction(HELD_OUT)
     return Report(
         protected=group(PROTECTED, protected),
         unprotected=group(UNPROTECTED, unprotected),
         held_out=group(HELD_OUT, held_out),
         tau=tau(unprotected),
         tau_held_out=tau(held_out),
-        extraction=extraction(PROTECTED),
-        extraction_held_out=extraction(HELD_OUT),
+        extraction=of_protected,
+        extraction_held_out=of_held_out,
+        memorized=calibrate(
+            of_protected.log_p_all, of_held_out.log_p_all, list(of_held_out.log_p_all[:, None])
+        ),
         prefix=prefix,
         suffix=suffix,
         top_k=top_k,
@@ -203,6 +213,48 @@ def audit(
         nll=nll,
         num_tokens=num_tokens,
     )
+
+
+class GapClosed(NamedTuple):
+    """Share of the copying gap that a run closes: 0 like the unprotected run, 1 like leaving out.
+
+    Each is ``(m_0 - m) / (m_0 - m_without)`` for a measure m of protected text, NaN where the
+    unprotected run has no larger one than the run without these texts. It may be beyond 0 and 1.
+
+    Attributes
+    ----------
+    substring : float
+        By the mean of the longest common substring, in characters.
+    matched : float
+        By the mean number of right tokens in a row.
+    exact : float
+        By the share of suffixes found.
+    nats : float
+        By the mean loss in nats per token, with the other sign.
+    """
+
+    substring: float
+    matched: float
+    exact: float
+    nats: float
+
+
+def gap_closed(run: Report, unprotected: Report, without: Report) -> GapClosed:
+    """Compare a run with one without protection, and with one that never saw the protected text.
+
+    Parameters
+    ----------
+    run, unprotected, without : Report
+        Reports of the same documents and windows, see `check_comparable`.
+    """
+    measures = []
+    for report in (run, unprotected, without):
+        found = report.extraction.summary()
+        loss = report.protected.cross_entropy
+        measures.append([found.mean_substring, found.mean_matched, found.exact, -loss])
+    own, most, least = np.array(measures)
+    gap = most - least
+    return GapClosed(*np.where(gap > 0, (most - own) / np.where(gap > 0, gap, 1), np.nan).tolist())
 
 
 def check_comparable(reports: Mapping[str, Report]) -> None:

@@ -1,0 +1,188 @@
+"""``copyreg audit RUN ... --text ...``: runs, by what they give away of their own documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from copyreg_jax.cli.common import (
+    all_files,
+    errors,
+    output,
+    require_free,
+    require_writable,
+    write_json,
+)
+from copyreg_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from copyreg_jax.lm.corpus.documents import Document
+    from copyreg_jax.lm.leakage.against_certificate import Recheck
+    from copyreg_jax.lm.leakage.report import GapClosed, Report
+    from copyreg_jax.lm.records import Flags
+
+__all__ = ["audit_runs"]
+
+_EXIT_DOES_NOT_HOLD = 1
+
+_PROBLEMS = 10
+
+_EXTRACTED = {
+    "share of suffixes found": "exact",
+    "mean right tokens in a row": "mean_matched",
+    "mean longest common substring": "mean_substring",
+    "longest of all common substrings": "max_substring",
+    "mean ROUGE-L": "mean_rouge_l",
+    "share found in 100 samples": "discoverable",
+    "median log10 of samples needed": "median_log10_samples",
+    "any decoder, fewest bits": "least_bits",
+}
+
+
+def audit_runs(
+    folders: list[Path],
+    source: str,
+    sizes: dict[str, Any],
+    columns: dict[str, Any],
+    *,
+    seed: int,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Audit runs and print what they give away of their protected documents."""
+    import jax.numpy as jnp
+
+    from copyreg_jax.lm import experiment, records
+    from copyreg_jax.lm.corpus import loading
+    from copyreg_jax.lm.leakage import against_certificate, report as auditing
+
+    if out is not None:
+        read = [file for path in (*folders, Path(source)) for file in all_files(path)]
+        require_free("--out", [out], read, overwrite=overwrite)
+        require_writable(out.absolute().parent, f"--out {out}")
+    with errors.status("reading", spinner="line") as line:
+        corpus = loading.load_documents(source, **columns)
+        flags = records.load_flags(folders[0], corpus.documents)
+        _refuse_other_runs(folders, flags, corpus.documents)
+        reports: dict[str, Report] = {}
+        checks: dict[str, Recheck] = {}
+        for folder in folders:
+            line.update(f"measuring {folder}")
+            loaded, tokenizer = experiment.load_model(folder, jnp.float32)
+            reports[str(folder)] = auditing.audit(
+                loaded, tokenizer, flags.texts, flags.protected, flags.held_out,
+                rows_length=flags.length, seed=seed, names=flags.names, **sizes,
+            )  # fmt: skip
+            report = reports[str(folder)]
+            check = against_certificate.recheck(folder, flags, report.nll, report.num_tokens)
+            if check is not None:
+                checks[str(folder)] = check
+    if strange := len(corpus.documents) - len(flags.texts):
+        output.print(
+            f"{strange:,} documents of {source} do not belong to {folders[0]}, "
+            "and were not measured",
+            markup=False, soft_wrap=True, style="red",
+        )  # fmt: skip
+    auditing.check_comparable(reports)
+    closed = _gaps_closed(reports)
+    for name, report in reports.items():
+        _show_audit(name, report)
+        if name in closed:
+            _show_gap(closed[name])
+        if name in checks:
+            _show_check(checks[name])
+    if out is not None:
+        content = {name: report.as_json() for name, report in reports.items()}
+        for name, gap in closed.items():
+            content[name]["gap_closed"] = gap._asdict()
+        for name, check in checks.items():
+            content[name]["certificate"] = check._asdict()
+        write_json(out, content)
+        output.print(f"written to {out}", markup=False, soft_wrap=True)
+    if any(check.problems for check in checks.values()):
+        raise typer.Exit(_EXIT_DOES_NOT_HOLD)
+
+
+def _refuse_other_runs(folders: list[Path], flags: Flags, documents: list[Document]) -> None:
+    """Refuse runs that protect or hold out other documents than the first."""
+    from copyreg_jax.lm import records
+
+    for folder in folders[1:]:
+        if not (folder / records.DOCUMENTS).exists():
+            continue
+        if different := flags.difference(records.load_flags(folder, documents)):
+            raise InputError(
+                f"{folder} {different}, unlike {folders[0]}; train both with the same text, flags, "
+                "held_out, length and seed, or measure them one by one"
+            )
+
+
+def _show_audit(name: str, report: Report) -> None:
+    output.print(name, markup=False, soft_wrap=True, style="bold")
+    output.print("                                       protected  unprotected   held out")
+    groups = (report.protected, report.unprotected, report.held_out)
+    for label, numbers in (
+        ("nats per token", [group.cross_entropy for group in groups]),
+        ("bits per byte", [group.bits_per_byte for group in groups]),
+    ):
+        output.print(f"  {label:34}" + "".join(f"{number:13.4f}" for number in numbers))
+    for label, tau in (("unprotected", report.tau), ("held out", report.tau_held_out)):
+        interval = f"{tau.lower:+.4f} to {tau.upper:+.4f}"
+        output.print(f"  tau_CE against {label:12} {tau.value:+.4f}, 95 %: {interval}")
+    protected, held_out = report.extraction.summary(), report.extraction_held_out.summary()
+    for label, field in _EXTRACTED.items():
+        numbers = [getattr(summary, field) for summary in (protected, held_out)]
+        output.print(f"  {label:34}{numbers[0]:>13.4g}{'':13}{numbers[1]:>13.4g}")
+    found = report.memorized
+    rate = f"of unseen ones {found.alpha:.0%} at most, in the mean"
+    if not found.exchangeable:
+        rate = "too few held-out documents for an error rate"
+    label = "memorized: likelier than unseen"
+    output.print(f"  {label:34}{found.share:>13.4g}   {rate}", markup=False, soft_wrap=True)
+
+
+def _gaps_closed(reports: dict[str, Report]) -> dict[str, GapClosed]:
+    """Compare each run with one without protection and one that left the protected text out."""
+    from copyreg_jax.lm import records
+    from copyreg_jax.lm.leakage import report as auditing
+
+    arms = {
+        name: records.load_arm(name) for name in reports if (Path(name) / records.SUMMARY).exists()
+    }
+    plain = [name for name, arm in arms.items() if arm == "unprotected"]
+    without = [name for name, arm in arms.items() if arm == "left out"]
+    if len(plain) != 1 or len(without) != 1:
+        return {}
+    (one,), (other,) = plain, without
+    return {
+        name: auditing.gap_closed(report, reports[one], reports[other])
+        for name, report in reports.items()
+        if name not in (one, other)
+    }
+
+
+def _show_gap(closed: GapClosed) -> None:
+    shares = (
+        f"{closed.substring:.0%} by the longest common substring, {closed.matched:.0%} by tokens "
+        f"in a row, {closed.nats:.0%} by nats per token"
+    )
+    output.print(
+        f"  share of the copying gap closed   {shares} (0 %: no protection; 100 %: left out)",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _show_check(check: Recheck) -> None:
+    said = f"  certificate: {check.verdict}"
+    if check.num_documents:
+        said += (
+            f"; the losses of {check.num_documents} documents were measured again; they differ "
+            f"by at most {check.difference:.1e} nats per token, and guarantee tau {check.tau:.4f}"
+        )
+    output.print(said, markup=False, soft_wrap=True)
+    for problem in check.problems[:_PROBLEMS]:
+        output.print(f"    {problem}", markup=False, soft_wrap=True, style="red")
+    if len(check.problems) > _PROBLEMS:
+        output.print(f"    and {len(check.problems) - _PROBLEMS} more", style="red")

@@ -1,0 +1,264 @@
+"""``copyreg audit --model ... --work ...``: the passages of a work that a model would write."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from copyreg_jax._files import write_whole
+from copyreg_jax.cli.common import (
+    all_files,
+    errors,
+    output,
+    require_free,
+    require_writable,
+    write_json,
+)
+from copyreg_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from copyreg_jax.lm.leakage.works import Preset, WorkReport, Written
+
+__all__ = ["audit_works"]
+
+_SHADES = " .:-=+*#%@"
+"""From a suffix of probability below 1e-30 to one of at least 1e-3."""
+
+_WIDTH = 100
+
+_SHOWN = 20
+
+_TABLES = (".csv", ".jsonl", ".zip")
+
+
+def audit_works(
+    model: str,
+    works: list[Path],
+    held_out: list[Path],
+    preset: Preset,
+    *,
+    columns: dict[str, Any],
+    seed: int,
+    out: Path | None,
+    page: Path | None,
+    overwrite: bool,
+) -> None:
+    """Audit the works and print what the model would give away of each."""
+    import jax.numpy as jnp
+
+    from copyreg_jax.lm import experiment
+    from copyreg_jax.lm.hashing import hash_text
+    from copyreg_jax.lm.leakage import works as measuring
+    from copyreg_jax.lm.leakage.page import audit_page
+
+    for option, path in {"--out": out, "--page": page}.items():
+        if path is not None and Path(model).resolve() in path.resolve().parents:
+            raise InputError(f"{option} {path} is within the model; write it elsewhere")
+    store = None
+    read = [file for path in (*works, *held_out, Path(model)) for file in all_files(path)]
+    if out is not None:
+        store = out.with_name(f"{out.name}.partial")
+        require_free("--out", [out], read, overwrite=overwrite)
+        require_writable(out.absolute().parent, f"--out {out}")
+        read += [out, store]
+    if page is not None:
+        require_free("--page", [page], read, overwrite=overwrite)
+        require_writable(page.absolute().parent, f"--page {page}")
+    with errors.status("reading", spinner="line") as line:
+        texts, unseen = _read(works, columns), _read(held_out, columns)
+        before = _fingerprint(model)
+        loaded, tokenizer = experiment.load_model(model, jnp.float32)
+        digest = _hash_model(model)
+        if _fingerprint(model) != before:
+            raise InputError(f"{model} has changed while it was read; run this again")
+        found, beside = measuring.audit_works(
+            loaded, tokenizer, texts, unseen, preset, seed=seed, store=store,
+            progress=lambda name, share: line.update(f"measuring {name}: {share:.0%}"),
+        )  # fmt: skip
+    content = {
+        "model": model,
+        "seed": seed,
+        "model_sha256": digest,
+        "sha256": {name: hash_text(text) for name, text in (texts | unseen).items()},
+        "preset": dataclasses.asdict(preset),
+        "works": [report.as_json() for report in found],
+        "held_out": [report.as_json() for report in beside],
+    }
+    written = [path for path in (page, out) if path is not None]
+    if page is not None:
+        command = _command(model, works, held_out, preset, columns, seed, page)
+        write_whole(page, audit_page(content, command=command).encode())
+    if out is not None:
+        write_json(out, content)
+        if store is not None:
+            store.unlink(missing_ok=True)
+    for report in found[:_SHOWN]:
+        _show(report, beside, preset)
+    if len(found) > _SHOWN:
+        output.print(f"and {len(found) - _SHOWN} more works, which --out has")
+    if short := len(unseen) - len(beside):
+        output.print(f"{short:,} held-out texts are shorter than a passage, and were left out")
+    for path in written:
+        output.print(f"written to {path}", markup=False, soft_wrap=True)
+
+
+def _command(
+    model: str,
+    works: list[Path],
+    held_out: list[Path],
+    preset: Preset,
+    columns: dict[str, Any],
+    seed: int,
+    page: Path,
+) -> str:
+    """The command that measures the same, with all settings."""
+    sources = [("--work", path) for path in works] + [("--held-out", path) for path in held_out]
+    options = {
+        "--prefix": preset.prefix, "--suffix": preset.suffix, "--stride": preset.stride,
+        "--top-k": preset.top_k, "--budget": preset.budget, "--alpha": preset.alpha,
+        "--outputs": preset.outputs, "--text-column": columns["text"],
+        "--name-column": columns["name"], "--seed": seed, "--page": page.name,
+    }  # fmt: skip
+    words = ["copyreg", "audit", "--model", model]
+    for name, value in (*sources, *options.items()):
+        words += [] if value is None else [name, str(value)]
+    return shlex.join(words)
+
+
+def _read(paths: list[Path], columns: dict[str, Any]) -> dict[str, str]:
+    """Texts by their names: a .txt file is one, another source may have many.
+
+    Line ends are a single character each, as in the texts that models are trained on.
+    """
+    from copyreg_jax.lm.corpus.encoding import decode_utf8, read_bytes
+    from copyreg_jax.lm.corpus.loading import load_documents
+
+    texts: dict[str, str] = {}
+    for path in paths:
+        if path.suffix.lower() == ".txt" and not path.is_dir():
+            found = {path.name: decode_utf8(read_bytes(path), str(path))}
+        else:
+            source = str(path) if str(path) == "news" else path
+            corpus = load_documents(source, **columns if path.suffix in _TABLES else {})
+            found = {f"{path.name}/{d.name}": d.text for d in corpus.documents}
+        for name, text in found.items():
+            if name in texts:
+                raise InputError(f"two texts are called {name}; rename one")
+            if not text.strip():
+                raise InputError(f"{path} is empty; give a text")
+            texts[name] = text.replace("\r\n", "\n")
+    return texts
+
+
+def _hash_model(model: str) -> str:
+    """Hash the files that the model was read from."""
+    from copyreg_jax.lm.corpus.encoding import read_bytes
+    from copyreg_jax.lm.hashing import hash_bytes, hash_files
+    from copyreg_jax.lm.models.gguf_file import SMOLLM2, find_smollm2
+    from copyreg_jax.lm.records import MODEL
+
+    path = find_smollm2() if model == SMOLLM2 else Path(model)
+    path = path / MODEL if (path / MODEL).is_dir() else path
+    return hash_files(path) if path.is_dir() else hash_bytes(read_bytes(path))
+
+
+def _fingerprint(model: str) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of the files of the model."""
+    stats = [(file, file.stat()) for file in all_files(Path(model)) if file.exists()]
+    return sorted((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+
+
+def _show(report: WorkReport, beside: list[WorkReport], preset: Preset) -> None:
+    from copyreg_jax.lm.leakage.wording import percent
+
+    of_others = ""
+    if beside:
+        total = sum(other.num_characters for other in beside)
+        share = sum(other.coverage * other.num_characters for other in beside) / total
+        of_others = f" (held out: {percent(share)})"
+    passages = (
+        f"{report.num_passages:,} passages of {preset.prefix} + {preset.suffix} tokens, one every "
+        f"{preset.stride} characters"
+    )
+    samples = (
+        "no number of samples has any"
+        if math.isinf(report.log10_samples)
+        else f"the likeliest needs 10^{report.log10_samples:.1f}"
+    )
+    rows = [
+        (
+            "extracted",
+            f"{percent(report.coverage)} of the characters are in a suffix that a sample gives "
+            f"with probability {preset.least:g} or more{of_others}; such suffixes cover at most "
+            f"{report.longest:,} in a row",
+        ),
+        (
+            "extractable",
+            f"{percent(report.extractable)} of the passages by {preset.budget:,} samples of each "
+            f"prefix; {samples}",
+        ),
+        ("greedy", f"{percent(report.greedy)} of the passages, by the likeliest token each time"),
+        (
+            "token wise",
+            f"{percent(report.right)} of the suffixes' tokens are the model's likeliest; mean "
+            f"extraction strength {percent(report.strength)}",
+        ),
+        ("memorized", _memorized(report)),
+        (
+            "any decoder",
+            f"no temperature, top-k, top-p or min-p gives one of these suffixes a probability "
+            f"above 2^-{math.floor(10 * report.bits) / 10:.1f} (float32 arithmetic, not proved)",
+        ),
+    ]
+    if report.written is not None:
+        rows.append(("written", _written(report.written)))
+    output.print(report.name, markup=False, soft_wrap=True, style="bold")
+    output.print(f"  {passages}", markup=False, soft_wrap=True)
+    for label, text in rows:
+        output.print(f"  {label:12}{text}", markup=False, soft_wrap=True)
+    output.print(f"  {'along it':12}[{_strip(report.heat)}]", markup=False, soft_wrap=True)
+
+
+def _memorized(report: WorkReport) -> str:
+    from copyreg_jax.lm.leakage.wording import percent
+
+    found = report.memorized
+    if found is None:
+        return "not known: give --held-out texts of the same kind that the model has never seen"
+    if found.p_value is not None:
+        verdict = "yes" if found.p_value <= found.alpha else "no sign of it"
+        return (
+            f"{verdict}: p-value {found.p_value:.2g} by the likeliest passages of "
+            f"{found.num_held_out} held-out documents; {percent(found.share)} of the passages are "
+            f"likelier than unseen text, of unseen works {percent(found.alpha)} at most in the mean"
+        )
+    return (
+        f"not known, too few held-out documents: {percent(found.share)} of the passages are "
+        f"likelier than {percent(1 - found.alpha)} of the {found.num_held_out:,} held-out ones"
+    )
+
+
+def _written(found: Written) -> str:
+    from copyreg_jax.lm.leakage.wording import percent
+
+    return (
+        f"{found.num_outputs} texts of {found.num_tokens} tokens have {percent(found.coverage)} of "
+        f"the work's words in spans of 5 or more, of {percent(found.room)} that they have room "
+        f"for; the longest span has {found.longest_span:,}; "
+        f"{found.share_over_160:.0%} of these texts have over 160 characters of it in a row, "
+        f"{found.degenerate:.0%} repeat themselves"
+    )
+
+
+def _strip(heat: list[float]) -> str:
+    """One character for each part of the work: the darker, the likelier its likeliest suffix."""
+    step = len(heat) / _WIDTH
+    cells = []
+    for k in range(_WIDTH):
+        part = [v for v in heat[int(k * step) : int((k + 1) * step)] if not math.isnan(v)]
+        level = (max(part, default=-math.inf) + 30) / 27
+        cells.append(_SHADES[round(min(max(level, 0.0), 1.0) * (len(_SHADES) - 1))])
+    return "".join(cells)

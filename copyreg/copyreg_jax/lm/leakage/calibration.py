@@ -1,0 +1,159 @@
+"""Whether a model knows a passage better than text that it has never seen: conformal p-values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from copyreg_jax.errors import InputError
+
+__all__ = ["Calibration", "calibrate", "conformal_p_values"]
+
+
+class Calibration(NamedTuple):
+    """How many passages are likelier than unseen text, and what that proves.
+
+    Attributes
+    ----------
+    share : float
+        Share of the passages whose p-value is at most ``alpha``; of a census, those that are
+        likelier than a share of ``1 - alpha`` of the held-out ones, or than all of few.
+    threshold : float
+        The log-probability that a passage has to exceed for that.
+    alpha : float
+        The false-positive rate asked for.
+    num_held_out : int
+        Number of held-out passages that were compared.
+    p_value : float or None
+        p-value of the work as a whole, by one number of each document: see `calibrate`. None where
+        there are too few documents for any p-value of at most alpha.
+    exchangeable : bool
+        Whether each of them is of another document. Then a passage that the model has never seen,
+        of a document drawn as they were, has a p-value of at most alpha with probability at most
+        alpha. If not, this is a census: the share of a work beside the same share of other text,
+        ``alpha`` of which is above the threshold, and no error rate follows.
+    """
+
+    share: float
+    threshold: float
+    alpha: float
+    num_held_out: int
+    p_value: float | None
+    exchangeable: bool
+
+
+def conformal_p_values(log_p: ArrayLike, held_out: ArrayLike) -> NDArray[np.float64]:
+    """p-values of passages against m held-out ones: ``(1 + #{held out >= p_z}) / (m + 1)``.
+
+    Parameters
+    ----------
+    log_p : (w,) array
+        log-probabilities of the passages; ``-inf`` is one.
+    held_out : (m,) array
+        Those of the held-out passages, m >= 1.
+
+    Raises
+    ------
+    InputError
+        An array is empty or has NaN.
+
+    Notes
+    -----
+    If a passage and the held-out ones are exchangeable, its p-value is at most alpha with
+    probability at most alpha, for each alpha, whatever the distribution (split conformal
+    prediction; Vovk et al., Algorithmic Learning in a Random World, 2005).
+
+    Examples
+    --------
+    >>> conformal_p_values([-3.0, -1.0], [-2.0, -4.0, -5.0]).tolist()
+    [0.5, 0.25]
+    """
+    return (1 + _count_likelier(log_p, held_out)) / (np.size(held_out) + 1)
+
+
+def _count_likelier(log_p: ArrayLike, held_out: ArrayLike) -> NDArray[np.int64]:
+    """How many held-out passages are at least as likely as each of those."""
+    values, held = (np.asarray(a, np.float64) for a in (log_p, held_out))
+    for name, array in {"log_p": values, "held_out": held}.items():
+        if array.ndim != 1 or not len(array) or np.isnan(array).any():
+            raise InputError(f"{name} has shape {array.shape} or has NaN; give some numbers")
+    return len(held) - np.searchsorted(np.sort(held), values, side="left")
+
+
+def calibrate(
+    log_p: ArrayLike,
+    drawn: ArrayLike,
+    held_out: Sequence[NDArray[np.float64]],
+    *,
+    alpha: float = 0.01,
+    excerpt: NDArray[np.float64] | None = None,
+) -> Calibration:
+    """Compare the passages of a work with those of held-out documents.
+
+    Parameters
+    ----------
+    log_p : (w,) array
+        log-probabilities of the work's passages.
+    drawn : (m,) array
+        That of one passage of each held-out document, drawn at random from all of them;
+        near-duplicates of each other count as one document.
+    held_out : sequence of m arrays
+        Those of an excerpt of each held-out document.
+    alpha : float
+        False-positive rate, in (0, 1).
+    excerpt : array, optional
+        Those of an excerpt of the work, drawn as those of the documents.
+
+    Raises
+    ------
+    InputError
+        alpha is out of range, an array is empty or has NaN, or there is no document.
+
+    Notes
+    -----
+    Passages of one document are alike, so they are not exchangeable with others. With enough
+    documents, ``1 / alpha - 1``, one passage of each is compared. With fewer no p-value could be as
+    small as alpha, and all passages of all excerpts are taken: the census.
+
+    The share of an unseen work is alpha or less in the mean over works. But its passages are alike,
+    and a third of unseen works or more have a larger share. So whether a work is memorized is
+    decided by one number for each document, the likeliest of as many passages of an excerpt:
+    ``p_value = (1 + #{documents with one as likely}) / (m + 1)``.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> held_out, work = rng.normal(-80, 10, (200, 50)), rng.normal(-40, 10, 1000)
+    >>> found = calibrate(work, held_out[:, 0], list(held_out), excerpt=work[:50])
+    >>> found.exchangeable, found.num_held_out, found.share > 0.9, found.p_value < 0.01
+    (True, 200, True, True)
+    """
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha is {alpha}; give a false-positive rate between 0 and 1")
+    if not held_out:
+        raise InputError("no text is held out; give some that the model has never seen")
+    exact = Fraction(alpha)
+    exchangeable = exact * (len(held_out) + 1) >= 1
+    held = np.asarray(drawn, np.float64) if exchangeable else np.concatenate(held_out)
+    p_value = None
+    if exchangeable and excerpt is not None:
+        size = min(map(len, [excerpt, *held_out]))
+        best = [float(document[:size].max()) for document in held_out]
+        p_value = float(conformal_p_values([excerpt[:size].max()], best)[0])
+    # p <= alpha where fewer than so many held-out ones are at least as likely.
+    fewer = math.floor(exact * (len(held) + 1))
+    if not exchangeable:  # a census of few passages asks for more than the likeliest of them
+        fewer = max(fewer, 1)
+    return Calibration(
+        share=float(np.mean(_count_likelier(log_p, held) < fewer)),
+        threshold=float(np.sort(held)[-fewer]),
+        alpha=alpha,
+        num_held_out=len(held),
+        p_value=p_value,
+        exchangeable=exchangeable,
+    )

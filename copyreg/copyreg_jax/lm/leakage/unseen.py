@@ -1,0 +1,111 @@
+"""Held-out texts of an audit: that they are no part of a work, and what of them is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.duplicates import near_duplicates
+from copyreg_jax.lm.leakage.calibration import Calibration, calibrate
+from copyreg_jax.lm.leakage.passages import Passages, excerpt, runs
+from copyreg_jax.lm.leakage.teacher_forced import Suffixes
+
+__all__ = ["Unseen", "compare", "draw", "refuse_overlap"]
+
+_RUN = 50
+"""So many tokens in a row in a work and in a held-out text are no chance."""
+
+_EXCERPT = 2000
+"""Characters of a held-out text that are measured at least."""
+
+
+class Unseen(NamedTuple):
+    """What is measured of the held-out texts.
+
+    Attributes
+    ----------
+    size : int
+        Characters of an excerpt.
+    excerpts : dict of str
+        An excerpt of each text.
+    drawn : (m, prefix + suffix) int32 array
+        A passage of one text of each of m clusters of near-duplicates, drawn from all of them.
+    chosen : tuple of str
+        The names of those texts.
+    """
+
+    size: int
+    excerpts: dict[str, Passages]
+    drawn: NDArray[np.int32]
+    chosen: tuple[str, ...]
+
+
+def refuse_overlap(
+    works: Mapping[str, str], held_out: Mapping[str, str], passages: Mapping[str, Passages]
+) -> None:
+    """Refuse a held-out text that has part of a work, word for word or in another edition.
+
+    That is 50 tokens in a row, or half of the runs of 13 words of the shorter text.
+
+    Raises
+    ------
+    InputError
+        Such a text, with the work.
+    """
+    advice = "so it is not unseen text; hold out another, or remove from both what they share"
+    labels = near_duplicates([*works.values(), *held_out.values()])
+    of_works = dict(zip(labels.tolist()[: len(works)], works, strict=True))
+    for name, label in zip(held_out, labels.tolist()[len(works) :], strict=True):
+        if label in of_works:
+            raise InputError(f"{name} shares much of its wording with {of_works[label]}, {advice}")
+    of_work = {work: runs(passages[work], _RUN) for work in works}
+    known = np.sort(np.concatenate(list(of_work.values())))
+    for name in held_out:
+        own = runs(passages[name], _RUN)
+        place = np.minimum(np.searchsorted(known, own), len(known) - 1)
+        if len(known) and (known[place] == own).any():
+            work = next(work for work, theirs in of_work.items() if np.isin(own, theirs).any())
+            raise InputError(f"{name} shares {_RUN} tokens in a row with {work}, {advice}")
+
+
+def draw(
+    works: Mapping[str, str], held_out: Mapping[str, str], passages: Mapping[str, Passages],
+    seed: int,
+) -> Unseen:  # fmt: skip
+    """Draw an excerpt of each held-out text, and a passage of each that is no near-duplicate.
+
+    Excerpts are so long that together they are as long as the works.
+    """
+    size = max(sum(map(len, works.values())) // max(len(held_out), 1), _EXCERPT)
+    excerpts = {name: excerpt(passages[name], size, seed + k) for k, name in enumerate(held_out)}
+    labels = near_duplicates(list(held_out.values())) if held_out else np.zeros(0, np.int64)
+    _, first = np.unique(labels, return_index=True)
+    chosen = tuple(list(held_out)[k] for k in first)
+    rng = np.random.default_rng([seed, 1])
+    drawn = [passages[name].tokens[rng.integers(len(passages[name].tokens))] for name in chosen]
+    shape = (len(drawn), next(iter(passages.values())).tokens.shape[1])
+    return Unseen(size, excerpts, np.reshape(np.array(drawn, np.int32), shape), chosen)
+
+
+def compare(
+    work: Passages,
+    of_work: Suffixes,
+    unseen: Unseen,
+    found: Mapping[str, Suffixes],
+    of_drawn: Suffixes,
+    alpha: float,
+    seed: int,
+) -> Calibration | None:
+    """Calibrate a work by the held-out texts; None without any."""
+    if not unseen.chosen:
+        return None
+    own = excerpt(work, unseen.size, seed + len(unseen.excerpts))  # those had the seeds before
+    inside = np.isin(work.place, own.place)
+    return calibrate(
+        of_work.log_p, of_drawn.log_p, [found[name].log_p for name in unseen.chosen],
+        alpha=alpha, excerpt=of_work.log_p[inside],
+    )  # fmt: skip

@@ -1,0 +1,328 @@
+"""What an audit of works says in words: two claims about each work, never one, and their limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+__all__ = [
+    "Claim",
+    "any_decoder",
+    "bound",
+    "counted",
+    "extractable",
+    "extractable_of_all",
+    "how_measured",
+    "memorized",
+    "memorized_of_all",
+    "odds",
+    "percent",
+    "power",
+    "quoted",
+    "settings",
+]
+
+_NO_PROOF = "This is no proof that the model was not trained on it."
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+# What would change the direction of the text around a name, or is no character of a page.
+_NOT_SHOWN = dict.fromkeys(
+    [*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F),
+     *range(0x2066, 0x206A), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF],
+    "\ufffd",
+)  # fmt: skip
+
+
+class Claim(NamedTuple):
+    """One claim about a work, or about all of them.
+
+    Attributes
+    ----------
+    label : str
+        The claim in two or three words.
+    said : str
+        The claim in a sentence.
+    detail : str
+        What exactly was counted, and what does not follow.
+    """
+
+    label: str
+    said: str
+    detail: str
+
+
+def percent(share: float | None) -> str:
+    r"""Write a share with three digits; it is 0 % or 100 % only if it is that.
+
+    Examples
+    --------
+    >>> [percent(share) for share in (0.0, 1e-9, 0.12345, 0.99999)]
+    ['0\xa0%', 'less than 0.01\xa0%', '12.3\xa0%', 'more than 99.9\xa0%']
+    """
+    if share is None:
+        return "not known"
+    if 0 < share < 0.0001:
+        return "less than 0.01\u00a0%"
+    text = f"{100 * share:.3g}"
+    return f"{'more than 99.9' if text == '100' and share < 1 else text}\u00a0%"
+
+
+def odds(log10: float | None) -> str:
+    r"""Write the probability that has this logarithm as people say it; None is probability 0.
+
+    Examples
+    --------
+    >>> [odds(log10) for log10 in (None, -0.1, -3.0, -12.3)]
+    ['0', '79.4\xa0%', '1\xa0in\xa01,000', '5·10⁻¹³']
+    """
+    if log10 is None:
+        return "0"
+    if log10 > -1:
+        return percent(10.0**log10)
+    return f"1\u00a0in\u00a0{power(-log10)}" if log10 > -6 else power(log10)
+
+
+def power(log10: float) -> str:
+    """Write the number that has this logarithm, however large or small it is."""
+    if 0 <= log10 < 6:
+        return f"{float(f'{10.0**log10:.3g}'):,.12g}"
+    exponent = math.floor(log10)
+    digits = f"{10.0 ** (log10 - exponent):.0f}"
+    if digits == "10":
+        digits, exponent = "1", exponent + 1
+    return f"{digits}·10{str(exponent).translate(_RAISED)}"
+
+
+def counted(number: float, name: str) -> str:
+    """Write a number of things.
+
+    Examples
+    --------
+    >>> counted(1, "sample"), counted(1000, "sample")
+    ('1 sample', '1,000 samples')
+    """
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def quoted(name: str) -> str:
+    """Quote the name of a work; no name changes the direction of the text around it."""
+    return f"“\u2068{name.translate(_NOT_SHOWN)}\u2069”"
+
+
+def extractable(work: Mapping[str, Any], preset: Mapping[str, Any]) -> Claim:
+    """Say whether passages of a work come up within the budget of samples."""
+    share, covered = work["extractable"], work["coverage"]
+    budget, least = counted(preset["budget"], "sample"), f"{preset['least']:g}"
+    if share is None or covered is None:
+        return Claim("Not known", "How much of the work the model writes is not known.", "")
+    if share == 0:
+        said = f"No passage of this work was found that the model writes within {budget}."
+        more = f" A single sample of a passage is right with a probability of {least} or more in "
+        more += f"{percent(covered)} of the work, so with more samples it comes up."
+        needed = work["log10_samples"]
+        likeliest = (
+            "Sampled like this, no number of samples is enough for any passage."
+            if needed is None
+            else f"The likeliest passage needs about {power(needed)} samples."
+        )
+        detail = f"{likeliest}{more if covered else ''} {_NO_PROOF}"
+        return Claim("None found", said, detail)
+    if covered == 0:
+        return Claim(
+            "Found",
+            f"This model can write {percent(share)} of the passages of the work, word for word, if "
+            f"it is shown the text before and {budget} are drawn of each.",
+            f"No single sample of a passage is right with a probability of {least} or more.",
+        )
+    return Claim(
+        "Found",
+        f"This model can write {percent(covered)} of the work, word for word, if it is shown the "
+        "text before.",
+        f"That share is in passages that one sample gives with a probability of {least} or more; "
+        f"the longest stretch has {counted(work['longest'], 'character')}. {percent(share)} of the "
+        f"passages come up within {budget} with a probability of 1/2 or more.",
+    )
+
+
+def extractable_of_all(
+    works: Sequence[Mapping[str, Any]],
+    preset: Mapping[str, Any],
+    unseen: Mapping[str, Any] | None = None,
+) -> Claim:
+    """Say of how many works passages come up; and how much of the held-out texts as one."""
+    claim = extractable(works[0], preset) if len(works) == 1 else _of_many(works, preset)
+    if unseen is None or claim.label != "Found":
+        return claim
+    beside = f"Of the held-out texts it can write {percent(unseen['coverage'])}."
+    return claim._replace(detail=f"{claim.detail} {beside}".strip())
+
+
+def _of_many(works: Sequence[Mapping[str, Any]], preset: Mapping[str, Any]) -> Claim:
+    known = [work for work in works if None not in (work["extractable"], work["coverage"])]
+    if len(known) < len(works):
+        return Claim("Not known", "For some of the works it is not known; see each.", "")
+    budget = counted(preset["budget"], "sample")
+    found = [work for work in works if work["extractable"] > 0]
+    most = max(works, key=lambda work: work["coverage"])
+    if not found:
+        said = f"No passage of these {len(works):,} works was found that the model writes within "
+        return Claim(
+            "None found", f"{said}{budget}.", _NO_PROOF.replace("trained on it", "trained on them")
+        )
+    said = f"This model can write passages of {len(found):,} of the {len(works):,} works, word for "
+    said += f"word, if it is shown the text before and {budget} are drawn of each."
+    detail = (
+        f"The most is {percent(most['coverage'])} of {quoted(most['name'])}: its share in passages "
+        f"that one sample gives with a probability of {preset['least']:g} or more."
+    )
+    return Claim("Found", said, detail if most["coverage"] else "")
+
+
+def memorized(work: Mapping[str, Any], preset: Mapping[str, Any]) -> Claim:
+    """Say whether the passages of a work are likelier than those of unseen text."""
+    found = work["memorized"]
+    if found is None or found["share"] is None:
+        said = "Whether this work is memorized is not known: there is no unseen text beside it."
+        return Claim("Not known", said, _GIVE)
+    share, alpha = percent(found["share"]), percent(found["alpha"])
+    if found["p_value"] is not None:
+        detail = f"{share} of its passages are likelier than unseen text; of unseen works, {alpha} "
+        detail += f"or less in the mean, and some have more. {_rate(found)}"
+        chance = f"its p-value is {found['p_value']:.2g}"
+        if found["p_value"] <= found["alpha"]:
+            said = "The model knows this work better than unseen text: its likeliest passage is "
+            said += f"likelier than those of nearly all held-out documents, and {chance}."
+            return Claim("Likelier than unseen", said, detail)
+        said = "The likeliest passage of this work is no likelier than those of held-out documents "
+        said += f"can be by chance: {chance}."
+        return Claim("No sign of it", said, f"{detail} {_NO_PROOF}")
+    rest = percent(1 - found["alpha"])
+    if Fraction(found["alpha"]) * (found["num_held_out"] + 1) < 1:
+        said = "Whether this work is memorized is not known: there is too little unseen text."
+        return Claim("Not known", said, f"{_census(found)} {_GIVE}")
+    said = f"{share} of the passages of this work are likelier than {rest} of the passages of the "
+    said += "unseen text. No error rate follows."
+    return Claim("A comparison only", said, _census(found))
+
+
+def memorized_of_all(works: Sequence[Mapping[str, Any]], preset: Mapping[str, Any]) -> Claim:
+    """Say of how many works the passages are likelier than those of unseen text."""
+    if len(works) == 1:
+        return memorized(works[0], preset)
+    claims = [memorized(work, preset) for work in works]
+    found = [work["memorized"] for work in works]
+    if "Not known" in {claim.label for claim in claims}:
+        said = "Whether these works are memorized is not known: there is too little unseen text."
+        return Claim("Not known", said, _GIVE)
+    most = max(works, key=lambda work: work["memorized"]["share"])
+    share, alpha = percent(most["memorized"]["share"]), found[0]["alpha"]
+    if any(one["p_value"] is None for one in found):
+        said = f"Of {quoted(most['name'])}, {share} of the passages are likelier than "
+        said += (
+            f"{percent(1 - alpha)} of the passages of the unseen text; of the other works, less "
+        )
+        said += "or as many. No error rate follows."
+        return Claim("A comparison only", said, _census(found[0]))
+    above = sum(one["p_value"] <= one["alpha"] for one in found)
+    detail = f"{_rate(found[0])} Of many unseen works, {percent(alpha)} are above it by chance."
+    if not above:
+        said = (
+            f"Of none of these {len(works):,} works is the likeliest passage likelier than those "
+        )
+        said += "of held-out documents can be by chance."
+        return Claim("No sign of it", said, f"{detail} {_NO_PROOF.replace(' it', ' them')}")
+    said = f"The model knows {above:,} of the {len(works):,} works better than unseen text: their "
+    said += "likeliest passages are likelier than those of nearly all held-out documents. Most "
+    said += f"passages above unseen text has {quoted(most['name'])}, {share}."
+    return Claim("Likelier than unseen", said, detail)
+
+
+_GIVE = "For an error rate, give many texts of the same kind that the model has never seen."
+
+
+def _rate(found: Mapping[str, Any]) -> str:
+    documents = counted(found["num_held_out"], "document")
+    return (
+        f"The false-positive rate is {percent(found['alpha'])}, by {documents} that were held out "
+        "and excerpts of one length. It holds if the documents are of the same kind as the work "
+        "and truly unseen."
+    )
+
+
+def _census(found: Mapping[str, Any]) -> str:
+    needed = math.ceil(1 / Fraction(found["alpha"])) - 1
+    compared = counted(found["num_held_out"], "passage")
+    return (
+        f"There are too few held-out documents for an error rate: for {percent(found['alpha'])} it "
+        f"takes {needed:,} that differ. Compared here are {compared} of those that there "
+        "are."
+    )
+
+
+def bound(bits: float | None) -> str:
+    """Write ``2^-bits`` rounded up, so that no sampler is above what is written.
+
+    Examples
+    --------
+    >>> bound(12.39), bound(0.0)
+    ('2⁻¹²', '1')
+    """
+    if bits is None:
+        return "not known"
+    return f"2{str(-math.floor(bits)).translate(_RAISED)}" if bits >= 1 else "1"
+
+
+def any_decoder(works: Sequence[Mapping[str, Any]]) -> str:
+    """Say what holds for whatever temperature, top-k, top-p or min-p."""
+    bits = [work["bits"] for work in works]
+    what = "this work" if len(works) == 1 else "these works"
+    if None in bits:
+        return f"A bound for any decoder is not known for {what}."
+    least = min(bits)
+    if least < 1:
+        return (
+            f"There is a passage of {what} of which each token is the model's likeliest. So a "
+            "decoder that always takes the likeliest token writes it, and there is no bound."
+        )
+    return (
+        f"Whatever the temperature, top-k, top-p or min-p: after the true text before it, no "
+        f"measured passage of {what} is written with a probability above "
+        f"{bound(least)}, which is about {odds(-math.floor(least) * math.log10(2))}."
+    )
+
+
+def how_measured(content: Mapping[str, Any]) -> str:
+    """Say what was done, in two sentences."""
+    preset, model = content["preset"], content.get("model")
+    which = f"the model {quoted(str(model))}" if model else "the model"
+    return (
+        f"Each work, and an excerpt of each held-out text drawn at random, was cut into passages, "
+        f"one every {counted(preset['stride'], 'character')}: "
+        f"{counted(preset['prefix'], 'token')} that {which} was shown, and the "
+        f"{counted(preset['suffix'], 'token')} after them. Its probability of writing exactly "
+        f"those, if a sample is drawn from {_drawn(preset)} at temperature 1, was computed from "
+        "the model's own numbers; nothing had to be drawn."
+    )
+
+
+def settings(content: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of an audit by what they are."""
+    preset = content["preset"]
+    return {
+        "Shown before a passage": counted(preset["prefix"], "token"),
+        "Length of a passage": counted(preset["suffix"], "token"),
+        "A passage begins every": counted(preset["stride"], "character"),
+        "Sampled from": _drawn(preset),
+        "Counted as written from": f"a probability of {preset['least']:g}",
+        "Samples of each passage": f"{preset['budget']:,}",
+        "False positives among unseen passages": percent(preset["alpha"]),
+        "Works": f"{len(content['works']):,}",
+        "Held-out texts": f"{len(content['held_out']):,}",
+    }
+
+
+def _drawn(preset: Mapping[str, Any]) -> str:
+    return f"the {preset['top_k']} likeliest tokens" if preset["top_k"] else "all tokens"
