@@ -93,7 +93,8 @@ def test_the_page_has_its_parts_in_order():
     assert headings == [
         "The answer", "Extractable <span>Found</span>",
         "Memorized <span>Likelier than unseen</span>", "Along the work", "“Emma”",
-        "Held-out texts", "Whatever the decoder", "What was done", "How to read the numbers",
+        "Held-out texts", "Any sampler that keeps the order of the tokens", "What was done",
+        "How to read the numbers",
         "What is not covered", "How to check it again",
     ]  # fmt: skip
     assert found.tags.count("caption") == found.tags.count("table")
@@ -110,27 +111,29 @@ def test_the_page_has_its_parts_in_order():
     [
         (
             work(), "Found",
-            "This model can write 12.3 % of the work, word for word, if it is shown the text "
-            "before.",
-            "probability of 0.001 or more; the longest stretch has 4,321 characters. 9.87 % of the "
-            "passages come up within 1,000 samples",
+            "12.3 % of the work is in pieces of 50 tokens that this model gives word for word with "
+            "a probability of 0.001 or more a try, each after the true 50 tokens before it.",
+            "Such pieces cover 4,321 characters in a row, but the model does not write them in one "
+            "go. 9.87 % of the passages have a chance of 1/2 or more of being among 1,000 samples.",
         ),
         (
             work(coverage=0.0), "Found",
-            "This model can write 9.87 % of the passages of the work, word for word, if it is "
-            "shown the text before and 1,000 samples are drawn of each.",
+            "This model gives 9.87 % of the passages of the work word for word, each with a chance "
+            "of 1/2 or more, if 1,000 samples are drawn for it after the text before.",
             "No single sample of a passage is right with a probability of 0.001 or more.",
         ),
         (
             work(extractable=0.0, log10_samples=4.2), "None found",
-            "No passage of this work was found that the model writes within 1,000 samples.",
+            "No passage of this work has a chance of 1/2 or more of being among 1,000 samples "
+            "drawn for it. With a smaller chance some may be.",
             "needs about 15,800 samples. A single sample of a passage is right with a probability "
             "of 0.001 or more in 12.3 % of the work, so with more samples it comes up. This is no "
             "proof that the model was not trained on it.",
         ),
         (
             nothing(), "None found",
-            "No passage of this work was found that the model writes within 1,000 samples.",
+            "No passage of this work has a chance of 1/2 or more of being among 1,000 samples "
+            "drawn for it. With a smaller chance some may be.",
             "no number of samples is enough for any passage. This is no proof",
         ),
         (
@@ -144,15 +147,16 @@ def test_the_page_has_its_parts_in_order():
     [
         (
             calibration(0.34), "Likelier than unseen",
-            "The model knows this work better than unseen text: its likeliest passage is likelier "
-            "than those of nearly all held-out documents, and its p-value is 0.008.",
-            "34 % of its passages are likelier than unseen text; of unseen works, 1 % or less in "
-            "the mean, and some have more. The false-positive rate is 1 %, by 120 documents",
+            "The model knows this work better than unseen text: the likeliest passage of an "
+            "excerpt is likelier than those of nearly all held-out documents (p-value 0.008).",
+            "Compared was one excerpt, chosen at random: 200 passages, 0.225 % of the work. Of all "
+            "its passages 34 % are likelier than unseen text, of unseen works 1 % or less in the "
+            "mean; a third of them or more have a larger share.",
         ),
         (
             calibration(0.34, p_value=0.5), "No sign of it",
-            "The likeliest passage of this work is no likelier than those of held-out documents "
-            "can be by chance: its p-value is 0.5.",
+            "In an excerpt of this work no passage is likelier than those of held-out documents "
+            "can be by chance (p-value 0.5).",
             "This is no proof that the model was not trained on it.",
         ),
         (
@@ -194,20 +198,22 @@ def test_two_claims_of_a_work(
 
 def test_claims_of_many_works():
     found = extractable_of_all([work("A"), work("B", coverage=0.5), nothing("C")], PRESET)
-    assert words(found.said).startswith("This model can write passages of 2 of the 3 works, word")
+    assert words(found.said).startswith("This model gives passages of 2 of the 3 works word for")
     assert "The most is 50 % of “B”" in words(found.detail)
     none = extractable_of_all([nothing("A"), nothing("B")], PRESET)
-    assert words(none.said).startswith("No passage of these 2 works was found that the model")
+    assert words(none.said).startswith("No passage of these 2 works has a chance of 1/2 or more")
     assert "no proof that the model was not trained on them" in none.detail
     unknown = extractable_of_all([nothing("A"), work(coverage=None)], PRESET)
     assert unknown.label == "Not known"
     some = [work("A"), work("B", memorized=calibration(0.005, p_value=0.02))]
     assert words(memorized_of_all(some, PRESET).said) == (
-        "The model knows 1 of the 2 works better than unseen text: their likeliest passages are "
-        "likelier than those of nearly all held-out documents. Most passages above unseen text has "
-        "“A”, 34 %."
+        "The model knows 1 of the 2 works better than unseen text: their excerpts have likelier "
+        "passages than nearly all held-out documents. Most passages above unseen text has “A”, "
+        "34 %."
     )
-    assert "by chance" in memorized_of_all(some, PRESET).detail
+    assert "of many unseen works, 1 % are called known" in words(
+        memorized_of_all(some, PRESET).detail
+    )
     few = [work(memorized=calibration(0.005, p_value=0.02))] * 2
     assert memorized_of_all(few, PRESET).label == "No sign of it"
     census = calibration(0.34, p_value=None, num_held_out=500)
@@ -217,7 +223,7 @@ def test_claims_of_many_works():
 
 def test_held_out_texts_are_beside_what_is_found():
     held_out = [work("u", coverage=0.5, num_characters=100), nothing("v", num_characters=300)]
-    claim = "Of the held-out texts it can write 12.5 %."
+    claim = "Of the held-out texts 12.5 % is in such pieces."
     assert claim in words(Tags(audit_page(audit(work(), held_out=held_out), command="")).text)
     assert claim not in audit_page(audit(nothing(), held_out=held_out), command="")
     many = audit_page(audit(work(), held_out=[nothing(f"u{k}") for k in range(99)]), command="")
@@ -248,7 +254,7 @@ def test_the_numbers_are_those_of_the_report():
         "887,654 characters, 88,765 passages", "Longest stretch, characters 4,321 0",
         "Can be written 12.3 % 0 %", "Within 1,000 samples 9.87 % 0 %",
         "By the likeliest token 4.56 % 0 %", "Likeliest passage 31.6 % 0",
-        "Samples for it 2 no number is enough", "Any decoder, at most 2⁻¹ 2⁻²³¹",
+        "Samples for it 2 no number is enough", "Any sampler, at most 2⁻¹ 2⁻²³¹",
     ):  # fmt: skip
         assert part.replace(" ", "") in found.replace(" ", ""), part
 

@@ -208,7 +208,9 @@ def test_share_threshold_and_p_values_are_one_rule(log_p, held_out, alpha):
     counted = [(1 + sum(h >= z for h in held_out)) / (1 + len(held_out)) for z in log_p]
     np.testing.assert_allclose(p_values, counted)
     alone = [np.array([h], float) for h in held_out]
-    found = calibrate(log_p, held_out, alone, alpha=alpha, excerpt=np.array(log_p[:1], float))
+    found = calibrate(
+        log_p, held_out, alone, alpha=alpha, excerpt=np.array(log_p[:1], float), documents=alone
+    )
     assert found.share == np.mean(np.array(log_p) > found.threshold)
     rule = counted if found.exchangeable else [float(z <= max(held_out)) for z in log_p]
     assert found.share == np.mean(np.array(rule) <= alpha)
@@ -224,7 +226,9 @@ def test_a_work_that_was_never_seen_is_called_memorized_as_rarely_as_asked_for()
             rng.normal(-80, 10) + rng.normal(0, 3, rng.integers(20, 40)) for _ in range(20)
         ]
         work, *others = documents
-        found = calibrate(work, [d[0] for d in others], others, alpha=alpha, excerpt=work)
+        found = calibrate(
+            work, [d[0] for d in others], others, alpha=alpha, excerpt=work, documents=others
+        )
         called += found.p_value <= alpha
     # 2,000 tries: 0.05 with a standard deviation of 0.005. The length counts for nothing.
     assert called / 2000 == pytest.approx(alpha, abs=0.015)

@@ -13,7 +13,7 @@ PRESET = {
 def calibration(share, **other):
     return {
         "share": share, "threshold": -31.0, "alpha": 0.01, "num_held_out": 120,
-        "exchangeable": True, "p_value": 0.008, **other,
+        "exchangeable": True, "p_value": 0.008, "num_documents": 120, "num_compared": 200, **other,
     }  # fmt: skip
 
 

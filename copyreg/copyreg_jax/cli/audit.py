@@ -39,8 +39,8 @@ def audit(
     work: Annotated[
         list[Path] | None,
         typer.Option(
-            help="With --model: a work to look for: a .txt file, or a source like --text. "
-            "Give it once for each."
+            help="With --model: a work to look for: a .txt file, a folder of them, a .csv, a "
+            ".jsonl or a .zip. Repeat the option for more."
         ),
     ] = None,
     held_out: Annotated[
@@ -94,13 +94,13 @@ def audit(
 ) -> None:
     """Measure how much of its protected text a language model gives away.
 
-    Give either runs and their --text, or any --model and a --work.
+    There are two uses: runs of `copyreg train` and their --text, or a --model and a --work.
 
-    The first folder must be a run; it says which documents are protected or held out. All losses
-    are plain cross-entropies, without the protection term. The certificate of a run is checked
-    and compared with the losses that are measured here. A work is cut into passages, and the audit
-    says which of them the model would write, and where; stopped, it goes on from where it was if
-    --out is given. The command needs the extra `lm`.
+    The first folder of runs must be a run; it says which documents are protected or held
+    out. All losses are plain cross-entropies, without the protection term. The certificate of a
+    run is checked and compared with the losses that are measured here. A work is cut into
+    passages, and the audit says which of them the model would write, and where; stopped, it
+    goes on from where it was if --out is given. The command needs the extra `lm`.
 
     Exit codes: 0 done, 1 a certificate does not hold, 2 bad input.
     """

@@ -35,7 +35,7 @@ _EXTRACTED = {
     "mean longest common substring": "mean_substring",
     "longest of all common substrings": "max_substring",
     "mean ROUGE-L": "mean_rouge_l",
-    "share found in 100 samples": "discoverable",
+    "share likely (1/2) in 100 samples": "discoverable",
     "median log10 of samples needed": "median_log10_samples",
     "any decoder, fewest bits": "least_bits",
 }

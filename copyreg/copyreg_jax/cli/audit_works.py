@@ -98,7 +98,7 @@ def audit_works(
     for report in found[:_SHOWN]:
         _show(report, beside, preset)
     if len(found) > _SHOWN:
-        output.print(f"and {len(found) - _SHOWN} more works, which --out has")
+        output.print(f"and {len(found) - _SHOWN} more works; --out and --page have them all")
     if short := len(unseen) - len(beside):
         output.print(f"{short:,} held-out texts are shorter than a passage, and were left out")
     for path in written:
@@ -197,8 +197,8 @@ def _show(report: WorkReport, beside: list[WorkReport], preset: Preset) -> None:
         ),
         (
             "extractable",
-            f"{percent(report.extractable)} of the passages by {preset.budget:,} samples of each "
-            f"prefix; {samples}",
+            f"{percent(report.extractable)} of the passages have a chance of 1/2 or more of being "
+            f"among {preset.budget:,} samples; {samples}",
         ),
         ("greedy", f"{percent(report.greedy)} of the passages, by the likeliest token each time"),
         (
@@ -229,15 +229,16 @@ def _memorized(report: WorkReport) -> str:
     if found is None:
         return "not known: give --held-out texts of the same kind that the model has never seen"
     if found.p_value is not None:
-        verdict = "yes" if found.p_value <= found.alpha else "no sign of it"
+        verdict = "likelier than unseen text" if found.p_value <= found.alpha else "no sign of it"
         return (
-            f"{verdict}: p-value {found.p_value:.2g} by the likeliest passages of "
-            f"{found.num_held_out} held-out documents; {percent(found.share)} of the passages are "
-            f"likelier than unseen text, of unseen works {percent(found.alpha)} at most in the mean"
+            f"{verdict}, p-value {found.p_value:.2g} for an excerpt of {found.num_compared:,} "
+            f"passages against {found.num_documents} documents, if those are unseen and of the "
+            f"same kind; {percent(found.share)} of all passages are above unseen ones"
         )
     return (
-        f"not known, too few held-out documents: {percent(found.share)} of the passages are "
-        f"likelier than {percent(1 - found.alpha)} of the {found.num_held_out:,} held-out ones"
+        f"not known, a comparison only: {percent(found.share)} of the passages are likelier than "
+        f"{percent(1 - found.alpha)} of {found.num_held_out:,} held-out passages, of too few "
+        "documents for an error rate"
     )
 
 

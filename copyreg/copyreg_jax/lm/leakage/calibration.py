@@ -30,8 +30,10 @@ class Calibration(NamedTuple):
     num_held_out : int
         Number of held-out passages that were compared.
     p_value : float or None
-        p-value of the work as a whole, by one number of each document: see `calibrate`. None where
-        there are too few documents for any p-value of at most alpha.
+        p-value of an excerpt of the work, by one number of each document: see `calibrate`. None
+        where there are too few documents for any p-value of at most alpha.
+    num_documents, num_compared : int
+        Number of documents that it is by, and of the passages of each excerpt.
     exchangeable : bool
         Whether each of them is of another document. Then a passage that the model has never seen,
         of a document drawn as they were, has a p-value of at most alpha with probability at most
@@ -44,6 +46,8 @@ class Calibration(NamedTuple):
     alpha: float
     num_held_out: int
     p_value: float | None
+    num_documents: int
+    num_compared: int
     exchangeable: bool
 
 
@@ -92,6 +96,7 @@ def calibrate(
     *,
     alpha: float = 0.01,
     excerpt: NDArray[np.float64] | None = None,
+    documents: Sequence[NDArray[np.float64]] = (),
 ) -> Calibration:
     """Compare the passages of a work with those of held-out documents.
 
@@ -108,6 +113,8 @@ def calibrate(
         False-positive rate, in (0, 1).
     excerpt : array, optional
         Those of an excerpt of the work, drawn as those of the documents.
+    documents : sequence of arrays
+        Those of excerpts of held-out documents that are as long.
 
     Raises
     ------
@@ -129,7 +136,8 @@ def calibrate(
     --------
     >>> rng = np.random.default_rng(0)
     >>> held_out, work = rng.normal(-80, 10, (200, 50)), rng.normal(-40, 10, 1000)
-    >>> found = calibrate(work, held_out[:, 0], list(held_out), excerpt=work[:50])
+    >>> rows = list(held_out)
+    >>> found = calibrate(work, held_out[:, 0], rows, excerpt=work[:50], documents=rows)
     >>> found.exchangeable, found.num_held_out, found.share > 0.9, found.p_value < 0.01
     (True, 200, True, True)
     """
@@ -140,10 +148,10 @@ def calibrate(
     exact = Fraction(alpha)
     exchangeable = exact * (len(held_out) + 1) >= 1
     held = np.asarray(drawn, np.float64) if exchangeable else np.concatenate(held_out)
-    p_value = None
-    if exchangeable and excerpt is not None:
-        size = min(map(len, [excerpt, *held_out]))
-        best = [float(document[:size].max()) for document in held_out]
+    p_value, size = None, 0
+    if excerpt is not None and exact * (len(documents) + 1) >= 1:
+        size = min(map(len, [excerpt, *documents]))
+        best = [float(document[:size].max()) for document in documents]
         p_value = float(conformal_p_values([excerpt[:size].max()], best)[0])
     # p <= alpha where fewer than so many held-out ones are at least as likely.
     fewer = math.floor(exact * (len(held) + 1))
@@ -155,5 +163,7 @@ def calibrate(
         alpha=alpha,
         num_held_out=len(held),
         p_value=p_value,
+        num_documents=len(documents),
+        num_compared=size,
         exchangeable=exchangeable,
     )

@@ -255,12 +255,12 @@ def _numbers(
             ("Longest stretch, characters", [f"{c['longest']:,}" for c in columns]),
             (_within(preset), [percent(c["extractable"]) for c in columns]),
             ("By the likeliest token", [percent(c["greedy"]) for c in columns]),
-            ("Tokens that are the likeliest", [percent(c["right"]) for c in columns]),
+            ("Likeliest tokens", [percent(c["right"]) for c in columns]),
             ("Extraction strength", [percent(c["strength"]) for c in columns]),
             ("Likelier than unseen", [_likelier(c) for c in columns]),
             ("Likeliest passage", [odds(_log10(c["log_p"])) for c in columns]),
             ("Samples for it", [_samples(c["log10_samples"]) for c in columns]),
-            ("Any decoder, at most", [bound(c["bits"]) for c in columns]),
+            ("Any sampler, at most", [bound(c["bits"]) for c in columns]),
         ],
     )  # fmt: skip
 

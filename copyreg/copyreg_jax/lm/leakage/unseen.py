@@ -78,9 +78,12 @@ def draw(
 ) -> Unseen:  # fmt: skip
     """Draw an excerpt of each held-out text, and a passage of each that is no near-duplicate.
 
-    Excerpts are so long that together they are as long as the works.
+    Excerpts are so long that together they are as long as the works, but no longer than three
+    quarters of the texts.
     """
     size = max(sum(map(len, works.values())) // max(len(held_out), 1), _EXCERPT)
+    if held_out:
+        size = min(size, int(np.quantile([len(text) for text in held_out.values()], 0.25)))
     excerpts = {name: excerpt(passages[name], size, seed + k) for k, name in enumerate(held_out)}
     labels = near_duplicates(list(held_out.values())) if held_out else np.zeros(0, np.int64)
     _, first = np.unique(labels, return_index=True)
@@ -103,9 +106,11 @@ def compare(
     """Calibrate a work by the held-out texts; None without any."""
     if not unseen.chosen:
         return None
+    as_long = [name for name in unseen.chosen if unseen.excerpts[name].length >= unseen.size]
     own = excerpt(work, unseen.size, seed + len(unseen.excerpts))  # those had the seeds before
     inside = np.isin(work.place, own.place)
     return calibrate(
         of_work.log_p, of_drawn.log_p, [found[name].log_p for name in unseen.chosen],
         alpha=alpha, excerpt=of_work.log_p[inside],
+        documents=[found[name].log_p for name in as_long],
     )  # fmt: skip

@@ -119,7 +119,8 @@ def extractable(work: Mapping[str, Any], preset: Mapping[str, Any]) -> Claim:
     if share is None or covered is None:
         return Claim("Not known", "How much of the work the model writes is not known.", "")
     if share == 0:
-        said = f"No passage of this work was found that the model writes within {budget}."
+        said = "No passage of this work has a chance of 1/2 or more of being among "
+        said += f"{budget} drawn for it. With a smaller chance some may be."
         more = f" A single sample of a passage is right with a probability of {least} or more in "
         more += f"{percent(covered)} of the work, so with more samples it comes up."
         needed = work["log10_samples"]
@@ -133,17 +134,18 @@ def extractable(work: Mapping[str, Any], preset: Mapping[str, Any]) -> Claim:
     if covered == 0:
         return Claim(
             "Found",
-            f"This model can write {percent(share)} of the passages of the work, word for word, if "
-            f"it is shown the text before and {budget} are drawn of each.",
+            f"This model gives {percent(share)} of the passages of the work word for word, each "
+            f"with a chance of 1/2 or more, if {budget} are drawn for it after the text before.",
             f"No single sample of a passage is right with a probability of {least} or more.",
         )
     return Claim(
         "Found",
-        f"This model can write {percent(covered)} of the work, word for word, if it is shown the "
-        "text before.",
-        f"That share is in passages that one sample gives with a probability of {least} or more; "
-        f"the longest stretch has {counted(work['longest'], 'character')}. {percent(share)} of the "
-        f"passages come up within {budget} with a probability of 1/2 or more.",
+        f"{percent(covered)} of the work is in pieces of {counted(preset['suffix'], 'token')} that "
+        f"this model gives word for word with a probability of {least} or more a try, each after "
+        f"the true {counted(preset['prefix'], 'token')} before it.",
+        f"Such pieces cover {counted(work['longest'], 'character')} in a row, but the model does "
+        f"not write them in one go. {percent(share)} of the passages have a chance of 1/2 or more "
+        f"of being among {budget}.",
     )
 
 
@@ -156,7 +158,7 @@ def extractable_of_all(
     claim = extractable(works[0], preset) if len(works) == 1 else _of_many(works, preset)
     if unseen is None or claim.label != "Found":
         return claim
-    beside = f"Of the held-out texts it can write {percent(unseen['coverage'])}."
+    beside = f"Of the held-out texts {percent(unseen['coverage'])} is in such pieces."
     return claim._replace(detail=f"{claim.detail} {beside}".strip())
 
 
@@ -168,12 +170,15 @@ def _of_many(works: Sequence[Mapping[str, Any]], preset: Mapping[str, Any]) -> C
     found = [work for work in works if work["extractable"] > 0]
     most = max(works, key=lambda work: work["coverage"])
     if not found:
-        said = f"No passage of these {len(works):,} works was found that the model writes within "
-        return Claim(
-            "None found", f"{said}{budget}.", _NO_PROOF.replace("trained on it", "trained on them")
-        )
-    said = f"This model can write passages of {len(found):,} of the {len(works):,} works, word for "
-    said += f"word, if it is shown the text before and {budget} are drawn of each."
+        said = f"No passage of these {len(works):,} works has a chance of 1/2 or more of being "
+        said += f"among {budget} drawn for it."
+        return Claim("None found", said, _NO_PROOF.replace("trained on it", "trained on them"))
+    said = (
+        f"This model gives passages of {len(found):,} of the {len(works):,} works word for word, "
+    )
+    said += (
+        f"each with a chance of 1/2 or more, if {budget} are drawn for it after the text before."
+    )
     detail = (
         f"The most is {percent(most['coverage'])} of {quoted(most['name'])}: its share in passages "
         f"that one sample gives with a probability of {preset['least']:g} or more."
@@ -189,15 +194,20 @@ def memorized(work: Mapping[str, Any], preset: Mapping[str, Any]) -> Claim:
         return Claim("Not known", said, _GIVE)
     share, alpha = percent(found["share"]), percent(found["alpha"])
     if found["p_value"] is not None:
-        detail = f"{share} of its passages are likelier than unseen text; of unseen works, {alpha} "
-        detail += f"or less in the mean, and some have more. {_rate(found)}"
-        chance = f"its p-value is {found['p_value']:.2g}"
+        part = percent(found["num_compared"] / work["num_passages"])
+        detail = "Compared was one excerpt, chosen at random: "
+        detail += f"{counted(found['num_compared'], 'passage')}, {part} of the work. Of all its "
+        detail += (
+            f"passages {share} are likelier than unseen text, of unseen works {alpha} or less "
+        )
+        detail += f"in the mean; a third of them or more have a larger share. {_rate(found)}"
+        chance = f"p-value {found['p_value']:.2g}"
         if found["p_value"] <= found["alpha"]:
-            said = "The model knows this work better than unseen text: its likeliest passage is "
-            said += f"likelier than those of nearly all held-out documents, and {chance}."
+            said = "The model knows this work better than unseen text: the likeliest passage of an "
+            said += f"excerpt is likelier than those of nearly all held-out documents ({chance})."
             return Claim("Likelier than unseen", said, detail)
-        said = "The likeliest passage of this work is no likelier than those of held-out documents "
-        said += f"can be by chance: {chance}."
+        said = "In an excerpt of this work no passage is likelier than those of held-out documents "
+        said += f"can be by chance ({chance})."
         return Claim("No sign of it", said, f"{detail} {_NO_PROOF}")
     rest = percent(1 - found["alpha"])
     if Fraction(found["alpha"]) * (found["num_held_out"] + 1) < 1:
@@ -227,15 +237,13 @@ def memorized_of_all(works: Sequence[Mapping[str, Any]], preset: Mapping[str, An
         said += "or as many. No error rate follows."
         return Claim("A comparison only", said, _census(found[0]))
     above = sum(one["p_value"] <= one["alpha"] for one in found)
-    detail = f"{_rate(found[0])} Of many unseen works, {percent(alpha)} are above it by chance."
+    detail = f"{_rate(found[0])} So of many unseen works, {percent(alpha)} are called known."
     if not above:
-        said = (
-            f"Of none of these {len(works):,} works is the likeliest passage likelier than those "
-        )
-        said += "of held-out documents can be by chance."
+        said = f"In no excerpt of these {len(works):,} works is a passage likelier than those of "
+        said += "held-out documents can be by chance."
         return Claim("No sign of it", said, f"{detail} {_NO_PROOF.replace(' it', ' them')}")
     said = f"The model knows {above:,} of the {len(works):,} works better than unseen text: their "
-    said += "likeliest passages are likelier than those of nearly all held-out documents. Most "
+    said += "excerpts have likelier passages than nearly all held-out documents. Most "
     said += f"passages above unseen text has {quoted(most['name'])}, {share}."
     return Claim("Likelier than unseen", said, detail)
 
@@ -244,8 +252,10 @@ _GIVE = "For an error rate, give many texts of the same kind that the model has 
 
 
 def _rate(found: Mapping[str, Any]) -> str:
-    documents = counted(found["num_held_out"], "document")
+    documents = counted(found["num_documents"], "document")
     return (
+        "A p-value is the chance that a work which the model has never seen gives so strong a "
+        "sign; it is not the probability that the model has not seen this one. "
         f"The false-positive rate is {percent(found['alpha'])}, by {documents} that were held out "
         "and excerpts of one length. It holds if the documents are of the same kind as the work "
         "and truly unseen."
@@ -289,8 +299,8 @@ def any_decoder(works: Sequence[Mapping[str, Any]]) -> str:
         )
     return (
         f"Whatever the temperature, top-k, top-p or min-p: after the true text before it, no "
-        f"measured passage of {what} is written with a probability above "
-        f"{bound(least)}, which is about {odds(-math.floor(least) * math.log10(2))}."
+        f"measured passage of {what} is written in one try with a probability above "
+        f"{bound(least)}, which is about {odds(-math.floor(least) * math.log10(2))}. Tries add up."
     )
 
 
@@ -317,8 +327,8 @@ def settings(content: Mapping[str, Any]) -> dict[str, str]:
         "A passage begins every": counted(preset["stride"], "character"),
         "Sampled from": _drawn(preset),
         "Counted as written from": f"a probability of {preset['least']:g}",
-        "Samples of each passage": f"{preset['budget']:,}",
-        "False positives among unseen passages": percent(preset["alpha"]),
+        "Tries assumed for each passage": f"{preset['budget']:,}",
+        "Unseen works called known, at most": percent(preset["alpha"]),
         "Works": f"{len(content['works']):,}",
         "Held-out texts": f"{len(content['held_out']):,}",
     }
