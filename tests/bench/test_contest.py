@@ -153,6 +153,32 @@ def outcome(x, claim=True):
     return Outcome(x, claim, "all is well", 1, 1, 1)
 
 
+class Slower(Fake):
+    """A peer that is right but for the run of its curve, which takes too long."""
+
+    def prepare(self, task):
+        def go(trace):
+            if trace is not None:
+                raise OutOfTimeError(task.x0)
+            return outcome(np.asarray(cr.solve(task.problem, rtol=1e-13).x))
+
+        return 0.0, go
+
+
+def test_a_curve_that_takes_longer_ends_no_benchmark():
+    (result,), points = contest.measure(
+        [CONVEX], [Slower()], repeats=2, limit=5.0, curves=["convex"]
+    )
+    assert (result.status, points) == (tables.REACHED, [])
+
+
+def test_an_excess_over_zero_is_a_plain_number():
+    """A table can be read again: the numbers of NumPy have another spelling."""
+    zero = Instance("zero", lambda: cr.SoftmaxRegression(np.eye(2), [0.5, 0.5]), True, True)
+    (result,), _ = contest.measure([zero], [Fake(lambda task: outcome(np.zeros(2)))], repeats=2)
+    assert (result.value, type(result.excess)) == (0.0, float)
+
+
 def test_judge_catches_a_liar():
     result = only(Fake(lambda task: outcome(task.x0)))
     assert result.status == tables.MISSED

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import copyreg_jax as cr
 from copyreg_jax.cli.main import app
+from copyreg_jax.lm import experiment
 from copyreg_jax.lm.leakage.heat_maps import draw
 from copyreg_jax.lm.leakage.page import audit_page
 from copyreg_jax.lm.leakage.wording import (
@@ -382,6 +383,60 @@ def model(tmp_path):
     save_tokenizer(train_tokenizer([], vocab_size=257), folder)
     (tmp_path / "sea.txt").write_text("A lonely sail is flashing white amid the blue mist.")
     return folder
+
+
+def test_works_that_can_not_be_audited_are_refused_in_one_line(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = ["--prefix", "4", "--suffix", "4", "--outputs", "0"]
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "sea.txt").write_text("Another sail.")
+    for more, message in (
+        (["--out", str(model / "a.json")], "within the model; write it elsewhere"),
+        (["--page", str(model / "a.html")], "within the model; write it elsewhere"),
+        (["--work", "empty.txt"], "empty.txt is empty; give a text"),
+        (["--work", "more/sea.txt"], "two texts are called sea.txt; rename one"),
+        (["--held-out", "more/sea.txt"], "a work and a held-out text have one name"),
+        (["--budget", str(10**400)], "give a number of samples, 1 to 2^53"),
+        (["--outputs", "-1"], "give numbers, at least 0 and 1"),
+    ):
+        command = ["audit", "--model", str(model), "--work", "sea.txt", *sizes, *more]
+        refused = CliRunner().invoke(app, command)
+        assert message in str(refused.exception)
+    load = experiment.load_model
+
+    def touched(*arguments):
+        found = load(*arguments)
+        (model / "config.json").write_text((model / "config.json").read_text() + " ")
+        return found
+
+    monkeypatch.setattr(experiment, "load_model", touched)
+    refused = CliRunner().invoke(app, ["audit", "--model", str(model), "--work", "sea.txt", *sizes])
+    assert "has changed while it was read; run this again" in str(refused.exception)
+
+
+def test_line_ends_of_windows_are_line_ends(model, tmp_path):
+    lines, out = "A lonely sail\nis flashing white\namid the blue mist.", tmp_path / "a.json"
+    found = []
+    for text in (lines, lines.replace("\n", "\r\n")):
+        (tmp_path / "sea.txt").write_bytes(text.encode())
+        command = [
+            "audit",
+            "--model",
+            str(model),
+            "--work",
+            str(tmp_path / "sea.txt"),
+            "--overwrite",
+        ]
+        command += ["--held-out", str(tmp_path / "short.csv"), "--out", str(out)]
+        (tmp_path / "short.csv").write_text("text\nx\n")
+        result = CliRunner().invoke(app, [*command, "--prefix", "4", "--suffix", "4"])
+        assert result.exit_code == 0, result.exception
+        assert "1 held-out texts are shorter than a passage" in result.stdout
+        found.append(json.loads(out.read_text()))
+    assert found[0] == found[1]
+    assert found[0]["sha256"]["sea.txt"] == hashlib.sha256(lines.encode()).hexdigest()
+    assert not out.with_name("a.json.partial").exists()
 
 
 def test_command(model, tmp_path, monkeypatch):

@@ -248,6 +248,16 @@ def test_a_held_out_passage_is_drawn_from_all_of_its_text(tokenizer):
     assert all(one.excerpts["h"].length == 2000 for one in found)
 
 
+def test_short_held_out_texts_have_no_part_in_the_p_value(tokenizer):
+    """And do not shorten what of the work is compared."""
+    texts = {f"h{k}": prose(3000 + k, 200 if k < 5 else 900) for k in range(40)}
+    preset = dataclasses.replace(SMALL, alpha=0.05)
+    (work,), _ = audit_works(random_bigram(), tokenizer, {"w": prose(7, 2000)}, texts, preset)
+    assert (work.memorized.num_held_out, work.memorized.num_documents) == (40, 35)
+    assert work.memorized.num_compared > 290  # of 900 characters, one in 3
+    assert work.memorized.p_value is not None
+
+
 def test_one_document_is_no_sample():
     found = calibrate([-1.0, -9.0], [-3.0], [np.linspace(-10, -2, 500)], alpha=0.01)
     assert not found.exchangeable

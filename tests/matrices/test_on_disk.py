@@ -14,6 +14,7 @@ import scipy.special
 from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
+from copyreg_jax.checker import archive
 from copyreg_jax.checker.archive import StoredFile
 from copyreg_jax.matrices import interface
 from copyreg_jax.matrices.interface import to_host
@@ -454,6 +455,16 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(StoredFile, "require_same", checked)
     with pytest.raises(cr.InputError, match="has changed since it was opened"):
         A @ jnp.ones(D)
+
+
+def test_a_time_in_the_future_does_not_hide_a_change(tmp_path, monkeypatch):
+    """Right after a change one waits for the clock, whatever time the file says it has."""
+    file, slept = tmp_path / "A.npy", []
+    np.save(file, DENSE)
+    os.utime(file, (2e9, 2e9))
+    monkeypatch.setattr(archive.time, "sleep", slept.append)
+    StoredFile.found(file)
+    assert len(slept) == 1
 
 
 def test_paths_are_those_of_the_folder_they_were_given_in(tmp_path, monkeypatch):

@@ -238,5 +238,5 @@ def test_many_starts_find_both_minima():
 
 
 def test_many_starts_of_a_convex_problem_find_one():
-    minima = cr.multi_start(random_problem(0, 30, 4, w=3.0), 10)
+    minima = cr.multi_start(random_problem(0, 30, 4, w=3.0), np.int64(10))
     assert minima.hits == [10 - minima.num_failed]

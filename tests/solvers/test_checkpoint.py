@@ -191,6 +191,17 @@ def test_damaged_checkpoint_is_refused_and_kept(file, damaged):
     assert file.read_bytes() == content
 
 
+def test_a_checkpoint_that_nobody_may_read_is_not_said_to_be_damaged(file, monkeypatch):
+    cr.solve(problem(), max_steps=2, checkpoint=file)
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoint.np, "load", refuse)
+    with pytest.raises(cr.InputError, match=r"can't read .*: Permission denied$"):
+        cr.solve(problem(), checkpoint=file)
+
+
 def test_checkpoint_is_refused_under_jit(file):
     with pytest.raises(cr.InputError, match="checkpoint can't be written under jit"):
         jax.jit(lambda p: cr.solve(p, checkpoint=file).x)(problem())

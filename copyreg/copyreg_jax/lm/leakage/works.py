@@ -215,8 +215,7 @@ def audit_works(
     -------
     works, held_out : lists of WorkReport
         Held-out texts are measured as the works are, but not calibrated or written on. Those that
-        are shorter than a passage are left out. Of each an
-        excerpt is taken, so that together they are as long as the works, or 2,000 characters each.
+        are shorter than a passage are left out. Of each an excerpt is taken, see `unseen.draw`.
 
     Raises
     ------
