@@ -240,7 +240,8 @@ def test_a_held_out_passage_is_drawn_from_all_of_its_text(tokenizer):
         name: cut_passages(tokenizer, text, prefix=4, suffix=6, stride=400)
         for name, text in texts.items()
     }
-    found = [unseen.draw({"w": prose(1)}, {"h": texts["h"]}, passages, seed) for seed in range(600)]
+    alone = {"h": texts.pop("h")}, passages, np.zeros(1, np.int64)
+    found = [unseen.draw(texts, *alone, seed) for seed in range(600)]
     early = [(passages["h"].tokens[:10] == one.drawn[0]).all(axis=1).any() for one in found]
     # 10 of 100 passages; 600 draws have a standard deviation of 0.012.
     assert np.mean(early) == pytest.approx(0.1, abs=0.04)

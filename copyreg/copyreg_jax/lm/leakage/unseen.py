@@ -46,10 +46,15 @@ class Unseen(NamedTuple):
 
 def refuse_overlap(
     works: Mapping[str, str], held_out: Mapping[str, str], passages: Mapping[str, Passages]
-) -> None:
+) -> NDArray[np.int64]:
     """Refuse a held-out text that has part of a work, word for word or in another edition.
 
     That is 50 tokens in a row, or half of the runs of 13 words of the shorter text.
+
+    Returns
+    -------
+    (h,) array
+        The cluster of near-duplicates that each held-out text is in.
 
     Raises
     ------
@@ -70,11 +75,12 @@ def refuse_overlap(
         if len(known) and (known[place] == own).any():
             work = next(work for work, theirs in of_work.items() if np.isin(own, theirs).any())
             raise InputError(f"{name} shares {_RUN} tokens in a row with {work}, {advice}")
+    return labels[len(works) :]
 
 
 def draw(
     works: Mapping[str, str], held_out: Mapping[str, str], passages: Mapping[str, Passages],
-    seed: int,
+    clusters: NDArray[np.int64], seed: int,
 ) -> Unseen:  # fmt: skip
     """Draw an excerpt of each held-out text, and a passage of each that is no near-duplicate.
 
@@ -85,8 +91,7 @@ def draw(
     if held_out:
         size = min(size, int(np.quantile([len(text) for text in held_out.values()], 0.25)))
     excerpts = {name: excerpt(passages[name], size, seed + k) for k, name in enumerate(held_out)}
-    labels = near_duplicates(list(held_out.values())) if held_out else np.zeros(0, np.int64)
-    _, first = np.unique(labels, return_index=True)
+    _, first = np.unique(clusters, return_index=True)
     chosen = tuple(list(held_out)[k] for k in first)
     rng = np.random.default_rng([seed, 1])
     drawn = [passages[name].tokens[rng.integers(len(passages[name].tokens))] for name in chosen]

@@ -251,8 +251,8 @@ def audit_works(
             if name in works:
                 raise
     held_out = {name: text for name, text in held_out.items() if name in passages}
-    refuse_overlap(works, held_out, passages)
-    unseen = draw(works, held_out, passages, seed)
+    clusters = refuse_overlap(works, held_out, passages)
+    unseen = draw(works, held_out, passages, clusters, seed)
     lengths = {name: part.length for name, part in passages.items()}
     passages |= unseen.excerpts
     windows = {name: part.tokens for name, part in passages.items()} | {_DRAWN: unseen.drawn}
