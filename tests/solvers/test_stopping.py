@@ -264,6 +264,60 @@ def test_looks_agree_on_device_and_host(reading, metric):
         assert cosine / np.linalg.norm(device.direction) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-21, 1e-150, 1e25])
+@pytest.mark.parametrize("w", [1.0, 0.02, 1e-3])
+def test_a_look_from_float32_overstates_the_decrement_by_a_tenth_at_most(w, unit):
+    problem = random_problem(3, 40, 6)
+    problem = cr.CopyrightRegression(
+        unit * np.asarray(problem.A), problem.b, problem.protected, gamma=problem.gamma, w=w
+    )
+    x = np.random.default_rng(0).normal(size=6) / unit
+    given = problem, problem.logits(x), problem.gradient(x), 1e-10
+    exact, mixed = (optimality.exact_look(*given, mixed=mixed) for mixed in (False, True))
+    assert int(mixed.second_order) == int(exact.second_order)
+    # The curvature is 10 times its rounding error, and that is taken from it: sqrt(10 / 9) at most.
+    assert 1 - 1e-6 <= mixed.decrement / exact.decrement <= 1.06
+
+
+def test_a_look_from_float32_is_taken_anew_where_it_is_not_precise_enough():
+    """The columns differ by 1e-5: their smallest eigenvalue is 1e-10, far below eps of float32."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(40, 1)) + 1e-5 * rng.normal(size=(40, 3))
+    problem = cr.CopyrightRegression(A, rng.dirichlet(np.ones(40)), 4, gamma=0.1, w=1.0)
+    given = problem, problem.logits(np.ones(3)), problem.gradient(np.ones(3)), 1e-10
+    exact, mixed = (optimality.exact_look(*given, mixed=mixed) for mixed in (False, True))
+    assert mixed.decrement == exact.decrement
+
+
+def test_a_look_from_float32_sees_what_underflow_has_taken():
+    """Squares of 3e-20 are no normal numbers; 2000 of them are nine tenths of an entry."""
+    A = 3e-20 * np.resize([1.0, -1.0], (2000, 1)) * np.ones(2)
+    A[0, 0] = A[1, 1] = 4e-19
+    problem = cr.CopyrightRegression(A, np.full(2000, 1 / 2000), 9, gamma=1e-9, w=1.0)
+    x = np.array([1e19, -2e19])
+    given = problem, problem.logits(x), problem.gradient(x), 1e-10
+    exact, mixed = (optimality.exact_look(*given, mixed=mixed) for mixed in (False, True))
+    assert mixed.decrement == exact.decrement
+
+
+@pytest.mark.parametrize(
+    ("solver", "large", "mixed"),
+    [(cr.NewtonCG(), 0, True), (cr.NewtonCG(mixed=False), 0, False), (cr.NewtonCG(), 1e9, False)],
+)
+def test_the_look_is_from_float32_where_that_pays(monkeypatch, solver, large, mixed):
+    asked, look = [], optimality.exact_look
+    monkeypatch.setattr(examination, "_LARGE_GRAM", large)
+    monkeypatch.setattr(
+        examination, "exact_look", lambda *a, **k: (asked.append(k["mixed"]), look(*a, **k))[1]
+    )
+    seed = 50 + int(mixed)  # shapes of its own: a compiled program would not ask
+    problem = random_problem(3, seed, 6, w=0.05)
+    jax.clear_caches()
+    solution = cr.solve(problem, solver).raise_for_status()
+    assert solution.second_order is cr.SecondOrder.EXACT
+    assert set(asked) == {mixed}
+
+
 @pytest.mark.slow
 def test_beyond_512_columns_curvature_is_sampled():
     rng = np.random.default_rng(0)

@@ -33,6 +33,7 @@ __all__ = [
     "is_sparse",
     "join",
     "locate_not_finite",
+    "norms",
     "num_entries",
     "on_host",
     "place",
@@ -146,17 +147,18 @@ def weighted_gram(
 ) -> Float[Array, "d d"]:
     """``sum_j sum_i weights_ji (a_i - center_j)(a_i - center_j)^T`` for the rows ``a_i``.
 
-    Row block by row block, like `gram`; O(m n d^2).
+    Row block by row block, like `gram`; O(m n d^2). Of an array the centered rows are squared and
+    added up in the arithmetic of the weights.
     """
 
     def block(rows: Array, weights: Array) -> Array:
-        total = jnp.zeros((), A.dtype)
+        total = jnp.zeros((), weights.dtype)
         for weight, center in zip(weights.T, centers, strict=True):
-            centered = rows - center[None]
+            centered = (rows - center[None]).astype(weights.dtype)
             total = total + (centered * weight[:, None]).T @ centered
         return total
 
-    return _sum_of_blocks(block, A, weights.T, A.dtype)
+    return _sum_of_blocks(block, A, weights.T, weights.dtype)
 
 
 def _sum_of_blocks(
@@ -258,17 +260,22 @@ def row_norms(A: Any) -> Float[Array, " n"]:
 
     Zero for absent rows. One read of A, or three for a unit in which squares might leave the range.
     """
-    squares = jnp.sum(A * A, axis=1)
-    top, limits = jnp.max(squares), jnp.finfo(A.dtype)
+    return norms(A, lambda squares: jnp.sum(squares, axis=1))
+
+
+def norms(entries: Array, sums: Callable[[Array], Array]) -> Array:
+    """``sqrt(sums(entries^2))`` for sums of parts of them; scaled where squares leave the range."""
+    plain = sums(entries * entries)
+    top, limits = jnp.max(plain, initial=0), jnp.finfo(entries.dtype)
 
     def scaled() -> Array:
-        largest = jnp.max(jnp.abs(A))
+        largest = jnp.max(jnp.abs(entries), initial=0)
         scale = jnp.where(largest == 0, 1, largest)
-        return scale * jnp.sqrt(jnp.sum((A / scale) ** 2, axis=1))
+        return scale * jnp.sqrt(sums((entries / scale) ** 2))
 
     # A division of each entry takes ten times as long as all else.
     inside = (top > float(limits.tiny) ** 0.25) & (top < float(limits.max) ** 0.5)
-    return jax.lax.cond(inside, lambda: jnp.sqrt(squares), scaled)
+    return jax.lax.cond(inside, lambda: jnp.sqrt(plain), scaled)
 
 
 @singledispatch

@@ -23,7 +23,7 @@ where.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -183,11 +183,12 @@ def restrict(at: Curvature, Z: Float[Array, "m n"]) -> Float[Array, "m m"]:
     return H
 
 
-def hessian(A: Matrix, at: Curvature) -> Float[Array, "d d"]:
+def hessian(A: Matrix, at: Curvature, gram_dtype: Any = None) -> Float[Array, "d d"]:
     """``hess_x L = A^T hess_u A``, symmetric: one weighted Gram matrix, O(n d^2), per softmax.
 
     The rows are centered before they are squared, so a common offset of the rows or a softmax
-    close to one-hot costs no accuracy by cancellation.
+    close to one-hot costs no accuracy by cancellation. ``gram_dtype`` is the arithmetic of the Gram
+    matrices of a dense A; the problem's own if not given.
     """
     w2 = jnp.broadcast_to(at.w2, at.g.shape)
     s = at.s[0]
@@ -198,7 +199,11 @@ def hessian(A: Matrix, at: Curvature) -> Float[Array, "d d"]:
     # a large w^2 of rows that are zero would round off the Hessian of all others.
     weight = jnp.sum(jnp.abs(s)) + jnp.sum(w2)
     m = (of_size + of_w2) / jnp.where(weight > 0, weight, 1)
-    half = 0.5 * weighted_gram(A, at.s.at[0].add(w2), centers.at[0].set(m))
+    weights, dtype = at.s.at[0].add(w2), at.s.dtype
+    # The largest weight is one, so that small ones are numbers of another dtype too.
+    top = jnp.max(jnp.abs(weights)) if gram_dtype else jnp.ones((), dtype)
+    squares = weighted_gram(A, (weights / top).astype(gram_dtype or dtype), centers.at[0].set(m))
+    half = 0.5 * top * squares.astype(dtype)
     apart = m - centers[0]
     half += jnp.outer(of_s - 0.5 * jnp.sum(s) * (m + centers[0]), apart)
     half += jnp.outer(of_w2 - 0.5 * jnp.sum(w2) * m, m)

@@ -43,6 +43,10 @@ __all__ = [
 ]
 
 
+_LARGE_GRAM = 1 << 28
+"""Multiplications of a Gram matrix that take some ten milliseconds in float64."""
+
+
 class Verdict(NamedTuple):
     """What a look at a state has found.
 
@@ -152,8 +156,16 @@ def deeper_look(
         basis = solver.basis(problem, kit.precomputed)
         look = sampled_look(problem, kit.row_norms, basis, u, state.gradient, rtol)
     else:
-        look = exact_look(problem, u, state.gradient, rtol)
+        mixed = _pays_in_float32(problem, solver)
+        look = exact_look(problem, u, state.gradient, rtol, mixed=mixed)
     return judge(problem, kit, state, look, rtol, solver)
+
+
+def _pays_in_float32(problem: SoftmaxRegression, solver: Solver) -> bool:
+    """Whether a look at a Hessian from float32 saves more than it costs to compile."""
+    array = isinstance(problem.A, jax.Array) and problem.dtype == np.float64
+    large = problem.n * problem.d**2 >= _LARGE_GRAM
+    return array and large and bool(getattr(solver, "mixed", False))
 
 
 def first_look(

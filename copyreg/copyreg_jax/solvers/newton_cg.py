@@ -117,8 +117,9 @@ class NewtonCG(Method):
     Parameters
     ----------
     mixed : bool, default True
-        Take the Gram matrix in float32 where float32 resolves it. All other arithmetic is that of
-        the problem's dtype, and so is the result.
+        Take the Gram matrix, and the Hessian that a solution is looked at by, in float32 where
+        float32 resolves it. All other arithmetic is that of the problem's dtype, and so is the
+        result.
 
     Notes
     -----
