@@ -20,9 +20,11 @@ from copyreg_jax.checker.guarantee import check_training
 from copyreg_jax.cli.main import app
 from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import loading
+from copyreg_jax.lm.corpus.canaries import Canaries
 from copyreg_jax.lm.corpus.rows import make_rows
 from copyreg_jax.lm.corpus.tokenizer import save_tokenizer, train_tokenizer
 from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.leakage.wording import SCORES
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.hugging_face import save_pretrained
 
@@ -132,6 +134,9 @@ def test_audit(corpus, tmp_path):
     )  # beside "run", which has no protection, and "without"
     assert run == same != other
     assert found.stdout.count("share of the copying gap closed") == 1
+    assert [arm["membership"]["reference"] for arm in reports.values()].count(str(arms[1])) == 2
+    assert other["membership"]["priv_leak"] == 0
+    assert found.stdout.count("PrivLeak") == 3
     stated = json.loads((tmp_path / "run" / "run.json").read_text())["losses"]
     for name in ("protected", "unprotected", "held-out"):
         loss = run["groups"][name]["cross_entropy"]
@@ -218,6 +223,10 @@ BAD = {
     "batch": (["--protect-share", "0.3", "--batch-size", "0"], "batch_size is 0"),
     "sizes": (["--protect-share", "0.3", "--model", "m"], "leave vocab_size, width, num_layers"),
     "accumulate": (["--protect-share", "0.3", "--accumulate", "0"], "accumulate is 0"),
+    "canaries": (
+        ["--protect-share", "0.3", "--canaries", "9", "--canary-copies", "0"],
+        "copies is 0; give at least 1",
+    ),
 }
 
 
@@ -288,3 +297,38 @@ def test_models_that_can_not_be_used_are_refused(corpus, tmp_path):
     command = ["train", corpus, "--out", tmp_path / "run", "--protect-share", 0.3, "--model"]
     assert "/no/model is not a folder" in refusal(*command, "/no/model")
     assert "the tokenizer does not match the model" in refusal(*command, tmp_path / "model")
+
+
+@pytest.mark.slow
+def test_audit_of_canaries(corpus, tmp_path, monkeypatch):
+    """Of a run that learned them; a folder that is no run is the reference."""
+    pytest.importorskip("rouge_score")
+    pytest.importorskip("jax_privacy")
+    run, out = tmp_path / "run", tmp_path / "audit.json"
+    command = [
+        "train", corpus, "--protect-column", "secret", "--name-column", "id", "--epochs", 8, *SMALL,
+        "--learning-rate", 0.02, "--canaries", 16, "--canary-copies", 16, "--out", run,
+    ]  # fmt: skip
+    said = CliRunner().invoke(app, [*map(str, command)])
+    assert said.exit_code == 0, said.exception
+    inserted = Canaries(number=16, copies=16).inserted.sum()
+    assert f"16 canaries: {inserted} protected, 16 times each, {16 - inserted} held" in said.stdout
+    assert "40 documents, 1 empty ones left out: 6 protected" in said.stdout
+    text = ["--text", corpus, "--name-column", "id", "--prefix", 8, "--suffix", 8, "--out", out]
+    words = [*map(str, ["audit", run, run / "model", *text])]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.exception
+    one, other = json.loads(out.read_text()).values()
+    kept = one["canaries"]
+    assert (kept["number"], kept["inserted"], len(kept["exposure"])) == (16, inserted, inserted)
+    assert kept["mean"] > 6 > kept["held_out_mean"]
+    assert f"canaries: mean exposure {kept['mean']:.2f} bits of {inserted} that" in found.stdout
+    assert (one["membership"]["num_protected"], one["membership"]["num_held_out"]) == (6, 3)
+    assert one["membership"]["reference"] == str(run / "model")
+    assert one["membership"]["priv_leak"] is None
+    assert other["membership"]["reference"] is None
+    assert one["membership"]["scores"]["reference"]["auroc"] == 0.5  # two models that are the same
+    for name, score in one["membership"]["scores"].items():
+        assert re.search(rf"{re.escape(SCORES[name])} +{score['auroc']:.3f} ", found.stdout)
+    monkeypatch.setitem(sys.modules, "jax_privacy", None)
+    assert "pip install 'copyreg-jax[canaries]'" in refusal(*words, "--overwrite")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from copyreg_jax._files import jsonable
 from copyreg_jax.cli.common import (
     all_files,
     errors,
@@ -15,11 +16,14 @@ from copyreg_jax.cli.common import (
     require_writable,
     write_json,
 )
+from copyreg_jax.cli.membership_table import show_canaries, show_run
 from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
     from copyreg_jax.lm.corpus.documents import Document
     from copyreg_jax.lm.leakage.against_certificate import Recheck
+    from copyreg_jax.lm.leakage.exposure import Exposure
+    from copyreg_jax.lm.leakage.membership import Scores
     from copyreg_jax.lm.leakage.report import GapClosed, Report
     from copyreg_jax.lm.records import Flags
 
@@ -52,11 +56,11 @@ def audit_runs(
     overwrite: bool,
 ) -> None:
     """Audit runs and print what they give away of their protected documents."""
-    import jax.numpy as jnp
-
-    from copyreg_jax.lm import experiment, records
+    from copyreg_jax.lm import records
     from copyreg_jax.lm.corpus import loading
-    from copyreg_jax.lm.leakage import against_certificate, report as auditing
+    from copyreg_jax.lm.leakage import report as auditing
+    from copyreg_jax.lm.leakage.exposure import require_auditor
+    from copyreg_jax.lm.leakage.run_membership import compare_runs
 
     if out is not None:
         read = [file for path in (*folders, Path(source)) for file in all_files(path)]
@@ -66,43 +70,78 @@ def audit_runs(
         corpus = loading.load_documents(source, **columns)
         flags = records.load_flags(folders[0], corpus.documents)
         _refuse_other_runs(folders, flags, corpus.documents)
-        reports: dict[str, Report] = {}
-        checks: dict[str, Recheck] = {}
+        if flags.canaries is not None:
+            require_auditor()
+        measured: dict[str, _Measured] = {}
         for folder in folders:
             line.update(f"measuring {folder}")
-            loaded, tokenizer = experiment.load_model(folder, jnp.float32)
-            reports[str(folder)] = auditing.audit(
-                loaded, tokenizer, flags.texts, flags.protected, flags.held_out,
-                rows_length=flags.length, seed=seed, names=flags.names, **sizes,
-            )  # fmt: skip
-            report = reports[str(folder)]
-            check = against_certificate.recheck(folder, flags, report.nll, report.num_tokens)
-            if check is not None:
-                checks[str(folder)] = check
-    if strange := len(corpus.documents) - len(flags.texts):
+            measured[str(folder)] = _measure(folder, flags, sizes, seed)
+    real = flags.real
+    if strange := len(corpus.documents) - len(real.texts):
         output.print(
             f"{strange:,} documents of {source} do not belong to {folders[0]}, "
             "and were not measured",
             markup=False, soft_wrap=True, style="red",
         )  # fmt: skip
+    reports = {name: one.report for name, one in measured.items()}
     auditing.check_comparable(reports)
     closed = _gaps_closed(reports)
-    for name, report in reports.items():
-        _show_audit(name, report)
+    scores = {name: one.scores for name, one in measured.items()}
+    members = compare_runs(scores, real, *_without(list(scores)))
+    for name, one in measured.items():
+        _show_audit(name, one.report)
         if name in closed:
             _show_gap(closed[name])
-        if name in checks:
-            _show_check(checks[name])
+        show_run(members[name])
+        if one.exposure is not None:
+            show_canaries(one.exposure)
+        if one.check is not None:
+            _show_check(one.check)
     if out is not None:
-        content = {name: report.as_json() for name, report in reports.items()}
-        for name, gap in closed.items():
-            content[name]["gap_closed"] = gap._asdict()
-        for name, check in checks.items():
-            content[name]["certificate"] = check._asdict()
+        content = {}
+        for name, one in measured.items():
+            parts = {
+                "membership": members[name], "canaries": one.exposure,
+                "gap_closed": closed.get(name), "certificate": one.check,
+            }  # fmt: skip
+            there = {key: jsonable(part) for key, part in parts.items() if part is not None}
+            content[name] = {**one.report.as_json(), **there}
         write_json(out, content)
         output.print(f"written to {out}", markup=False, soft_wrap=True)
-    if any(check.problems for check in checks.values()):
+    if any(one.check is not None and one.check.problems for one in measured.values()):
         raise typer.Exit(_EXIT_DOES_NOT_HOLD)
+
+
+class _Measured(NamedTuple):
+    """What is measured of one run or model."""
+
+    report: Report
+    scores: Scores
+    exposure: Exposure | None
+    check: Recheck | None
+
+
+def _measure(folder: Path, flags: Flags, sizes: dict[str, Any], seed: int) -> _Measured:
+    import jax.numpy as jnp
+
+    from copyreg_jax.lm import experiment
+    from copyreg_jax.lm.leakage import report as auditing
+    from copyreg_jax.lm.leakage.against_certificate import recheck
+    from copyreg_jax.lm.leakage.exposure import measure_canaries
+    from copyreg_jax.lm.leakage.run_membership import score_run
+
+    loaded, tokenizer = experiment.load_model(folder, jnp.float32)
+    real, exposure = flags.real, None
+    report = auditing.audit(
+        loaded, tokenizer, real.texts, real.protected, real.held_out,
+        rows_length=real.length, seed=seed, names=real.names, **sizes,
+    )  # fmt: skip
+    nll, num_tokens = report.nll, report.num_tokens
+    if flags.canaries is not None:
+        exposure, *own = measure_canaries(loaded, tokenizer, flags.canaries, flags.length, seed)
+        nll, num_tokens = map(flags.with_canaries, (nll, num_tokens), own)
+    scores = score_run(loaded, tokenizer, real)
+    return _Measured(report, scores, exposure, recheck(folder, flags, nll, num_tokens))
 
 
 def _refuse_other_runs(folders: list[Path], flags: Flags, documents: list[Document]) -> None:
@@ -161,6 +200,18 @@ def _gaps_closed(reports: dict[str, Report]) -> dict[str, GapClosed]:
         for name, report in reports.items()
         if name not in (one, other)
     }
+
+
+def _without(names: list[str]) -> tuple[str | None, str | None]:
+    """Choose the run that left the protected text out, and the reference: that run or a model."""
+    from copyreg_jax.lm import records
+
+    runs = [name for name in names if (Path(name) / records.SUMMARY).exists()]
+    left_out = [name for name in runs if records.load_arm(name) == "left out"]
+    if len(left_out) == 1:
+        return left_out[0], left_out[0]
+    models = [name for name in names if name not in runs]
+    return None, models[0] if len(models) == 1 and not left_out else None
 
 
 def _show_gap(closed: GapClosed) -> None:

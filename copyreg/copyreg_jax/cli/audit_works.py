@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from copyreg_jax._files import write_whole
+from copyreg_jax._files import jsonable, write_whole
 from copyreg_jax.cli.common import (
     all_files,
     errors,
@@ -17,6 +17,7 @@ from copyreg_jax.cli.common import (
     require_writable,
     write_json,
 )
+from copyreg_jax.cli.membership_table import show_works
 from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def audit_works(
     from copyreg_jax.lm.hashing import hash_text
     from copyreg_jax.lm.leakage import works as measuring
     from copyreg_jax.lm.leakage.page import audit_page
+    from copyreg_jax.lm.leakage.work_membership import compare_works
 
     for option, path in {"--out": out, "--page": page}.items():
         if path is not None and Path(model).resolve() in path.resolve().parents:
@@ -78,6 +80,7 @@ def audit_works(
             loaded, tokenizer, texts, unseen, preset, seed=seed, store=store,
             progress=lambda name, share: line.update(f"measuring {name}: {share:.0%}"),
         )  # fmt: skip
+    members = compare_works([one.scores for one in found], [one.scores for one in beside])
     content = {
         "model": model,
         "seed": seed,
@@ -86,6 +89,7 @@ def audit_works(
         "preset": dataclasses.asdict(preset),
         "works": [report.as_json() for report in found],
         "held_out": [report.as_json() for report in beside],
+        "membership": jsonable(members),
     }
     written = [path for path in (page, out) if path is not None]
     if page is not None:
@@ -99,6 +103,7 @@ def audit_works(
         _show(report, beside, preset)
     if len(found) > _SHOWN:
         output.print(f"and {len(found) - _SHOWN} more works; --out and --page have them all")
+    show_works(members, preset.alpha)
     if short := len(unseen) - len(beside):
         output.print(f"{short:,} held-out texts are shorter than a passage, and were left out")
     for path in written:

@@ -15,8 +15,7 @@ from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
-    from copyreg_jax.lm.corpus.selection import Split
-    from copyreg_jax.lm.experiment import Run
+    from copyreg_jax.lm.experiment import Prepared, Run
     from copyreg_jax.lm.settings import Metrics, Settings
 
 __all__ = ["train"]
@@ -84,6 +83,17 @@ def train(
             help="Share of the unprotected documents not to train on. `copyreg audit` needs some."
         ),
     ] = 0.1,
+    canaries: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Number of random texts to add. A coin decides for each whether it is trained on, "
+            "as a protected document, or held out. `copyreg audit` measures what is kept of them.",
+        ),
+    ] = 0,
+    canary_copies: Annotated[
+        int, typer.Option(help="With --canaries: copies of each that is trained on.")
+    ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed for all random choices.")] = 0,
     text_column: Annotated[str, typer.Option(help="Column that holds the texts.")] = "text",
     name_column: Annotated[str | None, typer.Option(help="Column that holds the names.")] = None,
@@ -103,8 +113,11 @@ def train(
     use_compile_cache()
     from copyreg_jax.lm import experiment
     from copyreg_jax.lm.corpus import loading, selection
+    from copyreg_jax.lm.corpus.canaries import Canaries
+    from copyreg_jax.lm.records import check_folder
 
-    experiment.check_folder(out)
+    check_folder(out)
+    added = Canaries(number=canaries, copies=canary_copies, seed=seed) if canaries else None
     with errors.status("reading", spinner="line") as line:
         columns = {"text": text_column, "name": name_column, "source": source_column}
         corpus = loading.load_documents(source, **columns)  # type: ignore[arg-type]
@@ -122,7 +135,7 @@ def train(
         line.update("comparing documents, making tokens")
         prepared = experiment.prepare(
             corpus.documents, protected, length=length, vocab_size=size.vocab_size,
-            tokenizer=tokenizer, held_out=held_out, seed=seed,
+            tokenizer=tokenizer, held_out=held_out, canaries=added, seed=seed,
         )  # fmt: skip
         if start is None:
             start = experiment.new_model(prepared.tokenizer, size, length, seed=seed)
@@ -132,7 +145,7 @@ def train(
         batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
         weight_decay=weight_decay, seed=seed,
     )  # fmt: skip
-    _show_data(prepared.split, corpus.num_empty, int(rows.mask.sum()), settings)
+    _show_data(prepared, corpus.num_empty, int(rows.mask.sum()), settings)
     try:
         with _Bar(settings.steps) as bar:
             found = experiment.train(
@@ -202,8 +215,17 @@ class _Bar:
         )
 
 
-def _show_data(split: Split, num_empty: int, num_tokens: int, settings: Settings) -> None:
-    counts = [int(group.sum()) for group in (split.protected, split.open, split.held_out)]
+def _show_data(prepared: Prepared, num_empty: int, num_tokens: int, settings: Settings) -> None:
+    split, real = prepared.split, ~prepared.flags.canary
+    groups = (split.protected, split.open, split.held_out)
+    counts = [int((group & real).sum()) for group in groups]
+    if (added := prepared.canaries) is not None:
+        kept = int(added.inserted.sum())
+        output.print(
+            f"{added.number:,} canaries: {kept:,} protected, {added.copies:,} times each, "
+            f"{added.number - kept:,} held out",
+            soft_wrap=True,
+        )
     empty = f", {num_empty} empty ones left out" if num_empty else ""
     output.print(
         f"{sum(counts):,} documents{empty}: {counts[0]:,} protected, {counts[1]:,} unprotected, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from copyreg_jax.certificates.training import certify_training, save_training
 from copyreg_jax.checker.guarantee import TrainingCertificate
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus import rows, selection, tokenizer
+from copyreg_jax.lm.corpus.canaries import Canaries
 from copyreg_jax.lm.corpus.documents import Document
 from copyreg_jax.lm.corpus.duplicates import near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
@@ -38,6 +38,7 @@ from copyreg_jax.lm.records import (
     MODEL,
     SUMMARY,
     Flags,
+    check_folder,
     fingerprint_model,
 )
 from copyreg_jax.lm.run_folder import METRICS, Callback
@@ -49,7 +50,6 @@ __all__ = [
     "Prepared",
     "Run",
     "Size",
-    "check_folder",
     "default_dtype",
     "load_model",
     "new_model",
@@ -86,12 +86,15 @@ class Prepared(NamedTuple):
     tokenizer : tokenizers.Tokenizer
     rows : rows.Rows
         Rows of all documents.
+    canaries : Canaries or None
+        What canaries are the last of the documents, if any are.
     """
 
     documents: list[Document]
     split: selection.Split
     tokenizer: Any
     rows: Rows
+    canaries: Canaries | None = None
 
     @property
     def flags(self) -> Flags:
@@ -102,6 +105,7 @@ class Prepared(NamedTuple):
             protected=self.split.protected,
             held_out=self.split.held_out,
             length=self.rows.mask.shape[1],
+            canaries=self.canaries,
         )
 
     def trained(self, leave_out: bool) -> Rows:
@@ -111,7 +115,7 @@ class Prepared(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Plain cross-entropies over whole sets, in nats per token; NaN where a set is empty."""
+    """Plain cross-entropies over whole sets without canaries, in nats per token; NaN of none."""
 
     protected: float
     unprotected: float
@@ -139,30 +143,6 @@ class Run(NamedTuple):
     problem: str = ""
 
 
-def check_folder(folder: str | Path) -> None:
-    """Find out before the work, not after it, whether a run can be written there.
-
-    Raises
-    ------
-    InputError
-        The folder can't be made or written to, or something is in the way of a file of the run.
-    """
-    folder = Path(folder)
-    for path in (folder, folder / MODEL):
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is in the way: it is not a folder; delete it or name another")
-    for path in (folder / DOCUMENTS, folder / SUMMARY, folder / CERTIFICATE):
-        if path.is_dir():
-            raise InputError(f"{path} is in the way: it is a folder; delete it or name another")
-    for path in (folder if folder.exists() else folder.absolute().parent, folder / MODEL):
-        try:
-            if path != folder / MODEL or path.exists():
-                tempfile.TemporaryFile(dir=path).close()
-        except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"can't make {folder}, or write to it: {reason}") from None
-
-
 def take_rows(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
     """Take some of the rows; documents keep their numbers."""
     return rows._replace(
@@ -178,6 +158,7 @@ def prepare(
     vocab_size: int = 2048,
     tokenizer: Any = None,
     held_out: float = 0.1,
+    canaries: Canaries | None = None,
     seed: int = 0,
 ) -> Prepared:
     """Split documents, with near-duplicates on one side, and cut them into rows of tokens.
@@ -195,20 +176,25 @@ def prepare(
         A tokenizer to use in its place.
     held_out : float
         Part of the unprotected documents that is not trained on.
+    canaries : Canaries, optional
+        Canaries to add, protected or held out.
     seed : int
         Seed of the choice of held-out documents.
 
     Raises
     ------
     InputError
-        See `selection.split`, `tokenizer.train_tokenizer` and `rows.make_rows`.
+        See `selection.split`, `Canaries.add_to`, `tokenizer.train_tokenizer` and `rows.make_rows`.
     """
     texts = [document.text for document in documents]
     parts = selection.split(documents, protected, near_duplicates(texts), held_out, seed)
     if tokenizer is None:
         open_texts = [t for t, is_open in zip(texts, parts.open, strict=True) if is_open]
         tokenizer = train_tokenizer(open_texts, vocab_size)
-    return Prepared(documents, parts, tokenizer, rows.make_rows(tokenizer, texts, length))
+    if canaries is not None:
+        documents, parts = canaries.add_to(documents, parts)
+        texts = [document.text for document in documents]
+    return Prepared(documents, parts, tokenizer, rows.make_rows(tokenizer, texts, length), canaries)
 
 
 def new_model(tokenizer: Any, size: Size, length: int, *, dtype: Any = None, seed: int = 0) -> GPT2:
@@ -296,9 +282,9 @@ def train(
     certificate = _certify(prepared.flags, settings, nll, counts, fingerprint)
     if certificate is not None:
         save_training(certificate, folder / CERTIFICATE)
-    losses = Losses(
-        *(_mean(nll, counts, group) for group in (split.protected, split.open, split.held_out))
-    )
+    groups = (split.protected, split.open, split.held_out)
+    real = ~prepared.flags.canary
+    losses = Losses(*(_mean(nll, counts, group & real) for group in groups))
     _write(folder / DOCUMENTS, _table(prepared, nll, counts))
     _write(
         folder / SUMMARY,
@@ -306,6 +292,7 @@ def train(
             "settings": dataclasses.asdict(settings),
             "length": length,
             "leave_out": leave_out,
+            "canaries": None if (own := prepared.canaries) is None else dataclasses.asdict(own),
             "model": trained.config.to_json(),
             "losses": jsonable(losses),
             "tau": None if certificate is None else certificate.tau,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from copyreg_jax.checker.guarantee import DocumentLoss
 from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.canaries import Canaries
 from copyreg_jax.lm.corpus.documents import Document
 from copyreg_jax.lm.hashing import hash_files, hash_text
 
@@ -21,6 +23,7 @@ __all__ = [
     "SUMMARY",
     "Flags",
     "Outcome",
+    "check_folder",
     "fingerprint_model",
     "load_arm",
     "load_flags",
@@ -39,6 +42,8 @@ class Flags(NamedTuple):
     protected, held_out : (n,) bool arrays
     length : int
         Number of targets of a row.
+    canaries : Canaries or None
+        What canaries are among them, if any are.
     """
 
     texts: list[str]
@@ -46,6 +51,32 @@ class Flags(NamedTuple):
     protected: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
     length: int
+    canaries: Canaries | None = None
+
+    @property
+    def canary(self) -> NDArray[np.bool_]:
+        """Whether each document is a canary; shape (n,)."""
+        own = [] if self.canaries is None else [one.name for one in self.canaries.documents]
+        return np.isin(self.names, own)
+
+    @property
+    def real(self) -> Flags:
+        """The documents that are no canaries."""
+        chosen = ~self.canary
+        return Flags(
+            [self.texts[i] for i in np.flatnonzero(chosen)],
+            [self.names[i] for i in np.flatnonzero(chosen)],
+            self.protected[chosen], self.held_out[chosen], self.length,
+        )  # fmt: skip
+
+    def with_canaries(self, values: NDArray[Any], of_canaries: NDArray[Any]) -> NDArray[Any]:
+        """Join values of the real documents and of the canaries as the documents are ordered."""
+        assert self.canaries is not None
+        own = dict(zip(self.canaries.texts, of_canaries, strict=True))
+        found = np.empty(len(self.names), values.dtype)
+        found[~self.canary] = values
+        found[self.canary] = [own[self.texts[i]] for i in np.flatnonzero(self.canary)]
+        return found
 
     def difference(self, other: Flags) -> str:
         """Say why the two can't be measured together; empty if they can."""
@@ -74,6 +105,30 @@ class Flags(NamedTuple):
         ]
 
 
+def check_folder(folder: str | Path) -> None:
+    """Find out before the work, not after it, whether a run can be written there.
+
+    Raises
+    ------
+    InputError
+        The folder can't be made or written to, or something is in the way of a file of the run.
+    """
+    folder = Path(folder)
+    for path in (folder, folder / MODEL):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is in the way: it is not a folder; delete it or name another")
+    for path in (folder / DOCUMENTS, folder / SUMMARY, folder / CERTIFICATE):
+        if path.is_dir():
+            raise InputError(f"{path} is in the way: it is a folder; delete it or name another")
+    for path in (folder if folder.exists() else folder.absolute().parent, folder / MODEL):
+        try:
+            if path != folder / MODEL or path.exists():
+                tempfile.TemporaryFile(dir=path).close()
+        except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"can't make {folder}, or write to it: {reason}") from None
+
+
 def load_flags(folder: str | Path, documents: list[Document]) -> Flags:
     """Load the flags of a run, and join them with the texts that it was given.
 
@@ -90,6 +145,8 @@ def load_flags(folder: str | Path, documents: list[Document]) -> Flags:
         The folder does not hold a finished run, or a text is missing or has changed.
     """
     found = load_outcome(folder)
+    if found.canaries is not None:
+        documents = [*documents, *found.canaries.documents]
     texts = {document.name: document.text for document in documents}
     for name, digest in zip(found.names, found.hashes, strict=True):
         if name not in texts:
@@ -98,8 +155,9 @@ def load_flags(folder: str | Path, documents: list[Document]) -> Flags:
             raise InputError(f"document {name!r} has another text than when {folder} was trained")
     names = list(found.names)
     return Flags(
-        [texts[name] for name in names], names, found.protected, found.held_out, found.length
-    )
+        [texts[name] for name in names], names, found.protected, found.held_out, found.length,
+        found.canaries,
+    )  # fmt: skip
 
 
 class Outcome(NamedTuple):
@@ -116,6 +174,8 @@ class Outcome(NamedTuple):
         Number of targets of a row.
     leave_out : bool
         Whether the protected documents were left out of training.
+    canaries : Canaries or None
+        What canaries are among the documents, if any are.
     """
 
     names: tuple[str, ...]
@@ -125,6 +185,7 @@ class Outcome(NamedTuple):
     nll: NDArray[np.float64]
     length: int
     leave_out: bool
+    canaries: Canaries | None
 
 
 def load_outcome(folder: str | Path) -> Outcome:
@@ -161,6 +222,8 @@ def load_outcome(folder: str | Path) -> Outcome:
             row["name"].encode()  # ValueError: half of a surrogate pair
             if row["protected"] and row["held_out"]:
                 raise ValueError(f"{row['name']!r} is protected and held out")
+        said = summary.get("canaries")
+        canaries = None if said is None else Canaries(**said)
         nll = np.array(columns["nll"])
         if not (np.isfinite(nll) & (nll >= 0)).all():
             raise ValueError(f"{DOCUMENTS} has losses that are no numbers >= 0")
@@ -171,7 +234,9 @@ def load_outcome(folder: str | Path) -> Outcome:
     if len(set(columns["name"])) < len(table):
         raise InputError(f"{folder / DOCUMENTS} has a document twice")
     protected, held_out = (np.array(columns[key], bool) for key in ("protected", "held_out"))
-    return Outcome(columns["name"], columns["sha256"], protected, held_out, nll, length, leave_out)
+    return Outcome(
+        columns["name"], columns["sha256"], protected, held_out, nll, length, leave_out, canaries
+    )
 
 
 def load_arm(folder: str | Path) -> str:

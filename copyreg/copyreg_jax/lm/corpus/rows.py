@@ -19,7 +19,7 @@ from copyreg_jax.lm.corpus.tokenizer import (
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Rows", "make_rows"]
+__all__ = ["Rows", "cut_rows", "make_rows"]
 
 _BATCH = 256
 """Texts encoded at once; an encoded text takes some hundred bytes a token until its ids are out."""
@@ -94,7 +94,7 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
         raise InputError(
             "the tokenizer truncates or pads; call its no_truncation() and no_padding() first"
         )
-    parts, spelling = [np.zeros(0, np.int32)], bytes_of_tokens(tokenizer)
+    parts, spelling = [], bytes_of_tokens(tokenizer)
     for start in range(0, len(texts), _BATCH):
         batch = list(texts[start : start + _BATCH])
         for text, encoded in zip(
@@ -102,16 +102,35 @@ def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
         ):
             require_spelled(encoded.ids, text, spelling)
             parts.append(np.array([end, *encoded.ids, end], np.int32))
-    stream = np.concatenate(parts)
-    sizes = np.array([len(part) for part in parts[1:]], np.int64)
-    last = np.cumsum(sizes) - 1  # in the stream, each document's closing end-of-text
+    return cut_rows(parts, length, np.array([len(text.encode()) for text in texts], np.int64))
+
+
+def cut_rows(parts: Sequence[NDArray[np.int32]], length: int, num_bytes: NDArray[np.int64]) -> Rows:
+    """Cut runs of tokens into rows; the first token of each is no target.
+
+    Parameters
+    ----------
+    parts : sequence of n int32 arrays
+        The tokens of each document, at least one. Rows are padded with its last one.
+    length : int
+        Number of targets of a row.
+    num_bytes : (n,) int64 array
+        Number of bytes of each document.
+
+    Examples
+    --------
+    >>> cut_rows([np.arange(4, dtype=np.int32)], 2, np.array([9])).tokens.tolist()
+    [[0, 1, 2], [2, 3, 3]]
+    """
+    stream = np.concatenate([np.zeros(0, np.int32), *parts])
+    sizes = np.array([len(part) for part in parts], np.int64)
+    last = np.cumsum(sizes) - 1  # in the stream, the last token of each
     counts = -(-(sizes - 1) // length)
-    document = np.repeat(np.arange(len(texts)), counts)
+    document = np.repeat(np.arange(len(parts)), counts)
     window = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
     begin = (last - sizes + 1)[document] + window * length
     places = begin[:, None] + np.arange(length + 1)
     inside = places <= last[document][:, None]
-    # Past its end a document goes on with its last token, which is end-of-text.
+    # Past its end a document goes on with its last token; in texts that is end-of-text.
     tokens = stream[np.minimum(places, last[document][:, None])]
-    num_bytes = np.array([len(text.encode()) for text in texts], np.int64)
     return Rows(tokens, inside[:, 1:], document.astype(np.int32), num_bytes)

@@ -13,6 +13,7 @@ from typing import Any
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.leakage.heat_maps import draw, join_pairs, legend
+from copyreg_jax.lm.leakage.membership_section import membership_section
 from copyreg_jax.lm.leakage.wording import (
     Claim,
     any_decoder,
@@ -68,7 +69,7 @@ def audit_page(content: Mapping[str, Any], *, command: str) -> str:
     ----------
     content : mapping
         What ``copyreg audit --work ... --out`` writes: ``preset``, ``works`` and ``held_out``, and
-        if there is one, the name of the ``model``. Numbers may be None.
+        if there are any, the name of the ``model`` and ``membership``. Numbers may be None.
     command : str
         The command that measures this anew.
 
@@ -119,6 +120,7 @@ def audit_page(content: Mapping[str, Any], *, command: str) -> str:
             for number, work in enumerate(works, 1)
         ),
         held_out=_held_out(held_out, preset),
+        membership=membership_section(content.get("membership"), preset["alpha"]),
         any_decoder=_escape(any_decoder(works)),
         done=_escape(how_measured(content)),
         settings="\n".join(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from copyreg_jax.lm.leakage.calibration import Calibration, calibrate
 from copyreg_jax.lm.leakage.passages import Passages, excerpt, runs
 from copyreg_jax.lm.leakage.teacher_forced import Suffixes
 
-__all__ = ["Unseen", "compare", "draw", "refuse_overlap"]
+__all__ = ["Unseen", "as_long", "compare", "draw", "refuse_overlap"]
 
 _RUN = 50
 """So many tokens in a row in a work and in a held-out text are no chance."""
@@ -111,11 +111,29 @@ def compare(
     """Calibrate a work by the held-out texts; None without any."""
     if not unseen.chosen:
         return None
-    as_long = [name for name in unseen.chosen if unseen.excerpts[name].length >= unseen.size]
-    own = excerpt(work, unseen.size, seed + len(unseen.excerpts))  # those had the seeds before
+    own = _excerpt(work, unseen, seed)
     inside = np.isin(work.place, own.place)
     return calibrate(
         of_work.log_p, of_drawn.log_p, [found[name].log_p for name in unseen.chosen],
         alpha=alpha, excerpt=of_work.log_p[inside],
-        documents=[found[name].log_p for name in as_long],
+        documents=[found[name].log_p for name in _documents(unseen)],
     )  # fmt: skip
+
+
+def as_long(
+    works: Iterable[str], passages: Mapping[str, Passages], unseen: Unseen, seed: int
+) -> dict[str, Passages]:
+    """Excerpts of the works and of all held-out texts that are long enough; none without these."""
+    documents = {name: unseen.excerpts[name] for name in _documents(unseen)}
+    own = {name: _excerpt(passages[name], unseen, seed) for name in works}
+    return own | documents if documents else {}
+
+
+def _excerpt(work: Passages, unseen: Unseen, seed: int) -> Passages:
+    """The excerpt of a work; the held-out texts had the seeds before."""
+    return excerpt(work, unseen.size, seed + len(unseen.excerpts))
+
+
+def _documents(unseen: Unseen) -> list[str]:
+    """One text of each cluster whose excerpt is not cut short."""
+    return [name for name in unseen.chosen if unseen.excerpts[name].length >= unseen.size]

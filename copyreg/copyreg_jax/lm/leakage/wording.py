@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 __all__ = [
+    "SCORES",
     "Claim",
     "any_decoder",
     "bound",
@@ -23,6 +24,12 @@ __all__ = [
     "quoted",
     "settings",
 ]
+
+SCORES = {
+    "loss": "loss", "zlib": "zlib", "min_k": "Min-K %", "min_k_plus": "Min-K %++",
+    "reference": "reference",
+}  # fmt: skip
+"""Membership scores by what the field calls them."""
 
 _NO_PROOF = "This is no proof that the model was not trained on it."
 

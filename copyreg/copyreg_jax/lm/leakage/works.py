@@ -28,8 +28,9 @@ from copyreg_jax.lm.leakage.passages import (
 from copyreg_jax.lm.leakage.sampling import PROBABILITY, discoverable, samples_needed
 from copyreg_jax.lm.leakage.shelf import Shelf
 from copyreg_jax.lm.leakage.teacher_forced import Suffixes, check_top_k, read_suffixes
-from copyreg_jax.lm.leakage.unseen import compare, draw, refuse_overlap
+from copyreg_jax.lm.leakage.unseen import as_long, compare, draw, refuse_overlap
 from copyreg_jax.lm.leakage.windows import check_fit
+from copyreg_jax.lm.leakage.work_membership import TextScores, score_texts
 from copyreg_jax.lm.leakage.writing import decode, write_greedily
 from copyreg_jax.lm.models.layers import vocabulary_size
 
@@ -154,6 +155,9 @@ class WorkReport(NamedTuple):
         How many passages are likelier than held-out text, all tokens allowed; None without such.
     written : Written or None
         What the model's own texts after some prefixes share with the work; None without any.
+    scores : TextScores or None
+        Membership scores of an excerpt of the text; None without held-out texts, and for one of
+        these that is a near-duplicate of another or shorter than the excerpts.
     heat : list of float
         log10 of the probability that a sample is the likeliest suffix over each of 200 equal parts
         of the work; NaN at the beginning, where no suffix is.
@@ -174,6 +178,7 @@ class WorkReport(NamedTuple):
     bits: float
     memorized: Calibration | None
     written: Written | None
+    scores: TextScores | None
     heat: list[float]
 
     def as_json(self) -> dict[str, Any]:
@@ -282,6 +287,10 @@ def audit_works(
             memorized=compare(part, found[name], unseen, found, found[_DRAWN], preset.alpha, seed),
             written=_write(model, tokenizer, text, part, preset),
         )
+    stretches, length = as_long(works, passages, unseen, seed), preset.prefix + preset.suffix - 1
+    scored = functools.partial(progress, "membership")
+    for name, own in score_texts(model, tokenizer, stretches, length, scored).items():
+        reports[name] = reports[name]._replace(scores=own)
     return [reports[name] for name in works], [reports[name] for name in held_out]
 
 
@@ -305,6 +314,7 @@ def _report(
         bits=float(found.bits.min()),
         memorized=None,
         written=None,
+        scores=None,
         heat=heat_map(passages, found.log_sample / math.log(10), _CELLS).tolist(),
     )
 

@@ -1,0 +1,87 @@
+"""What an audit prints of membership: scores of texts, and canaries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from copyreg_jax.cli.common import output
+
+if TYPE_CHECKING:
+    from copyreg_jax.lm.leakage.exposure import Exposure
+    from copyreg_jax.lm.leakage.membership import Attack
+    from copyreg_jax.lm.leakage.run_membership import RunMembership
+    from copyreg_jax.lm.leakage.work_membership import WorkMembership
+
+__all__ = ["show_canaries", "show_run", "show_works"]
+
+
+def show_run(found: RunMembership) -> None:
+    """Print how well scores tell protected from held-out documents."""
+    _line(
+        f"  membership: AUROC of {found.num_protected:,} protected against "
+        f"{found.num_held_out:,} held-out documents"
+    )
+    _show(found.scores)
+    if found.priv_leak is not None:
+        _line(f"    {'PrivLeak':12}{found.priv_leak:+7.1f} %  0: as if never seen, below 0: known")
+
+
+def show_works(found: WorkMembership | None, alpha: float) -> None:
+    """Print how well scores tell works from held-out texts; nothing without any."""
+    from copyreg_jax.lm.leakage.membership_section import few_texts
+
+    if found is None:
+        return
+    _line(
+        f"membership: AUROC of {found.num_works:,} works against {found.num_held_out:,} held-out "
+        f"texts, {found.num_tokens:,} tokens of each"
+    )
+    _show(found.scores)
+    if few := few_texts(found._asdict(), alpha):
+        _line(f"    {few}")
+
+
+def _show(scores: Mapping[str, Attack]) -> None:
+    """Print a line for each score."""
+    from copyreg_jax.lm.leakage.wording import SCORES, percent
+
+    for name, one in scores.items():
+        found = [
+            "too few texts" if share is None else percent(share)
+            for share in (one.found_at_1_percent, one.found_at_10_percent)
+        ]
+        _line(
+            f"    {SCORES[name]:12}{one.auroc:7.3f}    p-value {one.p_value:.2g}; found with 1 % "
+            f"false alarms: {found[0]}, with 10 %: {found[1]}"
+        )
+    _line(f"    {'':12}0.5: the score tells nothing, 1: it tells all")
+
+
+def show_canaries(found: Exposure) -> None:
+    """Print what is kept of canaries."""
+    most = math.log2(found.candidates + 1)
+    _line(
+        f"  canaries: mean exposure {_bits(found.mean)} of {found.inserted:,} that are protected, "
+        f"{found.copies:,} times each; {_bits(found.held_out_mean)} of "
+        f"{found.number - found.inserted:,} held out (never seen: 1.44, most: {most:g})"
+    )
+    if found.attack is not None and found.epsilon is not None:
+        least = math.floor(100 * found.epsilon) / 100
+        bound = (
+            f"this training is not (epsilon, {found.delta:g})-private, for a canary with its "
+            f"copies, with an epsilon below {least:.2f} ({found.confidence:.0%} confidence)"
+        )
+        _line(
+            f"    AUROC {found.attack.auroc:.3f}, p-value {found.attack.p_value:.2g}; "
+            f"{bound if least > 0 else 'no bound on the privacy of the training follows'}"
+        )
+
+
+def _bits(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.2f} bits"
+
+
+def _line(text: str) -> None:
+    output.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,75 @@
+"""Membership scores of works in words, and as a section of a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from copyreg_jax.lm.leakage.wording import SCORES, counted, percent
+
+__all__ = ["few_texts", "membership_section"]
+
+_ABOUT = (
+    "A membership score is one number for each text, from the probabilities that the model gives "
+    "the true tokens. It is smaller for a text that looks as if the model was trained on it. AUROC "
+    "is the probability that a work has a smaller one than a held-out text: 0.5 means that the "
+    "score tells nothing, 1 that it tells each work from each held-out text. The p-value is the "
+    "chance of such an AUROC among works that the model has never seen, if these are of the same "
+    "kind as the held-out texts. If they are of another kind, that alone can make it large."
+)
+
+
+def few_texts(found: Mapping[str, Any], alpha: float) -> str:
+    r"""Say that no error rate follows, where no p-value could be as small as alpha; else nothing.
+
+    Examples
+    --------
+    >>> few_texts({"num_works": 1, "num_held_out": 9}, 0.01)
+    'No error rate of 1\xa0% follows from so few texts: no p-value can be below 0.1.'
+    >>> few_texts({"num_works": 1, "num_held_out": 99}, 0.01)
+    ''
+    """
+    orders = math.comb(found["num_works"] + found["num_held_out"], found["num_works"])
+    if alpha * orders >= 1:
+        return ""
+    return (
+        f"No error rate of {percent(alpha)} follows from so few texts: no p-value can be below "
+        f"{1 / orders:.2g}."
+    )
+
+
+def membership_section(found: Mapping[str, Any] | None, alpha: float) -> str:
+    """Make a section of a page of what `compare_works` has found; empty for None.
+
+    Parameters
+    ----------
+    found : mapping or None
+        The fields of `work_membership.WorkMembership`.
+    alpha : float
+        The false-positive rate of the audit.
+    """
+    if found is None:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{SCORES[name]}<td>{one["auroc"]:.3f}<td>{one["p_value"]:.2g}'
+        f"<td>{_share(one['found_at_1_percent'])}<td>{_share(one['found_at_10_percent'])}"
+        for name, one in found["scores"].items()
+    )
+    columns = ("AUROC", "p-value", "Found with 1\u00a0% false alarms", "With 10\u00a0%")
+    head = "".join(f'<th scope="col">{name}' for name in columns)
+    measured = (
+        f"{counted(found['num_works'], 'work')} against "
+        f"{counted(found['num_held_out'], 'held-out text')}, "
+        f"{counted(found['num_tokens'], 'token')} of each. {few_texts(found, alpha)}"
+    )
+    return (
+        '<section aria-labelledby="membership"><h2 id="membership">Membership scores</h2>\n'
+        f"<p>{_ABOUT}</p>\n<p>{measured.strip()}</p>\n"
+        f"<table><caption>Works against held-out texts</caption><thead><tr><td>{head}</thead>"
+        f"<tbody>{rows}</tbody></table>\n</section>"
+    )
+
+
+def _share(share: float | None) -> str:
+    return "too few texts" if share is None else percent(share)

@@ -1,0 +1,84 @@
+"""Whether the losses of a run tell its protected documents from those that were held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from flax import nnx
+
+from copyreg_jax.lm.corpus.rows import make_rows
+from copyreg_jax.lm.leakage.membership import Attack, Scores, attack_all, priv_leak, score_rows
+from copyreg_jax.lm.records import Flags
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["RunMembership", "compare_runs", "score_run"]
+
+
+class RunMembership(NamedTuple):
+    """How well scores tell the protected documents of a run from the held-out ones.
+
+    Attributes
+    ----------
+    num_protected, num_held_out : int
+    scores : dict from str to Attack
+        By the fields of `membership.Scores`, and by "reference" with a reference.
+    reference : str or None
+        The model whose loss is taken off.
+    priv_leak : float or None
+        `membership.priv_leak` by Min-K % against the run that left the protected documents out;
+        None without such a run.
+    """
+
+    num_protected: int
+    num_held_out: int
+    scores: dict[str, Attack]
+    reference: str | None
+    priv_leak: float | None
+
+
+def score_run(model: nnx.Module, tokenizer: Tokenizer, flags: Flags) -> Scores:
+    """Score the protected and the held-out documents, in their order, with rows as in training."""
+    measured = np.flatnonzero(flags.protected | flags.held_out)
+    texts = [flags.texts[i] for i in measured]
+    rows = make_rows(tokenizer, texts, flags.length)
+    return score_rows(model, rows, [text.encode() for text in texts])
+
+
+def compare_runs(
+    scores: Mapping[str, Scores], flags: Flags, left_out: str | None, reference: str | None
+) -> dict[str, RunMembership]:
+    """Measure for each run how well its scores tell protected documents.
+
+    Parameters
+    ----------
+    scores : mapping from names of runs to Scores
+        From `score_run`.
+    flags : Flags
+        The documents, the same for all runs.
+    left_out : str or None
+        Name of the run that left the protected documents out.
+    reference : str or None
+        Name of the model that the reference score is by.
+
+    Notes
+    -----
+    An AUROC of the run that left the documents out says how much the texts themselves differ. Other
+    runs are to be read against it.
+    """
+    members = flags.protected[flags.protected | flags.held_out]
+    found: dict[str, RunMembership] = {}
+    for name, own in scores.items():
+        other = reference if reference != name else None
+        attacks = attack_all(own, members, ~members, None if other is None else scores[other])
+        found[name] = RunMembership(int(members.sum()), int((~members).sum()), attacks, other, None)
+    if left_out is None:
+        return found
+    retrained = found[left_out].scores["min_k"].auroc
+    return {
+        name: one._replace(priv_leak=priv_leak(one.scores["min_k"].auroc, retrained))
+        for name, one in found.items()
+    }

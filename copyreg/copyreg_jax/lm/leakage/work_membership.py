@@ -1,0 +1,109 @@
+"""Membership scores of works beside those of held-out texts: one of each text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from flax import nnx
+
+from copyreg_jax.lm.corpus.rows import cut_rows
+from copyreg_jax.lm.corpus.tokenizer import bytes_of_tokens
+from copyreg_jax.lm.leakage.membership import Attack, Scores, attack, score_rows
+from copyreg_jax.lm.leakage.passages import Passages
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["TextScores", "WorkMembership", "compare_works", "score_texts"]
+
+
+class TextScores(NamedTuple):
+    """Membership scores of a stretch of one text, the fields of `membership.Scores`.
+
+    Attributes
+    ----------
+    num_tokens : int
+        Number of tokens that were scored, the same for all texts of an audit.
+    loss, zlib, min_k, min_k_plus : float
+    """
+
+    num_tokens: int
+    loss: float
+    zlib: float
+    min_k: float
+    min_k_plus: float
+
+
+class WorkMembership(NamedTuple):
+    """How well scores tell the works from the held-out texts.
+
+    Attributes
+    ----------
+    num_works, num_held_out : int
+        Number of texts that have scores.
+    num_tokens : int
+        Number of tokens of each that were scored.
+    scores : dict from str to Attack
+        By the fields of `membership.Scores`. Of a single work the p-value is the conformal one.
+    """
+
+    num_works: int
+    num_held_out: int
+    num_tokens: int
+    scores: dict[str, Attack]
+
+
+def score_texts(
+    model: nnx.Module,
+    tokenizer: Tokenizer,
+    stretches: Mapping[str, Passages],
+    length: int,
+    callback: Callable[[float], None] = lambda share: None,
+) -> dict[str, TextScores]:
+    """Score equally many tokens of each text: as many as the shortest stretch has.
+
+    Parameters
+    ----------
+    model : nnx.Module
+    tokenizer : Tokenizer
+    stretches : mapping from names to Passages
+        Texts, or excerpts of them. What is scored begins where the first passage does.
+    length : int
+        Number of targets of a row, which begins with the last token of the row before.
+    callback : callable, optional
+        Called with the share that is done.
+
+    Notes
+    -----
+    One forward pass for each row, and no token is in two of them.
+    """
+    if not stretches:
+        return {}
+    spelling = bytes_of_tokens(tokenizer)
+    parts = [
+        part.stream[part.place[0] : part.place[-1] + part.tokens.shape[1]]
+        for part in stretches.values()
+    ]
+    size = min(map(len, parts))
+    parts = [part[:size] for part in parts]
+    contents = [b"".join(spelling[i] for i in part.tolist()) for part in parts]
+    rows = cut_rows(parts, length, np.array([len(content) for content in contents]))
+    found = score_rows(model, rows, contents, callback)
+    table = np.stack(found, axis=1).tolist()
+    return {name: TextScores(size - 1, *row) for name, row in zip(stretches, table, strict=True)}
+
+
+def compare_works(
+    works: Sequence[TextScores | None], held_out: Sequence[TextScores | None]
+) -> WorkMembership | None:
+    """Measure how well the scores of works tell them from held-out texts; None without scores."""
+    own, rest = ([one for one in texts if one is not None] for texts in (works, held_out))
+    if not own or not rest:
+        return None
+    scores = {
+        name: attack([getattr(one, name) for one in own], [getattr(one, name) for one in rest])
+        for name in Scores._fields
+    }
+    return WorkMembership(len(own), len(rest), own[0].num_tokens, scores)
