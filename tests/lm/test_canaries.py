@@ -212,7 +212,8 @@ def test_canaries_of_a_run_are_found_again(tmp_path):
     np.testing.assert_allclose(nll, [row["nll"] for row in table], rtol=1e-5)
     assert recheck(tmp_path, flags, nll, counts).problems == []
     summary = json.loads((tmp_path / "run.json").read_text())
-    for canary in ({"number": 3}, {"number": 8, "copies": 4, "seed": 1}, {"size": 8}):
+    changes = [{"number": 3}, {"number": 8, "copies": 4, "seed": 1}, {"size": 8}, {"number": 8.0}]
+    for canary in changes:
         (tmp_path / "run.json").write_text(json.dumps(summary | {"canaries": canary}))
-        with pytest.raises(InputError, match=r"is not among the texts|has another text|finished"):
+        with pytest.raises(InputError, match=r"is not among|has another text|of a finished run"):
             records.load_flags(tmp_path, corpus)

@@ -12,18 +12,29 @@ from hypothesis import given, strategies as st
 pytest.importorskip("flax")
 pytest.importorskip("tokenizers")
 
+from copyreg_jax.cli.membership_table import show_works
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import cut_rows, make_rows
 from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
-from copyreg_jax.lm.leakage.membership import Scores, attack, priv_leak, score_rows
+from copyreg_jax.lm.leakage.membership import (
+    Attack,
+    Scores,
+    attack,
+    priv_leak,
+    score_rows,
+)
 from copyreg_jax.lm.leakage.membership_section import few_texts, membership_section
 from copyreg_jax.lm.leakage.page import audit_page
 from copyreg_jax.lm.leakage.passages import cut_passages
 from copyreg_jax.lm.leakage.run_membership import compare_runs, score_run
-from copyreg_jax.lm.leakage.work_membership import compare_works, score_texts
+from copyreg_jax.lm.leakage.work_membership import (
+    WorkMembership,
+    compare_works,
+    score_texts,
+)
 from copyreg_jax.lm.leakage.works import Preset, audit_works
 from copyreg_jax.lm.records import Flags
-from tests.support.audits import audit, work
+from tests.support.audits import audit, membership, work
 from tests.support.mutants import planted
 from tests.support.small_models import Bigram
 
@@ -247,12 +258,8 @@ def test_equally_many_tokens_of_each_text_are_scored_once(tokenizer):
     assert shares == [1.0]
 
 
-def test_the_page_says_what_is_measured_and_what_does_not_follow():
-    scores = {
-        name: {"auroc": 0.875, "p_value": 0.1, "found_at_1_percent": None,
-               "found_at_10_percent": 0.5} for name in Scores._fields
-    }  # fmt: skip
-    found = {"num_works": 1, "num_held_out": 9, "num_tokens": 77, "scores": scores}
+def test_the_page_says_what_is_measured_and_what_does_not_follow(capsys):
+    found = membership()
     page = audit_page(audit(work(), membership=found), command="")
     section = membership_section(found, 0.01)
     assert section in page
@@ -260,5 +267,10 @@ def test_the_page_says_what_is_measured_and_what_does_not_follow():
     assert section.count("<td>0.875<td>0.1<td>too few texts<td>50\u00a0%") == 4
     assert "0.5 means that the score tells nothing" in section
     assert "Membership scores" not in audit_page(audit(work()), command="")
-    assert few_texts(found | {"num_works": 2}, 0.01).endswith("below 0.018.")  # 1 of 55 pairs
-    assert few_texts(found | {"num_works": 3}, 0.01) == ""
+    show_works(WorkMembership(1, 9, 77, {"loss": Attack(0.875, 0.1, None, 0.5)}), 0.01)
+    shown = capsys.readouterr().out.replace("\u00a0", " ")
+    assert "membership: AUROC of 1 work against 9 held-out texts, 77 tokens of each" in shown
+    assert "0.875    p-value 0.1; found with 1 % false alarms: too few texts" in shown
+    assert "No error rate of 1 % follows" in shown
+    assert few_texts(membership(2), 0.01).endswith("below 0.018.")  # 1 of 55 pairs
+    assert few_texts(membership(3), 0.01) == ""

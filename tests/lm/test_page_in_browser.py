@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from copyreg_jax.lm.leakage.page import audit_page
-from tests.support.audits import audit, calibration, large, nothing, work
+from tests.support.audits import audit, calibration, large, membership, nothing, work
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
@@ -28,7 +28,9 @@ COMMAND = "copyreg audit --model some/model --work " + "folder/" * 30 + "work.tx
 UNSEEN = [nothing(f"unseen {k}.txt", heat=[-20.0] * 200) for k in range(7)]
 CENSUS = calibration(0.25, exchangeable=False, num_held_out=999)
 PAGES = {
-    "one": audit(work(written=WRITTEN), held_out=UNSEEN, model="some/model"),
+    "one": audit(
+        work(written=WRITTEN), held_out=UNSEEN, model="some/model", membership=membership()
+    ),
     "nothing": audit(nothing()),
     "names": audit(work(HOSTILE), work(LONG), nothing("\u202eabc"), held_out=[work(HOSTILE + "u")]),
     "census": audit(work(memorized=CENSUS), work("Persuasion", memorized=CENSUS), model=LONG),

@@ -40,6 +40,17 @@ def nothing(name="Emma", **other):
     return work(name, **{**known, **other})
 
 
+def membership(num_works=1, num_held_out=9):
+    """Scores that tell a work from most of a few held-out texts."""
+    one = {
+        "auroc": 0.875, "p_value": 0.1, "found_at_1_percent": None, "found_at_10_percent": 0.5,
+    }  # fmt: skip
+    scores = dict.fromkeys(("loss", "zlib", "min_k", "min_k_plus"), one)
+    return {
+        "num_works": num_works, "num_held_out": num_held_out, "num_tokens": 77, "scores": scores,
+    }  # fmt: skip
+
+
 def audit(*works, held_out=(), **other):
     return {"preset": PRESET, "works": list(works), "held_out": list(held_out), **other}
 

@@ -100,7 +100,9 @@ def audit(
     out. All losses are plain cross-entropies, without the protection term. The certificate of a
     run is checked and compared with the losses that are measured here. A work is cut into
     passages, and the audit says which of them the model would write, and where; stopped, it
-    goes on from where it was if --out is given. The command needs the extra `lm`.
+    goes on from where it was if --out is given. Membership scores say how well losses tell the
+    protected documents, or the works, from those held out. The command needs the extra `lm`, and
+    for runs with canaries the extra `canaries`.
 
     Exit codes: 0 done, 1 a certificate does not hold, 2 bad input.
     """

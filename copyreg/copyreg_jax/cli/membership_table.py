@@ -19,9 +19,11 @@ __all__ = ["show_canaries", "show_run", "show_works"]
 
 def show_run(found: RunMembership) -> None:
     """Print how well scores tell protected from held-out documents."""
+    from copyreg_jax.lm.leakage.wording import counted
+
     _line(
-        f"  membership: AUROC of {found.num_protected:,} protected against "
-        f"{found.num_held_out:,} held-out documents"
+        f"  membership: AUROC of {counted(found.num_protected, 'protected document')} against "
+        f"{counted(found.num_held_out, 'held-out one')}"
     )
     _show(found.scores)
     if found.priv_leak is not None:
@@ -31,12 +33,14 @@ def show_run(found: RunMembership) -> None:
 def show_works(found: WorkMembership | None, alpha: float) -> None:
     """Print how well scores tell works from held-out texts; nothing without any."""
     from copyreg_jax.lm.leakage.membership_section import few_texts
+    from copyreg_jax.lm.leakage.wording import counted
 
     if found is None:
         return
     _line(
-        f"membership: AUROC of {found.num_works:,} works against {found.num_held_out:,} held-out "
-        f"texts, {found.num_tokens:,} tokens of each"
+        f"membership: AUROC of {counted(found.num_works, 'work')} against "
+        f"{counted(found.num_held_out, 'held-out text')}, {counted(found.num_tokens, 'token')} of "
+        "each"
     )
     _show(found.scores)
     if few := few_texts(found._asdict(), alpha):

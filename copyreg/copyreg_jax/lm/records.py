@@ -223,6 +223,8 @@ def load_outcome(folder: str | Path) -> Outcome:
             if row["protected"] and row["held_out"]:
                 raise ValueError(f"{row['name']!r} is protected and held out")
         said = summary.get("canaries")
+        if said is not None and any(type(value) is not int for value in said.values()):
+            raise ValueError("its canaries have been changed")
         canaries = None if said is None else Canaries(**said)
         nll = np.array(columns["nll"])
         if not (np.isfinite(nll) & (nll >= 0)).all():
