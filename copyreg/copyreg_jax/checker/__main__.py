@@ -1,6 +1,6 @@
 """The checker's command line, for all kinds of certificates.
 
-python -m copyreg_jax.checker CERTIFICATE [INSTANCE or TABLE]
+python -m copyreg_jax.checker CERTIFICATE [INSTANCE or TABLE or MODEL_FOLDER]
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from copyreg_jax.checker import access, guarantee, removal
+from copyreg_jax.checker import access, guarantee, inextractable, removal
 from copyreg_jax.checker.check import check
 from copyreg_jax.checker.format import FORMAT, read_document
 from copyreg_jax.checker.verdicts import CheckResult, Verdict, VoidError, void
@@ -19,7 +21,7 @@ __all__ = ["check_file", "main"]
 
 
 def check_file(certificate: str | Path, instance: str | Path | None = None) -> CheckResult:
-    """Check a certificate of any kind; one of a language model needs no instance."""
+    """Check a certificate of any kind; one of a training loss needs no instance."""
     try:
         kind = read_document(certificate).get("format")
     except VoidError:  # either checker says why the file can't be read
@@ -29,12 +31,16 @@ def check_file(certificate: str | Path, instance: str | Path | None = None) -> C
             return guarantee.check_training(certificate)
         return void(f"{certificate} is about a language model; leave {instance} out")
     if instance is None:
-        return void(f"{certificate} is about an instance or a table; name its .npz file after it")
-    if kind == access.FORMAT:
-        return access.check_access(certificate, instance)
-    if kind == removal.FORMAT:
-        return removal.check_ledger(certificate, instance)
-    return check(certificate, instance)
+        missing = "an instance or a table; name its .npz file after it"
+        if kind == inextractable.FORMAT:
+            missing = "a model; name the model's folder after it"
+        return void(f"{certificate} is about {missing}")
+    checkers: dict[Any, Callable[[Any, Any], CheckResult]] = {
+        access.FORMAT: access.check_access,
+        removal.FORMAT: removal.check_ledger,
+        inextractable.FORMAT: inextractable.check_inextractable,
+    }
+    return checkers.get(str(kind), check)(certificate, instance)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         "instance",
         type=Path,
         nargs="?",
-        help="Its .npz instance or table; none for a language model.",
+        help="Its .npz instance or table, or its model's folder; none for a training loss.",
     )
     options = parser.parse_args(arguments)
     result = check_file(options.certificate, options.instance)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from copyreg_jax.cli.audit_proof import Proof
 from copyreg_jax.cli.audit_runs import audit_runs
 from copyreg_jax.cli.audit_works import audit_works
 from copyreg_jax.cli.common import Overwrite, require_extra
@@ -90,6 +91,29 @@ def audit(
             help="With --work: also write the results as a page for a browser to this file."
         ),
     ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --work: also prove the any-decoder bound of some passages, and write a "
+            "certificate of it to this file. It gives the text of those passages away."
+        ),
+    ] = None,
+    certify_windows: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="With --certificate: number of passages, those with the fewest bits. Each takes "
+            "seconds for a small model, minutes for one of 100 million weights.",
+        ),
+    ] = 8,
+    slack: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="With --certificate: the bound covers all programs whose logits are within so "
+            "much of the exact ones.",
+        ),
+    ] = 0.001,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure how much of its protected text a language model gives away.
@@ -109,7 +133,7 @@ def audit(
     require_extra()
     use_compile_cache()
     columns = {"text": text_column, "name": name_column}
-    if model is not None or work or held_out or page is not None:
+    if model is not None or work or held_out or page is not None or certificate is not None:
         if model is None or not work or folders or source is not None:
             raise InputError(_EITHER)
         from copyreg_jax.lm.leakage.works import Preset
@@ -121,6 +145,7 @@ def audit(
         audit_works(
             model, work, held_out or [], preset,
             columns=columns, seed=seed, out=out, page=page, overwrite=overwrite,
+            proof=Proof(certificate, certify_windows, slack),
         )  # fmt: skip
         return
     if not folders or source is None:

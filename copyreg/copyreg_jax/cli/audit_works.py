@@ -21,6 +21,7 @@ from copyreg_jax.cli.membership_table import show_works
 from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from copyreg_jax.cli.audit_proof import Proof
     from copyreg_jax.lm.leakage.works import Preset, WorkReport, Written
 
 __all__ = ["audit_works"]
@@ -46,6 +47,7 @@ def audit_works(
     out: Path | None,
     page: Path | None,
     overwrite: bool,
+    proof: Proof,
 ) -> None:
     """Audit the works and print what the model would give away of each."""
     import jax.numpy as jnp
@@ -56,6 +58,7 @@ def audit_works(
     from copyreg_jax.lm.leakage.page import audit_page
     from copyreg_jax.lm.leakage.work_membership import compare_works
 
+    proof.check(model, inputs=[*works, *held_out], outputs=[out, page], overwrite=overwrite)
     for option, path in {"--out": out, "--page": page}.items():
         if path is not None and Path(model).resolve() in path.resolve().parents:
             raise InputError(f"{option} {path} is within the model; write it elsewhere")
@@ -79,7 +82,9 @@ def audit_works(
         found, beside = measuring.audit_works(
             loaded, tokenizer, texts, unseen, preset, seed=seed, store=store,
             progress=lambda name, share: line.update(f"measuring {name}: {share:.0%}"),
+            keep=proof.keep,
         )  # fmt: skip
+        proved = proof.write(model, loaded, preset.prefix, line.update)
     members = compare_works([one.scores for one in found], [one.scores for one in beside])
     content = {
         "model": model,
@@ -91,7 +96,7 @@ def audit_works(
         "held_out": [report.as_json() for report in beside],
         "membership": jsonable(members),
     }
-    written = [path for path in (page, out) if path is not None]
+    written = [path for path in (page, out, proof.path) if path is not None]
     if page is not None:
         command = _command(model, works, held_out, preset, columns, seed, page)
         write_whole(page, audit_page(content, command=command).encode())
@@ -106,6 +111,7 @@ def audit_works(
     show_works(members, preset.alpha)
     if short := len(unseen) - len(beside):
         output.print(f"{short:,} held-out texts are shorter than a passage, and were left out")
+    output.print(proved, end="\n" * bool(proved), markup=False, soft_wrap=True)
     for path in written:
         output.print(f"written to {path}", markup=False, soft_wrap=True)
 

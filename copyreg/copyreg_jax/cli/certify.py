@@ -76,7 +76,10 @@ def check(
     certificate: Annotated[Path, typer.Argument(help="Certificate file to check.")],
     instance: Annotated[
         Path | None,
-        typer.Argument(help="Its .npz instance or table. Leave it out for a language model."),
+        typer.Argument(
+            help="Its .npz instance or table, or the folder of its model. Leave it out for a "
+            "training loss."
+        ),
     ] = None,
 ) -> None:
     """Prove everything that a certificate says again, without the solver.

@@ -197,6 +197,7 @@ def audit_works(
     seed: int = 0,
     store: Path | None = None,
     progress: Callable[[str, float], None] = lambda name, share: None,
+    keep: Callable[[Passages, Suffixes], None] = lambda passages, found: None,
 ) -> tuple[list[WorkReport], list[WorkReport]]:
     """Measure which passages of some works a model would write, beside text it has never seen.
 
@@ -215,6 +216,8 @@ def audit_works(
         File in which results are kept on the way, so that an audit that was stopped goes on.
     progress : callable, optional
         Called with the name of a text, and the share of its passages that is done.
+    keep : callable, optional
+        Called for each work with its passages and what the model makes of them.
 
     Returns
     -------
@@ -283,6 +286,7 @@ def audit_works(
     }
     for name, text in works.items():
         part = passages[name]
+        keep(part, found[name])
         reports[name] = reports[name]._replace(
             memorized=compare(part, found[name], unseen, found, found[_DRAWN], preset.alpha, seed),
             written=_write(model, tokenizer, text, part, preset),

@@ -1,0 +1,101 @@
+"""``copyreg audit --certificate``: the any-decoder bound of some passages, proved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from copyreg_jax.cli.common import all_files, require_free, require_writable
+from copyreg_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from copyreg_jax.lm.leakage.passages import Passages
+    from copyreg_jax.lm.leakage.teacher_forced import Suffixes
+
+__all__ = ["Proof"]
+
+
+class Proof:
+    """The passages with the fewest bits of all works, and the certificate about them.
+
+    Parameters
+    ----------
+    path : path or None
+        File for the certificate; without one, nothing is proved.
+    number : int
+        Number of passages.
+    slack : float
+        How far the logits that are covered may be from the exact ones.
+    """
+
+    def __init__(self, path: Path | None, number: int, slack: float) -> None:
+        self.path, self.number, self.slack = path, number, slack
+        self._found: list[tuple[float, list[int]]] = []
+        self._num_passages = 0
+
+    def check(
+        self, model: str, *, inputs: list[Path], outputs: list[Path | None], overwrite: bool
+    ) -> None:
+        """Refuse before the work what can't be proved or written."""
+        if self.path is None:
+            return
+        from copyreg_jax.certificates.to_instance import input_errors
+        from copyreg_jax.checker.weights import read_model
+
+        if not math.isfinite(self.slack):
+            raise InputError(f"--slack is {self.slack}; give a finite number")
+        folder = _folder(model)
+        if not folder.is_dir():
+            raise InputError(
+                f"--certificate needs a Hugging Face folder, and {model} is none; write one with "
+                "copyreg_jax.lm.models.hugging_face.save_pretrained"
+            )
+        if folder.resolve() in self.path.resolve().parents:
+            raise InputError(f"--certificate {self.path} is within the model; write it elsewhere")
+        if any(path is not None and path.resolve() == self.path.resolve() for path in outputs):
+            raise InputError(f"--certificate {self.path} is another output too; choose two files")
+        read = [file for path in inputs for file in all_files(path)]
+        require_free("--certificate", [self.path], read, overwrite=overwrite)
+        require_writable(self.path.absolute().parent, f"--certificate {self.path}")
+        with input_errors():
+            read_model(folder)
+
+    def keep(self, passages: Passages, found: Suffixes) -> None:
+        """Remember the passages of one more work that may be among those with the fewest bits."""
+        order = found.bits.argsort(kind="stable")[: self.number].tolist()
+        some = [(float(found.bits[i]), passages.tokens[i].tolist()) for i in order]
+        self._found = sorted([*self._found, *some], key=lambda one: one[0])[: self.number]
+        self._num_passages += len(found.bits)
+
+    def write(self, model: str, loaded: Any, prefix: int, show: Callable[[str], None]) -> str:
+        """Prove the bound, write the certificate, and return a sentence that says what it says."""
+        if self.path is None:
+            return ""
+        import numpy as np
+
+        from copyreg_jax.lm.leakage.any_decoder import certify_windows, logit_error
+
+        windows, folder = np.array([tokens for _, tokens in self._found]), _folder(model)
+        count = f"{len(windows):,} of {self._num_passages:,} passages"
+        show(f"proving the bits of {count}")
+        certificate = certify_windows(
+            folder, windows, prefix, slack=self.slack,
+            progress=lambda done: show(f"proving the bits of {count}: {done:,} done"),
+        )  # fmt: skip
+        error = logit_error(folder, loaded, windows[:1], prefix)
+        certificate.save(self.path)
+        return (
+            f"proved for {count}, those with the fewest bits: no temperature, top-k, top-p or "
+            f"min-p gives one of these suffixes a probability above "
+            f"2^-{math.floor(10 * certificate.b) / 10:.1f}, on logits within {self.slack:g} of "
+            f"the exact ones (float32 logits of the first are within {error:.1e} here)"
+        )
+
+
+def _folder(model: str) -> Path:
+    from copyreg_jax.lm.records import MODEL
+
+    path = Path(model)
+    return path / MODEL if (path / MODEL).is_dir() else path

@@ -1,0 +1,167 @@
+"""Certificates of inextractable windows cover models as they are run, and the command."""
+
+import json
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("flax")
+pytest.importorskip("tokenizers")
+
+from copyreg_jax.checker.__main__ import check_file
+from copyreg_jax.checker.verdicts import Verdict
+from copyreg_jax.cli.main import app
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from copyreg_jax.lm.leakage.any_decoder import (
+    InextractableCertificate,
+    certify_windows,
+    logit_error,
+)
+from copyreg_jax.lm.leakage.teacher_forced import read_suffixes
+from copyreg_jax.lm.models.gpt2 import GPT2Config
+from copyreg_jax.lm.models.hugging_face import load_pretrained, save_pretrained
+from copyreg_jax.lm.models.llama import LlamaConfig
+from tests.support.small_models import perturbed
+
+CONFIGS = {
+    "gpt2": GPT2Config(vocab_size=257, context=24, width=16, num_layers=2, num_heads=2),
+    "llama": LlamaConfig(
+        vocab_size=257, context=24, width=16, num_layers=2, num_heads=4, num_kv_heads=2,
+        mlp_width=20,
+    ),
+}  # fmt: skip
+PREFIX = 6
+
+ROUNDED = 12 * 97 * 2.0**-52
+"""Twelve float64 sums of at most 12 log2 257 < 97."""
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def folder(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp(request.param)
+    save_pretrained(perturbed(CONFIGS[request.param]), path)
+    save_tokenizer(train_tokenizer([], vocab_size=257), path)
+    return path
+
+
+def some_windows(number, seed=0):
+    return np.random.default_rng(seed).integers(0, 257, (number, 18))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_slack_covers_a_model_as_it_is_run(folder, dtype, tmp_path):
+    windows, loaded = some_windows(5), load_pretrained(folder, dtype)
+    error = logit_error(folder, loaded, windows, PREFIX)
+    # Two roundings a product, tens of products: neither exact nor worse than its dtype.
+    assert 0 < error < 100 * float(jnp.finfo(dtype).eps)
+    found = certify_windows(folder, windows, PREFIX, slack=error)
+    bits = read_suffixes(loaded, windows.astype(np.int32), prefix=PREFIX).bits
+    assert (np.array(found.bits) <= bits + ROUNDED).all()
+    assert found.b == min(found.bits) > 0
+    found.save(tmp_path / "certificate.json")
+    assert check_file(tmp_path / "certificate.json", folder).verdict is Verdict.CERTIFIED
+    assert InextractableCertificate.load(tmp_path / "certificate.json").bits == found.bits
+    exact = certify_windows(folder, windows, PREFIX)
+    assert np.all(np.array(exact.bits) >= found.bits)
+
+
+def test_ties_end_the_search_for_more_bits(folder, tmp_path):
+    """Half of the tokens have the same logits."""
+    model = load_pretrained(folder)
+    weight = (model.wte if hasattr(model, "wte") else model.embed_tokens).weight
+    weight.set_value(jnp.concatenate([weight[...][:129], weight[...][1:129]]))
+    save_pretrained(model, tmp_path)
+    windows = some_windows(2)
+    found = certify_windows(tmp_path, windows, PREFIX)
+    assert found.document["precision"] == 128 + 2 * 24
+    assert np.all(
+        np.array(found.bits) <= read_suffixes(model, windows, prefix=PREFIX).bits + ROUNDED
+    )
+    found.save(tmp_path / "certificate.json")
+    assert check_file(tmp_path / "certificate.json", tmp_path).verdict is Verdict.CERTIFIED
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"windows": np.zeros(4, int)}, "windows have shape"),
+        ({"windows": np.zeros((2, 9))}, "windows have shape"),
+        ({"windows": some_windows(1) - 999}, "a token below 0"),
+        ({"windows": some_windows(1) + 257}, "a token that the model has not"),
+        ({"windows": np.zeros((1, 99), int)}, "longer than the model's context"),
+        ({"prefix": 0}, "prefix is 0"),
+        ({"prefix": 18}, "prefix is 18"),
+        ({"slack": -1.0}, "slack is -1.0"),
+        ({"slack": float("nan")}, "slack is nan"),
+        ({"folder": "no-such-folder"}, "can't read no-such-folder"),
+    ],
+)
+def test_what_can_not_be_certified(folder, change, message):
+    given = {"folder": folder, "windows": some_windows(1), "prefix": PREFIX} | change
+    with pytest.raises(InputError, match=re.escape(message)):
+        certify_windows(**given)
+
+
+# The command
+
+
+TEXT = "Far out a white sail went by, and nobody on the pier could say whose it was, or from where."
+
+
+@pytest.fixture
+def audit(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sea.txt").write_text(TEXT)
+    (tmp_path / "land.txt").write_text(TEXT[::-1])
+
+    def run(*more, model=folder):
+        sizes = ["--prefix", "6", "--suffix", "12", "--stride", "5", "--outputs", "0"]
+        command = ["audit", "--model", str(model), "--work", "sea.txt", "--work", "land.txt"]
+        return CliRunner().invoke(app, [*command, *sizes, "--certificate", "proof.json", *more])
+
+    return run
+
+
+def test_the_passages_with_the_fewest_bits_are_certified(audit, folder, tmp_path):
+    done = audit("--certify-windows", "3", "--slack", "0.01")
+    assert done.exit_code == 0, done.output
+    found = InextractableCertificate.load(tmp_path / "proof.json")
+    line = next(line for line in done.output.splitlines() if line.startswith("proved for 3 of"))
+    said = float(re.search(r"above 2\^-([\d.]+),", line)[1])
+    assert found.b - 0.1 <= said <= found.b
+    # Against the passages of the texts themselves, a token per character.
+    ids = [load_tokenizer(folder).encode(text).ids for text in (TEXT, TEXT[::-1])]
+    windows = [own[i : i + 18] for own in ids for i in range(0, len(own) - 17, 5)]
+    bits = read_suffixes(load_pretrained(folder), np.array(windows, np.int32), prefix=6).bits
+    chosen = [windows.index(list(window)) for window in found.document["windows"]]
+    assert sorted(bits[chosen]) == sorted(bits)[:3]
+    checked = CliRunner().invoke(app, ["check", "proof.json", str(folder)])
+    assert checked.exit_code == 0
+    assert "0.01" in checked.output
+
+
+def test_what_can_not_be_proved_is_refused_before_the_audit(audit, folder, tmp_path):
+    for more, message in (
+        (["--slack", "inf"], "--slack is inf"),
+        (["--certificate", str(folder / "new.json")], "is within the model"),
+        (["--certificate", "sea.txt", "--overwrite"], "would replace sea.txt"),
+        (["--out", "proof.json"], "is another output too"),
+        (["--certificate", "no/proof.json"], "can't write --certificate"),
+        (["--work", "absent.txt", "--model", "smollm2"], "needs a Hugging Face folder"),
+    ):
+        found = audit(*more)
+        assert isinstance(found.exception, InputError)
+        assert message in str(found.exception)
+    content = json.loads((folder / "config.json").read_text()) | {"logit_softcap": 30}
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (other / name).write_bytes((folder / name).read_bytes())
+    (other / "config.json").write_text(json.dumps(content))
+    found = audit(model=other)
+    assert "logit_softcap is not known" in str(found.exception)
+    assert not (tmp_path / "proof.json").exists()
