@@ -291,20 +291,27 @@ def test_what_changes_nothing_is_read(tmp_path):
     assert read_model(write(tmp_path / "c", config, weights)).theta == 50.0
 
 
-@pytest.mark.parametrize("damage", ["no file", "not JSON", "a list", "twice", "header", "place"])
-def test_damaged_files_are_void(damage, tmp_path):
+DAMAGED = {
+    "No such file": lambda config, weights: weights.unlink(),
+    "config.json is not JSON": lambda config, weights: config.write_text("{"),
+    "config.json is not a JSON object": lambda config, weights: config.write_text("[]"),
+    "config.json has a key twice": lambda config, weights: config.write_text('{"a": 1, "a": 2}'),
+    "model.safetensors is truncated": lambda config, weights: weights.write_bytes(b"123456"),
+    "wte.weight is malformed": lambda config, weights: edited(weights, b"offsets", b"offsetz"),
+    "wte.weight has no place": lambda config, weights: edited(weights, b"[0, 176]", b"[-1, 75]"),
+    "wte.weight is truncated": lambda config, weights: edited(weights, b"[0, 176]", b"[0, 175]"),
+}
+
+
+def edited(path, old, new):
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
+@pytest.mark.parametrize("message", DAMAGED)
+def test_damaged_files_are_void(message, tmp_path):
     write(tmp_path, gpt2(), draw(gpt2(), np.random.default_rng(0)))
-    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
-    if damage == "no file":
-        weights.unlink()
-    elif damage == "header":
-        weights.write_bytes(weights.read_bytes()[:6])
-    elif damage == "place":
-        weights.write_bytes(weights.read_bytes().replace(b"[0,", b"[-,").replace(b"-,", b"1,"))
-    else:
-        text = {"not JSON": "{", "a list": "[]", "twice": '{"n_head": 1, "n_head": 2}'}[damage]
-        config.write_text(text)
-    with pytest.raises(VoidError):
+    DAMAGED[message](tmp_path / "config.json", tmp_path / "model.safetensors")
+    with pytest.raises(VoidError, match=message):
         read_model(tmp_path)
 
 

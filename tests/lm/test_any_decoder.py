@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 pytest.importorskip("flax")
 pytest.importorskip("tokenizers")
 
+from copyreg_jax.checker import inextractable
 from copyreg_jax.checker.__main__ import check_file
 from copyreg_jax.checker.verdicts import Verdict
 from copyreg_jax.cli.main import app
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from copyreg_jax.lm.leakage import any_decoder
 from copyreg_jax.lm.leakage.any_decoder import (
     InextractableCertificate,
     certify_windows,
@@ -69,7 +71,20 @@ def test_slack_covers_a_model_as_it_is_run(folder, dtype, tmp_path):
     assert np.all(np.array(exact.bits) >= found.bits)
 
 
-def test_ties_end_the_search_for_more_bits(folder, tmp_path):
+@pytest.fixture
+def precisions(monkeypatch):
+    """The precisions that are tried."""
+    seen, inner = [], inextractable.suffix_states
+
+    def states(model, windows, prefix, precision):
+        seen.append(precision)
+        return inner(model, windows, prefix, precision)
+
+    monkeypatch.setattr(inextractable, "suffix_states", states)
+    return seen
+
+
+def test_ties_end_the_search_for_more_bits(folder, tmp_path, precisions):
     """Half of the tokens have the same logits."""
     model = load_pretrained(folder)
     weight = (model.wte if hasattr(model, "wte") else model.embed_tokens).weight
@@ -78,11 +93,24 @@ def test_ties_end_the_search_for_more_bits(folder, tmp_path):
     windows = some_windows(2)
     found = certify_windows(tmp_path, windows, PREFIX)
     assert found.document["precision"] == 128 + 2 * 24
+    assert precisions == [176, 352]
     assert np.all(
         np.array(found.bits) <= read_suffixes(model, windows, prefix=PREFIX).bits + ROUNDED
     )
     found.save(tmp_path / "certificate.json")
     assert check_file(tmp_path / "certificate.json", tmp_path).verdict is Verdict.CERTIFIED
+
+
+def test_a_precision_that_is_too_low_is_doubled(tmp_path, precisions, monkeypatch):
+    config = GPT2Config(vocab_size=257, context=24, width=16, num_layers=12, num_heads=4)
+    save_pretrained(perturbed(config, scale=1.0), tmp_path)
+    windows = some_windows(1)[:, :9]
+    enough = certify_windows(tmp_path, windows, PREFIX)
+    monkeypatch.setattr(any_decoder, "_LAYER", 0)
+    found = certify_windows(tmp_path, windows, PREFIX)
+    assert precisions[1:] == [128, 256]
+    assert found.document["precision"] == 256
+    assert found.bits == enough.bits
 
 
 @pytest.mark.parametrize(

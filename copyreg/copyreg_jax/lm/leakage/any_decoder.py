@@ -154,7 +154,7 @@ def _certain(
         if (certain > best).any():
             best, precision = certain, tried
         tried *= 2
-        if (certain == possible).all() or tried > max(MAX_BITS, 2 * precision):
+        if (certain == possible).all() or tried > min(MAX_BITS, 2 * precision):
             return best.reshape(targets.shape), precision
 
 
