@@ -13,6 +13,7 @@ import copyreg_jax as cr
 from copyreg_jax.checker import format, inextractable, transformer
 from copyreg_jax.checker.__main__ import check_file
 from copyreg_jax.checker.arithmetic import START_BITS
+from copyreg_jax.checker.verdicts import VoidError
 from copyreg_jax.checker.weights import read_model
 from tests.checker.test_weights import CONFIGS, HEAD, REFUSED, changed, is_refused
 from tests.support import exact_transformer as second
@@ -142,6 +143,16 @@ def in_few_bits(folder):
     return honest(folder, exact_ranks(truth)) | {"windows": window.tolist(), "precision": 128}
 
 
+def test_a_machine_that_is_not_sound_proves_nothing(case, monkeypatch):
+    def control():
+        raise VoidError("flush-to-zero is on")
+
+    _, _, folder, truth = case
+    monkeypatch.setattr(inextractable, "control_machine", control)
+    found = check(honest(folder, exact_ranks(truth)), folder)
+    assert found == (cr.Verdict.VOID, ["flush-to-zero is on"])
+
+
 def test_too_few_bits_of_precision_prove_nothing(tmp_path):
     document = in_few_bits(tmp_path)
     assert check(document, tmp_path).verdict is cr.Verdict.UNDECIDED
@@ -190,6 +201,12 @@ def test_no_sampler_is_above_the_bound_and_one_attains_it(case):
         for sampler in samplers():
             p = mp.fprod(sampler(row)[t] for row, t in zip(rows, window, strict=True))
             assert p <= mp.mpf(2) ** -b
+        for seed in range(500):  # any probabilities that fall as the logits do
+            rng, p = np.random.default_rng(seed), 1.0
+            for row, t in zip(rows, window, strict=True):
+                falling = np.sort(rng.dirichlet(np.full(len(row), 10.0 ** rng.uniform(-2, 2))))
+                p *= falling[::-1][sorted(row, reverse=True).index(row[t])]
+            assert p <= 2.0**-b * (1 + 1e-12)  # a few roundings of float64
         # Even odds for the tokens down to the true one keep the order.
         assert mp.fprod(1 / mp.mpf(r) for r in ranks) >= mp.mpf(2) ** -b * (1 - mp.mpf(2) ** -45)
 
