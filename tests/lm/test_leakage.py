@@ -413,6 +413,14 @@ def test_memorized_windows_are_likelier_than_the_held_out_ones(tokenizer):
     assert audited(uniform(), tokenizer).memorized.share == 0.0
 
 
+def test_near_duplicates_among_held_out_texts_count_once(tokenizer):
+    texts, _, held_out = corpus()
+    last = np.flatnonzero(held_out)[-1]
+    texts[last] = texts[last - 1].lower() + "."  # the same words
+    found = audited(memorizing(tokenizer), tokenizer, texts=texts).memorized
+    assert found.num_held_out == 5
+
+
 def test_models_of_one_shape_share_a_program(tokenizer):
     audited(random_bigram(1), tokenizer)
     programs = (writing._continue, teacher_forced._read)

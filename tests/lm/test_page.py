@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import html
 import json
+import math
 import re
 import shlex
 from html.parser import HTMLParser
@@ -27,7 +29,7 @@ from copyreg_jax.lm.leakage.wording import (
     percent,
     power,
 )
-from tests.support.audits import PRESET, audit, calibration, large, nothing, work
+from tests.support.audits import NEAR, PRESET, audit, calibration, large, nothing, work
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -261,13 +263,62 @@ def test_the_numbers_are_those_of_the_report():
 
 
 def test_what_the_model_wrote_is_shown_where_it_is_there():
-    written = {"coverage": 0.25, "longest_block": 1234, "num_long": 40, "nv_recall": None}
+    shared = {"coverage": 0.25, "longest_block": 1234, "num_long": 40, "nv_recall": None}
+    written = {"room": 0.5, "shared": shared}
     page = words(Tags(audit_page(audit(work(written=written)), command="")).text)
     assert "What it wrote at length" in page
     assert "Longest run of such words1,234" in page
     assert "spans of five or more of them25 %" in page
     assert "near-verbatim in one" not in page
     assert "at length" not in audit_page(audit(work()), command="")
+
+
+def test_what_is_nearly_written_is_beside_what_is_written():
+    page = words(Tags(audit_page(audit(work(near=NEAR)), command="")).text)
+    for part in (
+        "Tokens of a passage that may be others5 of 50", "Within 1,000 samples, at least11 %",
+        "Passages searched16", "Likeliest of them, at least25 %", "median3,160 times",
+    ):  # fmt: skip
+        assert part in page
+    never = {**NEAR, "gain": None, "log_p": None}
+    assert "at least0Likelier than word for word, medianbeyond measure" in words(
+        Tags(audit_page(audit(work(near=never)), command="")).text
+    )
+    none = audit_page(audit(work(near={**NEAR, "num_searched": 0})), command="")
+    assert "Passages searched" in none
+    assert "Likeliest of them" not in none
+    assert "Passages searched" not in audit_page(audit(work(near=None)), command="")
+
+
+TEXT = "<b>The sea</b> was \u202eblue\n & calm\0, a sail \ud800 went by, and by."
+PLACE = {"shown_from": 3, "start": 16, "written_to": 27, "end": 40, "log_p": math.log(0.01)}
+
+
+def test_passages_are_shown_only_if_the_texts_are_given():
+    """As text alone, with what the model writes marked."""
+    content = audit(work(likeliest=[PLACE]))
+    without, page = (audit_page(content, command="", texts=t) for t in (None, {"Emma": TEXT}))
+    for one in (without, page):
+        found = words(Tags(one).text)
+        assert "Its likeliest passages, by charactersOne sampleWritten16 to 401 in 100" in found
+        assert "45.8 %" in found  # 11 of 24 characters
+    assert "sail" not in without
+    assert "It has no text of any work" in without
+    assert "It has no text of any work" not in page
+    parts = re.search('"before">(.*?)</span><mark>(.*?)</mark>(.*?)</blockquote>', page, re.DOTALL)
+    shown = [html.unescape(part) for part in parts.groups()]
+    clean = TEXT.translate({0x202E: "\ufffd", 0: "\ufffd", 0xD800: "\ufffd"})
+    assert shown == [clean[3:16], clean[16:27], clean[27:40]]
+    assert set(Tags(page).tags) - set(Tags(without).tags) == {"blockquote", "mark"}
+
+
+def test_of_very_many_works_only_texts_that_are_asked_for_name_places():
+    content = audit(*(work(f"w{k}", likeliest=[PLACE], near=NEAR) for k in range(51)))
+    page = audit_page(content, command="")
+    assert "Its likeliest passages, by" not in page
+    assert "Passages searched" not in page
+    texts = {f"w{k}": TEXT for k in range(51)}
+    assert audit_page(content, command="", texts=texts).count("<blockquote") == 51
 
 
 def test_numbers_may_be_missing():
@@ -398,7 +449,9 @@ def test_works_that_can_not_be_audited_are_refused_in_one_line(model, tmp_path, 
         (["--work", "more/sea.txt"], "two texts are called sea.txt; rename one"),
         (["--held-out", "more/sea.txt"], "a work and a held-out text have one name"),
         (["--budget", str(10**400)], "give a number of samples, 1 to 2^53"),
-        (["--outputs", "-1"], "give numbers, at least 0 and 1"),
+        (["--outputs", "-1"], "outputs is -1 and written 200; give numbers, at least 0 and 1"),
+        (["--near", "-1"], "near is -1 and width 20; give numbers, at least 0 and 1"),
+        (["--distance", "4"], "distance is 4; give a number of tokens, from 0 to below the 4"),
     ):
         command = ["audit", "--model", str(model), "--work", "sea.txt", *sizes, *more]
         refused = CliRunner().invoke(app, command)
@@ -413,6 +466,35 @@ def test_works_that_can_not_be_audited_are_refused_in_one_line(model, tmp_path, 
     monkeypatch.setattr(experiment, "load_model", touched)
     refused = CliRunner().invoke(app, ["audit", "--model", str(model), "--work", "sea.txt", *sizes])
     assert "has changed while it was read; run this again" in str(refused.exception)
+
+
+def test_no_text_is_written_but_on_a_page_that_is_asked_for_it(model, tmp_path):
+    """No three words of the work are anywhere in the JSON, the page or the terminal."""
+    text = "A lonely sail is flashing white amid the blue mist."
+    words_ = text.rstrip(".").split()
+    runs = [" ".join(words_[k : k + 2]) for k in range(len(words_) - 1)]
+    page, out = tmp_path / "a.html", tmp_path / "a.json"
+    command = ["audit", "--model", str(model), "--work", str(tmp_path / "sea.txt")]
+    command += ["--prefix", "4", "--suffix", "12", "--distance", "1", "--overwrite"]
+    command += ["--out", str(out), "--page", str(page)]
+    for show in ([], ["--show-text"]):
+        result = CliRunner().invoke(app, [*command, *show])
+        assert result.exit_code == 0, result.exception
+        found = json.loads(out.read_text())["works"][0]
+        assert all(run not in out.read_text() + result.stdout for run in runs)
+        shown = [run for run in runs if run in Tags(page.read_text()).text]
+        assert bool(shown) == bool(show)
+        assert ("--show-text</code>" in page.read_text()) == bool(show)
+    assert "if 1 of their 12 tokens may be others; of those that do not" in result.stdout
+    assert found["near"]["num_searched"] == min(16, found["num_passages"])
+    for place in found["likeliest"]:
+        part = text[place["shown_from"] : place["start"]], text[place["start"] : place["end"]]
+        assert [len(one) for one in part] == [4, 12]  # a token is a letter
+        if place is found["likeliest"][0]:
+            for one in part:
+                assert html.escape(one) in page.read_text()
+    refused = CliRunner().invoke(app, [*command[:-2], "--show-text"])
+    assert "--show-text is for a page; give --page FILE too" in str(refused.exception)
 
 
 def test_line_ends_of_windows_are_line_ends(model, tmp_path):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from copyreg_jax.lm.leakage.page import audit_page
-from tests.support.audits import audit, calibration, large, membership, nothing, work
+from tests.support.audits import NEAR, audit, calibration, large, membership, nothing, work
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
@@ -18,15 +18,20 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed; apt-get install it"),
 ]
 
-WRITTEN = {
+SHARED = {
     "coverage": 0.25, "longest_block": 1234, "longest_span": 99, "num_long": 3, "nv_recall": 0.2,
-    "share_over_160": 0.1, "degenerate": 0.0, "num_outputs": 40,
+    "share_over_160": 0.1, "degenerate": 0.0,
 }  # fmt: skip
+WRITTEN = {"num_outputs": 40, "shared": SHARED}
 LONG = "a_name_without_any_space_" * 12
 HOSTILE = "</title></script><script>window.ran = 1</script><img src='//x' onerror='window.ran = 1'>"
 COMMAND = "copyreg audit --model some/model --work " + "folder/" * 30 + "work.txt"
 UNSEEN = [nothing(f"unseen {k}.txt", heat=[-20.0] * 200) for k in range(7)]
 CENSUS = calibration(0.25, exchangeable=False, num_held_out=999)
+PLACES = [
+    {"shown_from": at, "start": at + 60, "written_to": at + cut, "end": at + 300, "log_p": -1.0}
+    for at, cut in ((0, 60), (400, 200), (800, 300))
+]
 PAGES = {
     "one": audit(
         work(written=WRITTEN), held_out=UNSEEN, model="some/model", membership=membership()
@@ -35,7 +40,9 @@ PAGES = {
     "names": audit(work(HOSTILE), work(LONG), nothing("\u202eabc"), held_out=[work(HOSTILE + "u")]),
     "census": audit(work(memorized=CENSUS), work("Persuasion", memorized=CENSUS), model=LONG),
     "many": large(30, 7),
+    "texts": audit(work("text", near=NEAR, likeliest=PLACES)),
 }
+TEXTS = {"texts": {"text": (HOSTILE + "\n\n  " + LONG + " שלום. ") * 3}}
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +59,9 @@ def show(chromium, tmp_path):
     """Open a page, and afterwards find that it has said nothing and asked for nothing."""
     contexts, events = [], []
 
-    def opened(content, *, width=1280, scheme="light", **options):
+    def opened(content, *, width=1280, scheme="light", texts=None, **options):
         path = tmp_path / "page.html"
-        path.write_text(audit_page(content, command=COMMAND), "utf-8")
+        path.write_text(audit_page(content, command=COMMAND, texts=texts), "utf-8")
         size = {"width": width, "height": 800}
         context = chromium.new_context(viewport=size, color_scheme=scheme, **options)
         contexts.append(context)
@@ -80,7 +87,7 @@ def violations(page):
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("name", PAGES)
 def test_it_is_accessible_and_fits(show, name, width, scheme):
-    page = show(PAGES[name], width=width, scheme=scheme)
+    page = show(PAGES[name], width=width, scheme=scheme, texts=TEXTS.get(name))
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("window.ran") is None
@@ -127,6 +134,16 @@ def test_a_map_is_read_by_pointer_and_by_keys(show):
     assert sea.get_attribute("aria-valuetext") == "59.5 to 60 % of the text: at least 31 %"
     page.keyboard.press("ArrowRight")
     assert sea.get_attribute("aria-valuetext") == "60 to 60.5 % of the text: less than 4·10⁻³⁰"
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_passage_is_the_text_of_the_work_with_its_line_ends(show, width):
+    text = TEXTS["texts"]["text"]
+    passages = show(PAGES["texts"], width=width, texts=TEXTS["texts"]).locator(".passage")
+    assert passages.all_text_contents() == [text[p["shown_from"] : p["end"]] for p in PLACES]
+    marks = [mark.text_content() for mark in passages.locator("mark").all()]
+    assert marks == [text[p["start"] : p["written_to"]] for p in PLACES]
+    assert "\n\n  a_name" in passages.first.inner_text()  # seen, and not only there
 
 
 def test_works_are_found_and_sorted(show):

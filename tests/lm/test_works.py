@@ -21,6 +21,7 @@ from copyreg_jax.lm.leakage.passages import (  # noqa: E402
     cut_passages,
     excerpt,
     heat_map,
+    likeliest_places,
     longest_stretch,
 )
 from copyreg_jax.lm.leakage.teacher_forced import Suffixes, read_suffixes  # noqa: E402
@@ -28,7 +29,7 @@ from copyreg_jax.lm.leakage.works import Preset, audit_works  # noqa: E402
 from tests.support.small_models import Bigram  # noqa: E402
 
 VOCAB = 257  # bytes and end-of-text
-SMALL = Preset(prefix=4, suffix=6, stride=3, top_k=None)
+SMALL = Preset(prefix=4, suffix=6, stride=3, top_k=None, near=0)
 
 
 def random_bigram(seed=0, vocab=VOCAB, scale=2.0):
@@ -74,8 +75,8 @@ def test_coverage_stretch_and_heat_are_those_of_single_characters(data, length):
                                min_size=1, max_size=6))  # fmt: skip
     start = np.array([a for a, _ in spans])
     end = np.minimum(start + [b for _, b in spans], length)
-    none = np.zeros((len(spans), 0), np.int32)
-    passages = Passages(none[0], none, start, start, end, length)
+    none = np.zeros(0, np.int32)
+    passages = Passages(none, none, start, 0, start, end, length)
     chosen = np.array(data.draw(st.lists(st.booleans(), min_size=len(spans), max_size=len(spans))))
     values = np.arange(len(spans), dtype=float)
     covered = ["." for _ in range(length)]
@@ -294,6 +295,26 @@ def test_a_memorized_work_is_found_and_no_other(tokenizer):
     assert other.bits > 0
     assert len(beside) == 120
     json.dumps(known.as_json(), allow_nan=False)
+
+
+def test_places_are_those_of_the_likeliest_suffixes_that_do_not_overlap(tokenizer):
+    text = "é" + prose(3)  # the first character has two tokens
+    found = cut_passages(tokenizer, text, prefix=4, suffix=6, stride=3)
+    rng = np.random.default_rng(0)
+    log_p, matched = -rng.exponential(size=len(found.place)), rng.integers(0, 7, len(found.place))
+    log_p[3] = -np.inf
+    places = likeliest_places(found, 4, log_p, matched, 1000)
+    assert places[0].log_p == log_p.max()
+    free, kept = np.ones(len(text), bool), []
+    for k in np.argsort(-log_p):
+        if free[found.start[k] : found.end[k]].all() and k != 3:
+            free[found.start[k] : found.end[k]] = False
+            kept.append(k)
+    assert [p.start for p in places] == found.start[kept].tolist()
+    for place, k in zip(places, kept, strict=True):
+        assert place.written_to == place.start + matched[k]
+        assert place.shown_from == (place.start - 4 if place.start > 4 else 0)
+    assert likeliest_places(found, 4, log_p, matched, 2) == places[:2]
 
 
 def test_held_out_texts_that_are_too_short_are_left_out(tokenizer):

@@ -17,6 +17,12 @@ def calibration(share, **other):
     }  # fmt: skip
 
 
+NEAR = {
+    "distance": 5, "num_searched": 16, "extractable": 0.11, "log_p": math.log(0.25),
+    "log10_samples": 0.48, "gain": 3.5,
+}  # fmt: skip
+
+
 def work(name="Emma", **other):
     """A work of which a model writes some; numbers may be given."""
     heat = [None] * 2 + [-40.0] * 48 + [-7.25] * 50 + [-0.5] * 20 + [-29.75] * 80
@@ -62,7 +68,7 @@ def large(num_works, num_held_out=0, seed=0):
     def some(k, **other):
         return work(
             f"The works, volume {k + 1}", coverage=float(rng.uniform()),
-            heat=rng.uniform(-30, 0, 200).tolist(), **other,
+            heat=rng.uniform(-30, 0, 200).tolist(), near=NEAR, **other,
         )  # fmt: skip
 
     works = [some(k, memorized=calibration(float(rng.uniform()))) for k in range(num_works)]

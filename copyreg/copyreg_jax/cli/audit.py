@@ -10,7 +10,7 @@ import typer
 from copyreg_jax.cli.audit_proof import Proof
 from copyreg_jax.cli.audit_runs import audit_runs
 from copyreg_jax.cli.audit_works import audit_works
-from copyreg_jax.cli.common import Overwrite, require_extra
+from copyreg_jax.cli.common import require_extra
 from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError
 
@@ -77,6 +77,20 @@ def audit(
         int,
         typer.Option(help="With --work: texts of 200 tokens that the model writes; 0 for none."),
     ] = 32,
+    near: Annotated[
+        int,
+        typer.Option(
+            help="With --work: likeliest passages for which texts with a few other tokens are "
+            "searched; 0 for none."
+        ),
+    ] = 16,
+    distance: Annotated[
+        int | None,
+        typer.Option(
+            help="With --near: tokens of a passage that may be others "
+            "(default: a tenth of --suffix)."
+        ),
+    ] = None,
     alpha: Annotated[
         float,
         typer.Option(help="With --work: share of unseen works that may count as memorized."),
@@ -114,7 +128,22 @@ def audit(
             "much of the exact ones.",
         ),
     ] = 0.001,
-    overwrite: Overwrite = False,
+    show_text: Annotated[
+        bool,
+        typer.Option(
+            "--show-text",
+            help="With --page: show the likeliest passages there, as text, and not only where "
+            "they are.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace the files that an earlier audit wrote to --out, --page and "
+            "--certificate.",
+        ),
+    ] = False,
 ) -> None:
     """Measure how much of its protected text a language model gives away.
 
@@ -133,6 +162,8 @@ def audit(
     require_extra()
     use_compile_cache()
     columns = {"text": text_column, "name": name_column}
+    if show_text and page is None:
+        raise InputError("--show-text is for a page; give --page FILE too")
     if model is not None or work or held_out or page is not None or certificate is not None:
         if model is None or not work or folders or source is not None:
             raise InputError(_EITHER)
@@ -140,11 +171,12 @@ def audit(
 
         preset = Preset(
             prefix=prefix, suffix=suffix, stride=stride, budget=budget, alpha=alpha,
-            top_k=top_k, outputs=outputs,
+            top_k=top_k, outputs=outputs, near=near, distance=distance,
         )  # fmt: skip
         audit_works(
             model, work, held_out or [], preset,
-            columns=columns, seed=seed, out=out, page=page, overwrite=overwrite,
+            columns=columns, seed=seed, out=out, page=page,
+            show_text=show_text, overwrite=overwrite,
             proof=Proof(certificate, certify_windows, slack),
         )  # fmt: skip
         return

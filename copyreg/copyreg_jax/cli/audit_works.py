@@ -22,6 +22,7 @@ from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
     from copyreg_jax.cli.audit_proof import Proof
+    from copyreg_jax.lm.leakage.constrained_beam import NearVerbatim
     from copyreg_jax.lm.leakage.works import Preset, WorkReport, Written
 
 __all__ = ["audit_works"]
@@ -46,6 +47,7 @@ def audit_works(
     seed: int,
     out: Path | None,
     page: Path | None,
+    show_text: bool,
     overwrite: bool,
     proof: Proof,
 ) -> None:
@@ -99,7 +101,9 @@ def audit_works(
     written = [path for path in (page, out, proof.path) if path is not None]
     if page is not None:
         command = _command(model, works, held_out, preset, columns, seed, page)
-        write_whole(page, audit_page(content, command=command).encode())
+        command += " --show-text" if show_text else ""
+        shown = texts if show_text else None
+        write_whole(page, audit_page(content, command=command, texts=shown).encode())
     if out is not None:
         write_json(out, content)
         if store is not None:
@@ -130,7 +134,8 @@ def _command(
     options = {
         "--prefix": preset.prefix, "--suffix": preset.suffix, "--stride": preset.stride,
         "--top-k": preset.top_k, "--budget": preset.budget, "--alpha": preset.alpha,
-        "--outputs": preset.outputs, "--text-column": columns["text"],
+        "--outputs": preset.outputs, "--near": preset.near, "--distance": preset.distance,
+        "--text-column": columns["text"],
         "--name-column": columns["name"], "--seed": seed, "--page": page.name,
     }  # fmt: skip
     words = ["copyreg", "audit", "--model", model]
@@ -224,6 +229,8 @@ def _show(report: WorkReport, beside: list[WorkReport], preset: Preset) -> None:
             f"above 2^-{math.floor(10 * report.bits) / 10:.1f} (float32 arithmetic, not proved)",
         ),
     ]
+    if report.near is not None:
+        rows.append(("nearly", _nearly(report.near, preset)))
     if report.written is not None:
         rows.append(("written", _written(report.written)))
     output.print(report.name, markup=False, soft_wrap=True, style="bold")
@@ -253,15 +260,38 @@ def _memorized(report: WorkReport) -> str:
     )
 
 
+def _nearly(found: NearVerbatim, preset: Preset) -> str:
+    from copyreg_jax.lm.leakage.wording import counted, percent
+
+    said = (
+        f"{percent(found.extractable)} of the passages or more have a chance of 1/2 or more of "
+        f"being among {preset.budget:,} samples if {found.distance} of their {preset.suffix} "
+        "tokens may be others"
+    )
+    if not found.num_searched:
+        return said
+    likeliest = (
+        "nothing near them was found"
+        if math.isinf(found.log10_samples)
+        else f"10^{found.log10_samples:.1f} samples are enough for one of them"
+    )
+    searched = counted(found.num_searched, "passage")
+    return (
+        f"{said}; of those that do not word for word, the likeliest {searched} were searched, and "
+        f"{likeliest}"
+    )
+
+
 def _written(found: Written) -> str:
     from copyreg_jax.lm.leakage.wording import percent
 
+    shared = found.shared
     return (
-        f"{found.num_outputs} texts of {found.num_tokens} tokens have {percent(found.coverage)} of "
-        f"the work's words in spans of 5 or more, of {percent(found.room)} that they have room "
-        f"for; the longest span has {found.longest_span:,}; "
-        f"{found.share_over_160:.0%} of these texts have over 160 characters of it in a row, "
-        f"{found.degenerate:.0%} repeat themselves"
+        f"{found.num_outputs} texts of {found.num_tokens} tokens have {percent(shared.coverage)} "
+        f"of the work's words in spans of 5 or more, of {percent(found.room)} that they have room "
+        f"for; the longest span has {shared.longest_span:,}; "
+        f"{shared.share_over_160:.0%} of these texts have over 160 characters of it in a row, "
+        f"{shared.degenerate:.0%} repeat themselves"
     )
 
 

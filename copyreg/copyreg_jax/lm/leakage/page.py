@@ -1,12 +1,14 @@
-"""An audit of works as a page for a browser: one file, the answer first, and no text of a work."""
+"""An audit of works as a page for a browser: one file, the answer first.
+
+It has no text of a work, unless the texts are given to show passages of them.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.leakage.heat_maps import draw, join_pairs, legend
 from copyreg_jax.lm.leakage.membership_section import membership_section
+from copyreg_jax.lm.leakage.page_parts import escape, likeliest, nearly, table
 from copyreg_jax.lm.leakage.wording import (
     Claim,
     any_decoder,
@@ -40,7 +43,8 @@ _BESIDE = 20
 """So many works have all numbers of the held-out texts beside theirs."""
 
 _WHOLE = 50
-"""With more works the maps have half as many parts: a page of 100 has 320 kB at most."""
+"""With more works the maps have half as many parts, and what is nearly written and where passages
+are is left to the JSON: a page of 100 has 320 kB at most."""
 
 _TOOLS = 8
 """From so many works on they can be sorted and filtered."""
@@ -59,10 +63,16 @@ _WRITTEN = {
 }
 """What the texts that the model wrote share with the work; fractions are shares."""
 
+_NO_TEXT = "It has no text of any work, but the names and paths that were given."
+
+_SOME_TEXT = "It has passages of the works, as --show-text asked; think of whom you hand it on to."
+
 _SHARES = ("coverage", "room", "nv_recall", "share_over_160", "degenerate")
 
 
-def audit_page(content: Mapping[str, Any], *, command: str) -> str:
+def audit_page(
+    content: Mapping[str, Any], *, command: str, texts: Mapping[str, str] | None = None
+) -> str:
     """Make a page of an audit of works.
 
     Parameters
@@ -72,6 +82,8 @@ def audit_page(content: Mapping[str, Any], *, command: str) -> str:
         if there are any, the name of the ``model`` and ``membership``. Numbers may be None.
     command : str
         The command that measures this anew.
+    texts : mapping from names of works to texts, optional
+        To show the likeliest passages of each work, and not only where they are.
 
     Returns
     -------
@@ -94,7 +106,10 @@ def audit_page(content: Mapping[str, Any], *, command: str) -> str:
     if not works:
         raise InputError("there is no work to make a page of")
     if len(works) > _WHOLE:
-        works = [{**work, "heat": join_pairs(work["heat"])} for work in works]
+        places: dict[str, Any] = {} if texts else {"likeliest": []}
+        works = [
+            {**work, "heat": join_pairs(work["heat"]), "near": None, **places} for work in works
+        ]
     css, script = _resource("page.css"), _resource("page.js")
     many = len(works) > 1
     what = f"{len(works):,} works" if many else quoted(works[0]["name"])
@@ -108,27 +123,28 @@ def audit_page(content: Mapping[str, Any], *, command: str) -> str:
         "base-uri 'none'; form-action 'none'",
         css=css,
         script=script,
-        title=_escape(f"Audit of {what}"),
-        heading=_escape(f"What the model gives away of {what}"),
-        about=_escape(_about(content)),
+        title=escape(f"Audit of {what}"),
+        heading=escape(f"What the model gives away of {what}"),
+        about=escape(_about(content)),
         claims="\n".join(_claim(name, claim) for name, claim in claims.items()),
         works_heading="Work by work" if many else "Along the work",
         overview=_overview(works, preset) if many else "",
         legend=legend(),
         works="\n".join(
-            _work(number, work, unseen, preset, alone=not many)
+            _work(number, work, unseen, preset, alone=not many, texts=texts)
             for number, work in enumerate(works, 1)
         ),
         held_out=_held_out(held_out, preset),
         membership=membership_section(content.get("membership"), preset["alpha"]),
-        any_decoder=_escape(any_decoder(works)),
-        done=_escape(how_measured(content)),
+        any_decoder=escape(any_decoder(works)),
+        done=escape(how_measured(content)),
         settings="\n".join(
-            f'<tr><th scope="row">{name}<td>{value}' for name, value in settings(content).items()
+            f"<tr><th scope=row>{name}<td>{value}" for name, value in settings(content).items()
         ),
         least=f"{preset['least']:g}",
         budget=counted(preset["budget"], "sample"),
-        command=_escape(command),
+        command=escape(command),
+        no_text=_NO_TEXT if texts is None else _SOME_TEXT,
     )
     return page.encode(errors="replace").decode()
 
@@ -139,10 +155,6 @@ def _resource(name: str) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _escape(text: str) -> str:
-    return html.escape(text.replace("\0", "\ufffd"))
 
 
 def _about(content: Mapping[str, Any]) -> str:
@@ -161,7 +173,7 @@ def _claim(name: str, claim: Claim) -> str:
     return (
         f'<article class="claim" aria-labelledby="{key}"><h3 id="{key}">{name}'
         f" <span>{claim.label}</span></h3>"
-        f'<p class="said">{_escape(claim.said)}</p><p>{_escape(claim.detail)}</p></article>'
+        f'<p class="said">{escape(claim.said)}</p><p>{escape(claim.detail)}</p></article>'
     )
 
 
@@ -175,7 +187,7 @@ def _overview(works: Sequence[Mapping[str, Any]], preset: Mapping[str, Any]) -> 
         '<p role="status"></p></form>\n'
     )
     columns = ("Work", "Can be written", _within(preset), "Likelier than unseen")
-    head = "".join(f'<th scope="col">{name}' for name in columns)
+    head = "".join(f"<th scope=col>{name}" for name in columns)
     rows = []
     for number, work in enumerate(works, 1):
         shares = (work["coverage"], work["extractable"], (work["memorized"] or {}).get("share"))
@@ -183,7 +195,7 @@ def _overview(works: Sequence[Mapping[str, Any]], preset: Mapping[str, Any]) -> 
         first, *others = map(percent, shares)
         cells = f"<td>{first}{_bar(shares[0])}" + "".join(f"<td>{other}" for other in others)
         rows.append(
-            f'<tr data-k="{keys}"><th scope="row"><a href="#w{number}">{_name(work)}</a>{cells}'
+            f'<tr data-k="{keys}"><th scope=row><a href="#w{number}">{_name(work)}</a>{cells}'
         )
     return (
         f"{tools if len(works) >= _TOOLS else ''}"
@@ -198,7 +210,7 @@ def _within(preset: Mapping[str, Any]) -> str:
 
 
 def _name(work: Mapping[str, Any]) -> str:
-    return _escape(quoted(work["name"]))
+    return escape(quoted(work["name"]))
 
 
 def _bar(share: float | None) -> str:
@@ -214,17 +226,20 @@ def _work(
     preset: Mapping[str, Any],
     *,
     alone: bool,
+    texts: Mapping[str, str] | None,
 ) -> str:
     said = [_size(work)]
     if not alone:
         said += [extractable(work, preset).said, memorized(work, preset).said]
+    places = likeliest(work.get("likeliest", ()), None if texts is None else texts[work["name"]])
     return (
         f'<article class="work" id="w{number}" aria-labelledby="n{number}">'
-        f'<h3 id="n{number}">{_name(work)}</h3><p>{_escape(" ".join(said))}</p>\n'
+        f'<h3 id="n{number}">{_name(work)}</h3><p>{escape(" ".join(said))}</p>\n'
         f"{_bars({'Can be written': work, 'Of held-out texts': unseen})}"
         f"{draw(f'c{number}', work['heat'], preset['least'])}\n"
         f"{_numbers(work, unseen if number <= _BESIDE else None, preset)}"
-        f"{_written(work.get('written') or {})}</article>"
+        f"{nearly(work.get('near'), preset)}"
+        f"{_written(work.get('written') or {})}{places}</article>"
     )
 
 
@@ -250,7 +265,7 @@ def _numbers(
 ) -> str:
     """The numbers of a work, beside those of all held-out texts."""
     columns = [work] if unseen is None else [work, unseen]
-    return _table(
+    return table(
         "In numbers", ["This work"] if unseen is None else ["This work", "Held-out texts"],
         [
             ("Can be written", [percent(c["coverage"]) for c in columns]),
@@ -265,15 +280,6 @@ def _numbers(
             ("Any sampler, at most", [bound(c["bits"]) for c in columns]),
         ],
     )  # fmt: skip
-
-
-def _table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, list[str]]]) -> str:
-    head = "".join(f'<th scope="col">{name}' for name in columns)
-    return (
-        f"<table><caption>{caption}</caption><thead><tr><td>{head}</thead><tbody>"
-        + "".join(f'<tr><th scope="row">{name}<td>{"<td>".join(cells)}' for name, cells in rows)
-        + "</tbody></table>\n"
-    )
 
 
 def _likelier(work: Mapping[str, Any]) -> str:
@@ -293,12 +299,13 @@ def _samples(log10: float | None) -> str:
 
 def _written(found: Mapping[str, Any]) -> str:
     """What there is of texts that the model wrote at length."""
+    numbers = {**found, **found.get("shared", {})}
     rows = [
-        (label, [percent(found[key]) if key in _SHARES else f"{found[key]:,}"])
+        (label, [percent(numbers[key]) if key in _SHARES else f"{numbers[key]:,}"])
         for key, label in _WRITTEN.items()
-        if found.get(key) is not None
+        if numbers.get(key) is not None
     ]
-    return _table("What it wrote at length", ["This work"], rows) if rows else ""
+    return table("What it wrote at length", ["This work"], rows) if rows else ""
 
 
 def _pooled(held_out: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

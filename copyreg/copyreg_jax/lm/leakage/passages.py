@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Passages",
+    "Place",
     "TooShortError",
     "coverage",
     "cut_passages",
     "excerpt",
     "heat_map",
+    "likeliest_places",
     "longest_stretch",
     "runs",
 ]
@@ -36,9 +39,12 @@ class Passages(NamedTuple):
     ----------
     stream : (t,) int32 array
         The tokens of the text.
-    tokens : (w, prefix + suffix) int32 array
+    begins : (t + 1,) int64 array
+        The character of the text that has the first byte of each token, and the number of all.
     place : (w,) int64 array
         Where in the stream each begins.
+    size : int
+        Number of tokens of each, prefix and suffix.
     start, end : (w,) int64 arrays
         Characters ``start:end`` of the text are those of which the suffix has at least a byte.
     length : int
@@ -46,11 +52,17 @@ class Passages(NamedTuple):
     """
 
     stream: NDArray[np.int32]
-    tokens: NDArray[np.int32]
+    begins: NDArray[np.int64]
     place: NDArray[np.int64]
+    size: int
     start: NDArray[np.int64]
     end: NDArray[np.int64]
     length: int
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """The tokens of each, a row of ``size``. They overlap, so only a call takes the room."""
+        return self.stream[self.place[:, None] + np.arange(self.size)]
 
 
 def cut_passages(
@@ -61,6 +73,7 @@ def cut_passages(
     stride: int = 10,
     *,
     name: str = "the text",
+    spelling: Mapping[int, bytes] | None = None,
 ) -> Passages:
     """Cut a text into passages, one every ``stride`` characters.
 
@@ -75,6 +88,8 @@ def cut_passages(
         There is none twice: a long token gives fewer passages.
     name : str
         Name of the text, for messages.
+    spelling : mapping, optional
+        `bytes_of_tokens` of the tokenizer, so that many texts need it once.
 
     Raises
     ------
@@ -101,7 +116,7 @@ def cut_passages(
         if size < 1:
             raise InputError(f"{what} is {size}; give a positive number")
     ids = tokenizer.encode(text, add_special_tokens=False).ids
-    spelling = bytes_of_tokens(tokenizer)
+    spelling = bytes_of_tokens(tokenizer) if spelling is None else spelling
     require_spelled(ids, text, spelling)
     if len(ids) < prefix + suffix:
         raise TooShortError(
@@ -117,11 +132,11 @@ def cut_passages(
     first = np.unique(np.searchsorted(begins, wanted))
     first = first[first + prefix + suffix <= len(ids)]
     last_byte = first_byte[first + prefix + suffix] - 1
-    stream = np.array(ids, np.int32)
     return Passages(
-        stream,
-        stream[first[:, None] + np.arange(prefix + suffix)],
+        np.array(ids, np.int32),
+        begins.astype(np.int64),
         first.astype(np.int64),
+        prefix + suffix,
         begins[first + prefix].astype(np.int64),
         character[last_byte].astype(np.int64) + 1,
         len(text),
@@ -142,7 +157,6 @@ def excerpt(passages: Passages, size: int, seed: int = 0) -> Passages:
     first = int(begins[np.random.default_rng(seed).integers(len(begins))])
     inside = (passages.start >= first) & (passages.end <= first + size)
     return passages._replace(
-        tokens=passages.tokens[inside],
         place=passages.place[inside],
         start=passages.start[inside] - first,
         end=passages.end[inside] - first,
@@ -192,4 +206,45 @@ def heat_map(passages: Passages, values: NDArray[np.float64], cells: int) -> NDA
     for begin, stop, value in zip(first.tolist(), last.tolist(), values.tolist(), strict=True):
         part = found[begin:stop]
         np.fmax(part, value, out=part)
+    return found
+
+
+class Place(NamedTuple):
+    """Where in a text a passage is, in characters from its beginning.
+
+    Attributes
+    ----------
+    shown_from, start, end : int
+        The prefix is ``shown_from:start``, and the suffix ``start:end``.
+    written_to : int
+        Characters ``start:written_to`` are what the model writes after the prefix if it always
+        takes the likeliest token, up to the first token that is another.
+    log_p : float
+        log of the probability that a sample is the suffix.
+    """
+
+    shown_from: int
+    start: int
+    written_to: int
+    end: int
+    log_p: float
+
+
+def likeliest_places(
+    passages: Passages, prefix: int, log_p: NDArray[np.float64], matched: NDArray[np.int64],
+    most: int,
+) -> list[Place]:  # fmt: skip
+    """Where the likeliest suffixes are that have no character in common, the likeliest first.
+
+    ``matched`` is the number of tokens of each suffix that the model writes. A suffix that sampling
+    never gives has no place.
+    """
+    found: list[Place] = []
+    for k in np.argsort(-log_p, kind="stable").tolist():
+        start, end, first = (int(a[k]) for a in (passages.start, passages.end, passages.place))
+        if len(found) == most or log_p[k] == -np.inf:
+            break
+        if all(end <= other.start or other.end <= start for other in found):
+            written_to = int(passages.begins[first + prefix + matched[k]]) if matched[k] else start
+            found.append(Place(int(passages.begins[first]), start, written_to, end, log_p[k]))
     return found

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from copyreg_jax._files import jsonable
 from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.duplicates import near_duplicates
 from copyreg_jax.lm.corpus.rows import make_rows
 from copyreg_jax.lm.evaluation import document_losses
 from copyreg_jax.lm.hashing import hash_arrays, hash_text
@@ -55,8 +56,8 @@ class Report(NamedTuple):
     extraction, extraction_held_out : Extraction
         Extraction of protected text, and of held-out text as the baseline.
     memorized : Calibration
-        How many protected windows are likelier than the held-out ones. Each is of another document,
-        and near-duplicates are on one side.
+        How many protected windows are likelier than the held-out ones. Each is of another document;
+        of held-out near-duplicates the first is taken.
     prefix, suffix : int
         Lengths of prefix and suffix in tokens.
     top_k : int or None
@@ -195,6 +196,9 @@ def audit(
 
     tokens = hash_arrays(part.tokens for part in windows.values())
     of_protected, of_held_out = extraction(PROTECTED), extraction(HELD_OUT)
+    # Near-duplicates are no two draws: one of each cluster, whatever the model makes of it.
+    clusters = near_duplicates([texts[i] for i in windows[HELD_OUT].document.tolist()])
+    held = of_held_out.log_p_all[np.unique(clusters, return_index=True)[1]]
     return Report(
         protected=group(PROTECTED, protected),
         unprotected=group(UNPROTECTED, unprotected),
@@ -203,9 +207,7 @@ def audit(
         tau_held_out=tau(held_out),
         extraction=of_protected,
         extraction_held_out=of_held_out,
-        memorized=calibrate(
-            of_protected.log_p_all, of_held_out.log_p_all, list(of_held_out.log_p_all[:, None])
-        ),
+        memorized=calibrate(of_protected.log_p_all, held, list(held[:, None])),
         prefix=prefix,
         suffix=suffix,
         top_k=top_k,

@@ -94,9 +94,11 @@ def draw(
     _, first = np.unique(clusters, return_index=True)
     chosen = tuple(list(held_out)[k] for k in first)
     rng = np.random.default_rng([seed, 1])
-    drawn = [passages[name].tokens[rng.integers(len(passages[name].tokens))] for name in chosen]
-    shape = (len(drawn), next(iter(passages.values())).tokens.shape[1])
-    return Unseen(size, excerpts, np.reshape(np.array(drawn, np.int32), shape), chosen)
+    drawn = np.zeros((len(chosen), next(iter(passages.values())).size), np.int32)
+    for row, name in zip(drawn, chosen, strict=True):
+        first = passages[name].place[rng.integers(len(passages[name].place))]
+        row[:] = passages[name].stream[first : first + len(row)]
+    return Unseen(size, excerpts, drawn, chosen)
 
 
 def compare(

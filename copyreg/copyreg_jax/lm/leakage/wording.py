@@ -20,6 +20,7 @@ __all__ = [
     "memorized_of_all",
     "odds",
     "percent",
+    "plain",
     "power",
     "quoted",
     "settings",
@@ -117,6 +118,11 @@ def counted(number: float, name: str) -> str:
 def quoted(name: str) -> str:
     """Quote the name of a work; no name changes the direction of the text around it."""
     return f"“\u2068{name.translate(_NOT_SHOWN)}\u2069”"
+
+
+def plain(text: str) -> str:
+    """Text without what is no character of a page, and without what changes its direction."""
+    return text.translate({k: v for k, v in _NOT_SHOWN.items() if chr(k) not in "\t\n"})
 
 
 def extractable(work: Mapping[str, Any], preset: Mapping[str, Any]) -> Claim:

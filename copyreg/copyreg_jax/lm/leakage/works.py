@@ -15,14 +15,18 @@ from flax import nnx
 from copyreg_jax._files import jsonable
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.duplicates import words_of
+from copyreg_jax.lm.corpus.tokenizer import bytes_of_tokens
 from copyreg_jax.lm.leakage.calibration import Calibration
-from copyreg_jax.lm.leakage.near_verbatim import matched_spans, measure_outputs
+from copyreg_jax.lm.leakage.constrained_beam import NearVerbatim, search_near
+from copyreg_jax.lm.leakage.near_verbatim import Verbatim, matched_spans, measure_outputs
 from copyreg_jax.lm.leakage.passages import (
     Passages,
+    Place,
     TooShortError,
     coverage,
     cut_passages,
     heat_map,
+    likeliest_places,
     longest_stretch,
 )
 from copyreg_jax.lm.leakage.sampling import PROBABILITY, discoverable, samples_needed
@@ -41,6 +45,9 @@ __all__ = ["Preset", "WorkReport", "Written", "audit_works"]
 
 _CELLS = 200
 """Parts of a work in its heat map."""
+
+_PLACES = 5
+"""So many passages of a work are named by where they are."""
 
 _DRAWN = "passages drawn of the held-out texts"
 
@@ -70,6 +77,12 @@ class Preset:
         0 for none.
     written : int
         Number of tokens that it writes each time.
+    near : int
+        Number of passages for which texts near them are searched, see `search_near`; 0 for none.
+    distance : int or None
+        A text is near if at most so many tokens of the suffix are others; None for a tenth of them.
+    width : int
+        Number of beams of that search.
     """
 
     prefix: int = 50
@@ -81,6 +94,9 @@ class Preset:
     alpha: float = 0.01
     outputs: int = 32
     written: int = 200
+    near: int = 16
+    distance: int | None = None
+    width: int = 20
 
     def __post_init__(self) -> None:
         if not 0 < self.least <= 1:
@@ -94,6 +110,15 @@ class Preset:
                 f"outputs is {self.outputs} and written {self.written}; give numbers, at least 0 "
                 "and 1"
             )
+        if self.near < 0 or self.width < 1:
+            raise InputError(
+                f"near is {self.near} and width {self.width}; give numbers, at least 0 and 1"
+            )
+        if self.distance is not None and not 0 <= self.distance < self.suffix:
+            raise InputError(
+                f"distance is {self.distance}; give a number of tokens, from 0 to below the "
+                f"{self.suffix} of a suffix"
+            )
 
 
 class Written(NamedTuple):
@@ -105,20 +130,14 @@ class Written(NamedTuple):
         Number of texts, and of the tokens of each.
     room : float
         Coverage if the model wrote on as the work does: so few texts have room for no more.
-    coverage, longest_block, longest_span, num_long, nv_recall, share_over_160, degenerate
-        See `near_verbatim.Verbatim`.
+    shared : Verbatim
+        What they share with the work.
     """
 
     num_outputs: int
     num_tokens: int
     room: float
-    coverage: float
-    longest_block: int
-    longest_span: int
-    num_long: int
-    nv_recall: float
-    share_over_160: float
-    degenerate: float
+    shared: Verbatim
 
 
 class WorkReport(NamedTuple):
@@ -158,6 +177,10 @@ class WorkReport(NamedTuple):
     scores : TextScores or None
         Membership scores of an excerpt of the text; None without held-out texts, and for one of
         these that is a near-duplicate of another or shorter than the excerpts.
+    near : NearVerbatim or None
+        What of the likeliest passages the model writes nearly word for word; None without a search.
+    likeliest : list of Place
+        Where the likeliest suffixes are, five at most, which do not overlap; no text.
     heat : list of float
         log10 of the probability that a sample is the likeliest suffix over each of 200 equal parts
         of the work; NaN at the beginning, where no suffix is.
@@ -179,6 +202,8 @@ class WorkReport(NamedTuple):
     memorized: Calibration | None
     written: Written | None
     scores: TextScores | None
+    near: NearVerbatim | None
+    likeliest: list[Place]
     heat: list[float]
 
     def as_json(self) -> dict[str, Any]:
@@ -222,8 +247,9 @@ def audit_works(
     Returns
     -------
     works, held_out : lists of WorkReport
-        Held-out texts are measured as the works are, but not calibrated or written on. Those that
-        are shorter than a passage are left out. Of each an excerpt is taken, see `unseen.draw`.
+        Held-out texts are measured as the works are, but not calibrated, written on or searched.
+        Those that are shorter than a passage are left out. Of each an excerpt is taken, see
+        `unseen.draw`.
 
     Raises
     ------
@@ -252,9 +278,10 @@ def audit_works(
     if len(texts) < len(works) + len(held_out):
         raise InputError("a work and a held-out text have one name; give each its own")
     passages, sizes = {}, (preset.prefix, preset.suffix, preset.stride)
+    spelling = bytes_of_tokens(tokenizer)
     for name, text in texts.items():
         try:
-            passages[name] = cut_passages(tokenizer, text, *sizes, name=name)
+            passages[name] = cut_passages(tokenizer, text, *sizes, name=name, spelling=spelling)
         except TooShortError:
             if name in works:
                 raise
@@ -290,6 +317,10 @@ def audit_works(
         reports[name] = reports[name]._replace(
             memorized=compare(part, found[name], unseen, found, found[_DRAWN], preset.alpha, seed),
             written=_write(model, tokenizer, text, part, preset),
+            near=_search(model, part, found[name], preset, name),
+            likeliest=likeliest_places(
+                part, preset.prefix, found[name].log_sample, found[name].matched, _PLACES
+            ),
         )
     stretches, length = as_long(works, passages, unseen, seed), preset.prefix + preset.suffix - 1
     scored = functools.partial(progress, "membership")
@@ -319,18 +350,31 @@ def _report(
         memorized=None,
         written=None,
         scores=None,
+        near=None,
+        likeliest=[],
         heat=heat_map(passages, found.log_sample / math.log(10), _CELLS).tolist(),
     )
+
+
+def _search(
+    model: nnx.Module, passages: Passages, found: Suffixes, preset: Preset, name: str
+) -> NearVerbatim | None:
+    distance = preset.suffix // 10 if preset.distance is None else preset.distance
+    return search_near(
+        model, passages.tokens, found, prefix=preset.prefix, top_k=preset.top_k,
+        budget=preset.budget, number=preset.near, distance=distance, width=preset.width,
+        label=functools.partial("passage {1} of {0}".format, name),
+    )  # fmt: skip
 
 
 def _write(
     model: nnx.Module, tokenizer: Tokenizer, text: str, passages: Passages, preset: Preset
 ) -> Written | None:
     """Let the model write on after some prefixes, and compare that with the work."""
-    number = min(preset.outputs, len(passages.tokens))
+    number = min(preset.outputs, len(passages.place))
     if not number or not words_of(text):
         return None
-    chosen = np.linspace(0, len(passages.tokens) - 1, number).astype(int)
+    chosen = np.linspace(0, len(passages.place) - 1, number).astype(int)
     prefixes = passages.tokens[chosen, : preset.prefix]
     context = getattr(getattr(model, "config", None), "context", math.inf)
     length = int(min(preset.written, context - preset.prefix + 1))
@@ -341,4 +385,4 @@ def _write(
         [decode(tokenizer, ids) for ids in part] for part in (outputs, prefixes.tolist(), truth)
     )
     room = matched_spans(true, text).coverage
-    return Written(number, length, room, *measure_outputs(said, text, prompts=shown))
+    return Written(number, length, room, measure_outputs(said, text, prompts=shown))

@@ -1,0 +1,86 @@
+"""Parts of the page of an audit: tables, and the passages that a model is likeliest to write."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from copyreg_jax.lm.leakage.wording import counted, odds, percent, plain, power
+
+__all__ = ["escape", "likeliest", "nearly", "table"]
+
+
+def escape(text: str) -> str:
+    """Text as HTML that a browser shows as it is; NUL is no character there."""
+    return html.escape(text.replace("\0", "\ufffd"))
+
+
+def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, list[str]]]) -> str:
+    """A table with a name for each row, and cells that are HTML."""
+    head = "".join(f"<th scope=col>{name}" for name in columns)
+    return (
+        f"<table><caption>{caption}</caption><thead><tr><td>{head}</thead><tbody>"
+        + "".join(f"<tr><th scope=row>{name}<td>{'<td>'.join(cells)}" for name, cells in rows)
+        + "</tbody></table>\n"
+    )
+
+
+def nearly(found: Mapping[str, Any] | None, preset: Mapping[str, Any]) -> str:
+    """What comes up nearly word for word, beside what does so exactly."""
+    if found is None:
+        return ""
+    rows = [
+        ("Tokens of a passage that may be others", f"{found['distance']} of {preset['suffix']}"),
+        (f"Within {counted(preset['budget'], 'sample')}, at least", percent(found["extractable"])),
+        ("Passages searched", f"{found['num_searched']:,}"),
+    ]
+    if found["num_searched"]:
+        log_p = found["log_p"]
+        likely = odds(None if log_p is None else log_p / math.log(10))
+        rows += [
+            ("Likeliest of them, at least", likely),
+            ("Likelier than word for word, median", _times(found["gain"])),
+        ]
+    return table("Nearly word for word", ["This work"], [(name, [cell]) for name, cell in rows])
+
+
+def _times(log10: float | None) -> str:
+    return "beyond measure" if log10 is None else f"{power(max(log10, 0.0))} times"
+
+
+def likeliest(places: Sequence[Mapping[str, Any]], text: str | None) -> str:
+    """Where the likeliest passages of a work are; with its text, what they say."""
+    if not places:
+        return ""
+    rows = [
+        (
+            f"{place['start']:,} to {place['end']:,}",
+            [
+                odds(place["log_p"] / math.log(10)),
+                percent((place["written_to"] - place["start"]) / (place["end"] - place["start"])),
+            ],
+        )
+        for place in places
+    ]
+    where = table("Its likeliest passages, by characters", ["One sample", "Written"], rows)
+    if text is None:
+        return where
+    return (
+        f"{where}<p>Each stands after the paler text that the model is shown. Underlined is what "
+        "the model writes after that if it always takes its likeliest token, up to the first token "
+        f"that is another.</p>\n{''.join(_passage(place, text) for place in places)}"
+    )
+
+
+def _passage(place: Mapping[str, Any], text: str) -> str:
+    first, start, written_to, end = (
+        place[name] for name in ("shown_from", "start", "written_to", "end")
+    )
+    parts = [text[first:start], text[start:written_to], text[written_to:end]]
+    before, written, rest = (escape(plain(part)) for part in parts)
+    return (
+        f'<blockquote class="passage" dir="auto"><span class="before">{before}</span>'
+        f"<mark>{written}</mark>{rest}</blockquote>\n"
+    )
