@@ -296,7 +296,8 @@ def _choose(
     tokens = jnp.concatenate([first, tokens[:, :, :width]], axis=2)
 
     log_p = _down(log_p[:, :, None] + log_q)
-    wrong = wrong[:, :, None] + (jnp.arange(log_q.shape[2], dtype=jnp.int32) > 0)[None, None]
+    is_other = jnp.arange(log_q.shape[2]) > 0
+    wrong = wrong[:, :, None] + is_other.astype(jnp.int32)[None, None]
     log_p = jnp.where(wrong <= distance, log_p, -jnp.inf)
     # Near, whatever follows: counted and not continued. Only a true token can bring that about.
     near = wrong + left <= distance
