@@ -284,6 +284,11 @@ def test_what_is_nearly_written_is_beside_what_is_written():
     assert "at least0Likelier than word for word, medianbeyond measure" in words(
         Tags(audit_page(audit(work(near=never)), command="")).text
     )
+    for found in (work(), work(coverage=0.0), work(extractable=0.0)):
+        said = words(extractable({**found, "near": NEAR}, PRESET).detail)
+        assert "If 5 tokens of a passage may be others, 11 % of the passages or more" in said
+        no_more = {**NEAR, "extractable": found["extractable"]}
+        assert "may be others" not in extractable({**found, "near": no_more}, PRESET).detail
     none = audit_page(audit(work(near={**NEAR, "num_searched": 0})), command="")
     assert "Passages searched" in none
     assert "Likeliest of them" not in none

@@ -142,14 +142,15 @@ def extractable(work: Mapping[str, Any], preset: Mapping[str, Any]) -> Claim:
             if needed is None
             else f"The likeliest passage needs about {power(needed)} samples."
         )
-        detail = f"{likeliest}{more if covered else ''} {_NO_PROOF}"
+        detail = f"{likeliest}{more if covered else ''}{_nearly(work)} {_NO_PROOF}"
         return Claim("None found", said, detail)
     if covered == 0:
         return Claim(
             "Found",
             f"This model gives {percent(share)} of the passages of the work word for word, each "
             f"with a chance of 1/2 or more, if {budget} are drawn for it after the text before.",
-            f"No single sample of a passage is right with a probability of {least} or more.",
+            f"No single sample of a passage is right with a probability of {least} or more."
+            f"{_nearly(work)}",
         )
     return Claim(
         "Found",
@@ -158,7 +159,19 @@ def extractable(work: Mapping[str, Any], preset: Mapping[str, Any]) -> Claim:
         f"the true {counted(preset['prefix'], 'token')} before it.",
         f"Such pieces cover {counted(work['longest'], 'character')} in a row, but the model does "
         f"not write them in one go. {percent(share)} of the passages have a chance of 1/2 or more "
-        f"of being among {budget}.",
+        f"of being among {budget}.{_nearly(work)}",
+    )
+
+
+def _nearly(work: Mapping[str, Any]) -> str:
+    """What is added by passages that come up nearly word for word."""
+    near = work.get("near")
+    if near is None or near["extractable"] <= work["extractable"]:
+        return ""
+    others = counted(near["distance"], "token")
+    return (
+        f" If {others} of a passage may be others, {percent(near['extractable'])} of the "
+        "passages or more have that chance."
     )
 
 
