@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -111,6 +112,16 @@ def test_a_run_is_what_a_bare_loop_makes_of_it(change, tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose([m.cross_entropy for m in metrics], seen, rtol=1e-4)
     assert [m.step for m in metrics] == list(range(1, 13))
+
+
+def test_a_run_without_a_folder_has_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows, protected = data()
+    kept, metrics = fit(model(), rows, protected, SETTINGS, tmp_path / "run"), []
+    shutil.rmtree(tmp_path / "run")
+    assert_same(fit(model(), rows, protected, SETTINGS, None, callback=metrics.append), kept)
+    assert [m.step for m in metrics] == list(range(1, 13))
+    assert list(tmp_path.iterdir()) == []
 
 
 class Bigram(nnx.Module):

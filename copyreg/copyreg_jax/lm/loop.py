@@ -29,7 +29,14 @@ from copyreg_jax.lm.protection import (
     weigh,
     weighted_loss,
 )
-from copyreg_jax.lm.run_folder import CHECKPOINT_SECONDS, Callback, RunFolder, State, describe_run
+from copyreg_jax.lm.run_folder import (
+    CHECKPOINT_SECONDS,
+    Callback,
+    NoFolder,
+    RunFolder,
+    State,
+    describe_run,
+)
 from copyreg_jax.lm.settings import Metrics, Settings, refuse_unless
 
 __all__ = ["fit"]
@@ -54,7 +61,7 @@ def fit(
     rows: Rows,
     protected: NDArray[np.bool_],
     settings: Settings,
-    folder: str | Path,
+    folder: str | Path | None,
     *,
     checkpoint_steps: int | None = None,
     callback: Callback | None = None,
@@ -71,10 +78,10 @@ def fit(
     protected : (r,) bool array
         True for the protected rows.
     settings : Settings
-    folder : path
+    folder : path or None
         Folder of the run, which is made if its parent exists. It keeps settings.json, metrics.jsonl
         and checkpoints/. If they are there already, the run goes on from the last checkpoint, to
-        the same weights bit for bit on the same machine.
+        the same weights bit for bit on the same machine. With None nothing is written.
     checkpoint_steps : int, optional
         Steps between checkpoints, rounded up to calls of `Settings.steps_per_call`. By default a
         checkpoint is written about every minute.
@@ -109,7 +116,9 @@ def fit(
     graph, params = nnx.split(model)
     optimizer = _optimizer(settings)
     advance = _compile(graph, optimizer, settings)
-    kept = RunFolder(Path(folder), describe_run(settings, graph, params, rows, protected))
+    kept: RunFolder | NoFolder = NoFolder()
+    if folder is not None:
+        kept = RunFolder(Path(folder), describe_run(settings, graph, params, rows, protected))
     # Copies: a step takes the memory of the state before it.
     params = jax.tree_util.tree_map(jnp.copy, params)
     state = State(params, optimizer.init(params), init_estimate(), jnp.zeros((), jnp.int32))

@@ -26,6 +26,7 @@ __all__ = [
     "CHECKPOINT_SECONDS",
     "METRICS",
     "Callback",
+    "NoFolder",
     "RunFolder",
     "State",
     "describe_run",
@@ -158,6 +159,28 @@ class RunFolder:
     def close(self) -> None:
         """Let go of the files."""
         self._manager.close()
+
+
+class NoFolder:
+    """A run that leaves nothing behind: no checkpoints, no metrics, nothing to go on from."""
+
+    last: int | None = None
+
+    def restore(self, state: State) -> State:
+        """Return the state: there is no checkpoint."""
+        return state
+
+    def note(self, steps: list[Metrics], callback: Callback | None) -> None:
+        """Tell the callback, and forget the steps."""
+        if callback is not None:
+            for metrics in steps:
+                callback(metrics)
+
+    def save(self, state: State) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def describe_run(
