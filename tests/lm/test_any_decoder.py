@@ -179,6 +179,7 @@ def test_what_can_not_be_proved_is_refused_before_the_audit(audit, folder, tmp_p
         (["--certificate", "sea.txt", "--overwrite"], "would replace sea.txt"),
         (["--out", "proof.json"], "is another output too"),
         (["--certificate", "no/proof.json"], "can't write --certificate"),
+        (["--quantize", "4"], "--certificate is about the weights of the folder; omit --quantize"),
         (["--work", "absent.txt", "--model", "smollm2"], "needs a Hugging Face folder"),
     ):
         found = audit(*more)

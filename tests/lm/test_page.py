@@ -457,6 +457,8 @@ def test_works_that_can_not_be_audited_are_refused_in_one_line(model, tmp_path, 
         (["--outputs", "-1"], "outputs is -1 and written 200; give numbers, at least 0 and 1"),
         (["--near", "-1"], "near is -1 and width 20; give numbers, at least 0 and 1"),
         (["--distance", "4"], "distance is 4; give a number of tokens, from 0 to below the 4"),
+        (["--quantize", "3"], "bits is 3; give 8 or 4"),
+        (["--relearn", "9"], "--relearn is for runs and their --text"),
     ):
         command = ["audit", "--model", str(model), "--work", "sea.txt", *sizes, *more]
         refused = CliRunner().invoke(app, command)
@@ -524,6 +526,22 @@ def test_line_ends_of_windows_are_line_ends(model, tmp_path):
     assert found[0] == found[1]
     assert found[0]["sha256"]["sea.txt"] == hashlib.sha256(lines.encode()).hexdigest()
     assert not out.with_name("a.json.partial").exists()
+
+
+def test_a_rounded_model_is_audited_in_place_of_the_model(model, tmp_path):
+    out, page, found = tmp_path / "a.json", tmp_path / "a.html", []
+    for more in ([], ["--quantize", "4"]):
+        command = ["audit", "--model", str(model), "--work", str(tmp_path / "sea.txt"), *more]
+        command += ["--prefix", "4", "--suffix", "4", "--out", str(out), "--page", str(page)]
+        result = CliRunner().invoke(app, [*command, "--overwrite"])
+        assert result.exit_code == 0, result.exception
+        found.append(json.loads(out.read_text()))
+        said = ["in 4 bits" in page.read_text(), "--quantize 4" in page.read_text()]
+        assert [*said, "weights of 4 bits" in result.stdout] == [bool(more)] * 3
+    plain, rounded = found
+    assert (plain["quantize"], rounded["quantize"]) == (None, 4)
+    assert plain["model_sha256"] == rounded["model_sha256"]  # the files that it was read from
+    assert plain["works"][0]["log_p"] != rounded["works"][0]["log_p"]
 
 
 def test_command(model, tmp_path, monkeypatch):

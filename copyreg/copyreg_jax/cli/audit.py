@@ -18,6 +18,11 @@ __all__ = ["audit"]
 
 _EITHER = "give either runs and their --text, or a --model and a --work"
 
+_NO_TEXT = (
+    "--relearn is for runs and their --text; of a --model it is not known which text it was "
+    "trained on without protection"
+)
+
 
 def audit(
     folders: Annotated[
@@ -95,6 +100,20 @@ def audit(
         float,
         typer.Option(help="With --work: share of unseen works that may count as memorized."),
     ] = 0.01,
+    relearn: Annotated[
+        int | None,
+        typer.Option(
+            help="With --text: also train each model on for this many steps, on other text, and "
+            "measure what comes back.",
+        ),
+    ] = None,
+    quantize: Annotated[
+        int | None,
+        typer.Option(
+            help="Round the weights to 8 or 4 bits. Runs are measured before and after; with "
+            "--work the rounded model alone is.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for all random choices.")] = 0,
     text_column: Annotated[str, typer.Option(help="Column that holds the texts.")] = "text",
     name_column: Annotated[str | None, typer.Option(help="Column that holds the names.")] = None,
@@ -167,6 +186,10 @@ def audit(
     if model is not None or work or held_out or page is not None or certificate is not None:
         if model is None or not work or folders or source is not None:
             raise InputError(_EITHER)
+        if relearn is not None:
+            raise InputError(_NO_TEXT)
+        if quantize is not None and certificate is not None:
+            raise InputError("--certificate is about the weights of the folder; omit --quantize")
         from copyreg_jax.lm.leakage.works import Preset
 
         preset = Preset(
@@ -175,7 +198,7 @@ def audit(
         )  # fmt: skip
         audit_works(
             model, work, held_out or [], preset,
-            columns=columns, seed=seed, out=out, page=page,
+            columns=columns, bits=quantize, seed=seed, out=out, page=page,
             show_text=show_text, overwrite=overwrite,
             proof=Proof(certificate, certify_windows, slack),
         )  # fmt: skip
@@ -183,4 +206,7 @@ def audit(
     if not folders or source is None:
         raise InputError(_EITHER)
     sizes = {"prefix": prefix, "suffix": suffix, "max_windows": windows, "top_k": top_k}
-    audit_runs(folders, source, sizes, columns, seed=seed, out=out, overwrite=overwrite)
+    audit_runs(
+        folders, source, sizes, columns,
+        relearn=relearn, bits=quantize, seed=seed, out=out, overwrite=overwrite,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,7 @@ from copyreg_jax.cli.membership_table import show_canaries, show_run
 from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from copyreg_jax.cli.audit_robustness import Changes
     from copyreg_jax.lm.corpus.documents import Document
     from copyreg_jax.lm.leakage.against_certificate import Recheck
     from copyreg_jax.lm.leakage.exposure import Exposure
@@ -51,11 +53,14 @@ def audit_runs(
     sizes: dict[str, Any],
     columns: dict[str, Any],
     *,
+    relearn: int | None,
+    bits: int | None,
     seed: int,
     out: Path | None,
     overwrite: bool,
 ) -> None:
     """Audit runs and print what they give away of their protected documents."""
+    from copyreg_jax.cli.audit_robustness import Changes
     from copyreg_jax.lm import records
     from copyreg_jax.lm.corpus import loading
     from copyreg_jax.lm.leakage import report as auditing
@@ -72,11 +77,12 @@ def audit_runs(
         _refuse_other_runs(folders, flags, corpus.documents)
         if flags.canaries is not None:
             require_auditor()
+        real = flags.real
+        changes = Changes(folders[0], real, relearn, bits, seed)
         measured: dict[str, _Measured] = {}
         for folder in folders:
             line.update(f"measuring {folder}")
-            measured[str(folder)] = _measure(folder, flags, sizes, seed)
-    real = flags.real
+            measured[str(folder)] = _measure(folder, flags, sizes, seed, changes, line.update)
     if strange := len(corpus.documents) - len(real.texts):
         output.print(
             f"{strange:,} documents of {source} do not belong to {folders[0]}, "
@@ -97,12 +103,14 @@ def audit_runs(
             show_canaries(one.exposure)
         if one.check is not None:
             _show_check(one.check)
+        changes.show(name)
     if out is not None:
-        content = {}
+        content, changed = {}, changes.as_json()
         for name, one in measured.items():
             parts = {
                 "membership": members[name], "canaries": one.exposure,
                 "gap_closed": closed.get(name), "certificate": one.check,
+                "robustness": changed.get(name),
             }  # fmt: skip
             there = {key: jsonable(part) for key, part in parts.items() if part is not None}
             content[name] = {**one.report.as_json(), **there}
@@ -121,7 +129,10 @@ class _Measured(NamedTuple):
     check: Recheck | None
 
 
-def _measure(folder: Path, flags: Flags, sizes: dict[str, Any], seed: int) -> _Measured:
+def _measure(
+    folder: Path, flags: Flags, sizes: dict[str, Any], seed: int, changes: Changes,
+    progress: Callable[[str], None],
+) -> _Measured:  # fmt: skip
     import jax.numpy as jnp
 
     from copyreg_jax.lm import experiment
@@ -132,10 +143,15 @@ def _measure(folder: Path, flags: Flags, sizes: dict[str, Any], seed: int) -> _M
 
     loaded, tokenizer = experiment.load_model(folder, jnp.float32)
     real, exposure = flags.real, None
-    report = auditing.audit(
-        loaded, tokenizer, real.texts, real.protected, real.held_out,
-        rows_length=real.length, seed=seed, names=real.names, **sizes,
-    )  # fmt: skip
+
+    def measure(model: Any) -> Report:
+        return auditing.audit(
+            model, tokenizer, real.texts, real.protected, real.held_out,
+            rows_length=real.length, seed=seed, names=real.names, **sizes,
+        )  # fmt: skip
+
+    report = measure(loaded)
+    changes.measure(str(folder), loaded, tokenizer, report, measure, progress)
     nll, num_tokens = report.nll, report.num_tokens
     if flags.canaries is not None:
         exposure, *own = measure_canaries(loaded, tokenizer, flags.canaries, flags.length, seed)

@@ -44,6 +44,7 @@ def audit_works(
     preset: Preset,
     *,
     columns: dict[str, Any],
+    bits: int | None,
     seed: int,
     out: Path | None,
     page: Path | None,
@@ -52,14 +53,12 @@ def audit_works(
     proof: Proof,
 ) -> None:
     """Audit the works and print what the model would give away of each."""
-    import jax.numpy as jnp
-
-    from copyreg_jax.lm import experiment
     from copyreg_jax.lm.hashing import hash_text
     from copyreg_jax.lm.leakage import works as measuring
     from copyreg_jax.lm.leakage.page import audit_page
     from copyreg_jax.lm.leakage.work_membership import compare_works
 
+    _check_bits(bits)
     proof.check(model, inputs=[*works, *held_out], outputs=[out, page], overwrite=overwrite)
     for option, path in {"--out": out, "--page": page}.items():
         if path is not None and Path(model).resolve() in path.resolve().parents:
@@ -76,11 +75,7 @@ def audit_works(
         require_writable(page.absolute().parent, f"--page {page}")
     with errors.status("reading", spinner="line") as line:
         texts, unseen = _read(works, columns), _read(held_out, columns)
-        before = _fingerprint(model)
-        loaded, tokenizer = experiment.load_model(model, jnp.float32)
-        digest = _hash_model(model)
-        if _fingerprint(model) != before:
-            raise InputError(f"{model} has changed while it was read; run this again")
+        loaded, tokenizer, digest = _load(model, bits)
         found, beside = measuring.audit_works(
             loaded, tokenizer, texts, unseen, preset, seed=seed, store=store,
             progress=lambda name, share: line.update(f"measuring {name}: {share:.0%}"),
@@ -92,6 +87,7 @@ def audit_works(
         "model": model,
         "seed": seed,
         "model_sha256": digest,
+        "quantize": bits,
         "sha256": {name: hash_text(text) for name, text in (texts | unseen).items()},
         "preset": dataclasses.asdict(preset),
         "works": [report.as_json() for report in found],
@@ -100,7 +96,7 @@ def audit_works(
     }
     written = [path for path in (page, out, proof.path) if path is not None]
     if page is not None:
-        command = _command(model, works, held_out, preset, columns, seed, page)
+        command = _command(model, works, held_out, preset, columns, bits, seed, page)
         command += " --show-text" if show_text else ""
         shown = texts if show_text else None
         write_whole(page, audit_page(content, command=command, texts=shown).encode())
@@ -109,7 +105,7 @@ def audit_works(
         if store is not None:
             store.unlink(missing_ok=True)
     for report in found[:_SHOWN]:
-        _show(report, beside, preset)
+        _show(report, beside, preset, bits)
     if len(found) > _SHOWN:
         output.print(f"and {len(found) - _SHOWN} more works; --out and --page have them all")
     show_works(members, preset.alpha)
@@ -126,6 +122,7 @@ def _command(
     held_out: list[Path],
     preset: Preset,
     columns: dict[str, Any],
+    bits: int | None,
     seed: int,
     page: Path,
 ) -> str:
@@ -135,7 +132,7 @@ def _command(
         "--prefix": preset.prefix, "--suffix": preset.suffix, "--stride": preset.stride,
         "--top-k": preset.top_k, "--budget": preset.budget, "--alpha": preset.alpha,
         "--outputs": preset.outputs, "--near": preset.near, "--distance": preset.distance,
-        "--text-column": columns["text"],
+        "--quantize": bits, "--text-column": columns["text"],
         "--name-column": columns["name"], "--seed": seed, "--page": page.name,
     }  # fmt: skip
     words = ["copyreg", "audit", "--model", model]
@@ -169,6 +166,28 @@ def _read(paths: list[Path], columns: dict[str, Any]) -> dict[str, str]:
     return texts
 
 
+def _check_bits(bits: int | None) -> None:
+    from copyreg_jax.lm.models.quantization import check_bits
+
+    if bits is not None:
+        check_bits(bits)
+
+
+def _load(model: str, bits: int | None) -> tuple[Any, Any, str]:
+    """The model, rounded if that is asked for, its tokenizer, and the hash of its files."""
+    import jax.numpy as jnp
+
+    from copyreg_jax.lm import experiment
+    from copyreg_jax.lm.models.quantization import quantize
+
+    before = _fingerprint(model)
+    loaded, tokenizer = experiment.load_model(model, jnp.float32)
+    digest = _hash_model(model)
+    if _fingerprint(model) != before:
+        raise InputError(f"{model} has changed while it was read; run this again")
+    return loaded if bits is None else quantize(loaded, bits), tokenizer, digest
+
+
 def _hash_model(model: str) -> str:
     """Hash the files that the model was read from."""
     from copyreg_jax.lm.corpus.encoding import read_bytes
@@ -187,7 +206,7 @@ def _fingerprint(model: str) -> list[tuple[str, int, int]]:
     return sorted((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
-def _show(report: WorkReport, beside: list[WorkReport], preset: Preset) -> None:
+def _show(report: WorkReport, beside: list[WorkReport], preset: Preset, bits: int | None) -> None:
     from copyreg_jax.lm.leakage.wording import percent
 
     of_others = ""
@@ -197,7 +216,7 @@ def _show(report: WorkReport, beside: list[WorkReport], preset: Preset) -> None:
         of_others = f" (held out: {percent(share)})"
     passages = (
         f"{report.num_passages:,} passages of {preset.prefix} + {preset.suffix} tokens, one every "
-        f"{preset.stride} characters"
+        f"{preset.stride} characters{'' if bits is None else f', weights of {bits} bits'}"
     )
     samples = (
         "no number of samples has any"

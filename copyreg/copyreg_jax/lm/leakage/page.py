@@ -79,7 +79,8 @@ def audit_page(
     ----------
     content : mapping
         What ``copyreg audit --work ... --out`` writes: ``preset``, ``works`` and ``held_out``, and
-        if there are any, the name of the ``model`` and ``membership``. Numbers may be None.
+        if there are any, the name of the ``model``, the bits that it was rounded to, in
+        ``quantize``, and ``membership``. Numbers may be None.
     command : str
         The command that measures this anew.
     texts : mapping from names of works to texts, optional
@@ -164,7 +165,8 @@ def _about(content: Mapping[str, Any]) -> str:
         counted(held_out, "held-out text") if held_out else "no held-out text",
     ]
     if content.get("model"):
-        parts.insert(0, f"Model {quoted(str(content['model']))}")
+        rounded = f" in {content['quantize']} bits" if content.get("quantize") else ""
+        parts.insert(0, f"Model {quoted(str(content['model']))}{rounded}")
     return " · ".join(parts)
 
 

@@ -346,8 +346,9 @@ def how_measured(content: Mapping[str, Any]) -> str:
 
 def settings(content: Mapping[str, Any]) -> dict[str, str]:
     """The settings of an audit by what they are."""
-    preset = content["preset"]
+    preset, bits = content["preset"], content.get("quantize")
     return {
+        "Weights": f"rounded to {bits} bits, without embeddings" if bits else "as in the files",
         "Shown before a passage": counted(preset["prefix"], "token"),
         "Length of a passage": counted(preset["suffix"], "token"),
         "A passage begins every": counted(preset["stride"], "character"),

@@ -21,7 +21,7 @@ from copyreg_jax.lm.models.llama import Llama, LlamaConfig
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["SMOLLM2", "find_smollm2", "load_gguf"]
+__all__ = ["SMOLLM2", "find_smollm2", "gguf_library", "load_gguf"]
 
 SMOLLM2 = "smollm2"
 """Name under which `find_smollm2` is known to the command line."""
@@ -78,6 +78,15 @@ def find_smollm2() -> Path:
     return Path(found.origin).parent / _FILE
 
 
+def gguf_library() -> Any:
+    """Import the package gguf, or raise `InputError` if it is not installed."""
+    if importlib.util.find_spec("gguf") is None:
+        raise InputError("the formats of GGUF need a package: pip install gguf")
+    import gguf
+
+    return gguf
+
+
 def load_gguf(path: str | Path, dtype: Any = jnp.float32) -> tuple[Llama, Tokenizer]:
     """Load the model and the tokenizer in a GGUF file, quantized or not.
 
@@ -94,11 +103,7 @@ def load_gguf(path: str | Path, dtype: Any = jnp.float32) -> tuple[Llama, Tokeni
         The file is missing or damaged, its model or tokenizer is not implemented, or the package
         gguf is not installed.
     """
-    path = Path(path)
-    if importlib.util.find_spec("gguf") is None:
-        raise InputError("GGUF files need a package: pip install gguf")
-    import gguf
-
+    path, gguf = Path(path), gguf_library()
     try:
         reader = gguf.GGUFReader(path)
         content = {key: field.contents() for key, field in reader.fields.items()}

@@ -1,0 +1,120 @@
+"""Training a run's model again on other text, which may bring back what it knew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.experiment import take_rows
+from copyreg_jax.lm.leakage.losses import HELD_OUT, UNPROTECTED
+from copyreg_jax.lm.loop import fit
+from copyreg_jax.lm.models.hugging_face import LanguageModel
+from copyreg_jax.lm.records import DOCUMENTS, SUMMARY, Flags
+from copyreg_jax.lm.settings import Settings
+
+__all__ = ["Relearning", "plan_relearning", "relearn"]
+
+
+class Relearning(NamedTuple):
+    """How models are trained again, and on which documents.
+
+    Attributes
+    ----------
+    settings : Settings
+    texts : dict of (n,) bool arrays
+        The documents to train on, by what they are: ``"unprotected"``, those that the run was
+        trained on without protection; ``"held-out"``, held-out ones whose source is that of a
+        protected one. A kind without documents is not there. Each is a training of its own.
+    """
+
+    settings: Settings
+    texts: dict[str, NDArray[np.bool_]]
+
+
+def plan_relearning(folder: str | Path, flags: Flags, steps: int, *, seed: int = 0) -> Relearning:
+    """Plan a training on other text, with the settings of a run.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of a finished run.
+    flags : Flags
+        Its documents, from `records.load_flags`.
+    steps : int
+        Number of updates of the weights.
+    seed : int
+        Seed of the order of the rows.
+
+    Returns
+    -------
+    Relearning
+        Batches, peak learning rate and weight decay are the run's; the rate warms up and falls
+        anew. There is no protection term.
+
+    Raises
+    ------
+    InputError
+        The run's files can't be read, a setting or the number of steps is out of range, or there is
+        no document to train on.
+    """
+    folder = Path(folder)
+    try:
+        used: dict[str, Any] = json.loads((folder / SUMMARY).read_bytes())["settings"]
+        sources = [row.get("source", "") for row in json.loads((folder / DOCUMENTS).read_bytes())]
+        kept = {name: used[name] for name in ("batch_size", "learning_rate", "weight_decay")}
+        accumulate = int(used["accumulate"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder} is not the folder of a finished run: {error!r}") from None
+    if steps < 1:
+        raise InputError(f"{steps} steps of relearning are asked for; give 1 or more")
+    settings = Settings(steps=steps * accumulate, accumulate=accumulate, seed=seed, **kept)
+    of_protected = {s for s, chosen in zip(sources, flags.protected, strict=True) if chosen}
+    alike = np.array([source in of_protected for source in sources], bool)
+    texts = {
+        UNPROTECTED: ~(flags.protected | flags.held_out),
+        HELD_OUT: flags.held_out & alike,
+    }
+    found = {kind: chosen for kind, chosen in texts.items() if chosen.any()}
+    if not found:
+        raise InputError(
+            f"nothing is left to relearn on: {folder} has neither unprotected training documents "
+            "nor held-out ones of the source of a protected one"
+        )
+    return Relearning(settings, found)
+
+
+def relearn(
+    model: LanguageModel, rows: Rows, chosen: NDArray[np.bool_], settings: Settings
+) -> LanguageModel:
+    """Train a model on some documents, without a protection term and without a file.
+
+    Parameters
+    ----------
+    model : GPT2 or Llama
+        It is not changed.
+    rows : Rows
+        Rows of all documents, from `rows.make_rows`.
+    chosen : (n,) bool array
+        The documents to train on.
+    settings : Settings
+        Those of `plan_relearning`.
+
+    Returns
+    -------
+    GPT2 or Llama
+        The same bits on the same machine, whenever it is called.
+
+    Raises
+    ------
+    InputError, TrainingError
+        See `loop.fit`.
+    """
+    part = take_rows(rows, rows.per_row(chosen))
+    trained: Any = fit(model, part, np.zeros(len(part.tokens), bool), settings, None)
+    return trained
