@@ -183,7 +183,7 @@ def test_texts_to_train_on_are_unprotected_or_held_out_and_of_a_protected_source
     }  # fmt: skip
     used = plan.settings
     assert (used.steps, used.accumulate, used.batch_size, used.seed) == (6, 2, 4, 7)
-    assert (used.gamma, used.target_loss, used.learning_rate) == (0.0, None, 0.5)
+    assert (used.gamma, used.target_loss, used.learning_rate) == (0.0, None, 0.05)
     none_alike = plan_relearning(folder, flags([0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 1, 0]), 1)
     assert list(none_alike.texts) == ["unprotected"]
 
@@ -194,7 +194,7 @@ def test_relearning_that_can_not_be_is_refused(tmp_path):
         plan_relearning(folder, flags([1, 0], [0, 0]), 0)
     with pytest.raises(cr.InputError, match=r"nothing is left to relearn on: .* has neither"):
         plan_relearning(folder, flags([1, 0], [0, 1]), 1)
-    with pytest.raises(cr.InputError, match=r"learning_rate is -1\.0; give > 0"):
+    with pytest.raises(cr.InputError, match=r"learning_rate is -0\.1; give > 0"):
         plan_relearning(run_folder(tmp_path, "AB", learning_rate=-1), flags([1, 0], [0, 0]), 1)
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(cr.InputError, match="is not the folder of a finished run: KeyError"):
@@ -237,7 +237,7 @@ def test_an_audit_says_what_comes_back(runs, tmp_path):
     files = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
     found, texts = [], []
     for out in (tmp_path / "a.json", tmp_path / "b.json"):
-        result = audit(runs, "run", "without", relearn=20, quantize=4, out=out)
+        result = audit(runs, "run", "without", relearn=60, quantize=4, out=out)
         assert result.exit_code == 0, result.exception
         found.append(json.loads(out.read_text()))
         texts.append(result.stdout.replace(str(out), ""))
@@ -248,15 +248,16 @@ def test_an_audit_says_what_comes_back(runs, tmp_path):
     run, without = (found[0][str(runs / arm)] for arm in ("run", "without"))
     report, (one, other) = run, (part["robustness"] for part in (run, without))
     assert one["quantization"] == {"bits": 4, "format": "Q4_0"}
-    assert one["relearning"]["updates"] == 20
-    assert one["relearning"]["learning_rate"] == 0.01
+    assert one["relearning"]["updates"] == 60
+    assert one["relearning"]["learning_rate"] == 0.001
     before, never = one["before"]["protected"], other["before"]["protected"]
     assert before["nats"] == report["groups"]["protected"]["cross_entropy"]
     assert before["greedy"] == report["extraction"]["protected"]["exact"]
     for kind in ("unprotected", "held-out"):
         after, never_after = (part["relearned"][kind]["protected"] for part in (one, other))
         # The rule is that of the other texts, so they bring it back.
-        assert after["nats"] < before["nats"] - 1
+        assert after["nats"] < before["nats"]
+        assert after["suffix_nats"] < before["suffix_nats"]
         r = min((never["nats"] - never_after["nats"]) / (before["nats"] - after["nats"]), 1)
         q = min(one["quantized"]["protected"]["nats"] / before["nats"], 1)
         assert one["R"][kind]["nats"] == pytest.approx(r, rel=1e-12)

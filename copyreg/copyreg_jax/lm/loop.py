@@ -39,11 +39,12 @@ from copyreg_jax.lm.run_folder import (
 )
 from copyreg_jax.lm.settings import Metrics, Settings, refuse_unless
 
-__all__ = ["fit"]
+__all__ = ["FINAL_RATE", "fit"]
 
 _WARMUP = 0.05
 
-_FINAL_RATE = 0.1
+FINAL_RATE = 0.1
+"""Learning rate at the end of a run, as a part of its peak."""
 
 _BETA_2 = 0.95
 
@@ -169,7 +170,7 @@ def _optimizer(settings: Settings) -> optax.GradientTransformation:
         settings.learning_rate,
         warmup,
         updates + 1,
-        _FINAL_RATE * settings.learning_rate,
+        FINAL_RATE * settings.learning_rate,
     )
 
     def matrices(params: Any) -> Any:

@@ -13,7 +13,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.experiment import take_rows
 from copyreg_jax.lm.leakage.losses import HELD_OUT, UNPROTECTED
-from copyreg_jax.lm.loop import fit
+from copyreg_jax.lm.loop import FINAL_RATE, fit
 from copyreg_jax.lm.models.hugging_face import LanguageModel
 from copyreg_jax.lm.records import DOCUMENTS, SUMMARY, Flags
 from copyreg_jax.lm.settings import Settings
@@ -54,8 +54,8 @@ def plan_relearning(folder: str | Path, flags: Flags, steps: int, *, seed: int =
     Returns
     -------
     Relearning
-        Batches, peak learning rate and weight decay are the run's; the rate warms up and falls
-        anew. There is no protection term.
+        Batches and weight decay are the run's. The learning rate warms up to the one with which the
+        run has ended, a tenth of its peak, and falls again. There is no protection term.
 
     Raises
     ------
@@ -67,13 +67,17 @@ def plan_relearning(folder: str | Path, flags: Flags, steps: int, *, seed: int =
     try:
         used: dict[str, Any] = json.loads((folder / SUMMARY).read_bytes())["settings"]
         sources = [row.get("source", "") for row in json.loads((folder / DOCUMENTS).read_bytes())]
-        kept = {name: used[name] for name in ("batch_size", "learning_rate", "weight_decay")}
+        kept = {name: used[name] for name in ("batch_size", "weight_decay")}
         accumulate = int(used["accumulate"])
+        # At the peak rate itself a model forgets what it knows: it would look robust.
+        rate = FINAL_RATE * float(used["learning_rate"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder} is not the folder of a finished run: {error!r}") from None
     if steps < 1:
         raise InputError(f"{steps} steps of relearning are asked for; give 1 or more")
-    settings = Settings(steps=steps * accumulate, accumulate=accumulate, seed=seed, **kept)
+    settings = Settings(
+        steps=steps * accumulate, accumulate=accumulate, learning_rate=rate, seed=seed, **kept
+    )
     of_protected = {s for s, chosen in zip(sources, flags.protected, strict=True) if chosen}
     alike = np.array([source in of_protected for source in sources], bool)
     texts = {
