@@ -218,9 +218,13 @@ def test_explanation_of_a_suppressed_minimizer():
 
 def test_explanation_says_first_that_the_mass_went_up():
     problem = six_equal_rows(0.01, 0.01)
-    first, *_ = cr.certify(problem, cr.solve(problem).x).explain().splitlines()
+    certificate = cr.certify(problem, cr.solve(problem).x)
+    first, *_ = certificate.explain().splitlines()
     assert "but only because the protected mass went UP: about 0.4986 of f" in first
     assert "amplified, not suppressed" in first
+    assert "To suppress it, take a smaller gamma" in first
+    assert repr(certificate) == f"<Certificate: {certificate.headline}>"
+    assert first.startswith(certificate.headline)
 
 
 def test_explanation_of_what_is_missing():

@@ -77,7 +77,8 @@ def test_solve_certify_check(instance, tmp_path):
     assert copyreg(*point, "--out", certificate).returncode == 0
     assert cr.check(certificate, instance).verdict is cr.Verdict.CERTIFIED
     refused = copyreg(*point, "--tau", 1)
-    assert (refused.returncode, refused.stdout.splitlines()[-1]) == (1, "REFUTED")
+    assert refused.returncode == 1
+    assert "REFUTED (margin >= 1.0); the protected mass went UP" in refused.stdout
     explained = copyreg(*point, "--explain", "--no-local", "--max-bits", 256)
     assert explained.returncode == 0
     assert explained.stdout.startswith("CERTIFIED (margin > 0), but only because the protected")
@@ -86,6 +87,29 @@ def test_solve_certify_check(instance, tmp_path):
     assert (bad.returncode, bad.stderr) == (2, "copyreg: max_bits is 64; give 128 to 4096\n")
     other = copyreg("check", out / "certificate.json", instance)
     assert other.returncode == 0  # the same data under another name
+
+
+@pytest.mark.parametrize(("gamma", "direction"), [(0.001, "suppressed"), (0.01, "amplified")])
+def test_the_last_lines_say_which_way_and_what_to_do(tmp_path, gamma, direction):
+    """With ten times the protection the example gives the protected novel more attention."""
+    wrong, out = direction == "amplified", tmp_path / "out"
+    required = "--require-suppressed"
+    solved = copyreg("solve", "--gamma", gamma, required, "--out", out)
+    assert solved.returncode == int(wrong)
+    verdict, *remedy = solved.stdout.splitlines()[-1 - int(wrong) :]
+    way = "but only because the protected mass went UP" if wrong else "protected mass went DOWN"
+    assert verdict.startswith("CERTIFIED (margin > 0)")
+    assert way in verdict
+    assert [line.startswith("To suppress it, take a smaller gamma") for line in remedy] == [
+        True
+    ] * wrong
+    summary = json.loads((out / "summary.json").read_text())["certificate"]
+    assert (summary["headline"], summary["direction"]) == (verdict, direction)
+    point = ("certify", out / "instance.npz", out / "solution.npz", "--no-local")
+    assert copyreg(*point, required).returncode == int(wrong)
+    unasked = copyreg(*point)
+    assert unasked.returncode == 0
+    assert unasked.stdout.splitlines()[-1 - int(wrong)] == verdict
 
 
 def test_json_and_overrides(instance):

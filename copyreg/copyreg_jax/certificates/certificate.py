@@ -168,6 +168,14 @@ class Certificate(ProvedDocument):
         paper = self._statements.paper
         return Verdict.UNDECIDED if paper is None else paper.verdict
 
+    @property
+    def headline(self) -> str:
+        """The verdict and the direction in one sentence, as ``copyreg solve`` prints it last."""
+        return words.headline(self._statements)
+
+    def __repr__(self) -> str:
+        return f"<Certificate: {self.headline}>"
+
     def explain(self) -> str:
         """All of it in words; the first line gives the verdict and the direction.
 

@@ -11,7 +11,7 @@ from copyreg_jax.checker.arithmetic import FLOAT_BITS
 from copyreg_jax.checker.format import Interval, Statements
 from copyreg_jax.checker.verdicts import Verdict
 
-__all__ = ["above", "below", "explain"]
+__all__ = ["above", "below", "explain", "headline", "remedy"]
 
 _WIDTH = 88
 
@@ -44,7 +44,7 @@ def explain(said: Statements, given_up: Mapping[str, str], reads: Mapping[str, f
     """Paragraphs for a person; the first line gives the verdict and the direction."""
     open_questions = _not_proved(said, given_up)
     parts = [
-        _headline(said),
+        " ".join([headline(said), *remedy(said.direction)]),
         _section("Data", _data(said)),
         _section("Proved", _proved(said)),
         _section("Not proved", open_questions or ["nothing was tried that was not proved"]),
@@ -61,7 +61,8 @@ def _section(title: str, items: list[str]) -> str:
     return "\n".join([title, *lines])
 
 
-def _headline(said: Statements) -> str:
+def headline(said: Statements) -> str:
+    """The verdict on the claim, and which way the protected mass went, in one sentence."""
     tau, verdict = said.point
     claim = "margin > 0" if tau is None else f"margin >= {tau!r}"
     mass, target = said.bounds["protected_mass"], said.bounds["target_mass"]
@@ -75,6 +76,16 @@ def _headline(said: Statements) -> str:
     if verdict is Verdict.CERTIFIED and said.direction == "amplified":
         return f"CERTIFIED ({claim}), but only because {way}. This is amplified, not suppressed."
     return f"{verdict.name} ({claim}); {way}."
+
+
+def remedy(direction: str) -> list[str]:
+    """What to do about a direction, if anything: no sentence or one."""
+    if direction != "amplified":
+        return []
+    return [
+        "To suppress it, take a smaller gamma, start from the solution for a smaller gamma (x0), "
+        "or leave the loss on these rows out (LeaveOutRegression)."
+    ]
 
 
 def _data(said: Statements) -> list[str]:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from copyreg_jax.cli.common import output
 
 if TYPE_CHECKING:
     from copyreg_jax.certificates.certificate import Certificate
     from copyreg_jax.checker.format import Local
 
-__all__ = ["certificate_rows", "certificate_summary"]
+__all__ = ["RequireSuppressed", "certificate_rows", "certificate_summary", "show_verdict"]
+
+RequireSuppressed: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--require-suppressed",
+        help="Exit with 1 unless the protected rows are proved to get less than their target.",
+    ),
+]
 
 
 def certificate_summary(certificate: Certificate) -> dict[str, Any]:
@@ -18,6 +30,7 @@ def certificate_summary(certificate: Certificate) -> dict[str, Any]:
         "tau": certificate.tau,
         "margin": list(certificate.margin),
         "direction": certificate.direction,
+        "headline": certificate.headline,
         "level_set_value": certificate.value.upper,
         "level_set_tau": certificate.level_set_tau,
         "paper_tau": None if certificate.paper_tau is None else list(certificate.paper_tau),
@@ -78,3 +91,11 @@ def _local_row(certificate: dict[str, Any]) -> str:
     alone = "the global one" if certificate["is_global"] else f"alone within {radius}"
     margin = below(local["margin"][0])
     return f"within {distance} of x, {alone}; margin >= {margin}, {local['direction']}"
+
+
+def show_verdict(certificate: dict[str, Any]) -> None:
+    """Print what is certified and in which direction, and what to do if that is the wrong one."""
+    from copyreg_jax.certificates.words import remedy
+
+    for sentence in (certificate["headline"], *remedy(certificate["direction"])):
+        output.print(sentence, markup=False, soft_wrap=True)

@@ -8,7 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from copyreg_jax._files import unreadable
-from copyreg_jax.cli.certificate_table import certificate_rows, certificate_summary
+from copyreg_jax.cli.certificate_table import (
+    RequireSuppressed,
+    certificate_rows,
+    certificate_summary,
+    show_verdict,
+)
 from copyreg_jax.cli.common import (
     Overwrite,
     errors,
@@ -48,10 +53,11 @@ def certify(
     explain: Annotated[
         bool, typer.Option("--explain", help="Explain in words what was proved, and what was not.")
     ] = False,
+    require_suppressed: RequireSuppressed = False,
 ) -> None:
     """Certify any point of an instance. Large matrices are read block by block.
 
-    Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 bad input.
+    Exit codes: 0 CERTIFIED, 1 REFUTED or not suppressed as required, 3 UNDECIDED, 2 bad input.
     """
     if out is not None:
         require_free("--out", [out], [instance, point], overwrite=overwrite)
@@ -66,9 +72,13 @@ def certify(
         certificate.save(out)
     if explain:
         output.print(certificate.explain(), markup=False, soft_wrap=True)
+        output.print(certificate.headline, markup=False, soft_wrap=True)
     else:
-        show_table(certificate_rows(certificate_summary(certificate)))
-    output.print(certificate.verdict.name)
+        summary = certificate_summary(certificate)
+        show_table(certificate_rows(summary))
+        show_verdict(summary)
+    if require_suppressed and certificate.direction != "suppressed":
+        raise typer.Exit(cr.Verdict.REFUTED.value)
     raise typer.Exit(certificate.verdict.value)
 
 

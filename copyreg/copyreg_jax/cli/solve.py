@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from copyreg_jax.cli.certificate_table import certificate_rows, certificate_summary
+from copyreg_jax.cli.certificate_table import (
+    RequireSuppressed,
+    certificate_rows,
+    certificate_summary,
+    show_verdict,
+)
 from copyreg_jax.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_NOT_CONVERGED,
@@ -102,6 +107,7 @@ def solve(
         typer.Option(help="Folder for solution.npz, certificate.json, summary.json, instance.npz."),
     ] = None,
     overwrite: Overwrite = False,
+    require_suppressed: RequireSuppressed = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Minimize the loss L of an instance, and certify how far the protected rows are kept away.
@@ -109,8 +115,8 @@ def solve(
     The command never replaces a file that it reads. It replaces the results of another run only if
     you give --overwrite. A run that continues from --checkpoint replaces its own results.
 
-    Exit codes: 0 converged, 1 not converged, 2 bad input, 130 interrupted. An interrupted run
-    still writes and certifies the point that it reached.
+    Exit codes: 0 converged, 1 not converged or not suppressed as required, 2 bad input, 130
+    interrupted. An interrupted run still writes and certifies the point that it reached.
     """
     enable_x64()
     if tau is not None and not math.isfinite(tau):  # found before the work
@@ -154,7 +160,8 @@ def solve(
         _show(problem, summary, out, certified)
     if solution.status is cr.Status.INTERRUPTED:
         raise typer.Exit(EXIT_INTERRUPTED)
-    if solution.status is not cr.Status.CONVERGED:
+    suppressed = summary["certificate"] and summary["certificate"]["direction"] == "suppressed"
+    if solution.status is not cr.Status.CONVERGED or (require_suppressed and not suppressed):
         raise typer.Exit(EXIT_NOT_CONVERGED)
 
 
@@ -317,9 +324,9 @@ def _show(
     if summary["certificate"] is not None:
         rows += certificate_rows(summary["certificate"])
     show_table(rows)
-    if summary["certificate"] is not None:
-        output.print(summary["certificate"]["verdict"])
     if out is not None and certified is not None and summary["certificate"] is not None:
         files = out / "certificate.json", certified
         command = shlex.join(["copyreg", "check", *map(str, files)])
         output.print(f"To check this without the solver: {command}", markup=False, soft_wrap=True)
+    if summary["certificate"] is not None:
+        show_verdict(summary["certificate"])
