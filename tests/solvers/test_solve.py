@@ -484,3 +484,16 @@ def test_float32_with_64_bit_mode_stays_float32(solver):
     solution = cr.solve(problem, SOLVERS[solver]).raise_for_status()
     assert solution.x.dtype == np.float32
     np.testing.assert_allclose(solution.x, cr.solve(full).x, atol=2e-3)
+
+
+def test_solutions_say_how_they_ended_and_which_way():
+    problem = random_problem(0, 12, 3)
+    alone = cr.solve(problem, max_steps=1)
+    assert repr(alone).startswith("<Solution: MAX_STEPS after 1 steps, L = ")
+    assert f"protected rows {alone.direction}: " in repr(alone)
+    many = cr.solve_many([problem, problem])
+    assert repr(many) == "<Solution of 2 problems, 2 of them CONVERGED>"
+    seen = []
+    jax.jit(lambda p: (seen.append(repr(cr.solve(p))), cr.solve(p))[1])(problem)
+    assert seen == ["<Solution, traced>"]
+    assert "<Solution" in repr(jax.tree_util.tree_map(lambda leaf: None, alone))

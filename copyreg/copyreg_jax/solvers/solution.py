@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
+from copyreg_jax._tracing import is_concrete
 from copyreg_jax.errors import NotConvergedError
 
 __all__ = ["History", "SecondOrder", "Solution", "Status"]
@@ -132,6 +133,8 @@ class Solution:
     >>> solution = cr.solve(problem)
     >>> solution.status.name, solution.direction
     ('CONVERGED', 'suppressed')
+    >>> solution  # doctest: +ELLIPSIS
+    <Solution: CONVERGED after ... L = 0.7235...; protected rows suppressed: 0.2595 of f, 0.7 of b>
     """
 
     x: Any
@@ -170,6 +173,20 @@ class Solution:
             "unknown",
         )
         return str(words) if words.ndim == 0 else words
+
+    def __repr__(self) -> str:
+        """The status, L and the direction of one solution, or how many of a batch converged."""
+        if not is_concrete(self) or not isinstance(self.status, jax.Array | np.ndarray | int):
+            return "<Solution, traced>"
+        status = np.asarray(self.status)
+        if status.ndim:
+            good = int((status == Status.CONVERGED).sum())
+            return f"<Solution of {status.size:,} problems, {good:,} of them CONVERGED>"
+        masses = f"{float(self.protected_mass):.4g} of f, {float(self.target_mass):.4g} of b"
+        return (
+            f"<Solution: {Status(int(status)).name} after {int(self.num_steps):,} steps, "
+            f"L = {float(self.value):.9g}; protected rows {self.direction}: {masses}>"
+        )
 
     def raise_for_status(self) -> Self:
         """Return self if the status is CONVERGED.
