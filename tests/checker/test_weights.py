@@ -1,6 +1,8 @@
 """Folders of models that the checker reads, and all that it refuses."""
 
+import json
 import math
+import os
 import struct
 
 import numpy as np
@@ -44,6 +46,12 @@ REFUSED = {
         c | {"rope_parameters": {"rope_theta": 10.0, "rope_type": "default"}}, w),
     "Llama: bias": lambda c, w: (c | {"attention_bias": True}, w),
     "Llama: wide heads": lambda c, w: (c | {"head_dim": 8}, w),
+    "Llama: heads of a size that is no integer": lambda c, w: (c | {"head_dim": 4.0}, w),
+    "more layers than tensors": lambda c, w: (c | {"n_layer": 2**31 - 1}, w),
+    "a shape that is no integer": lambda c, w: (
+        c, w | {HEAD: (w[HEAD][0], (11.0, 4), w[HEAD][2])}),
+    "names with and without prefix": lambda c, w: (
+        c, {name.replace("transformer.wpe", "wpe"): entry for name, entry in w.items()}),
     "Llama: odd heads": lambda c, w: (c | {"num_attention_heads": 16}, w),
     "Llama: not tied": lambda c, w: (
         {k: v for k, v in c.items() if k != "tie_word_embeddings"}, w),
@@ -80,18 +88,36 @@ def test_what_changes_nothing_is_read(tmp_path):
 
 DAMAGED = {
     "No such file": lambda config, weights: weights.unlink(),
+    "no regular file": lambda config, weights: (config.unlink(), os.mkfifo(config)),
+    r"model_type is \\ud800;": lambda config, weights: config.write_text(
+        json.dumps(gpt2() | {"model_type": "\ud800"})
+    ),
+    r"\\x1b\\ud800 is not known": lambda config, weights: config.write_text(
+        json.dumps(gpt2() | {"\x1b\ud800": 1})
+    ),
+    r"tensor \\ud800-+wte is not of": lambda config, weights: edited(
+        weights, b"transformer.wte.weight", rb"\ud800-------------wte"
+    ),
     "config.json is not JSON": lambda config, weights: config.write_text("{"),
+    "config.json is not JSO": lambda config, weights: config.write_text(
+        json.dumps(gpt2()), "utf-16"
+    ),
     "config.json is not a JSON object": lambda config, weights: config.write_text("[]"),
     "config.json has a key twice": lambda config, weights: config.write_text('{"a": 1, "a": 2}'),
     "model.safetensors is truncated": lambda config, weights: weights.write_bytes(b"123456"),
     "wte.weight is malformed": lambda config, weights: edited(weights, b"offsets", b"offsetz"),
     "wte.weight has no place": lambda config, weights: edited(weights, b"[0, 176]", b"[-1, 75]"),
+    "bytes after its tensors": lambda config, weights: edited(weights, b"}", b"}", b"\0"),
+    "bytes of no tensor, or of two": lambda config, weights: edited(
+        weights, b"[176, 320]", b"[  0, 144]"
+    ),
     "wte.weight is truncated": lambda config, weights: edited(weights, b"[0, 176]", b"[0, 175]"),
 }
 
 
-def edited(path, old, new):
-    path.write_bytes(path.read_bytes().replace(old, new))
+def edited(path, old, new, more=b""):
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new) + more)
 
 
 @pytest.mark.parametrize("message", DAMAGED)

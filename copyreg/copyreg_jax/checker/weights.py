@@ -106,7 +106,8 @@ def read_model(folder: str | Path) -> Model:
     raw, weights = (_read(Path(folder) / name) for name in ("config.json", "model.safetensors"))
     config = _object(raw, "config.json")
     kind = str(config.get("model_type"))
-    require(kind in _SIZES, f"config.json: model_type is {kind:.40}; it must be gpt2 or llama")
+    known = kind in _SIZES
+    require(known, f"config.json: model_type is {_shown(kind)}; it must be gpt2 or llama")
     sizes = [_size(config, name) for name in _SIZES[kind]]
     if kind == _GPT2:
         sizes += [sizes[-1], 4 * sizes[2]]
@@ -117,16 +118,22 @@ def read_model(folder: str | Path) -> Model:
     _require_known(config, kind)
     files = {"config": raw, "weights": weights}
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    header, start = _header(weights)
     vocab_size, context, width, num_layers, num_heads, num_kv_heads, mlp_width = sizes
+    # Also keeps a config.json of a few bytes from asking for billions of names.
+    require(num_layers <= len(header), f"config.json: {_SIZES[kind][3]} is {num_layers}, "
+            "more than model.safetensors has tensors")  # fmt: skip
     model = Model(
         kind, vocab_size, context, width, num_layers, num_heads, num_kv_heads, mlp_width,
         epsilon, theta, {}, hashes,
     )  # fmt: skip
-    return model._replace(tensors=_tensors(weights, kind, _shapes(model)))
+    return model._replace(tensors=_tensors(weights, header, start, kind, _shapes(model)))
 
 
 def _read(path: Path) -> bytes:
     try:
+        # Of a pipe or a device there may be no end.
+        require(path.is_file() or not path.exists(), f"{path} is no regular file")
         return path.read_bytes()
     except OSError as error:
         raise VoidError(f"can't read {path}: {error.strerror}") from None
@@ -141,11 +148,16 @@ def _object(raw: bytes, name: str) -> dict[str, Any]:
         return found
 
     try:
-        content = json.loads(raw, object_pairs_hook=once)
+        content = json.loads(raw.decode(), object_pairs_hook=once)
     except (ValueError, RecursionError):
         raise VoidError(f"{name} is not JSON") from None
     require(isinstance(content, dict), f"{name} is not a JSON object")
     return dict(content)
+
+
+def _shown(text: str) -> str:
+    """A name from a file as it may stand in a message: short, and ASCII."""
+    return ascii(text)[1:-1][:60]
 
 
 def _size(config: dict[str, Any], name: str) -> int:
@@ -164,7 +176,9 @@ def _number(config: dict[str, Any], name: str) -> float:
 def _theta(config: dict[str, Any], size: int) -> float:
     """Base of the rotary positions, which one or two places give."""
     require(size % 2 == 0, "config.json: rotary positions need heads of an even size")
-    require(config.get("head_dim") in (None, size), "config.json: head_dim is not hidden / heads")
+    given = config.get("head_dim")
+    same = given is None or (type(given) is int and given == size)
+    require(same, "config.json: head_dim is not hidden / heads")
     places, found = [config], config.get("rope_parameters")
     if found is not None:
         known = isinstance(found, dict) and sorted(found) == ["rope_theta", "rope_type"]
@@ -182,7 +196,7 @@ def _require_known(config: dict[str, Any], kind: str) -> None:
     fixed = _FIXED[kind]
     for name, value in config.items():
         if name not in used:
-            require(name in fixed, f"config.json: {name:.40} is not known here")
+            require(name in fixed, f"config.json: {_shown(name)} is not known here")
             same = type(value) is type(fixed[name]) and value == fixed[name]
             require(same, f"config.json: {name} is {value!r:.40}; it must be {fixed[name]!r}")
     # Where it is left out, transformers ties the head of a GPT-2, and not that of a Llama.
@@ -220,43 +234,77 @@ def _shapes(m: Model) -> dict[str, tuple[int, ...]]:
     return shapes | {"wpe.weight": (m.context, d)}
 
 
-def _tensors(raw: bytes, kind: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Exactly the weights of these names and shapes."""
+def _header(raw: bytes) -> tuple[dict[str, Any], int]:
+    """What model.safetensors says of its tensors, and where their numbers begin."""
     start = 8 + int.from_bytes(raw[:8], "little")
     require(8 < start <= len(raw), "model.safetensors is truncated")
     header = _object(raw[8:start], "the header of model.safetensors")
     header.pop("__metadata__", None)
+    return header, start
+
+
+def _tensors(
+    raw: bytes,
+    header: dict[str, Any],
+    start: int,
+    kind: str,
+    shapes: dict[str, tuple[int, ...]],
+) -> dict[str, np.ndarray]:
+    """Exactly the weights of these names and shapes."""
     tensors: dict[str, np.ndarray] = {}
+    places, prefixed = [], set()
     for full, entry in header.items():
-        name = full.removeprefix(_PREFIX[kind])
-        require(name not in tensors, f"tensor {full:.60} is there twice")
-        if not _BUFFER.fullmatch(name):
-            shape = shapes.get(_embedding(kind) if name == _HEAD else name)
-            require(shape is not None, f"tensor {full:.60} is not of such a model")
-            tensors[name] = _tensor(raw, start, full, entry, shape or ())
+        what, name = f"tensor {_shown(full)}", full.removeprefix(_PREFIX[kind])
+        require(name not in tensors, f"{what} is there twice")
+        places.append(_place(what, entry))
+        if _BUFFER.fullmatch(name):
+            continue
+        if full != _HEAD:
+            prefixed.add(name != full)
+        shape = shapes.get(_embedding(kind) if name == _HEAD else name)
+        require(shape is not None, f"{what} is not of such a model")
+        tensors[name] = _tensor(raw, start, what, entry, shape or ())
+    # Libraries take the names of one kind, and leave the weights of the other as they drew them.
+    mixed = f"some names of tensors begin with {_PREFIX[kind]} and others do not"
+    require(len(prefixed) < 2, mixed)
     if _HEAD in tensors:
         same = np.array_equal(tensors.pop(_HEAD), tensors.get(_embedding(kind), np.zeros(0)))
         require(same, "lm_head.weight differs from the embedding")
     missing = shapes.keys() - tensors.keys()
     require(not missing, f"tensor {min(missing, default='')} is missing")
+    _require_filled(places, len(raw) - start)
     return tensors
 
 
-def _tensor(raw: bytes, start: int, name: str, entry: Any, shape: tuple[int, ...]) -> np.ndarray:
-    what = f"tensor {name:.60}"
+def _place(what: str, entry: Any) -> tuple[int, int]:
+    """Where the bytes of a tensor begin and end."""
     keys = ["data_offsets", "dtype", "shape"]
     require(isinstance(entry, dict) and sorted(entry) == keys, f"{what} is malformed")
-    require(entry["shape"] == list(shape), f"{what} has shape {entry['shape']!r:.40}, not {shape}")
-    dtypes = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-    stored, place = str(entry["dtype"]), entry["data_offsets"]
-    require(stored in dtypes, f"{what} has dtype {stored:.40}")
-    dtype = np.dtype(dtypes[stored])
+    place = entry["data_offsets"]
     is_pair = isinstance(place, list) and len(place) == 2 and all(type(p) is int for p in place)
-    require(is_pair and place[0] >= 0, f"{what} has no place")
-    size = math.prod(shape) * dtype.itemsize
-    inside = place[1] - place[0] == size and start + place[1] <= len(raw)
+    require(is_pair and 0 <= place[0] <= place[1], f"{what} has no place")
+    return place[0], place[1]
+
+
+def _require_filled(places: list[tuple[int, int]], size: int) -> None:
+    """Refuse bytes of no tensor, or of two, as the library of this format does."""
+    end = 0
+    for first, last in sorted(places):
+        require(first == end, "model.safetensors has bytes of no tensor, or of two")
+        end = last
+    require(end == size, "model.safetensors has bytes after its tensors")
+
+
+def _tensor(raw: bytes, start: int, what: str, entry: Any, shape: tuple[int, ...]) -> np.ndarray:
+    given, stored, (first, last) = entry["shape"], str(entry["dtype"]), entry["data_offsets"]
+    same = given == list(shape) and all(type(size) is int for size in given)
+    require(same, f"{what} has shape {given!r:.40}, not {shape}")
+    dtypes = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+    require(stored in dtypes, f"{what} has dtype {_shown(stored)}")
+    dtype = np.dtype(dtypes[stored])
+    inside = last - first == math.prod(shape) * dtype.itemsize and start + last <= len(raw)
     require(inside, f"{what} is truncated")
-    numbers = np.frombuffer(raw, dtype, math.prod(shape), start + place[0])
+    numbers = np.frombuffer(raw, dtype, math.prod(shape), start + first)
     if dtype.kind == "u":  # bfloat16 is the upper half of a float32
         numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
     require(bool(np.isfinite(numbers).all()), f"{what} has entries that are not finite")
