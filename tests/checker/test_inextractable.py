@@ -211,6 +211,19 @@ def test_no_sampler_is_above_the_bound_and_one_attains_it(case):
         assert mp.fprod(1 / mp.mpf(r) for r in ranks) >= mp.mpf(2) ** -b * (1 - mp.mpf(2) ** -45)
 
 
+def test_blocks_of_the_vocabulary_change_nothing(case, monkeypatch):
+    _, _, folder, truth = case
+    whole = check(honest(folder, exact_ranks(truth)), folder)
+    for logits_together in (1, 50):  # one token at once, and blocks that do not divide 11
+        monkeypatch.setattr(transformer, "_TOGETHER", logits_together)
+        assert check(honest(folder, exact_ranks(truth)), folder) == whole
+        model = read_model(folder)
+        with ctx.workprec(START_BITS):
+            states = inextractable.suffix_states(model, WINDOWS, PREFIX, 192)
+            sizes = [len(block[0]) for _, block in transformer.logits(model, states)]
+        assert sizes == {1: [1] * 11, 50: [4, 4, 3]}[logits_together]
+
+
 # Near-ties
 
 
@@ -264,6 +277,8 @@ def forged(document):
     yield document | {"prefix": 1}, void
     yield document | {"slack": (-1.0).hex()}, void
     yield document | {"slack": "inf"}, void
+    yield document | {"slack": "-0x0.0p+0"}, void
+    yield with_bits(document, 0, -0.0), void
     yield document | {"windows": [[11, *w[1:]] for w in document["windows"]]}, void
     yield document | {"windows": [[-1, *w[1:]] for w in document["windows"]]}, void
     yield document | {"windows": [w * 2 for w in document["windows"]], "suffix": 10}, void

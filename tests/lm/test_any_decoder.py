@@ -24,6 +24,7 @@ from copyreg_jax.lm.leakage.any_decoder import (
     logit_error,
 )
 from copyreg_jax.lm.leakage.teacher_forced import read_suffixes
+from copyreg_jax.lm.leakage.wording import bound
 from copyreg_jax.lm.models.gpt2 import GPT2Config
 from copyreg_jax.lm.models.hugging_face import load_pretrained, save_pretrained
 from copyreg_jax.lm.models.llama import LlamaConfig
@@ -65,7 +66,10 @@ def test_slack_covers_a_model_as_it_is_run(folder, dtype, tmp_path):
     assert (np.array(found.bits) <= bits + ROUNDED).all()
     assert found.b == min(found.bits) > 0
     found.save(tmp_path / "certificate.json")
-    assert check_file(tmp_path / "certificate.json", folder).verdict is Verdict.CERTIFIED
+    seen = []
+    checked = check_file(tmp_path / "certificate.json", folder, lambda *told: seen.append(told))
+    assert checked.verdict is Verdict.CERTIFIED
+    assert seen == [(0, 5), (4, 5)]
     assert InextractableCertificate.load(tmp_path / "certificate.json").bits == found.bits
     exact = certify_windows(folder, windows, PREFIX)
     assert np.all(np.array(exact.bits) >= found.bits)
@@ -155,21 +159,37 @@ def audit(folder, tmp_path, monkeypatch):
 
 
 def test_the_passages_with_the_fewest_bits_are_certified(audit, folder, tmp_path):
-    done = audit("--certify-windows", "3", "--slack", "0.01")
+    files = "--out", "audit.json", "--page", "audit.html"
+    done = audit("--certify-windows", "3", "--slack", "0.01", *files)
     assert done.exit_code == 0, done.output
     found = InextractableCertificate.load(tmp_path / "proof.json")
     line = next(line for line in done.output.splitlines() if line.startswith("proved for 3 of"))
     said = float(re.search(r"above 2\^-([\d.]+),", line)[1])
     assert found.b - 0.1 <= said <= found.b
+    assert "--slack is too small" not in line
+    shown = float(re.search(r"are within (\S+) here", line)[1])
+    content = json.loads((tmp_path / "audit.json").read_text())["certificate"]
+    assert 0 < content.pop("float32_error") <= shown < 0.01
+    assert content == {"name": "proof.json", "passages": 3, "of": content["of"],
+                       "b": found.b, "slack": 0.01}  # fmt: skip
+    page = (tmp_path / "audit.html").read_text()
+    assert f"above {bound(found.b)} on logits within 0.01 of the exact ones." in page
+    assert "--certificate proof.json --certify-windows 3 --slack 0.01" in page
     # Against the passages of the texts themselves, a token per character.
     ids = [load_tokenizer(folder).encode(text).ids for text in (TEXT, TEXT[::-1])]
     windows = [own[i : i + 18] for own in ids for i in range(0, len(own) - 17, 5)]
     bits = read_suffixes(load_pretrained(folder), np.array(windows, np.int32), prefix=6).bits
     chosen = [windows.index(list(window)) for window in found.document["windows"]]
+    assert content["of"] == len(windows)
     assert sorted(bits[chosen]) == sorted(bits)[:3]
     checked = CliRunner().invoke(app, ["check", "proof.json", str(folder)])
     assert checked.exit_code == 0
     assert "0.01" in checked.output
+
+
+def test_a_slack_that_does_not_cover_float32_is_told(audit):
+    done = audit("--certify-windows", "1", "--slack", "1e-9")
+    assert "so --slack is too small for float32" in done.output
 
 
 def test_what_can_not_be_proved_is_refused_before_the_audit(audit, folder, tmp_path):
@@ -178,6 +198,7 @@ def test_what_can_not_be_proved_is_refused_before_the_audit(audit, folder, tmp_p
         (["--certificate", str(folder / "new.json")], "is within the model"),
         (["--certificate", "sea.txt", "--overwrite"], "would replace sea.txt"),
         (["--out", "proof.json"], "is another output too"),
+        (["--out", "a", "--certificate", "a.partial"], "is another output too"),
         (["--certificate", "no/proof.json"], "can't write --certificate"),
         (["--quantize", "4"], "--certificate is about the weights of the folder; omit --quantize"),
         (["--work", "absent.txt", "--model", "smollm2"], "needs a Hugging Face folder"),

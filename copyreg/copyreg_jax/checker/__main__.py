@@ -6,6 +6,7 @@ python -m copyreg_jax.checker CERTIFICATE [INSTANCE or TABLE or MODEL_FOLDER]
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -17,11 +18,18 @@ from copyreg_jax.checker.check import check
 from copyreg_jax.checker.format import FORMAT, read_document
 from copyreg_jax.checker.verdicts import CheckResult, Verdict, VoidError, void
 
-__all__ = ["check_file", "main"]
+__all__ = ["check_file", "main", "show"]
 
 
-def check_file(certificate: str | Path, instance: str | Path | None = None) -> CheckResult:
-    """Check a certificate of any kind; one of a training loss needs no instance."""
+def check_file(
+    certificate: str | Path,
+    instance: str | Path | None = None,
+    progress: inextractable.Progress = lambda done, number: None,
+) -> CheckResult:
+    """Check a certificate of any kind; one of a training loss needs no instance.
+
+    ``progress`` is called for one of inextractable windows, which may take minutes for each.
+    """
     try:
         kind = read_document(certificate).get("format")
     except VoidError:  # either checker says why the file can't be read
@@ -38,7 +46,9 @@ def check_file(certificate: str | Path, instance: str | Path | None = None) -> C
     checkers: dict[Any, Callable[[Any, Any], CheckResult]] = {
         access.FORMAT: access.check_access,
         removal.FORMAT: removal.check_ledger,
-        inextractable.FORMAT: inextractable.check_inextractable,
+        inextractable.FORMAT: functools.partial(
+            inextractable.check_inextractable, progress=progress
+        ),
     }
     return checkers.get(str(kind), check)(certificate, instance)
 
@@ -57,7 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
         help="Its .npz instance or table, or its model's folder; none for a training loss.",
     )
     options = parser.parse_args(arguments)
-    result = check_file(options.certificate, options.instance)
+    return show(check_file(options.certificate, options.instance))
+
+
+def show(result: CheckResult) -> int:
+    """Print a verdict and what it is about; returns the exit code."""
     try:
         print("\n".join([*result.lines, result.verdict.name]), flush=True)
     except (OSError, ValueError):

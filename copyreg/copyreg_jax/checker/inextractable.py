@@ -13,8 +13,9 @@ docs/theory/inextractable.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from flint import arb, ctx
@@ -38,6 +39,7 @@ __all__ = [
     "FORMAT",
     "TOGETHER",
     "Inextractable",
+    "Progress",
     "bits_of",
     "check_inextractable",
     "check_windows",
@@ -50,6 +52,9 @@ FORMAT = "copyreg-inextractable/1"
 
 TOGETHER = 4
 """Windows that are computed at once; more are faster and take more memory."""
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Is told how many windows are done, and how many there are."""
 
 
 class Inextractable(NamedTuple):
@@ -83,7 +88,9 @@ class Inextractable(NamedTuple):
     b: float
 
 
-def check_inextractable(path: str | Path, folder: str | Path) -> CheckResult:
+def check_inextractable(
+    path: str | Path, folder: str | Path, progress: Progress = lambda done, number: None
+) -> CheckResult:
     """Prove a certificate of inextractable windows again, from the files of the model.
 
     Parameters
@@ -92,6 +99,8 @@ def check_inextractable(path: str | Path, folder: str | Path) -> CheckResult:
         File written by ``copyreg audit --certificate``.
     folder : path
         The Hugging Face folder of the model.
+    progress : callable, optional
+        Called with the numbers of windows that are done, and of all.
 
     Returns
     -------
@@ -114,7 +123,7 @@ def check_inextractable(path: str | Path, folder: str | Path) -> CheckResult:
             require(same, "the certificate is for another model: a hash differs")
             check_windows(model, said.windows)
             with ctx.workprec(START_BITS):
-                return _test(said, model)
+                return _test(said, model, progress)
 
     return judge(test)
 
@@ -140,10 +149,13 @@ def parse(document: dict[str, Any]) -> Inextractable:
         sound = all(type(token) is int and 0 <= token < 2**31 for token in window)
         require(sound, "a window holds what is no token")
     numbers = [read_number(number) for number in bits]
-    require(min(numbers) >= 0 and read_number(b) == min(numbers), "b is not the least of bits")
-    delta = read_number(slack)
-    require(0 <= delta <= 2.0**100, "slack is out of range")
-    tokens, least = np.array(windows, np.int64), min(numbers)
+    least, delta = read_number(b), read_number(slack)
+    # Minus zero too: it would be written as 2^--0.
+    signs = [math.copysign(1.0, number) for number in (*numbers, least, delta)]
+    require(min(signs) > 0, "bits or slack are negative")
+    require(read_number(b) == min(numbers), "b is not the least of bits")
+    require(delta <= 2.0**100, "slack is out of range")
+    tokens = np.array(windows, np.int64)
     return Inextractable(document, model, tokens, prefix, delta, precision, numbers, least)
 
 
@@ -188,9 +200,10 @@ def bits_of(larger: np.ndarray) -> arb:
     return arb(math.prod(1 + number for number in larger.tolist())).log() / arb(2).log()
 
 
-def _test(said: Inextractable, model: Model) -> Tested:
-    found = []
+def _test(said: Inextractable, model: Model, progress: Progress) -> Tested:
+    found: list[tuple[arb, arb]] = []
     for start in range(0, len(said.windows), TOGETHER):
+        progress(start, len(said.windows))
         group = said.windows[start : start + TOGETHER]
         targets = group[:, said.prefix :]
         states = suffix_states(model, group, said.prefix, said.precision)

@@ -23,8 +23,8 @@ Rows = list[list[arb]]
 _Turns = list[tuple[list[arb], list[arb]]]
 """Cosines and sines of the rotary angles at each position."""
 
-_BLOCK = 4096
-"""Tokens of the vocabulary whose logits are computed at once."""
+_TOGETHER = 1 << 20
+"""Logits that are computed at once: about 100 MB of balls."""
 
 
 def final_states(model: Model, windows: np.ndarray, precision: int) -> Rows:
@@ -53,9 +53,9 @@ def final_states(model: Model, windows: np.ndarray, precision: int) -> Rows:
 
 def logits(model: Model, states: Rows) -> Iterator[tuple[int, Rows]]:
     """Logits of the tokens from each number on, block by block."""
-    x = arb_mat(states)
-    for start in range(0, model.vocab_size, _BLOCK):
-        yield start, (x * _exact(model.embedding[start : start + _BLOCK].T)).table()
+    x, tokens = arb_mat(states), max(1, _TOGETHER // len(states))
+    for start in range(0, model.vocab_size, tokens):
+        yield start, (x * _exact(model.embedding[start : start + tokens].T)).table()
 
 
 def _gpt2_block(model: Model, x: Rows, name: str, length: int) -> Rows:

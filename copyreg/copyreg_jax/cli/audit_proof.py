@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +29,19 @@ class Proof:
         Number of passages.
     slack : float
         How far the logits that are covered may be from the exact ones.
+
+    Attributes
+    ----------
+    said : dict or None
+        What the certificate says, once it is written: its file's ``name``, ``b`` and ``slack``, the
+        number of ``passages`` of how many, and ``float32_error`` of the logits of the first.
     """
 
     def __init__(self, path: Path | None, number: int, slack: float) -> None:
         self.path, self.number, self.slack = path, number, slack
         self._found: list[tuple[float, list[int]]] = []
         self._num_passages = 0
+        self.said: dict[str, Any] | None = None
 
     def check(
         self, model: str, *, inputs: list[Path], outputs: list[Path | None], overwrite: bool
@@ -86,12 +94,36 @@ class Proof:
         )  # fmt: skip
         error = logit_error(folder, loaded, windows[:1], prefix)
         certificate.save(self.path)
+        beyond = "" if error <= self.slack else ", so --slack is too small for float32"
+        self.said = {
+            "name": self.path.name, "passages": len(windows), "of": self._num_passages,
+            "b": certificate.b, "slack": self.slack, "float32_error": error,
+        }  # fmt: skip
         return (
             f"proved for {count}, those with the fewest bits: no temperature, top-k, top-p or "
             f"min-p gives one of these suffixes a probability above "
             f"2^-{math.floor(10 * certificate.b) / 10:.1f}, on logits within {self.slack:g} of "
-            f"the exact ones (float32 logits of the first are within {error:.1e} here)"
+            f"the exact ones (float32 logits of the first are within {_up(error)} here{beyond})"
         )
+
+    def options(self) -> str:
+        """What a command needs besides, to prove the same."""
+        if self.path is None:
+            return ""
+        options = ["--certificate", self.path.name, "--certify-windows", str(self.number)]
+        return " " + shlex.join([*options, "--slack", str(self.slack)])
+
+
+def _up(error: float) -> str:
+    """Two digits that are no less than the bound.
+
+    Examples
+    --------
+    >>> _up(1.41e-5), _up(2.0), _up(math.inf)
+    ('1.5e-05', '2.0e+00', 'inf')
+    """
+    near = f"{error:.1e}"
+    return near if float(near) >= error else f"{error + 10.0 ** (int(near[-3:]) - 1):.1e}"
 
 
 def _folder(model: str) -> Path:

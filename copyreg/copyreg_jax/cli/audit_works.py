@@ -59,17 +59,16 @@ def audit_works(
     from copyreg_jax.lm.leakage.work_membership import compare_works
 
     _check_bits(bits)
-    proof.check(model, inputs=[*works, *held_out], outputs=[out, page], overwrite=overwrite)
+    store = None if out is None else out.with_name(f"{out.name}.partial")
+    proof.check(model, inputs=[*works, *held_out], outputs=[out, page, store], overwrite=overwrite)
     for option, path in {"--out": out, "--page": page}.items():
         if path is not None and Path(model).resolve() in path.resolve().parents:
             raise InputError(f"{option} {path} is within the model; write it elsewhere")
-    store = None
     read = [file for path in (*works, *held_out, Path(model)) for file in all_files(path)]
     if out is not None:
-        store = out.with_name(f"{out.name}.partial")
         require_free("--out", [out], read, overwrite=overwrite)
         require_writable(out.absolute().parent, f"--out {out}")
-        read += [out, store]
+        read += [path for path in (out, store) if path is not None]
     if page is not None:
         require_free("--page", [page], read, overwrite=overwrite)
         require_writable(page.absolute().parent, f"--page {page}")
@@ -93,11 +92,13 @@ def audit_works(
         "works": [report.as_json() for report in found],
         "held_out": [report.as_json() for report in beside],
         "membership": jsonable(members),
+        "certificate": proof.said,
     }
     written = [path for path in (page, out, proof.path) if path is not None]
     if page is not None:
         command = _command(model, works, held_out, preset, columns, bits, seed, page)
         command += " --show-text" if show_text else ""
+        command += proof.options()
         shown = texts if show_text else None
         write_whole(page, audit_page(content, command=command, texts=shown).encode())
     if out is not None:

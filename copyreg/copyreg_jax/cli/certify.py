@@ -96,9 +96,15 @@ def check(
 
     Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID.
     """
-    from copyreg_jax.checker.__main__ import main
+    from copyreg_jax.checker.__main__ import check_file, show
 
-    raise typer.Exit(main([str(path) for path in (certificate, instance) if path is not None]))
+    with errors.status("checking", spinner="line") as line:
+        result = check_file(
+            certificate,
+            instance,
+            lambda done, number: line.update(f"checking: {done:,} of {number:,} passages done"),
+        )
+    raise typer.Exit(show(result))
 
 
 def _read_point(path: Path) -> Any:

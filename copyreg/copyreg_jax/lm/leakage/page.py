@@ -30,6 +30,7 @@ from copyreg_jax.lm.leakage.wording import (
     odds,
     percent,
     power,
+    proved,
     quoted,
     settings,
 )
@@ -137,7 +138,7 @@ def audit_page(
         ),
         held_out=_held_out(held_out, preset),
         membership=membership_section(content.get("membership"), preset["alpha"]),
-        any_decoder=escape(any_decoder(works)),
+        any_decoder=escape(any_decoder(works) + proved(content.get("certificate"))),
         done=escape(how_measured(content)),
         settings="\n".join(
             f"<tr><th scope=row>{name}<td>{value}" for name, value in settings(content).items()

@@ -22,6 +22,7 @@ __all__ = [
     "percent",
     "plain",
     "power",
+    "proved",
     "quoted",
     "settings",
 ]
@@ -327,6 +328,25 @@ def any_decoder(works: Sequence[Mapping[str, Any]]) -> str:
         f"Whatever the temperature, top-k, top-p or min-p: after the true text before it, no "
         f"measured passage of {what} is written in one try with a probability above "
         f"{bound(least)}, which is about {odds(-math.floor(least) * math.log10(2))}. Tries add up."
+    )
+
+
+def proved(certificate: Mapping[str, Any] | None) -> str:
+    """Say in a sentence what a certificate about some of the passages says.
+
+    Examples
+    --------
+    >>> said = {"name": "a.json", "passages": 2, "of": 9, "b": 12.39, "slack": 0.001}
+    >>> "probability above 2⁻¹² on logits within 0.001" in proved(said), proved(None)
+    (True, '')
+    """
+    if certificate is None:
+        return ""
+    return (
+        f" The certificate {quoted(certificate['name'])} proves for {certificate['passages']:,} of "
+        f"the {certificate['of']:,} passages, those with the fewest bits, that each is written "
+        f"with no probability above {bound(certificate['b'])} on logits within "
+        f"{certificate['slack']:g} of the exact ones."
     )
 
 
