@@ -211,6 +211,12 @@ def test_no_sampler_is_above_the_bound_and_one_attains_it(case):
         assert mp.fprod(1 / mp.mpf(r) for r in ranks) >= mp.mpf(2) ** -b * (1 - mp.mpf(2) ** -45)
 
 
+def test_blocks_of_queries_contain_the_exact_logits(case, monkeypatch):
+    config, weights, folder, _ = case
+    monkeypatch.setattr(transformer, "_QUERIES", 3)  # blocks of 3 and 2 positions
+    assert list(outside(folder, config, weights, WINDOWS[:, :5])) == []
+
+
 def test_blocks_of_the_vocabulary_change_nothing(case, monkeypatch):
     _, _, folder, truth = case
     whole = check(honest(folder, exact_ranks(truth)), folder)

@@ -27,6 +27,10 @@ _TOGETHER = 1 << 20
 """Logits that are computed at once: about 100 MB of balls."""
 
 
+_QUERIES = 128
+"""Positions of a window that attend at once: the memory is linear in the length."""
+
+
 def final_states(model: Model, windows: np.ndarray, precision: int) -> Rows:
     """What the head is applied to at each position of each window, one after the other.
 
@@ -116,17 +120,19 @@ def _attend(model: Model, q: Rows, k: Rows, v: Rows, length: int) -> Rows:
     """Causal attention within windows; queries share heads of keys and values evenly."""
     size, shared = model.width // model.num_heads, model.num_heads // model.num_kv_heads
     found: Rows = [[] for _ in q]
-    for start, head in itertools.product(range(0, len(q), length), range(model.num_heads)):
-        window, first = slice(start, start + length), head // shared * size
-        queries = arb_mat([row[head * size : (head + 1) * size] for row in q[window]])
+    starts, queries_of = range(0, len(q), length), range(0, length, _QUERIES)
+    for start, head, low in itertools.product(starts, range(model.num_heads), queries_of):
+        high, first = min(low + _QUERIES, length), head // shared * size
+        own, seen = slice(start + low, start + high), slice(start, start + high)
+        queries = arb_mat([row[head * size : (head + 1) * size] for row in q[own]])
         keys, values = (
-            arb_mat([row[first : first + size] for row in part[window]]) for part in (k, v)
+            arb_mat([row[first : first + size] for row in part[seen]]) for part in (k, v)
         )
         scores = (queries * keys.transpose() * arb(size).rsqrt()).table()
-        zeros = [arb(0)] * length
-        weights = [_softmax(row[: i + 1]) + zeros[i + 1 :] for i, row in enumerate(scores)]
+        zeros = [arb(0)] * high
+        weights = [_softmax(row[: i + 1]) + zeros[i + 1 :] for i, row in enumerate(scores, low)]
         mixed = (arb_mat(weights) * values).table()
-        found[window] = [a + b for a, b in zip(found[window], mixed, strict=True)]
+        found[own] = [a + b for a, b in zip(found[own], mixed, strict=True)]
     return found
 
 
