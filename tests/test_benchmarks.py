@@ -6,10 +6,24 @@ import pytest
 pytest.importorskip("flax.nnx")
 pytest.importorskip("tokenizers")
 
-from benchmarks import protection
+import copies
+import decoders
+import jax
+import jax.numpy as jnp
+import protection
+import unlearning
+from flax import nnx
 
+from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import tokenizer
+from copyreg_jax.lm.corpus.documents import Document
 from copyreg_jax.lm.corpus.rows import make_rows
+from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.leakage.teacher_forced import read_suffixes
+from copyreg_jax.lm.leakage.windows import choose_windows
+from copyreg_jax.lm.leakage.writing import write_greedily
+from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+from copyreg_jax.neighbours.decoding import Anchored, CPFuse, Seen
 
 
 def rows_of(texts, length):
@@ -37,7 +51,109 @@ def test_goldfish_skips_every_kth_token_by_what_is_before_it(k):
 def test_documents_for_unlearning_are_whole():
     texts = ["a" * 30, "b" * 3, "c" * 11, "d" * 50]
     rows = rows_of(texts, 8)
-    tokens, mask = protection.whole_documents(rows, np.array([True, False, True, False]))
+    tokens, mask = unlearning.whole_documents(rows, np.array([True, False, True, False]))
     assert tokens.shape == (2, 4, 9)
     assert mask.sum(axis=(1, 2)).tolist() == [31, 12]
     assert (tokens[0, :, 1:][mask[0]] == rows.tokens[:4, 1:][rows.mask[:4]]).all()
+
+
+def two_models(vocab_size, context):
+    """Models that are as sure of themselves as trained ones, and not of one mind."""
+    config = GPT2Config(vocab_size, context, width=8, num_layers=1, num_heads=1)
+    models = [GPT2(config, nnx.Rngs(seed)) for seed in (0, 1)]
+    for model in models:
+        model.wte.weight[...] *= 20
+    return models
+
+
+@pytest.mark.parametrize("rule", [CPFuse(), Anchored(0.3)])
+def test_a_decoder_knows_what_it_wrote_after_its_prompt(rule):
+    models, prompt = two_models(11, 12), 3
+    tokens = np.random.default_rng(0).integers(0, 11, (2, 9)).astype(np.int32)
+    decoder = decoders.Decoder(models, rule, prompt)
+    wrote = write_greedily(decoder, tokens[:, :prompt], 6)
+    texts = np.concatenate([tokens, np.concatenate([tokens[:, :prompt], wrote], axis=1)])
+    found = np.asarray(decoder(texts))
+    log_p = jax.nn.log_softmax(jnp.stack([model(texts) for model in models], axis=2))
+    join = jax.jit(rule)
+    for row, text in enumerate(texts):
+        seen = Seen.nothing(2)
+        for at in range(prompt, len(text)):
+            own = log_p[row, at - 1]
+            joined = join(own, seen)
+            # Logits of at most 30, of which rounding moves some 2^-20, and with them the powers.
+            np.testing.assert_allclose(found[row, at - 1], joined.log_p, rtol=0, atol=1e-3)
+            if row >= len(tokens):
+                assert joined.log_p[text[at]] > joined.log_p.max() - 1e-3
+            seen = Seen(seen.log_p + own[:, text[at]], seen.k_bits + joined.k_bits, seen.length + 1)
+
+
+def toy(number=12):
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("abcdefgh "), 110)) for _ in range(number)]
+    documents = [Document(name=str(i), text=text) for i, text in enumerate(texts)]
+    return experiment.prepare(documents, np.arange(number) < 5, length=128, vocab_size=257)
+
+
+def test_anchored_decoding_with_bits_for_all_is_the_risky_model():
+    prepared, models = toy(), two_models(257, 128)
+    found = decoders.audit_decoder(models, Anchored(1e6), prepared, length=128, max_windows=3)
+    nll, _ = document_losses(models[0], prepared.rows, len(prepared.documents))
+    # Two more log-softmaxes in float32: each of 111 log p, of at most 30 nats, moves by some 2^-20.
+    close = {"rtol": 0, "atol": 111 * 30 * 2**-20}
+    np.testing.assert_allclose(found.nll, nll, **close)
+    protected = prepared.split.protected
+    windows = choose_windows(
+        prepared.rows, [d.text for d in prepared.documents], protected, max_windows=3
+    )
+    truth = read_suffixes(models[0], windows.tokens, prefix=50)
+    assert len(truth.log_p) == 3
+    np.testing.assert_allclose(found.extraction.log_p, truth.log_p, **close)
+
+
+def test_each_protected_document_is_in_one_half_and_gets_copies_with_its_near_duplicates():
+    clusters = np.array([0, 0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10])
+    protected = clusters != 4
+    drawn = copies.draw_copies(protected, clusters, seed=0)
+    assert drawn[clusters == 4].tolist() == [1]
+    assert drawn[0] == drawn[1]
+    assert drawn[4] == drawn[5]
+    _, first = np.unique(clusters, return_index=True)
+    assert sorted(drawn[first[clusters[first] != 4]]) == [0, 0, 1, 1, 4, 4, 16, 16, 64, 64]
+    assert (copies.draw_copies(protected, clusters, seed=1) != drawn).any()
+    prepared = toy()
+    one, other = protection.halves(prepared)
+    protected = prepared.split.protected
+    assert (one[protected] + other[protected] == protection.COPIES).all()
+    assert 0 < (one[protected] > 0).sum() < protected.sum()
+    assert (one[~protected] == 1).all()
+    assert (other[~protected] == 1).all()
+
+
+def test_the_gap_closed_is_taken_within_a_seed():
+    values = {"protected_mean_substring": (100, 20, 60), "protected_mean_matched": (50, 0, 5),
+              "protected_exact": (0, 0, 0), "protected_cross_entropy": (1, 5, 2)}  # fmt: skip
+    arms = (protection.PLAIN, protection.LEFT_OUT, ("goldfish", "k 2"))
+    rows = [
+        {"seed": "0", "method": method, "knob": knob} | {k: str(v[i]) for k, v in values.items()}
+        for i, (method, knob) in enumerate(arms)
+    ]
+    rows.append(rows[2] | {"seed": "1"})
+    protection.add_gap_closed(rows)
+    closed = [[row[f"gap_closed_{name}"] for name in protection.GAPS] for row in rows]
+    assert closed[0] == ["0.0", "0.0", "", "0.0"]
+    assert closed[1] == ["1.0", "1.0", "", "1.0"]
+    assert closed[2] == ["0.5", "0.9", "", "0.25"]
+    assert closed[3] == ["", "", "", ""]
+
+
+def test_the_curve_of_copies_is_of_all_seeds():
+    def row(seed, log2_p, exact, number):
+        return {"seed": seed, "arm": "target 5", "copies": number, "log2_p": log2_p, "exact": exact}
+
+    rows = [row("0", "-4.0", "1", "16"), row("1", "-20.0", "0", "16"), row("0", "-9.0", "0", "64")]
+    (found,) = copies.curve(rows)  # one document has no interval
+    assert (found["copies"], found["documents"], found["log2_p"]) == (16, 2, -12)
+    assert (found["log2_p_lower"], found["log2_p_upper"]) == (-20, -4)
+    assert found["extracted"] == found["exact"] == 0.5
+    assert found["exact_lower"] < 0.02  # of Clopper and Pearson: 1 - sqrt(0.975)
