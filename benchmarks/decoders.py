@@ -82,16 +82,19 @@ def _after(seen: Seen, log_p: Array, k_bits: Array, token: Array) -> Seen:
 def audit_decoder(
     models: Sequence[nnx.Module], rule: Rule, prepared: Prepared, *, length: int, max_windows: int
 ) -> Report:
-    """What `audit` measures; losses count from the start of a row, suffixes from their prefix."""
+    """What `audit` measures, but ``memorized`` and ``windows``, which are of two tokens.
+
+    The rule counts from the start of a row for losses, and from the end of the prefix for suffixes.
+    """
     split, few = prepared.split, np.flatnonzero(prepared.split.open)[:OPEN]
     chosen = split.protected | split.held_out
     chosen[few] = True
     texts = [prepared.documents[i].text for i in np.flatnonzero(chosen)]
     protected, held_out = split.protected[chosen], split.held_out[chosen]
     tokenizer = prepared.tokenizer
-    report = audit(
+    report = audit(  # for the losses: its only windows are of two tokens
         Decoder(models, rule, 1), tokenizer, texts, protected, held_out, rows_length=length,
-        prefix=PREFIX, suffix=SUFFIX, max_windows=1,
+        prefix=1, suffix=1, max_windows=1,
     )  # fmt: skip
     rows, found = make_rows(tokenizer, texts, length), []
     for name, group in ((PROTECTED, protected), (HELD_OUT, held_out)):
@@ -99,4 +102,6 @@ def audit_decoder(
             rows, texts, group, prefix=PREFIX, suffix=SUFFIX, max_windows=max_windows, name=name
         )
         found.append(extract(Decoder(models, rule, PREFIX), tokenizer, windows, prefix=PREFIX))
-    return report._replace(extraction=found[0], extraction_held_out=found[1])
+    return report._replace(
+        extraction=found[0], extraction_held_out=found[1], prefix=PREFIX, suffix=SUFFIX
+    )

@@ -11,8 +11,8 @@ tokens before it (Hans et al., 2024). From the unprotected model text is unlearn
 ascent and by negative preference optimization (NPO; Zhang et al., 2024), with the loss of other
 text in it ("+ retain") and without, at three learning rates, measured on its way. Two models are
 joined while they write: by anchored decoding (He et al., 2026), the unprotected model and, as the
-safe one, that without the protected text for as many steps; by CP-Fuse (Abad et al., 2025), two
-models of which each has half of the protected text, and all other text.
+safe one, that without the protected text for as many steps; by CP-Fuse (Abad et al., 2025), the
+same two, or two models of which each has half of the protected text, and all other text.
 
 Every arm is audited by `copyreg_jax.lm.leakage.report`. A column gap_closed_... has the share of
 the copying gap that an arm closes: 0 like no protection, 1 like leaving out for as many steps. What
@@ -55,7 +55,7 @@ EPOCHS, COPIES, RATE = 4, 14, 3e-3
 GAMMAS, TARGETS, GOLDFISH = (0.1, 0.2, 0.5), (2.0, 4.0, 5.0, 6.0), (2, 3, 4)
 CONTEXT = 13
 """Tokens that decide whether the goldfish loss skips the next one."""
-BITS = (0.5, 1.0, 2.0, 4.0)
+BITS = (1.0, 2.0, 4.0)
 """Bits for each token that anchored decoding may go away from the safe model."""
 PLAIN, LEFT_OUT = ("no protection", ""), ("left out", "as many steps")
 """The arms between which the copying gap lies."""
@@ -146,7 +146,7 @@ class Reference:
         return self._once("left-out", self.none, as_long=True)
 
     def risky_and_safe(self) -> list[Any]:
-        """The models of anchored decoding."""
+        """The model without protection, and that without the protected text."""
         return [self.plain(), self.left_out()]
 
     def halves(self) -> list[Any]:
@@ -188,7 +188,8 @@ def arms(prepared: experiment.Prepared, seed: int, reference: Reference) -> Iter
             f"{bits:g} bits",
             joined(reference.risky_and_safe, Anchored(bits)),
         )
-    yield "CP-Fuse", "", joined(reference.halves, CPFuse())
+    yield "CP-Fuse", "unprotected, left out", joined(reference.risky_and_safe, CPFuse())
+    yield "CP-Fuse", "halves", joined(reference.halves, CPFuse())
     forget, retain = (
         whole_documents(prepared.rows, chosen)
         for chosen in (prepared.split.protected, prepared.split.open)

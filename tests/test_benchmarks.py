@@ -21,9 +21,8 @@ from copyreg_jax.lm.corpus.rows import make_rows
 from copyreg_jax.lm.evaluation import document_losses
 from copyreg_jax.lm.leakage.teacher_forced import read_suffixes
 from copyreg_jax.lm.leakage.windows import choose_windows
-from copyreg_jax.lm.leakage.writing import write_greedily
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
-from copyreg_jax.neighbours.decoding import Anchored, CPFuse, Seen
+from copyreg_jax.neighbours.decoding import Anchored, CPDelta, CPFuse, Seen
 
 
 def rows_of(texts, length):
@@ -69,23 +68,25 @@ def two_models(vocab_size, context):
 @pytest.mark.parametrize("rule", [CPFuse(), Anchored(0.3)])
 def test_a_decoder_knows_what_it_wrote_after_its_prompt(rule):
     models, prompt = two_models(11, 12), 3
-    tokens = np.random.default_rng(0).integers(0, 11, (2, 9)).astype(np.int32)
+    texts = np.random.default_rng(0).integers(0, 11, (2, 9)).astype(np.int32)
     decoder = decoders.Decoder(models, rule, prompt)
-    wrote = write_greedily(decoder, tokens[:, :prompt], 6)
-    texts = np.concatenate([tokens, np.concatenate([tokens[:, :prompt], wrote], axis=1)])
-    found = np.asarray(decoder(texts))
+    found, cache = np.asarray(decoder(texts)), decoder.empty_cache(*texts.shape)
     log_p = jax.nn.log_softmax(jnp.stack([model(texts) for model in models], axis=2))
-    join = jax.jit(rule)
-    for row, text in enumerate(texts):
-        seen = Seen.nothing(2)
-        for at in range(prompt, len(text)):
+    seen, join = [Seen.nothing(2)] * 2, jax.jit(rule)
+    # Logits of at most 30, of which rounding moves some 2^-20, and with them the powers.
+    close = {"rtol": 0, "atol": 1e-3}
+    for at in range(prompt, texts.shape[1]):
+        new = texts[:, :prompt] if at == prompt else texts[:, at - 1 : at]
+        extended, cache = decoder.extend(new, cache)
+        for row, text in enumerate(texts):
             own = log_p[row, at - 1]
-            joined = join(own, seen)
-            # Logits of at most 30, of which rounding moves some 2^-20, and with them the powers.
-            np.testing.assert_allclose(found[row, at - 1], joined.log_p, rtol=0, atol=1e-3)
-            if row >= len(tokens):
-                assert joined.log_p[text[at]] > joined.log_p.max() - 1e-3
-            seen = Seen(seen.log_p + own[:, text[at]], seen.k_bits + joined.k_bits, seen.length + 1)
+            joined = join(own, seen[row])
+            np.testing.assert_allclose(found[row, at - 1], joined.log_p, **close)
+            np.testing.assert_allclose(extended[row], joined.log_p, **close)
+            seen[row] = Seen(
+                seen[row].log_p + own[:, text[at]], seen[row].k_bits + joined.k_bits,
+                seen[row].length + 1,
+            )  # fmt: skip
 
 
 def toy(number=12):
@@ -95,18 +96,19 @@ def toy(number=12):
     return experiment.prepare(documents, np.arange(number) < 5, length=128, vocab_size=257)
 
 
-def test_anchored_decoding_with_bits_for_all_is_the_risky_model():
-    prepared, models = toy(), two_models(257, 128)
-    found = decoders.audit_decoder(models, Anchored(1e6), prepared, length=128, max_windows=3)
-    nll, _ = document_losses(models[0], prepared.rows, len(prepared.documents))
-    # Two more log-softmaxes in float32: each of 111 log p, of at most 30 nats, moves by some 2^-20.
+def test_a_model_joined_with_itself_is_audited_as_that_model():
+    prepared, (model, _) = toy(), two_models(257, 128)
+    both = [model, model]
+    found = decoders.audit_decoder(both, CPDelta(), prepared, length=128, max_windows=3)
+    nll, _ = document_losses(model, prepared.rows, len(prepared.documents))
+    # Joined, they are normalized anew in float32: each of 111 log p, up to 30 nats, moves by 2^-20.
     close = {"rtol": 0, "atol": 111 * 30 * 2**-20}
     np.testing.assert_allclose(found.nll, nll, **close)
     protected = prepared.split.protected
     windows = choose_windows(
         prepared.rows, [d.text for d in prepared.documents], protected, max_windows=3
     )
-    truth = read_suffixes(models[0], windows.tokens, prefix=50)
+    truth = read_suffixes(model, windows.tokens, prefix=50)
     assert len(truth.log_p) == 3
     np.testing.assert_allclose(found.extraction.log_p, truth.log_p, **close)
 
