@@ -1,17 +1,15 @@
 """What the benchmarks bring themselves and their numbers depend on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("flax.nnx")
 pytest.importorskip("tokenizers")
 
-import copies
-import decoders
 import jax
 import jax.numpy as jnp
-import protection
-import unlearning
 from flax import nnx
 
 from copyreg_jax.lm import experiment
@@ -23,6 +21,13 @@ from copyreg_jax.lm.leakage.teacher_forced import read_suffixes
 from copyreg_jax.lm.leakage.windows import choose_windows
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.neighbours.decoding import Anchored, CPDelta, CPFuse, Seen
+
+with pytest.MonkeyPatch.context() as patch:  # as scripts have it: no longer, for other packages
+    patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import copies
+    import decoders
+    import protection
+    import unlearning
 
 
 def rows_of(texts, length):
