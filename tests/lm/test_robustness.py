@@ -166,7 +166,9 @@ def test_planted_errors_of_sign_are_found(bug):
 def run_folder(tmp_path, sources, **settings):
     used = {"batch_size": 4, "accumulate": 2, "learning_rate": 0.5, "weight_decay": 0.0, "gamma": 9}
     (tmp_path / "run.json").write_text(json.dumps({"settings": used | settings}))
-    (tmp_path / "documents.json").write_text(json.dumps([{"source": s} for s in sources]))
+    rows = [{"name": n, "source": s} for n, s in zip("abcdef", sources, strict=False)]
+    rows += [{"name": f"canary {k}", "source": ""} for k in (1, 2)]  # flags may be without these
+    (tmp_path / "documents.json").write_text(json.dumps(rows))
     return tmp_path
 
 

@@ -45,7 +45,7 @@ def plan_relearning(folder: str | Path, flags: Flags, steps: int, *, seed: int =
     folder : path
         Folder of a finished run.
     flags : Flags
-        Its documents, from `records.load_flags`.
+        Its documents, from `records.load_flags`, or those that are no canaries.
     steps : int
         Number of updates of the weights.
     seed : int
@@ -66,7 +66,9 @@ def plan_relearning(folder: str | Path, flags: Flags, steps: int, *, seed: int =
     folder = Path(folder)
     try:
         used: dict[str, Any] = json.loads((folder / SUMMARY).read_bytes())["settings"]
-        sources = [row.get("source", "") for row in json.loads((folder / DOCUMENTS).read_bytes())]
+        rows = json.loads((folder / DOCUMENTS).read_bytes())
+        by_name = {row["name"]: row.get("source", "") for row in rows}
+        sources = [by_name[name] for name in flags.names]  # canaries may be among the others
         kept = {name: used[name] for name in ("batch_size", "weight_decay")}
         accumulate = int(used["accumulate"])
         # At the peak rate itself a model forgets what it knows: it would look robust.
