@@ -4,6 +4,7 @@ import itertools
 import math
 import string
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,13 @@ from hypothesis import given, strategies as st
 pytest.importorskip("flax")
 pytest.importorskip("tokenizers")
 
-from copyreg_jax.cli.membership_table import show_works
+from copyreg_jax.cli.audit_runs import _show_gap
+from copyreg_jax.cli.audit_works import _memorized
+from copyreg_jax.cli.membership_table import show_run, show_works
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import cut_rows, make_rows
 from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+from copyreg_jax.lm.leakage.calibration import Calibration
 from copyreg_jax.lm.leakage.membership import (
     Attack,
     Scores,
@@ -26,7 +30,9 @@ from copyreg_jax.lm.leakage.membership import (
 from copyreg_jax.lm.leakage.membership_section import few_texts, membership_section
 from copyreg_jax.lm.leakage.page import audit_page
 from copyreg_jax.lm.leakage.passages import cut_passages
-from copyreg_jax.lm.leakage.run_membership import compare_runs, score_run
+from copyreg_jax.lm.leakage.report import GapClosed
+from copyreg_jax.lm.leakage.run_membership import RunMembership, compare_runs, score_run
+from copyreg_jax.lm.leakage.wording import memorized
 from copyreg_jax.lm.leakage.work_membership import (
     WorkMembership,
     compare_works,
@@ -34,7 +40,7 @@ from copyreg_jax.lm.leakage.work_membership import (
 )
 from copyreg_jax.lm.leakage.works import Preset, audit_works
 from copyreg_jax.lm.records import Flags
-from tests.support.audits import audit, membership, work
+from tests.support.audits import audit, calibration, membership, work
 from tests.support.mutants import planted
 from tests.support.small_models import Bigram
 
@@ -178,6 +184,7 @@ def test_auroc_counts_pairs(members, others):
 def test_one_text_against_many_has_the_conformal_p_value():
     assert attack([-1.0], np.arange(99.0)).p_value == 0.01
     assert attack([0.0], np.arange(30_000.0)).p_value == 2 / 30_001
+    assert attack([1.0] * 2, [2.0] * 5).p_value == 1 / 21  # as many orders; a normal one has 0.012
 
 
 @pytest.mark.parametrize(("members", "others"), [([], [1.0]), ([1.0], []), ([np.nan], [1.0])])
@@ -274,3 +281,23 @@ def test_the_page_says_what_is_measured_and_what_does_not_follow(capsys):
     assert "No error rate of 1 % follows" in shown
     assert few_texts(membership(2), 0.01).endswith("below 0.018.")  # 1 of 55 pairs
     assert few_texts(membership(3), 0.01) == ""
+    assert few_texts({"num_works": 600, "num_held_out": 600}, 0.01) == ""  # 10^359 orders
+
+
+def test_what_is_undefined_is_not_shown_as_a_number(capsys):
+    """No gap, and an AUROC of 1 without the text, would divide by 0."""
+    one = Attack(1.0, 0.5, None, None)
+    show_run(RunMembership(1, 1, {"loss": one}, None, priv_leak(1.0, 1.0)))
+    _show_gap(GapClosed(math.nan, 0.25, math.nan, 1.0))
+    shown = capsys.readouterr().out
+    assert "PrivLeak    undefined" in shown
+    assert "undefined by the longest common substring, 25 % by tokens in a row, 100 %" in shown
+    assert "nan" not in shown
+
+
+def test_the_terminal_and_the_page_call_a_comparison_the_same():
+    for number, label in ((98, "not known"), (99, "a comparison only")):
+        found = calibration(0.3, p_value=None, num_held_out=number)
+        report = SimpleNamespace(memorized=Calibration(**found))
+        assert _memorized(report).startswith(f"{label}: 30")
+        assert memorized({"memorized": found}, {}).label.lower() == label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -232,13 +233,17 @@ def _without(names: list[str]) -> tuple[str | None, str | None]:
 
 def _show_gap(closed: GapClosed) -> None:
     shares = (
-        f"{closed.substring:.0%} by the longest common substring, {closed.matched:.0%} by tokens "
-        f"in a row, {closed.nats:.0%} by nats per token"
+        f"{_share(closed.substring)} by the longest common substring, {_share(closed.matched)} by "
+        f"tokens in a row, {_share(closed.nats)} by nats per token"
     )
     output.print(
         f"  share of the copying gap closed   {shares} (0 %: no protection; 100 %: left out)",
         markup=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _share(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.0%}".replace("%", " %")
 
 
 def _show_check(check: Recheck) -> None:

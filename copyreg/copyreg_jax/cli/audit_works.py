@@ -261,7 +261,7 @@ def _show(report: WorkReport, beside: list[WorkReport], preset: Preset, bits: in
 
 
 def _memorized(report: WorkReport) -> str:
-    from copyreg_jax.lm.leakage.wording import percent
+    from copyreg_jax.lm.leakage.wording import memorized, percent
 
     found = report.memorized
     if found is None:
@@ -273,8 +273,9 @@ def _memorized(report: WorkReport) -> str:
             f"passages against {found.num_documents} documents, if those are unseen and of the "
             f"same kind; {percent(found.share)} of all passages are above unseen ones"
         )
+    label = memorized({"memorized": found._asdict()}, {}).label.lower()  # as on the page
     return (
-        f"not known, a comparison only: {percent(found.share)} of the passages are likelier than "
+        f"{label}: {percent(found.share)} of the passages are likelier than "
         f"{percent(1 - found.alpha)} of {found.num_held_out:,} held-out passages, of too few "
         "documents for an error rate"
     )
@@ -303,15 +304,15 @@ def _nearly(found: NearVerbatim, preset: Preset) -> str:
 
 
 def _written(found: Written) -> str:
-    from copyreg_jax.lm.leakage.wording import percent
+    from copyreg_jax.lm.leakage.wording import counted, percent
 
     shared = found.shared
+    texts = f"{counted(found.num_outputs, 'text')} of {counted(found.num_tokens, 'token')}"
     return (
-        f"{found.num_outputs} texts of {found.num_tokens} tokens have {percent(shared.coverage)} "
-        f"of the work's words in spans of 5 or more, of {percent(found.room)} that they have room "
-        f"for; the longest span has {shared.longest_span:,}; "
-        f"{shared.share_over_160:.0%} of these texts have over 160 characters of it in a row, "
-        f"{shared.degenerate:.0%} repeat themselves"
+        f"{percent(shared.coverage)} of the work's words are in spans of 5 or more of {texts}, "
+        f"with room for {percent(found.room)}; the longest span has {shared.longest_span:,}; "
+        f"{percent(shared.share_over_160)} of the texts have over 160 characters of it in a row, "
+        f"{percent(shared.degenerate)} repeat themselves"
     )
 
 

@@ -27,7 +27,9 @@ def show_run(found: RunMembership) -> None:
     )
     _show(found.scores)
     if found.priv_leak is not None:
-        _line(f"    {'PrivLeak':12}{found.priv_leak:+7.1f} %  0: as if never seen, below 0: known")
+        undefined = math.isnan(found.priv_leak)
+        value = "undefined" if undefined else f"{found.priv_leak:+7.1f} %"
+        _line(f"    {'PrivLeak':12}{value}  0: as if never seen, below 0: known")
 
 
 def show_works(found: WorkMembership | None, alpha: float) -> None:

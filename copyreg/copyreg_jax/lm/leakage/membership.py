@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -201,6 +202,7 @@ def attack(members: ArrayLike, others: ArrayLike) -> Attack:
     found = mannwhitneyu(own, rest, alternative="greater", method=method)
     shares = [float((p <= rate).mean()) if rate * (len(rest) + 1) >= 1 else None for rate in _RATES]
     p_value = float(found.pvalue if len(own) > 1 else p[0])  # of one text the two are the same
+    p_value = max(p_value, 1 / math.comb(len(own) + len(rest), len(own)))  # ties: SciPy's is normal
     return Attack(float(found.statistic) / (len(own) * len(rest)), p_value, *shares)
 
 

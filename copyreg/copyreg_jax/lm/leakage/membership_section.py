@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from copyreg_jax.lm.leakage.wording import SCORES, counted, percent
@@ -31,7 +32,7 @@ def few_texts(found: Mapping[str, Any], alpha: float) -> str:
     ''
     """
     orders = math.comb(found["num_works"] + found["num_held_out"], found["num_works"])
-    if alpha * orders >= 1:
+    if Fraction(alpha) * orders >= 1:  # of many texts there are more orders than floats say
         return ""
     return (
         f"No error rate of {percent(alpha)} follows from so few texts: no p-value can be below "
