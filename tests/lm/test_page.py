@@ -458,7 +458,11 @@ def test_works_that_can_not_be_audited_are_refused_in_one_line(model, tmp_path, 
         (["--near", "-1"], "near is -1 and width 20; give numbers, at least 0 and 1"),
         (["--distance", "4"], "distance is 4; give a number of tokens, from 0 to below the 4"),
         (["--quantize", "3"], "bits is 3; give 8 or 4"),
-        (["--relearn", "9"], "--relearn is for runs and their --text"),
+        (["--relearn", "9"], "--relearn is for runs of copyreg train only; omit it"),
+        (["--windows", "256"], "--windows is for runs of copyreg train only; omit it"),
+        (["--distance", "2", "--near", "0"], "omit it with --near 0"),
+        (["--certify-windows", "8"], "--certify-windows is for a certificate; give --certificate"),
+        (["--slack", "1"], "--slack is for a certificate; give --certificate FILE too"),
     ):
         command = ["audit", "--model", str(model), "--work", "sea.txt", *sizes, *more]
         refused = CliRunner().invoke(app, command)
@@ -575,6 +579,11 @@ def test_command(model, tmp_path, monkeypatch):
         more += ["--overwrite"] if place != page else []
         refused = run.invoke(app, [*command[:-2], *more])
         assert message in str(refused.exception)
-    refused = run.invoke(app, ["audit", str(model), "--text", "sea.txt", "--page", str(page)])
-    assert "give either runs and their --text, or a --model and a --work" in str(refused.exception)
+    for more, message in (
+        (["--page", str(page)], "--page is for a model and works only; omit it"),
+        (["--stride", "10"], "--stride is for a model and works only; omit it"),
+        (["--work", "sea.txt"], "give either runs and their --text, or a --model and a --work"),
+    ):
+        refused = run.invoke(app, ["audit", str(model), "--text", "sea.txt", *more])
+        assert message in str(refused.exception)
     assert page.read_text() == written

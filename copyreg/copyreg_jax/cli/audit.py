@@ -16,15 +16,14 @@ from copyreg_jax.errors import InputError
 
 __all__ = ["audit"]
 
-_EITHER = "give either runs and their --text, or a --model and a --work"
+_RUNS, _WORKS = "For runs of copyreg train", "For a model and works"
+"""What the options are for that only one of the two uses has; the others are for both."""
 
-_NO_TEXT = (
-    "--relearn is for runs and their --text; of a --model it is not known which text it was "
-    "trained on without protection"
-)
+_EITHER = "give either runs and their --text, or a --model and a --work"
 
 
 def audit(
+    context: typer.Context,
     folders: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -33,27 +32,34 @@ def audit(
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option("--text", help="The text that the run was trained on. Runs keep no text."),
+        typer.Option(
+            "--text",
+            help="The text that the run was trained on. Runs keep no text.",
+            rich_help_panel=_RUNS,
+        ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
             help="Any model, in place of runs: a Hugging Face folder with a GPT-2 or a Llama, "
-            "a .gguf file, or smollm2."
+            "a .gguf file, or smollm2.",
+            rich_help_panel=_WORKS,
         ),
     ] = None,
     work: Annotated[
         list[Path] | None,
         typer.Option(
-            help="With --model: a work to look for: a .txt file, a folder of them, a .csv, a "
-            ".jsonl or a .zip. Repeat the option for more."
+            help="A work to look for: a .txt file, a folder of them, a .csv, a "
+            ".jsonl or a .zip. Repeat the option for more.",
+            rich_help_panel=_WORKS,
         ),
     ] = None,
     held_out: Annotated[
         list[Path] | None,
         typer.Option(
-            help="With --work: text of the same kind that the model has never seen. "
-            "Give it once for each."
+            help="Text of the same kind that the model has never seen, from such a file or folder. "
+            "Repeat the option for more.",
+            rich_help_panel=_WORKS,
         ),
     ] = None,
     prefix: Annotated[
@@ -63,7 +69,8 @@ def audit(
         int, typer.Option(help="Tokens after them that the model has to reproduce.")
     ] = 50,
     windows: Annotated[
-        int, typer.Option(help="Largest number of windows per group of a run.")
+        int,
+        typer.Option(help="Largest number of windows per group of a run.", rich_help_panel=_RUNS),
     ] = 256,
     top_k: Annotated[
         int | None,
@@ -73,38 +80,52 @@ def audit(
         ),
     ] = None,
     stride: Annotated[
-        int, typer.Option(help="With --work: a passage begins every so many characters.")
+        int,
+        typer.Option(help="A passage begins every so many characters.", rich_help_panel=_WORKS),
     ] = 10,
     budget: Annotated[
-        int, typer.Option(help="With --work: samples that somebody may draw of each prefix.")
+        int,
+        typer.Option(
+            help="Samples that somebody may draw of each prefix.",
+            rich_help_panel=_WORKS,
+        ),
     ] = 1000,
     outputs: Annotated[
         int,
-        typer.Option(help="With --work: texts of 200 tokens that the model writes; 0 for none."),
+        typer.Option(
+            help="Texts of 200 tokens that the model writes; 0 for none.",
+            rich_help_panel=_WORKS,
+        ),
     ] = 32,
     near: Annotated[
         int,
         typer.Option(
-            help="With --work: likeliest passages for which texts with a few other tokens are "
-            "searched; 0 for none."
+            help="Likeliest passages for which texts with a few other tokens are "
+            "searched; 0 for none.",
+            rich_help_panel=_WORKS,
         ),
     ] = 16,
     distance: Annotated[
         int | None,
         typer.Option(
             help="With --near: tokens of a passage that may be others "
-            "(default: a tenth of --suffix)."
+            "(default: a tenth of --suffix).",
+            rich_help_panel=_WORKS,
         ),
     ] = None,
     alpha: Annotated[
         float,
-        typer.Option(help="With --work: share of unseen works that may count as memorized."),
+        typer.Option(
+            help="Share of unseen works that may count as memorized.",
+            rich_help_panel=_WORKS,
+        ),
     ] = 0.01,
     relearn: Annotated[
         int | None,
         typer.Option(
-            help="With --text: also train each model on for this many steps, on other text, and "
+            help="Also train each model on for this many steps, on other text, and "
             "measure what comes back.",
+            rich_help_panel=_RUNS,
         ),
     ] = None,
     quantize: Annotated[
@@ -121,14 +142,16 @@ def audit(
     page: Annotated[
         Path | None,
         typer.Option(
-            help="With --work: also write the results as a page for a browser to this file."
+            help="Also write the results as a page for a browser to this file.",
+            rich_help_panel=_WORKS,
         ),
     ] = None,
     certificate: Annotated[
         Path | None,
         typer.Option(
-            help="With --work: also prove the any-decoder bound of some passages, and write a "
-            "certificate of it to this file. It gives the text of those passages away."
+            help="Also prove the any-decoder bound of some passages, and write a "
+            "certificate of it to this file. It gives the text of those passages away.",
+            rich_help_panel=_WORKS,
         ),
     ] = None,
     certify_windows: Annotated[
@@ -137,6 +160,7 @@ def audit(
             min=1,
             help="With --certificate: number of passages, those with the fewest bits. Each takes "
             "seconds for a small model, minutes for one of 100 million weights.",
+            rich_help_panel=_WORKS,
         ),
     ] = 8,
     slack: Annotated[
@@ -145,6 +169,7 @@ def audit(
             min=0,
             help="With --certificate: the bound covers all programs whose logits are within so "
             "much of the exact ones.",
+            rich_help_panel=_WORKS,
         ),
     ] = 0.001,
     show_text: Annotated[
@@ -153,6 +178,7 @@ def audit(
             "--show-text",
             help="With --page: show the likeliest passages there, as text, and not only where "
             "they are.",
+            rich_help_panel=_WORKS,
         ),
     ] = False,
     overwrite: Annotated[
@@ -166,7 +192,8 @@ def audit(
 ) -> None:
     """Measure how much of its protected text a language model gives away.
 
-    There are two uses: runs of `copyreg train` and their --text, or a --model and a --work.
+    There are two uses: runs of `copyreg train` and their --text, or a --model and a --work. Some
+    options are for one of the two alone, and stand apart below.
 
     The first folder of runs must be a run; it says which documents are protected or held
     out. All losses are plain cross-entropies, without the protection term. The certificate of a
@@ -181,13 +208,18 @@ def audit(
     require_extra()
     use_compile_cache()
     columns = {"text": text_column, "name": name_column}
-    if show_text and page is None:
-        raise InputError("--show-text is for a page; give --page FILE too")
-    if model is not None or work or held_out or page is not None or certificate is not None:
+    if model is not None or work:
         if model is None or not work or folders or source is not None:
             raise InputError(_EITHER)
-        if relearn is not None:
-            raise InputError(_NO_TEXT)
+        _refuse_other_options(context, _RUNS)
+        if show_text and page is None:
+            raise InputError("--show-text is for a page; give --page FILE too")
+        if distance is not None and near == 0:
+            raise InputError("--distance is for passages that are searched; omit it with --near 0")
+        for name in ("certify_windows", "slack") if certificate is None else ():
+            if _is_given(context, name):
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option} is for a certificate; give --certificate FILE too")
         if quantize is not None and certificate is not None:
             raise InputError("--certificate is about the weights of the folder; omit --quantize")
         from copyreg_jax.lm.leakage.works import Preset
@@ -205,8 +237,21 @@ def audit(
         return
     if not folders or source is None:
         raise InputError(_EITHER)
+    _refuse_other_options(context, _WORKS)
     sizes = {"prefix": prefix, "suffix": suffix, "max_windows": windows, "top_k": top_k}
     audit_runs(
         folders, source, sizes, columns,
         relearn=relearn, bits=quantize, seed=seed, out=out, overwrite=overwrite,
     )  # fmt: skip
+
+
+def _refuse_other_options(context: typer.Context, panel: str) -> None:
+    """Refuse options that this use would pass over in silence."""
+    for option in context.command.params:
+        if getattr(option, "rich_help_panel", None) == panel and _is_given(context, option.name):
+            raise InputError(f"{option.opts[0]} is {panel[0].lower()}{panel[1:]} only; omit it")
+
+
+def _is_given(context: typer.Context, name: str | None) -> bool:
+    source = context.get_parameter_source(name or "")
+    return source is not None and source.name != "DEFAULT"
