@@ -15,11 +15,12 @@ pytest.importorskip("tokenizers")
 
 from copyreg_jax.cli.audit_runs import _show_gap
 from copyreg_jax.cli.audit_works import _memorized
-from copyreg_jax.cli.membership_table import show_run, show_works
+from copyreg_jax.cli.membership_table import show_canaries, show_run, show_works
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import cut_rows, make_rows
 from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
 from copyreg_jax.lm.leakage.calibration import Calibration
+from copyreg_jax.lm.leakage.exposure import Exposure
 from copyreg_jax.lm.leakage.membership import (
     Attack,
     Scores,
@@ -293,6 +294,14 @@ def test_what_is_undefined_is_not_shown_as_a_number(capsys):
     assert "PrivLeak    undefined" in shown
     assert "undefined by the longest common substring, 25 % by tokens in a row, 100 %" in shown
     assert "nan" not in shown
+
+
+def test_canaries_that_were_left_out_are_not_said_to_be_trained_on(capsys):
+    found = Exposure(20, 8, 2, 1023, [1.5] * 8, 1.5, 1.25, None, None, 1e-5, 0.95)
+    for left_out, how in ((False, "2 times each"), (True, "left out")):
+        show_canaries(found, left_out=left_out)
+        said = f"1.50 bits of 8 that are protected, {how}; 1.25 bits of 12 held out"
+        assert said in capsys.readouterr().out
 
 
 def test_the_terminal_and_the_page_call_a_comparison_the_same():

@@ -15,9 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 import copyreg_jax as cr
+from copyreg_jax.cli.audit_works import _nearly, _written
 from copyreg_jax.cli.main import app
 from copyreg_jax.lm import experiment
+from copyreg_jax.lm.leakage.constrained_beam import NearVerbatim
 from copyreg_jax.lm.leakage.heat_maps import draw
+from copyreg_jax.lm.leakage.near_verbatim import Verbatim
 from copyreg_jax.lm.leakage.page import audit_page
 from copyreg_jax.lm.leakage.wording import (
     any_decoder,
@@ -29,6 +32,7 @@ from copyreg_jax.lm.leakage.wording import (
     percent,
     power,
 )
+from copyreg_jax.lm.leakage.works import Preset, Written
 from tests.support.audits import NEAR, PRESET, audit, calibration, large, nothing, work
 
 HOSTILE = [
@@ -546,6 +550,20 @@ def test_a_rounded_model_is_audited_in_place_of_the_model(model, tmp_path):
     assert (plain["quantize"], rounded["quantize"]) == (None, 4)
     assert plain["model_sha256"] == rounded["model_sha256"]  # the files that it was read from
     assert plain["works"][0]["log_p"] != rounded["works"][0]["log_p"]
+
+
+def test_one_is_not_said_as_many():
+    near = NearVerbatim(**NEAR)
+    assert "the 16 likeliest were searched" in _nearly(near, Preset())
+    assert "the 1 likeliest was searched" in _nearly(near._replace(num_searched=1), Preset())
+    shared = Verbatim(**dict.fromkeys(Verbatim._fields, 0.25))
+    said = _written(Written(1, 200, 0.5, shared)).replace("\u00a0", " ")
+    assert said.startswith(
+        "25 % of the work's words are in spans of 5 or more of 1 text of 200 tok"
+    )
+    assert said.endswith(
+        "25 % of the texts have over 160 characters of it in a row, 25 % repeat themselves"
+    )
 
 
 def test_command(model, tmp_path, monkeypatch):

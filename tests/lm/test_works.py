@@ -353,7 +353,7 @@ def test_an_audit_goes_on_where_it_was_stopped(tokenizer, tmp_path, monkeypatch)
     )
     assert "one" not in seen
     np.testing.assert_equal(again, whole)
-    with pytest.raises(InputError, match="of an audit of another model, text or sizes"):
+    with pytest.raises(InputError, match="of an audit of another model, --quantize, text or sizes"):
         audit_works(random_bigram(1), tokenizer, texts, {}, SMALL, store=store)
     store.write_bytes(b"damaged")
     with pytest.raises(InputError, match="is damaged, delete it"):

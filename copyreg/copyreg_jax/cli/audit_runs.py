@@ -101,7 +101,7 @@ def audit_runs(
             _show_gap(closed[name])
         show_run(members[name])
         if one.exposure is not None:
-            show_canaries(one.exposure)
+            show_canaries(one.exposure, left_out=_left_out(name))
         if one.check is not None:
             _show_check(one.check)
         changes.show(name)
@@ -192,7 +192,7 @@ def _show_audit(name: str, report: Report) -> None:
         numbers = [getattr(summary, field) for summary in (protected, held_out)]
         output.print(f"  {label:34}{numbers[0]:>13.4g}{'':13}{numbers[1]:>13.4g}")
     found = report.memorized
-    rate = f"of unseen ones {found.alpha:.0%} at most, in the mean"
+    rate = f"of unseen ones {100 * found.alpha:g} % at most, in the mean"
     if not found.exchangeable:
         rate = "too few held-out documents for an error rate"
     label = "memorized: likelier than unseen"
@@ -219,12 +219,18 @@ def _gaps_closed(reports: dict[str, Report]) -> dict[str, GapClosed]:
     }
 
 
+def _left_out(name: str) -> bool:
+    from copyreg_jax.lm import records
+
+    return (Path(name) / records.SUMMARY).exists() and records.load_arm(name) == "left out"
+
+
 def _without(names: list[str]) -> tuple[str | None, str | None]:
     """Choose the run that left the protected text out, and the reference: that run or a model."""
     from copyreg_jax.lm import records
 
     runs = [name for name in names if (Path(name) / records.SUMMARY).exists()]
-    left_out = [name for name in runs if records.load_arm(name) == "left out"]
+    left_out = [name for name in runs if _left_out(name)]
     if len(left_out) == 1:
         return left_out[0], left_out[0]
     models = [name for name in names if name not in runs]

@@ -208,7 +208,7 @@ def _fingerprint(model: str) -> list[tuple[str, int, int]]:
 
 
 def _show(report: WorkReport, beside: list[WorkReport], preset: Preset, bits: int | None) -> None:
-    from copyreg_jax.lm.leakage.wording import percent
+    from copyreg_jax.lm.leakage.wording import counted, percent
 
     of_others = ""
     if beside:
@@ -217,7 +217,8 @@ def _show(report: WorkReport, beside: list[WorkReport], preset: Preset, bits: in
         of_others = f" (held out: {percent(share)})"
     passages = (
         f"{report.num_passages:,} passages of {preset.prefix} + {preset.suffix} tokens, one every "
-        f"{preset.stride} characters{'' if bits is None else f', weights of {bits} bits'}"
+        f"{counted(preset.stride, 'character')}"
+        f"{'' if bits is None else f', weights of {bits} bits'}"
     )
     samples = (
         "no number of samples has any"
@@ -282,7 +283,7 @@ def _memorized(report: WorkReport) -> str:
 
 
 def _nearly(found: NearVerbatim, preset: Preset) -> str:
-    from copyreg_jax.lm.leakage.wording import counted, percent
+    from copyreg_jax.lm.leakage.wording import percent
 
     said = (
         f"{percent(found.extractable)} of the passages or more have a chance of 1/2 or more of "
@@ -296,10 +297,10 @@ def _nearly(found: NearVerbatim, preset: Preset) -> str:
         if math.isinf(found.log10_samples)
         else f"10^{found.log10_samples:.1f} samples are enough for one of them"
     )
-    searched = counted(found.num_searched, "passage")
+    were = "was" if found.num_searched == 1 else "were"
     return (
-        f"{said}; of those that do not word for word, the likeliest {searched} were searched, and "
-        f"{likeliest}"
+        f"{said}; of those that do not word for word, the {found.num_searched:,} likeliest {were} "
+        f"searched, and {likeliest}"
     )
 
 

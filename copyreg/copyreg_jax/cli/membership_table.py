@@ -65,19 +65,20 @@ def _show(scores: Mapping[str, Attack]) -> None:
     _line(f"    {'':12}0.5: the score tells nothing, 1: it tells all")
 
 
-def show_canaries(found: Exposure) -> None:
-    """Print what is kept of canaries."""
+def show_canaries(found: Exposure, *, left_out: bool) -> None:
+    """Print what is kept of canaries; of a run that left them out, none was trained on."""
     most = math.log2(found.candidates + 1)
+    how = "left out" if left_out else f"{found.copies:,} times each"
     _line(
         f"  canaries: mean exposure {_bits(found.mean)} of {found.inserted:,} that are protected, "
-        f"{found.copies:,} times each; {_bits(found.held_out_mean)} of "
+        f"{how}; {_bits(found.held_out_mean)} of "
         f"{found.number - found.inserted:,} held out (never seen: 1.44, most: {most:g})"
     )
     if found.attack is not None and found.epsilon is not None:
         least = math.floor(100 * found.epsilon) / 100
         bound = (
             f"this training is not (epsilon, {found.delta:g})-private, for a canary with its "
-            f"copies, with an epsilon below {least:.2f} ({found.confidence:.0%} confidence)"
+            f"copies, with an epsilon below {least:.2f} ({100 * found.confidence:g} % confidence)"
         )
         _line(
             f"    AUROC {found.attack.auroc:.3f}, p-value {found.attack.p_value:.2g}; "

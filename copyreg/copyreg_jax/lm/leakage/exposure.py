@@ -36,7 +36,8 @@ class Exposure(NamedTuple):
     Attributes
     ----------
     number, inserted, copies : int
-        Number of canaries, of those that were trained on, and of the copies of each of these.
+        Number of canaries, of those that a coin chose to be trained on, and of the copies of each
+        of these. A run that leaves protected texts out has none of them.
     candidates : int
         Number of random texts that each is compared with.
     exposure : list of float

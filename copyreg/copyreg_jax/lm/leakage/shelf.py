@@ -58,8 +58,8 @@ class Shelf:
             raise InputError(f"{path} is damaged, delete it: {error}") from None
         if key != self._key:
             raise InputError(
-                f"{path} is of an audit of another model, text or sizes; delete it, or name "
-                "another --out"
+                f"{path} is of an audit of another model, --quantize, text or sizes; delete it, or "
+                "name another --out"
             )
         self.known = dict(zip(self.known, parts, strict=True))
 
