@@ -151,7 +151,7 @@ def test_audit(corpus, tmp_path):
     changed.write_text(corpus.read_text().replace('"id": "d7"', '"id": "d7x"'))
     cases = [
         ([tmp_path / "run", *text[2:], "--text", changed], "document 'd7' of .* is not among"),
-        ([tmp_path / "run", *text[:2]], "document 'd0' of .* is not among"),
+        ([tmp_path / "run", *text[:2]], "'d0' of .* is not among .* the same --name-column"),
         ([tmp_path / "none", *text], "none is not the folder of a finished run"),
         ([tmp_path / "run" / "model", *text], "model is not the folder of a finished run"),
         ([tmp_path / "run", *text, "--suffix", 99], "need 106 positions"),

@@ -293,6 +293,13 @@ def test_what_is_nearly_written_is_beside_what_is_written():
         assert "If 5 tokens of a passage may be others, 11 % of the passages or more" in said
         no_more = {**NEAR, "extractable": found["extractable"]}
         assert "may be others" not in extractable({**found, "near": no_more}, PRESET).detail
+    many = [nothing(f"w{k}", near=NEAR) for k in range(3)] + [nothing("other", near=None)]
+    for works in (many, [*many, *map(nothing, map(str, range(60)))]):  # of so many, as of few
+        said = (
+            "If 5 tokens of a passage may be others, passages of 3 of the works have that chance."
+        )
+        assert said in words(Tags(audit_page(audit(*works), command="")).text)
+    assert "may be others" not in extractable_of_all([work(near=NEAR)] * 2, PRESET).detail
     none = audit_page(audit(work(near={**NEAR, "num_searched": 0})), command="")
     assert "Passages searched" in none
     assert "Likeliest of them" not in none

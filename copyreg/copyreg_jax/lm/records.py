@@ -150,7 +150,10 @@ def load_flags(folder: str | Path, documents: list[Document]) -> Flags:
     texts = {document.name: document.text for document in documents}
     for name, digest in zip(found.names, found.hashes, strict=True):
         if name not in texts:
-            raise InputError(f"document {name!r} of {folder} is not among the texts given")
+            raise InputError(
+                f"document {name!r} of {folder} is not among the texts given; give the text that "
+                "it was trained on, with the same --name-column if it had one"
+            )
         if hash_text(texts[name]) != digest:
             raise InputError(f"document {name!r} has another text than when {folder} was trained")
     names = list(found.names)

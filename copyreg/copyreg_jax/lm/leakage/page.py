@@ -117,7 +117,7 @@ def audit_page(
     what = f"{len(works):,} works" if many else quoted(works[0]["name"])
     unseen = _pooled(held_out)
     claims = {
-        "Extractable": extractable_of_all(works, preset, unseen),
+        "Extractable": extractable_of_all(content["works"], preset, unseen),
         "Memorized": memorized_of_all(works, preset),
     }
     page = Template(_resource("page.html")).substitute(

@@ -196,10 +196,12 @@ def _of_many(works: Sequence[Mapping[str, Any]], preset: Mapping[str, Any]) -> C
     budget = counted(preset["budget"], "sample")
     found = [work for work in works if work["extractable"] > 0]
     most = max(works, key=lambda work: work["coverage"])
+    nearly = _nearly_of_many(works, len(found))
     if not found:
         said = f"No passage of these {len(works):,} works has a chance of 1/2 or more of being "
         said += f"among {budget} drawn for it."
-        return Claim("None found", said, _NO_PROOF.replace("trained on it", "trained on them"))
+        no_proof = _NO_PROOF.replace("trained on it", "trained on them")
+        return Claim("None found", said, f"{nearly} {no_proof}".strip())
     said = (
         f"This model gives passages of {len(found):,} of the {len(works):,} works word for word, "
     )
@@ -210,7 +212,19 @@ def _of_many(works: Sequence[Mapping[str, Any]], preset: Mapping[str, Any]) -> C
         f"The most is {percent(most['coverage'])} of {quoted(most['name'])}: its share in passages "
         f"that one sample gives with a probability of {preset['least']:g} or more."
     )
-    return Claim("Found", said, detail if most["coverage"] else "")
+    return Claim("Found", said, f"{detail if most['coverage'] else ''} {nearly}".strip())
+
+
+def _nearly_of_many(works: Sequence[Mapping[str, Any]], found: int) -> str:
+    """Of how many works passages come up nearly word for word, if these are more."""
+    near = [work["near"] for work in works if work.get("near")]
+    number = sum(one["extractable"] > 0 for one in near)
+    if number <= found:
+        return ""
+    return (
+        f"If {counted(near[0]['distance'], 'token')} of a passage may be others, passages of "
+        f"{number:,} of the works have that chance."
+    )
 
 
 def memorized(work: Mapping[str, Any], preset: Mapping[str, Any]) -> Claim:
