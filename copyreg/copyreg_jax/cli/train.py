@@ -117,6 +117,8 @@ def train(
     from copyreg_jax.lm.records import check_folder
 
     check_folder(out)
+    if canary_copies != 1 and not canaries:
+        raise InputError("--canary-copies is for canaries; give --canaries NUMBER too")
     added = Canaries(number=canaries, copies=canary_copies, seed=seed) if canaries else None
     with errors.status("reading", spinner="line") as line:
         columns = {"text": text_column, "name": name_column, "source": source_column}
