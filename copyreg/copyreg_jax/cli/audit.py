@@ -203,7 +203,7 @@ def audit(
     protected documents, or the works, from those held out. The command needs the extra `lm`, and
     for runs with canaries the extra `canaries`.
 
-    Exit codes: 0 done, 1 a certificate does not hold, 2 bad input.
+    Exit codes: 0 done, 1 a certificate does not hold, 2 bad input, 130 interrupted.
     """
     require_extra()
     use_compile_cache()
