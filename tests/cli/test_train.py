@@ -317,9 +317,10 @@ def test_audit_of_canaries(corpus, tmp_path, monkeypatch):
     assert "40 documents, 1 empty ones left out: 6 protected" in said.stdout
     text = ["--text", corpus, "--name-column", "id", "--prefix", 8, "--suffix", 8, "--out", out]
     words = [*map(str, ["audit", run, run / "model", *text])]
-    found = CliRunner().invoke(app, words)
+    found = CliRunner().invoke(app, [*words, "--relearn", "1"])
     assert found.exit_code == 0, found.exception
     one, other = json.loads(out.read_text()).values()
+    assert one["robustness"]["relearning"]["documents"]["held-out"] == 3  # no canary is among them
     kept = one["canaries"]
     assert (kept["number"], kept["inserted"], len(kept["exposure"])) == (16, inserted, inserted)
     assert kept["mean"] > 6 > kept["held_out_mean"]

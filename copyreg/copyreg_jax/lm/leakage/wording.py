@@ -216,7 +216,7 @@ def _of_many(works: Sequence[Mapping[str, Any]], preset: Mapping[str, Any]) -> C
 
 
 def _nearly_of_many(works: Sequence[Mapping[str, Any]], found: int) -> str:
-    """Of how many works passages come up nearly word for word, if these are more."""
+    """Say of how many works passages come up nearly word for word, if of more than exactly."""
     near = [work["near"] for work in works if work.get("near")]
     number = sum(one["extractable"] > 0 for one in near)
     if number <= found:
