@@ -456,7 +456,7 @@ def test_a_matrix_that_stays_in_its_folder_is_checked_there(tmp_path, monkeypatc
     (out / "instance.npz").write_bytes(b"of another run")
     run = in_process("solve", tmp_path / "data", "--out", out, "--overwrite")
     assert not (out / "instance.npz").exists()
-    named = run.stdout.splitlines()[-1].split("copyreg check ")[1].split()
+    (named,) = (line.split()[-2:] for line in run.stdout.splitlines() if "copyreg check " in line)
     assert cr.check(*named).verdict is cr.Verdict.CERTIFIED
     changed = in_process("solve", tmp_path / "data", "--gamma", 0.5, "--out", out, "--overwrite")
     assert "copyreg check" not in changed.stdout  # no file has that instance

@@ -178,7 +178,7 @@ def test_a_doubtful_curvature_in_float32_ends():
 def test_negative_curvature_that_no_step_follows_ends_the_run(solver, monkeypatch):
     """A look that always sees a saddle: it is left once for each fall of L, also under jit."""
 
-    def saddle(problem, u, gradient, rtol):
+    def saddle(problem, u, gradient, rtol, *, mixed):
         direction = jax.numpy.ones_like(gradient)
         negative = jax.numpy.asarray(cr.SecondOrder.NEGATIVE, jax.numpy.int32)
         return optimality.Look(jax.numpy.zeros_like(u, shape=()), negative, direction)
