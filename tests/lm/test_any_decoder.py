@@ -215,3 +215,18 @@ def test_what_can_not_be_proved_is_refused_before_the_audit(audit, folder, tmp_p
     found = audit(model=other)
     assert "logit_softcap is not known" in str(found.exception)
     assert not (tmp_path / "proof.json").exists()
+
+
+def test_a_model_that_changes_before_the_proof_is_refused(audit, folder, tmp_path, monkeypatch):
+    """Another layout of config.json: the same model in other bytes."""
+    content, certify = (folder / "config.json").read_text(), any_decoder.certify_windows
+
+    def touched(*arguments, **options):
+        (folder / "config.json").write_text(content + " ")
+        return certify(*arguments, **options)
+
+    monkeypatch.setattr(any_decoder, "certify_windows", touched)
+    found = audit("--certify-windows", "1")
+    (folder / "config.json").write_text(content)
+    assert "has changed during the audit; run this again" in str(found.exception)
+    assert not (tmp_path / "proof.json").exists()

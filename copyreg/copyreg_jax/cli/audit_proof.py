@@ -77,8 +77,18 @@ class Proof:
         self._found = sorted([*self._found, *some], key=lambda one: one[0])[: self.number]
         self._num_passages += len(found.bits)
 
-    def write(self, model: str, loaded: Any, prefix: int, show: Callable[[str], None]) -> str:
-        """Prove the bound, write the certificate, and return a sentence that says what it says."""
+    def write(
+        self,
+        model: str,
+        loaded: Any,
+        prefix: int,
+        show: Callable[[str], None],
+        require_unchanged: Callable[[], None],
+    ) -> str:
+        """Prove the bound, write the certificate, and return a sentence that says what it says.
+
+        The proof reads the files of the model again, so they have to be those of the audit still.
+        """
         if self.path is None:
             return ""
         import numpy as np
@@ -93,6 +103,7 @@ class Proof:
             progress=lambda done: show(f"proving the bits of {count}: {done:,} done"),
         )  # fmt: skip
         error = logit_error(folder, loaded, windows[:1], prefix)
+        require_unchanged()
         certificate.save(self.path)
         beyond = "" if error <= self.slack else ", so --slack is too small for float32"
         self.said = {

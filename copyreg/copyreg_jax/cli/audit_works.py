@@ -80,7 +80,9 @@ def audit_works(
             progress=lambda name, share: line.update(f"measuring {name}: {share:.0%}"),
             keep=proof.keep,
         )  # fmt: skip
-        proved = proof.write(model, loaded, preset.prefix, line.update)
+        proved = proof.write(
+            model, loaded, preset.prefix, line.update, lambda: _require_unchanged(model, digest)
+        )
     members = compare_works([one.scores for one in found], [one.scores for one in beside])
     content = {
         "model": model,
@@ -199,6 +201,11 @@ def _hash_model(model: str) -> str:
     path = find_smollm2() if model == SMOLLM2 else Path(model)
     path = path / MODEL if (path / MODEL).is_dir() else path
     return hash_files(path) if path.is_dir() else hash_bytes(read_bytes(path))
+
+
+def _require_unchanged(model: str, digest: str) -> None:
+    if _hash_model(model) != digest:
+        raise InputError(f"{model} has changed during the audit; run this again")
 
 
 def _fingerprint(model: str) -> list[tuple[str, int, int]]:
