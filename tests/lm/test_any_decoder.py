@@ -23,8 +23,8 @@ from copyreg_jax.lm.leakage.any_decoder import (
     certify_windows,
     logit_error,
 )
+from copyreg_jax.lm.leakage.phrases import bound
 from copyreg_jax.lm.leakage.teacher_forced import read_suffixes
-from copyreg_jax.lm.leakage.wording import bound
 from copyreg_jax.lm.models.gpt2 import GPT2Config
 from copyreg_jax.lm.models.hugging_face import load_pretrained, save_pretrained
 from copyreg_jax.lm.models.llama import LlamaConfig

@@ -22,15 +22,13 @@ from copyreg_jax.lm.leakage.constrained_beam import NearVerbatim
 from copyreg_jax.lm.leakage.heat_maps import draw
 from copyreg_jax.lm.leakage.near_verbatim import Verbatim
 from copyreg_jax.lm.leakage.page import audit_page
+from copyreg_jax.lm.leakage.phrases import odds, percent, power
 from copyreg_jax.lm.leakage.wording import (
     any_decoder,
     extractable,
     extractable_of_all,
     memorized,
     memorized_of_all,
-    odds,
-    percent,
-    power,
 )
 from copyreg_jax.lm.leakage.works import Preset, Written
 from tests.support.audits import NEAR, PRESET, audit, calibration, large, nothing, work

@@ -215,7 +215,7 @@ def _fingerprint(model: str) -> list[tuple[str, int, int]]:
 
 
 def _show(report: WorkReport, beside: list[WorkReport], preset: Preset, bits: int | None) -> None:
-    from copyreg_jax.lm.leakage.wording import counted, percent
+    from copyreg_jax.lm.leakage.phrases import counted, percent
 
     of_others = ""
     if beside:
@@ -269,7 +269,8 @@ def _show(report: WorkReport, beside: list[WorkReport], preset: Preset, bits: in
 
 
 def _memorized(report: WorkReport) -> str:
-    from copyreg_jax.lm.leakage.wording import memorized, percent
+    from copyreg_jax.lm.leakage.phrases import percent
+    from copyreg_jax.lm.leakage.wording import memorized
 
     found = report.memorized
     if found is None:
@@ -290,7 +291,7 @@ def _memorized(report: WorkReport) -> str:
 
 
 def _nearly(found: NearVerbatim, preset: Preset) -> str:
-    from copyreg_jax.lm.leakage.wording import percent
+    from copyreg_jax.lm.leakage.phrases import percent
 
     said = (
         f"{percent(found.extractable)} of the passages or more have a chance of 1/2 or more of "
@@ -312,7 +313,7 @@ def _nearly(found: NearVerbatim, preset: Preset) -> str:
 
 
 def _written(found: Written) -> str:
-    from copyreg_jax.lm.leakage.wording import counted, percent
+    from copyreg_jax.lm.leakage.phrases import counted, percent
 
     shared = found.shared
     texts = f"{counted(found.num_outputs, 'text')} of {counted(found.num_tokens, 'token')}"

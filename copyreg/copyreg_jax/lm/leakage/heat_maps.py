@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from copyreg_jax.lm.leakage.wording import odds
+from copyreg_jax.lm.leakage.phrases import odds
 
 __all__ = ["draw", "join_pairs", "legend"]
 

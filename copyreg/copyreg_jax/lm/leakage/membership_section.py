@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from copyreg_jax.lm.leakage.wording import SCORES, counted, percent
+from copyreg_jax.lm.leakage.phrases import counted, percent
+from copyreg_jax.lm.leakage.wording import SCORES
 
 __all__ = ["few_texts", "membership_section"]
 

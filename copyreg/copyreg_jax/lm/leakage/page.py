@@ -17,21 +17,16 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.lm.leakage.heat_maps import draw, join_pairs, legend
 from copyreg_jax.lm.leakage.membership_section import membership_section
 from copyreg_jax.lm.leakage.page_parts import escape, likeliest, nearly, table
+from copyreg_jax.lm.leakage.phrases import bound, counted, odds, percent, power, quoted
 from copyreg_jax.lm.leakage.wording import (
     Claim,
     any_decoder,
-    bound,
-    counted,
     extractable,
     extractable_of_all,
     how_measured,
     memorized,
     memorized_of_all,
-    odds,
-    percent,
-    power,
     proved,
-    quoted,
     settings,
 )
 

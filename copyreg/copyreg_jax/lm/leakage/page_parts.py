@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from copyreg_jax.lm.leakage.wording import counted, odds, percent, plain, power
+from copyreg_jax.lm.leakage.phrases import counted, odds, percent, plain, power
 
 __all__ = ["escape", "likeliest", "nearly", "table"]
 
