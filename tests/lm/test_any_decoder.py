@@ -128,6 +128,7 @@ def test_a_precision_that_is_too_low_is_doubled(tmp_path, precisions, monkeypatc
         ({"prefix": 0}, "prefix is 0"),
         ({"prefix": 18}, "prefix is 18"),
         ({"slack": -1.0}, "slack is -1.0"),
+        ({"slack": 1e40}, "slack is 1e+40; give a number from 0 to 2^100"),
         ({"slack": float("nan")}, "slack is nan"),
         ({"folder": "no-such-folder"}, "can't read no-such-folder"),
     ],
@@ -194,11 +195,11 @@ def test_a_slack_that_does_not_cover_float32_is_told(audit):
 
 def test_what_can_not_be_proved_is_refused_before_the_audit(audit, folder, tmp_path):
     for more, message in (
-        (["--slack", "inf"], "--slack is inf"),
+        (["--slack", "1e40"], "--slack is 1e+40; give a number from 0 to 2^100"),
         (["--certificate", str(folder / "new.json")], "is within the model"),
         (["--certificate", "sea.txt", "--overwrite"], "would replace sea.txt"),
-        (["--out", "proof.json"], "is another output too"),
-        (["--out", "a", "--certificate", "a.partial"], "is another output too"),
+        (["--out", "proof.json"], "would replace proof.json"),
+        (["--out", "a", "--certificate", "a.partial"], "would replace a.partial"),
         (["--certificate", "no/proof.json"], "can't write --certificate"),
         (["--quantize", "4"], "--certificate is about the weights of the folder; omit --quantize"),
         (["--work", "absent.txt", "--model", "smollm2"], "needs a Hugging Face folder"),

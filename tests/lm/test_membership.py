@@ -18,7 +18,7 @@ from copyreg_jax.cli.audit_works import _memorized
 from copyreg_jax.cli.membership_table import show_canaries, show_run, show_works
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import cut_rows, make_rows
-from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+from copyreg_jax.lm.corpus.tokenizer import bytes_of_tokens, train_tokenizer
 from copyreg_jax.lm.leakage.calibration import Calibration
 from copyreg_jax.lm.leakage.exposure import Exposure
 from copyreg_jax.lm.leakage.membership import (
@@ -255,7 +255,7 @@ def test_equally_many_tokens_of_each_text_are_scored_once(tokenizer):
     model, texts = random_bigram(), {"long": prose(1, 90), "short": prose(2, 41)}
     cut = {name: cut_passages(tokenizer, text, 4, 6, 1) for name, text in texts.items()}
     shares = []
-    found = score_texts(model, tokenizer, cut, 9, shares.append)
+    found = score_texts(model, bytes_of_tokens(tokenizer), cut, 9, shares.append)
     for name, text in texts.items():
         ids = np.array(tokenizer.encode(text[:41]).ids, np.int32)
         whole = cut_rows([ids], 40, np.array([41]))  # of a bigram, rows make no difference

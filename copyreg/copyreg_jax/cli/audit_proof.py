@@ -51,29 +51,28 @@ class Proof:
             return
         from copyreg_jax.certificates.to_instance import input_errors
         from copyreg_jax.checker.weights import read_model
+        from copyreg_jax.lm.leakage.any_decoder import MAX_SLACK
 
-        if not math.isfinite(self.slack):
-            raise InputError(f"--slack is {self.slack}; give a finite number")
+        if self.slack > MAX_SLACK:
+            raise InputError(f"--slack is {self.slack}; give a number from 0 to 2^100")
         folder = _folder(model)
         if not folder.is_dir():
             raise InputError(
                 f"--certificate needs a Hugging Face folder, and {model} is none; write one with "
                 "copyreg_jax.lm.models.hugging_face.save_pretrained"
             )
-        if folder.resolve() in self.path.resolve().parents:
-            raise InputError(f"--certificate {self.path} is within the model; write it elsewhere")
-        if any(path is not None and path.resolve() == self.path.resolve() for path in outputs):
-            raise InputError(f"--certificate {self.path} is another output too; choose two files")
         read = [file for path in inputs for file in all_files(path)]
-        require_free("--certificate", [self.path], read, overwrite=overwrite)
+        require_free("--certificate", [self.path], [*read, *outputs], overwrite=overwrite)
         require_writable(self.path.absolute().parent, f"--certificate {self.path}")
         with input_errors():
             read_model(folder)
 
     def keep(self, passages: Passages, found: Suffixes) -> None:
         """Remember the passages of one more work that may be among those with the fewest bits."""
-        order = found.bits.argsort(kind="stable")[: self.number].tolist()
-        some = [(float(found.bits[i]), passages.tokens[i].tolist()) for i in order]
+        if self.path is None:
+            return
+        order = found.bits.argsort(kind="stable")[: self.number]
+        some = zip(found.bits[order].tolist(), passages.rows(order).tolist(), strict=True)
         self._found = sorted([*self._found, *some], key=lambda one: one[0])[: self.number]
         self._num_passages += len(found.bits)
 
@@ -113,7 +112,7 @@ class Proof:
         return (
             f"proved for {count}, those with the fewest bits: no temperature, top-k, top-p or "
             f"min-p gives one of these suffixes a probability above "
-            f"2^-{math.floor(10 * certificate.b) / 10:.1f}, on logits within {self.slack:g} of "
+            f"2^-{math.floor(10 * certificate.b) / 10:.1f}, on logits within {self.slack} of "
             f"the exact ones (float32 logits of the first are within {_up(error)} here{beyond})"
         )
 

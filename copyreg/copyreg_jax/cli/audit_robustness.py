@@ -55,11 +55,12 @@ class Changes:
         """Change a model and measure it again, if that is asked for; its folder stays as it is."""
         from copyreg_jax.lm.corpus.rows import make_rows
         from copyreg_jax.lm.leakage.robustness import change
-        from copyreg_jax.lm.records import SUMMARY, load_arm
+        from copyreg_jax.lm.records import is_left_out
 
         if self._relearning is None and self._bits is None:
             return
-        rows = make_rows(tokenizer, self._flags.texts, self._flags.length)
+        texts = self._flags.texts if self._relearning is not None else []  # to train on alone
+        rows = make_rows(tokenizer, texts, self._flags.length)
         try:
             self._found[name] = change(
                 model, rows, before, audit, relearning=self._relearning, bits=self._bits,
@@ -67,7 +68,7 @@ class Changes:
             )  # fmt: skip
         except TrainingError as error:
             raise InputError(f"{name} can't be trained on other text: {error}") from None
-        if (Path(name) / SUMMARY).exists() and load_arm(name) == "left out":
+        if is_left_out(name):
             self._without.append(name)
 
     def _scores(self, name: str) -> tuple[Scores, Changed | None]:

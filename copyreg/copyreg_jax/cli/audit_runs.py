@@ -101,7 +101,7 @@ def audit_runs(
             _show_gap(closed[name])
         show_run(members[name])
         if one.exposure is not None:
-            show_canaries(one.exposure, left_out=_left_out(name))
+            show_canaries(one.exposure, left_out=records.is_left_out(name))
         if one.check is not None:
             _show_check(one.check)
         changes.show(name)
@@ -219,18 +219,12 @@ def _gaps_closed(reports: dict[str, Report]) -> dict[str, GapClosed]:
     }
 
 
-def _left_out(name: str) -> bool:
-    from copyreg_jax.lm import records
-
-    return (Path(name) / records.SUMMARY).exists() and records.load_arm(name) == "left out"
-
-
 def _without(names: list[str]) -> tuple[str | None, str | None]:
     """Choose the run that left the protected text out, and the reference: that run or a model."""
     from copyreg_jax.lm import records
 
     runs = [name for name in names if (Path(name) / records.SUMMARY).exists()]
-    left_out = [name for name in runs if _left_out(name)]
+    left_out = [name for name in runs if records.is_left_out(name)]
     if len(left_out) == 1:
         return left_out[0], left_out[0]
     models = [name for name in names if name not in runs]

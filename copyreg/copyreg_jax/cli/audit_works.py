@@ -61,7 +61,7 @@ def audit_works(
     _check_bits(bits)
     store = None if out is None else out.with_name(f"{out.name}.partial")
     proof.check(model, inputs=[*works, *held_out], outputs=[out, page, store], overwrite=overwrite)
-    for option, path in {"--out": out, "--page": page}.items():
+    for option, path in {"--out": out, "--page": page, "--certificate": proof.path}.items():
         if path is not None and Path(model).resolve() in path.resolve().parents:
             raise InputError(f"{option} {path} is within the model; write it elsewhere")
     read = [file for path in (*works, *held_out, Path(model)) for file in all_files(path)]

@@ -25,6 +25,7 @@ __all__ = [
     "Outcome",
     "check_folder",
     "fingerprint_model",
+    "is_left_out",
     "load_arm",
     "load_flags",
     "load_outcome",
@@ -242,6 +243,17 @@ def load_outcome(folder: str | Path) -> Outcome:
     return Outcome(
         columns["name"], columns["sha256"], protected, held_out, nll, length, leave_out, canaries
     )
+
+
+def is_left_out(folder: str | Path) -> bool:
+    """Tell whether this is a run that left its protected texts out; a model alone is none.
+
+    Raises
+    ------
+    InputError
+        The summary of the run is damaged.
+    """
+    return (Path(folder) / SUMMARY).exists() and load_arm(folder) == "left out"
 
 
 def load_arm(folder: str | Path) -> str:

@@ -25,7 +25,10 @@ from copyreg_jax.checker.transformer import Rows, logits
 from copyreg_jax.checker.weights import Model, read_model
 from copyreg_jax.errors import InputError
 
-__all__ = ["InextractableCertificate", "certify_windows", "logit_error"]
+__all__ = ["MAX_SLACK", "InextractableCertificate", "certify_windows", "logit_error"]
+
+MAX_SLACK = 2.0**100
+"""The largest slack that a certificate may have; see docs/reference/certificate-format.md."""
 
 _LAYER = 24
 """Bits by which a layer widens the balls, about: 18 to 23 were measured."""
@@ -110,8 +113,8 @@ def certify_windows(
         raise InputError(f"windows have shape {windows.shape}; give rows of token numbers")
     if not 1 <= prefix < windows.shape[1]:
         raise InputError(f"prefix is {prefix}; give a number from 1 to below {windows.shape[1]}")
-    if not 0 <= slack <= 2.0**100:  # also refuses NaN
-        raise InputError(f"slack is {slack}; give a number, at least 0")
+    if not 0 <= slack <= MAX_SLACK:  # also refuses NaN
+        raise InputError(f"slack is {slack}; give a number from 0 to 2^100")
     if windows.min() < 0:
         raise InputError("a window has a token below 0; give numbers of tokens")
     with ARITHMETIC, input_errors(), ctx.workprec(START_BITS):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from copyreg_jax.lm.leakage.page_parts import table
 from copyreg_jax.lm.leakage.phrases import counted, percent
 from copyreg_jax.lm.leakage.wording import SCORES
 
@@ -53,13 +54,14 @@ def membership_section(found: Mapping[str, Any] | None, alpha: float) -> str:
     """
     if found is None:
         return ""
-    rows = "".join(
-        f'<tr><th scope="row">{SCORES[name]}<td>{one["auroc"]:.3f}<td>{one["p_value"]:.2g}'
-        f"<td>{_share(one['found_at_1_percent'])}<td>{_share(one['found_at_10_percent'])}"
+    rows = [
+        (SCORES[name], [
+            f"{one['auroc']:.3f}", f"{one['p_value']:.2g}",
+            _share(one["found_at_1_percent"]), _share(one["found_at_10_percent"]),
+        ])
         for name, one in found["scores"].items()
-    )
+    ]  # fmt: skip
     columns = ("AUROC", "p-value", "Found with 1\u00a0% false alarms", "With 10\u00a0%")
-    head = "".join(f'<th scope="col">{name}' for name in columns)
     measured = (
         f"{counted(found['num_works'], 'work')} against "
         f"{counted(found['num_held_out'], 'held-out text')}, "
@@ -68,8 +70,7 @@ def membership_section(found: Mapping[str, Any] | None, alpha: float) -> str:
     return (
         '<section aria-labelledby="membership"><h2 id="membership">Membership scores</h2>\n'
         f"<p>{_ABOUT}</p>\n<p>{measured.strip()}</p>\n"
-        f"<table><caption>Works against held-out texts</caption><thead><tr><td>{head}</thead>"
-        f"<tbody>{rows}</tbody></table>\n</section>"
+        f"{table('Works against held-out texts', columns, rows)}</section>"
     )
 
 

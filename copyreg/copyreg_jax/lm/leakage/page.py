@@ -76,7 +76,7 @@ def audit_page(
     content : mapping
         What ``copyreg audit --work ... --out`` writes: ``preset``, ``works`` and ``held_out``, and
         if there are any, the name of the ``model``, the bits that it was rounded to, in
-        ``quantize``, and ``membership``. Numbers may be None.
+        ``quantize``, ``membership``, and what a ``certificate`` says. Numbers may be None.
     command : str
         The command that measures this anew.
     texts : mapping from names of works to texts, optional

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,11 @@ class Passages(NamedTuple):
     @property
     def tokens(self) -> NDArray[np.int32]:
         """The tokens of each, a row of ``size``. They overlap, so only a call takes the room."""
-        return self.stream[self.place[:, None] + np.arange(self.size)]
+        return self.rows(slice(None))
+
+    def rows(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[np.int32]:
+        """The tokens of some of them."""
+        return self.stream[self.place[which, None] + np.arange(self.size)]
 
 
 def cut_passages(

@@ -260,8 +260,8 @@ def proved(certificate: Mapping[str, Any] | None) -> str:
 
     Examples
     --------
-    >>> said = {"name": "a.json", "passages": 2, "of": 9, "b": 12.39, "slack": 0.001}
-    >>> "probability above 2⁻¹² on logits within 0.001" in proved(said), proved(None)
+    >>> said = {"name": "a.json", "passages": 2, "of": 9, "b": 12.39, "slack": 0.00012345678}
+    >>> "above 2⁻¹² on logits within 0.00012345678 of" in proved(said), proved(None)
     (True, '')
     """
     if certificate is None:
@@ -270,7 +270,7 @@ def proved(certificate: Mapping[str, Any] | None) -> str:
         f" The certificate {quoted(certificate['name'])} proves for {certificate['passages']:,} of "
         f"the {certificate['of']:,} passages, those with the fewest bits, that each is written "
         f"with no probability above {bound(certificate['b'])} on logits within "
-        f"{certificate['slack']:g} of the exact ones."
+        f"{certificate['slack']} of the exact ones."
     )
 
 

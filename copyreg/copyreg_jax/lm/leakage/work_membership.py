@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from flax import nnx
 
 from copyreg_jax.lm.corpus.rows import cut_rows
-from copyreg_jax.lm.corpus.tokenizer import bytes_of_tokens
 from copyreg_jax.lm.leakage.membership import Attack, Scores, attack, score_rows
 from copyreg_jax.lm.leakage.passages import Passages
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 __all__ = ["TextScores", "WorkMembership", "compare_works", "score_texts"]
 
@@ -57,7 +53,7 @@ class WorkMembership(NamedTuple):
 
 def score_texts(
     model: nnx.Module,
-    tokenizer: Tokenizer,
+    spelling: Mapping[int, bytes],
     stretches: Mapping[str, Passages],
     length: int,
     callback: Callable[[float], None] = lambda share: None,
@@ -67,7 +63,8 @@ def score_texts(
     Parameters
     ----------
     model : nnx.Module
-    tokenizer : Tokenizer
+    spelling : mapping from tokens to bytes
+        From `corpus.tokenizer.bytes_of_tokens`.
     stretches : mapping from names to Passages
         Texts, or excerpts of them. What is scored begins where the first passage does.
     length : int
@@ -77,15 +74,11 @@ def score_texts(
 
     Notes
     -----
-    One forward pass for each row, and no token is in two of them.
+    One forward pass for each row, and no token is scored in two of them.
     """
     if not stretches:
         return {}
-    spelling = bytes_of_tokens(tokenizer)
-    parts = [
-        part.stream[part.place[0] : part.place[-1] + part.tokens.shape[1]]
-        for part in stretches.values()
-    ]
+    parts = [part.stream[part.place[0] : part.place[-1] + part.size] for part in stretches.values()]
     size = min(map(len, parts))
     parts = [part[:size] for part in parts]
     contents = [b"".join(spelling[i] for i in part.tolist()) for part in parts]

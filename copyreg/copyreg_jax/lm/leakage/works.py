@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from flax import nnx
+from numpy.typing import NDArray
 
 from copyreg_jax._files import jsonable
 from copyreg_jax.errors import InputError
@@ -317,14 +318,14 @@ def audit_works(
         reports[name] = reports[name]._replace(
             memorized=compare(part, found[name], unseen, found, found[_DRAWN], preset.alpha, seed),
             written=_write(model, tokenizer, text, part, preset),
-            near=_search(model, part, found[name], preset, name),
+            near=_search(model, windows[name], found[name], preset, name),
             likeliest=likeliest_places(
                 part, preset.prefix, found[name].log_sample, found[name].matched, _PLACES
             ),
         )
     stretches, length = as_long(works, passages, unseen, seed), preset.prefix + preset.suffix - 1
     scored = functools.partial(progress, "membership")
-    for name, own in score_texts(model, tokenizer, stretches, length, scored).items():
+    for name, own in score_texts(model, spelling, stretches, length, scored).items():
         reports[name] = reports[name]._replace(scores=own)
     return [reports[name] for name in works], [reports[name] for name in held_out]
 
@@ -357,11 +358,11 @@ def _report(
 
 
 def _search(
-    model: nnx.Module, passages: Passages, found: Suffixes, preset: Preset, name: str
+    model: nnx.Module, windows: NDArray[np.int32], found: Suffixes, preset: Preset, name: str
 ) -> NearVerbatim | None:
     distance = preset.suffix // 10 if preset.distance is None else preset.distance
     return search_near(
-        model, passages.tokens, found, prefix=preset.prefix, top_k=preset.top_k,
+        model, windows, found, prefix=preset.prefix, top_k=preset.top_k,
         budget=preset.budget, number=preset.near, distance=distance, width=preset.width,
         label=functools.partial("passage {1} of {0}".format, name),
     )  # fmt: skip
@@ -375,7 +376,7 @@ def _write(
     if not number or not words_of(text):
         return None
     chosen = np.linspace(0, len(passages.place) - 1, number).astype(int)
-    prefixes = passages.tokens[chosen, : preset.prefix]
+    prefixes = passages.rows(chosen)[:, : preset.prefix]
     context = getattr(getattr(model, "config", None), "context", math.inf)
     length = int(min(preset.written, context - preset.prefix + 1))
     outputs = write_greedily(model, prefixes, length).tolist()
