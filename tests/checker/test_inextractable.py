@@ -278,6 +278,9 @@ def forged(document):
     yield document | {"bits": [], "windows": []}, void
     yield with_bits(document, 0, -1.0), void
     yield document | {"precision": 64}, void
+    yield document | {"precision": 4097}, void
+    yield document | {"slack": (2.0**101).hex()}, void
+    yield document | {"model": document["model"] | {"tokenizer": "0" * 64}}, void
     yield document | {"precision": 192.0}, void
     yield document | {"prefix": 0, "suffix": 6}, void
     yield document | {"prefix": 1}, void
@@ -298,6 +301,10 @@ def test_forgeries_are_refused(case):
     document = honest(folder, exact_ranks(truth))
     for forgery, allowed in forged(document):
         assert check(forgery, folder).verdict in allowed, forgery
+    check(document, folder)
+    alone = check_file(folder / "certificate.json")
+    assert alone.verdict is cr.Verdict.VOID
+    assert alone.lines[-1].endswith("is about a model; name the model's folder after it")
 
 
 def test_other_files_than_those_of_the_certificate_are_void(tmp_path):

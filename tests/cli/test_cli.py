@@ -113,6 +113,18 @@ def test_the_last_lines_say_which_way_and_what_to_do(tmp_path, gamma, direction)
     assert unasked.stdout.splitlines()[-1 - int(wrong)] == verdict
 
 
+def test_a_direction_that_is_not_proved_is_not_suppressed(tmp_path):
+    """At x = 0 all rows have what the target gives them."""
+    problem = cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma=0.1)
+    cr.save_instance(tmp_path / "i.npz", problem)
+    np.save(tmp_path / "x.npy", np.zeros(4))
+    point = "certify", tmp_path / "i.npz", tmp_path / "x.npy", "--tau", -1, "--no-local"
+    found = copyreg(*point)
+    assert found.returncode == 0
+    assert "whether the protected mass went up or down is open" in found.stdout.splitlines()[-1]
+    assert copyreg(*point, "--require-suppressed").returncode == 1
+
+
 def test_json_and_overrides(instance):
     run = copyreg(
         "solve", instance, "--json", "--gamma", 0.5, "--w", 2, "--reading", "block", "--solver",

@@ -264,7 +264,10 @@ def row_norms(A: Any) -> Float[Array, " n"]:
 
 
 def norms(entries: Array, sums: Callable[[Array], Array]) -> Array:
-    """``sqrt(sums(entries^2))`` for sums of parts of them; scaled where squares leave the range."""
+    """``sqrt(sums(entries^2))``, where ``sums`` adds parts of a (k, c) array up to m numbers.
+
+    One read of the entries, or three for a unit in which squares might leave the range.
+    """
     plain = sums(entries * entries)
     top, limits = jnp.max(plain, initial=0), jnp.finfo(entries.dtype)
 

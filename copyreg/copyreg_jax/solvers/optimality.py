@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from copyreg_jax._tracing import cond
-from copyreg_jax.matrices import absent_rows, on_host, squared_column_norms
+from copyreg_jax.matrices import absent_rows, on_host, row_norms, squared_column_norms
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.problems.objective import Mask, Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -148,9 +148,10 @@ def exact_look(
     q = gradient * scale
     # What rounding leaves is taken from the curvature, so the decrement is not understated.
     clear = jnp.isfinite(jnp.sum(_inverse_factor_above(H, 10 * noise)))
-    # And what underflow may take from each of the n terms of an entry is less than that.
-    limits = jnp.finfo(np.float32)
-    lost = problem.n * float(limits.tiny) * jnp.max(weights) * jnp.max(scale) ** 2
+    # And what underflow may take from each of the n terms of an entry is less than that: of the
+    # product, or of a weight that two centered rows, no longer than 2 max |a_i|, multiply.
+    limits, longest = jnp.finfo(np.float32), jnp.maximum(1, 2 * jnp.max(row_norms(problem.A)))
+    lost = problem.n * float(limits.tiny) * jnp.max(weights) * (jnp.max(scale) * longest) ** 2
     clear &= lost <= float(limits.eps)
     decrement = length(_inverse_factor_above(H, noise) @ q)
     exact = jnp.asarray(SecondOrder.EXACT, jnp.int32)
