@@ -137,15 +137,18 @@ def test_what_else_is_asked_of_a_matrix(stored):
     np.testing.assert_allclose(interface.row_norms(A), np.linalg.norm(exact, axis=1), rtol=1e-6)
 
 
-def test_a_solve_reads_as_often_as_the_docs_say(monkeypatch, tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_solve_reads_as_often_as_the_docs_say(monkeypatch, dtype, tmp_path):
     """docs/how-to/larger-than-memory.md: 7 reads, and one a step and one a CG step on top."""
     blocks, counted = cr.RowBlocks.blocks, []
     monkeypatch.setattr(cr.RowBlocks, "blocks", lambda A: counted.append(A) or blocks(A))
     problem = random_problem(0, 200, 5, w=1.0, gamma=1e-5)
-    np.save(tmp_path / "A.npy", np.asarray(problem.A))
+    np.save(tmp_path / "A.npy", np.asarray(problem.A, dtype))
     A = cr.RowBlocks(tmp_path / "A.npy", block_bytes=2048)
-    solution = cr.solve(cr.CopyrightRegression(A, **vars(problem.terms)))
+    b, w = (np.asarray(vector, dtype) for vector in (problem.b, problem.w))
+    solution = cr.solve(cr.CopyrightRegression(A, b, problem.protected, np.float64(1e-5), w))
     assert solution.status is cr.Status.CONVERGED
+    assert solution.second_order is cr.SecondOrder.CONVEX
     assert len(counted) == 7 + solution.num_steps + solution.num_hvps
 
 

@@ -290,7 +290,8 @@ def test_a_look_from_float32_is_taken_anew_where_it_is_not_precise_enough():
     problem = cr.CopyrightRegression(A, rng.dirichlet(np.ones(40)), 4, gamma=0.1, w=1.0)
     given = problem, problem.logits(np.ones(3)), problem.gradient(np.ones(3)), 1e-10
     exact, mixed = (optimality.exact_look(*given, mixed=mixed) for mixed in (False, True))
-    assert mixed.decrement == exact.decrement
+    # As far as float64 knows it: 3 columns, and a condition of 1e10. Float32 knows nothing of it.
+    assert float(mixed.decrement) == pytest.approx(float(exact.decrement), rel=3 * 2.0**-52 * 1e10)
 
 
 def test_a_look_from_float32_sees_what_underflow_has_taken():
@@ -301,7 +302,8 @@ def test_a_look_from_float32_sees_what_underflow_has_taken():
     x = np.array([1e19, -2e19])
     given = problem, problem.logits(x), problem.gradient(x), 1e-10
     exact, mixed = (optimality.exact_look(*given, mixed=mixed) for mixed in (False, True))
-    assert mixed.decrement == exact.decrement
+    # Float32 has 7 digits; a compiled and an eager look in float64 differ in the last few of 16.
+    assert float(mixed.decrement) == pytest.approx(float(exact.decrement), rel=1e-12)
 
 
 def test_a_look_from_float32_sees_the_weight_that_has_underflown():
@@ -315,7 +317,8 @@ def test_a_look_from_float32_sees_the_weight_that_has_underflown():
     x = np.array([-84 / 8e18, 0.3, -0.2])
     given = problem, problem.logits(x), problem.gradient(x), 1e-10
     exact, mixed = (optimality.exact_look(*given, mixed=mixed) for mixed in (False, True))
-    assert mixed.decrement == exact.decrement
+    # Float32 has 7 digits; a compiled and an eager look in float64 differ in the last few of 16.
+    assert float(mixed.decrement) == pytest.approx(float(exact.decrement), rel=1e-12)
 
 
 @pytest.mark.parametrize(

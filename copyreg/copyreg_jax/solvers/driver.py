@@ -23,6 +23,7 @@ from copyreg_jax.solvers.checkpoint import Checkpoint
 from copyreg_jax.solvers.examination import examined, examined_traced, run, run_jit
 from copyreg_jax.solvers.options import check_settings
 from copyreg_jax.solvers.protocol import Solver, State
+from copyreg_jax.solvers.recheck import Rechecks
 from copyreg_jax.solvers.results import solution_on_device, solution_on_host
 from copyreg_jax.solvers.solution import History, Solution, Status
 from copyreg_jax.solvers.steps import (
@@ -194,6 +195,7 @@ def solve_on_host(
     limit = 1 if host else limit
     kit = precompute(problem, solver) if kit is None else kit
     state = (initial_state if host else initial_state_jit)(problem, kit, x0, rtol, solver)
+    rechecks = Rechecks(problem, kit.row_norms)
     history: list[tuple[np.ndarray, np.ndarray]] = []
     file = None
     if checkpoint is not None:
@@ -218,7 +220,7 @@ def solve_on_host(
             # The state before the first step is on record, unless this is that.
             value, norm = (column[bool(history) : num_steps + 1] for column in columns)
             history.append((value, norm))  # before the state: a file may have more of it, not less
-            kit, state = examined(problem, kit, new, verdict, rtol, max_steps, solver)
+            kit, state = examined(rechecks, kit, new, verdict, rtol, max_steps, solver)
             if callback is not None and num_steps > 0:
                 stop = callback(Progress(int(state.num_steps), value[-1].item(), norm[-1].item()))
                 if stop and int(state.status) == Status.RUNNING:
@@ -232,7 +234,7 @@ def solve_on_host(
             file.save(state, history)
     jax.block_until_ready(state.x)
     values, norms = (np.concatenate(column) for column in zip(*history, strict=True))
-    return solution_on_host(problem, kit, state, rtol, solver, History(values, norms))
+    return solution_on_host(rechecks, kit, state, rtol, solver, History(values, norms))
 
 
 @functools.partial(jax.jit, static_argnames="solver")

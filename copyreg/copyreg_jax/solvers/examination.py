@@ -24,7 +24,7 @@ from copyreg_jax.solvers.optimality import (
     sampled_look,
 )
 from copyreg_jax.solvers.protocol import Solver, State
-from copyreg_jax.solvers.recheck import second_order
+from copyreg_jax.solvers.recheck import Rechecks, second_order
 from copyreg_jax.solvers.solution import SecondOrder, Status
 from copyreg_jax.solvers.steps import AIM, Kit, Trace, advance
 
@@ -98,54 +98,71 @@ def run(
 
 
 def examined(
-    problem: SoftmaxRegression, kit: Kit, state: State, verdict: Verdict, rtol: float,
-    max_steps: int, solver: Solver,
+    rechecks: Rechecks, kit: Kit, state: State, verdict: Verdict, rtol: float, max_steps: int,
+    solver: Solver,
 ) -> tuple[Kit, State]:  # fmt: skip
     """Return the data and the state that a run goes on with, after `run` has looked at it."""
-    precomputed, refined = solver.refine(problem, kit.precomputed, state)
+    precomputed, refined = solver.refine(rechecks.problem, kit.precomputed, state)
     status, same = int(refined.status), refined is state and precomputed is kit.precomputed
     kit, state = kit._replace(precomputed=precomputed), refined
     if status == Status.CONVERGED and same:
-        state = _concluded(problem, kit, state, verdict, rtol, solver)
+        state = _concluded(rechecks, kit, state, verdict, rtol, solver)
     elif status in (Status.CONVERGED, Status.STALLED):
-        state = judge_state(problem, kit, state, rtol, solver)
+        state = judge_state(rechecks, kit, state, rtol, solver)
     if int(state.status) == Status.RUNNING and int(state.num_steps) >= max_steps:
         state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
     return kit, state
 
 
-def judge_state(
-    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver
-) -> State:
+def judge_state(rechecks: Rechecks, kit: Kit, state: State, rtol: float, solver: Solver) -> State:
     """Return the state after a first look, and after a deeper one if that is due."""
+    problem = rechecks.problem
     first = first_look if on_host(problem.A) else first_look_jit
     state, verdict = first(problem, kit, state, rtol, solver)
-    return _concluded(problem, kit, state, verdict, rtol, solver)
+    return _concluded(rechecks, kit, state, verdict, rtol, solver)
 
 
 def _concluded(
-    problem: SoftmaxRegression, kit: Kit, state: State, verdict: Verdict, rtol: float,
-    solver: Solver,
-) -> State:  # fmt: skip
+    rechecks: Rechecks, kit: Kit, state: State, verdict: Verdict, rtol: float, solver: Solver
+) -> State:
     """Return the state after a deeper look if that is due, and as it leaves a saddle point."""
+    problem = rechecks.problem
     host = on_host(problem.A)
     single = problem.dtype == np.float32
     # In float32 a gradient may be all rounding, and so a decrement: float64 looks again.
     if bool(verdict.due) or (single and bool(verdict.flat)):
         if single and problem.d <= MAX_EXACT_COLUMNS and is_here(problem.A):
-            found = second_order(problem, np.asarray(state.x), rtol)
-            look = Look(
-                jnp.asarray(found.decrement, problem.dtype),
-                jnp.asarray(found.second_order, jnp.int32),
-                jnp.asarray(found.direction, problem.dtype),
-            )
-            verdict = (judge if host else _judge_jit)(problem, kit, state, look, rtol, solver)
+            verdict = _verdict_in_float64(rechecks, kit, state, verdict, rtol, solver)
         else:
             verdict = (deeper_look if host else _deeper_look_jit)(problem, kit, state, rtol, solver)
     state = verdict.applied_to(state)
     if bool(verdict.leaving):
         state = (leave if host else _leave_jit)(problem, kit, state, solver)
     return state
+
+
+def _verdict_in_float64(
+    rechecks: Rechecks, kit: Kit, state: State, verdict: Verdict, rtol: float, solver: Solver
+) -> Verdict:
+    """Return the verdict on a state in float32, by a gradient and if need be a Hessian in float64.
+
+    Where L is seen to be convex the gradient is enough, and the final evaluation needs it anyway.
+    """
+    problem = rechecks.problem
+    judged = judge if on_host(problem.A) else _judge_jit
+    if int(verdict.look.second_order) == SecondOrder.CONVEX:
+        gradient = jnp.asarray(rechecks.at(state.x)[1], problem.dtype)
+        look = solver.look(problem, kit.precomputed, state._replace(gradient=gradient))
+        verdict = judged(problem, kit, state, look, rtol, solver)
+        if not bool(verdict.due):
+            return verdict
+    found = second_order(problem, np.asarray(state.x), rtol)
+    look = Look(
+        jnp.asarray(found.decrement, problem.dtype),
+        jnp.asarray(found.second_order, jnp.int32),
+        jnp.asarray(found.direction, problem.dtype),
+    )
+    return judged(problem, kit, state, look, rtol, solver)
 
 
 def deeper_look(

@@ -55,6 +55,10 @@ _MAX_NO_PROGRESS = 4
 _MAX_APART = 0.1
 """Part of the gradient and of its tolerance up to which rounded logits may have bent it."""
 
+_LEAST_CONVEXITY = 2.0**-6
+"""Convexity that counts in float32, where f is known to some ``eps sqrt(d) max |u|`` of itself: for
+logits up to a few thousand that moves the bound, of third degree in f, by less."""
+
 _MAX_RENEWALS = 3
 """How often a run that has stalled goes on from logits that are computed anew."""
 
@@ -187,7 +191,7 @@ class NewtonCG(Method):
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
     ) -> tuple[State, Look]:
         state = self._with_fresh_logits(problem, state)
-        return state, self._bound_of_decrement(problem, precomputed, state)
+        return state, self.look(problem, precomputed, state)
 
     def _with_fresh_logits(self, problem: SoftmaxRegression, state: State) -> State:
         """Compute the logits as ``A x`` again, because steps add up their rounding errors.
@@ -300,9 +304,7 @@ class NewtonCG(Method):
     def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
         return without_rows(state.memory.u, absent_rows(problem.A))
 
-    def _bound_of_decrement(
-        self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
-    ) -> Look:
+    def look(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> Look:
         """Bound the decrement where the curvature bound shows the Hessian to be positive.
 
         ``H >= c A^T W^2 A >= c / (1 + s) A^T D A``, and the basis makes the last matrix the
@@ -313,7 +315,8 @@ class NewtonCG(Method):
         share = loss_weight(problem.terms, problem.n) / problem.n / smallest
         # Twice, for what float32 has left of the identity.
         bound = norm_in(precomputed.basis, state.gradient) * jnp.sqrt(2 * (1 + share) / c)
-        known = (c > 0) & precomputed.exact
+        least = _LEAST_CONVEXITY if problem.dtype == np.float32 else 0
+        known = (c > least) & precomputed.exact
         convex = jnp.where(known, SecondOrder.CONVEX, SecondOrder.UNKNOWN).astype(jnp.int32)
         return Look(jnp.where(known, bound, jnp.inf), convex, jnp.zeros_like(x))
 

@@ -145,7 +145,14 @@ class Solver(Protocol):
 
         The driver calls it when a run has ended. The state that is returned follows from x alone,
         without the rounding errors that the steps have added up. If the look is
-        unknown, the driver looks at the Hessian itself.
+        unknown, the driver looks at the Hessian itself. That of `Method` takes `look`.
+        """
+        ...
+
+    def look(self, problem: SoftmaxRegression, precomputed: Any, state: State) -> Look:
+        """Return what the solver knows of the second order at the iterate, for its gradient.
+
+        For a problem in float32 the driver calls it again with the gradient of float64.
         """
         ...
 
@@ -198,7 +205,10 @@ class Method:
     def examine(
         self, problem: SoftmaxRegression, precomputed: Any, state: State
     ) -> tuple[State, Look]:
-        return state, unknown(state.x)
+        return state, self.look(problem, precomputed, state)
+
+    def look(self, problem: SoftmaxRegression, precomputed: Any, state: State) -> Look:
+        return unknown(state.x)
 
     def basis(self, problem: SoftmaxRegression, precomputed: Any) -> Basis:
         return diagonal_basis(problem)

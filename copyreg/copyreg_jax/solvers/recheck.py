@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+from jax.typing import ArrayLike
 
 from copyreg_jax.matrices import fetch, host_rows, interface, join
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import DEFAULT_RTOL
 from copyreg_jax.solvers.solution import SecondOrder
 
-__all__ = ["Curved", "Evaluation", "evaluate", "second_order"]
+__all__ = ["Curved", "Evaluation", "Rechecks", "evaluate", "second_order"]
 
 _PIECE_ROWS = 1024
 
@@ -75,15 +76,34 @@ def _sizes(f: np.ndarray, b: np.ndarray, t: np.ndarray, metric: str) -> np.ndarr
     return np.sum(t * b) * f + t * b
 
 
-def evaluate(
-    problem: SoftmaxRegression, x: np.ndarray, row_norms: np.ndarray | None = None
-) -> Evaluation:
-    """Evaluate ``problem`` at x. The caller must have waited for the device: it takes the cores.
+def evaluate(problem: SoftmaxRegression, x: np.ndarray) -> Evaluation:
+    """Evaluate ``problem`` at x. The caller must have waited for the device: it takes the cores."""
+    return Rechecks(problem, interface.row_norms(problem.A)).at(x)[0]
 
-    ``row_norms``, which weigh the terms in ``gradient_size``, are taken from A if not given.
+
+class Rechecks:
+    """What `evaluate` says of the points of a run, with the gradient; the last one is kept.
+
+    ``row_norms`` weigh the terms in ``gradient_size``.
     """
-    if row_norms is None:
-        row_norms = np.asarray(fetch(problem.A, interface.row_norms(problem.A)))
+
+    def __init__(self, problem: SoftmaxRegression, row_norms: Any) -> None:
+        self.problem, self._row_norms = problem, row_norms
+        self._last: tuple[bytes, tuple[Evaluation, np.ndarray]] | None = None
+
+    def at(self, x: ArrayLike) -> tuple[Evaluation, np.ndarray]:
+        """The numbers at x, and the gradient of L."""
+        point = np.asarray(x)
+        key = point.tobytes()
+        if self._last is None or self._last[0] != key:
+            norms = np.asarray(fetch(self.problem.A, self._row_norms))
+            self._last = key, _evaluate(self.problem, point, norms)
+        return self._last[1]
+
+
+def _evaluate(
+    problem: SoftmaxRegression, x: np.ndarray, row_norms: np.ndarray
+) -> tuple[Evaluation, np.ndarray]:
     # Two passes over A: there is no second copy of a float32 A, and none of one on disk.
     A, x = problem.A, np.asarray(x, np.float64)
     b, w = (np.asarray(fetch(A, vector), np.float64) for vector in (problem.b, problem.w))
@@ -119,10 +139,11 @@ def evaluate(
         size = np.sum((sizes + w * w * np.abs(u)) * np.asarray(row_norms, np.float64))
         gradient_u = np.pad(gradient_u, (0, absent))
         parts = [_product("i,ij->j", gradient_u[rows], part)[None] for rows, part in host_rows(A)]
-        gradient_norm = np.linalg.norm(join(A, parts).sum(axis=0))
+        gradient = join(A, parts).sum(axis=0)
         f, _ = whole
-    numbers = (value, gradient_norm, ell, ell_1, ell_2, f[mask].sum(), b[mask].sum(), size)
-    return Evaluation._make(float(number) for number in numbers)
+        norm = np.linalg.norm(gradient)
+    numbers = (value, norm, ell, ell_1, ell_2, f[mask].sum(), b[mask].sum(), size)
+    return Evaluation._make(float(number) for number in numbers), gradient
 
 
 class Curved(NamedTuple):

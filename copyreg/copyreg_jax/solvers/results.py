@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from copyreg_jax.matrices import fetch
 from copyreg_jax.problems import objective
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.examination import judge_state
 from copyreg_jax.solvers.implicit import minimizer
 from copyreg_jax.solvers.optimality import gradient_size, length
 from copyreg_jax.solvers.protocol import Solver, State
-from copyreg_jax.solvers.recheck import evaluate
+from copyreg_jax.solvers.recheck import Rechecks
 from copyreg_jax.solvers.solution import History, SecondOrder, Solution, Status
 from copyreg_jax.solvers.steps import Kit
 
@@ -45,15 +44,14 @@ def solution_on_device(problem: SoftmaxRegression, kit: Kit, state: State) -> So
 
 
 def solution_on_host(
-    problem: SoftmaxRegression, kit: Kit, state: State, rtol: float, solver: Solver,
-    history: History,
-) -> Solution:  # fmt: skip
+    rechecks: Rechecks, kit: Kit, state: State, rtol: float, solver: Solver, history: History
+) -> Solution:
     """Return the solution, with its numbers computed anew and its status judged by them."""
-    again = evaluate(problem, np.asarray(state.x), np.asarray(fetch(problem.A, kit.row_norms)))
+    again, _ = rechecks.at(state.x)
     flat = again.gradient_norm <= rtol * again.gradient_size
     # Tolerances are those of the start: a run may have come to a solution and not know.
     if int(state.status) == Status.MAX_STEPS and flat:
-        state = judge_state(problem, kit, state, rtol, solver)
+        state = judge_state(rechecks, kit, state, rtol, solver)
     status = Status(int(state.status))
     if not (np.isfinite(again.value) and np.isfinite(again.gradient_norm)):
         status = Status.NONFINITE

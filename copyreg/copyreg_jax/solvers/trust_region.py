@@ -154,9 +154,7 @@ class TrustRegionNewton(Method):
         lam = state.memory.model.eigenvalues
         return super().done(state) & (lam[0] >= -_floor(lam))
 
-    def examine(
-        self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
-    ) -> tuple[State, Look]:
+    def look(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> Look:
         """Take the eigenvalues of the model; nothing is known where they stop at a saddle point."""
         lam, Q, _ = state.memory.model
         floor = _floor(lam)
@@ -165,7 +163,7 @@ class TrustRegionNewton(Method):
         )
         known = lam[0] >= -floor
         how = jnp.where(known, SecondOrder.EXACT, SecondOrder.UNKNOWN).astype(jnp.int32)
-        return state, Look(jnp.where(known, decrement, jnp.inf), how, jnp.zeros_like(state.x))
+        return Look(jnp.where(known, decrement, jnp.inf), how, jnp.zeros_like(state.x))
 
 
 def _model(
