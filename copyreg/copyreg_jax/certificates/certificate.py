@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from copyreg_jax._files import write_whole
+from copyreg_jax._html import card
 from copyreg_jax.certificates import words
 from copyreg_jax.checker import format
 from copyreg_jax.checker.format import Interval, Local
@@ -175,6 +176,27 @@ class Certificate(ProvedDocument):
 
     def __repr__(self) -> str:
         return f"<Certificate: {self.headline}>"
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks, under the verdict and the direction."""
+        below, above, near = words.below, words.above, self.local
+        rows = {
+            "margin ell_1/n1 - ell_2/n2": (
+                f"in [{below(self.margin.lower)}, {above(self.margin.upper)}]"
+            ),
+            "wherever L is at most this": (
+                "nothing is proved"
+                if self.level_set_tau is None
+                else f"margin >= {below(self.level_set_tau)}"
+            ),
+            "minimizer": (
+                "nothing is proved"
+                if near is None
+                else f"within {above(near.distance, 3)} of x, alone within {below(near.radius, 3)}"
+                + ("; the only global one" if self.is_global else "")
+            ),
+        }
+        return card(self.headline, rows, " ".join(words.remedy(self.direction)))
 
     def explain(self) -> str:
         """All of it in words; the first line gives the verdict and the direction.

@@ -15,6 +15,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import fetch, is_here, place
 from copyreg_jax.problems import objective
 from copyreg_jax.problems.coercivity import num_free_directions, same_zeros, warn_if_not_coercive
+from copyreg_jax.problems.frames import check_same_index
 from copyreg_jax.problems.input import (
     check_finite,
     check_metric,
@@ -39,13 +40,13 @@ class CopyrightRegression(SoftmaxRegression):
 
     Parameters
     ----------
-    A : (n, d) array, sparse matrix of SciPy or of JAX (BCOO, BCSR), or RowBlocks
+    A : (n, d) array, data frame, sparse matrix (SciPy, BCOO, BCSR), RowBlocks, or ShardedRows
         As in `SoftmaxRegression`.
     b : (n,) array
         Target.
     protected : (n,) boolean mask, array of row indices, or int
         The protected rows; an int n1 means the first n1 rows, as in the paper. At least one row
-        and not all of them.
+        and not all of them. A column of a data frame must be a mask.
     gamma : float, default 0.1
         Weight gamma_c >= 0 of the protection term. Zero keeps the rows marked, to compare with.
     w : float or (n,) array, default 1.0
@@ -87,6 +88,7 @@ class CopyrightRegression(SoftmaxRegression):
         self._read(A, b, w, metric)
         check_reading(reading)
         self._reading: Reading = reading
+        check_same_index(self._labels, protected=protected)
         self._protected = read_mask(protected, self.n)
         self._gamma = read_weight(gamma, self.dtype)
         self._promote()
@@ -178,6 +180,7 @@ class CopyrightRegression(SoftmaxRegression):
         if gamma is not None:
             new._gamma = read_weight(gamma, self.dtype)
         if w is not None:
+            check_same_index(new._labels, w=w)
             given = read_vector("w", w, self.n, like=self.dtype, scalar_allowed=True)
             new.w = jnp.broadcast_to(given, (self.n,))
             check_finite("w", new.w)
@@ -210,6 +213,17 @@ class CopyrightRegression(SoftmaxRegression):
             shape = f"n={self.n}, d={self.d}{n1}, gamma={float(self.gamma):.6g}"
             end = f"dtype={self.dtype}"
         return f"CopyrightRegression({shape}, reading={self.reading!r}{self._metric_shown}, {end})"
+
+    def _shown(self) -> dict[str, str]:
+        b, protected = (np.asarray(fetch(self.A, v)) for v in (self.b, self.protected))
+        rows = super()._shown()
+        rows["rows"] += f", {self.n1:,} of them protected"
+        own = {
+            "b": f"{b[protected].sum():.4g} on the protected rows, {b.sum():.4g} on all",
+            "gamma": f"{float(self.gamma):.6g}",
+            "reading": self.reading,
+        }
+        return rows | own
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
         aux = self._reading, self._metric

@@ -24,6 +24,7 @@ from copyreg_jax.matrices import (
     first_not_finite,
 )
 from copyreg_jax.matrices.row_sources import aligned
+from copyreg_jax.problems.frames import mask_values, plain_values
 from copyreg_jax.problems.objective import METRICS, READINGS, Mask, Point, Reading, Scalar, Vector
 
 __all__ = [
@@ -48,6 +49,7 @@ _LARGE = 1 << 20
 
 def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = True) -> Array:
     """Read data as a float32 or float64 JAX array; only points, ``exact=False``, may be rounded."""
+    data = plain_values(name, data)
     if isinstance(data, jax.Array):
         array = data
     elif isinstance(data, np.ma.MaskedArray):
@@ -192,6 +194,7 @@ def read_mask(protected: ArrayLike, n: int) -> Mask:
 def read_rows(name: str, rows: ArrayLike, n: int, least: int = 0, most: int | None = None) -> Mask:
     """Read a mask, indices, or a number of rows at the top as a mask of n rows."""
     most = n if most is None else most
+    rows = mask_values(name, rows)
     if isinstance(rows, jax.Array) and not is_concrete(rows):
         if rows.dtype != bool or rows.shape != (n,):
             raise InputError(f"a traced {name} must be a boolean mask of shape ({n},)")

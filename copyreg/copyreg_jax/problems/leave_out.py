@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import place
+from copyreg_jax.problems.frames import check_same_index
 from copyreg_jax.problems.input import read_rows
 from copyreg_jax.problems.objective import Form, Mask, Metric
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -55,6 +56,7 @@ class LeaveOutRegression(SoftmaxRegression):
         metric: Metric = "squared",
     ) -> None:
         self._read(A, b, w, metric)
+        check_same_index(self._labels, left_out=left_out)
         self._protected = read_rows("left_out", left_out, self.n)
         self._place()
 
@@ -80,8 +82,9 @@ class LeaveOutRegression(SoftmaxRegression):
         new = cls.tree_unflatten(
             problem.metric, (problem.A, problem.b, problem.w, problem.protected)
         )
-        new._num_free = problem._num_free
+        new._num_free, new._labels = problem._num_free, problem._labels
         if left_out is not None:
+            check_same_index(new._labels, left_out=left_out)
             new._protected = place(new.A, read_rows("left_out", left_out, new.n))
         return new
 

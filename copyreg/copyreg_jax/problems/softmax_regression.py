@@ -10,10 +10,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from copyreg_jax._html import card
+from copyreg_jax._tracing import is_concrete
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import Matrix, absent_rows, fetch, place, without_rows
+from copyreg_jax.matrices import Matrix, absent_rows, fetch, is_here, place, without_rows
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.problems.coercivity import num_free_directions, warn_if_not_coercive
+from copyreg_jax.problems.frames import FrameLabels, check_same_index, frame_labels
 from copyreg_jax.problems.input import (
     check_finite,
     check_matrix_finite,
@@ -27,6 +30,9 @@ from copyreg_jax.problems.objective import Form, Mask, Metric, Point, Scalar, Te
 
 __all__ = ["Problem", "SoftmaxRegression", "check_squared"]
 
+_NAMES_SHOWN = 6
+"""The most names of columns that a table for notebooks has."""
+
 Problem = TypeVar("Problem", bound="SoftmaxRegression")
 
 
@@ -38,13 +44,15 @@ class SoftmaxRegression:
 
     Parameters
     ----------
-    A : (n, d) array, sparse matrix of SciPy or of JAX (BCOO, BCSR), RowBlocks, or ShardedRows
+    A : (n, d) array, data frame, sparse matrix (SciPy, BCOO, BCSR), RowBlocks, or ShardedRows
         One row per output of the softmax; `RowBlocks` stay in their files, `ShardedRows` on their
-        devices. float32 or float64; its dtype, promoted with those of the other arrays, is the
+        devices. A frame of pandas or polars has numbers in all columns, and none is missing.
+        float32 or float64; its dtype, promoted with those of the other arrays, is the
         dtype of everything. Numbers, integers and lists have no say in that: they take A's dtype,
         or JAX's default float.
     b : (n,) array
-        Target; a probability vector in most uses, but any finite vector is allowed.
+        Target; a probability vector in most uses, but any finite vector is allowed. If A is a
+        frame of pandas, all that is given as a Series must have the index of A: nothing is aligned.
     w : float or (n,) array, default 1.0
         Regularization weights. They may be zero; if then L no longer grows in some direction,
         a `NotCoerciveWarning` says so.
@@ -75,6 +83,9 @@ class SoftmaxRegression:
     _num_free: int | None = None
     """Directions in which w leaves L flat; None where that is not known. No part of the pytree."""
 
+    _labels: FrameLabels | None = None
+    """The names that a data frame A came with. No part of the pytree."""
+
     def __init__(
         self, A: Any, b: ArrayLike, w: ArrayLike = 1.0, metric: Metric = "squared"
     ) -> None:
@@ -84,6 +95,8 @@ class SoftmaxRegression:
     def _read(self, A: Any, b: ArrayLike, w: ArrayLike, metric: Metric) -> None:
         check_metric(metric)
         self._metric: Metric = metric
+        self._labels = frame_labels("A", A)
+        check_same_index(self._labels, b=b, w=w)
         A = read_matrix(A)
         n = A.shape[0]
         b = read_vector("b", b, n, like=A.dtype)
@@ -123,6 +136,11 @@ class SoftmaxRegression:
     def metric(self) -> Metric:
         """Loss that tells f from b: "squared" or "cross-entropy"."""
         return self._metric
+
+    @property
+    def labels(self) -> FrameLabels | None:
+        """The names of the rows and columns of a data frame A; None for what is no data frame."""
+        return self._labels
 
     @property
     def n(self) -> int:
@@ -208,6 +226,27 @@ class SoftmaxRegression:
     def __repr__(self) -> str:
         name = type(self).__name__
         return f"{name}(n={self.n}, d={self.d}{self._metric_shown}, dtype={self.dtype})"
+
+    def _repr_html_(self) -> str | None:
+        """A small table for notebooks; None, for which they take the repr, for a batch."""
+        if not is_concrete(self) or len(self.A.shape) != 2 or not is_here(self.A):
+            return None
+        return card(type(self).__name__, self._shown())
+
+    def _shown(self) -> dict[str, str]:
+        """What the table has, in words."""
+        columns = f"{self.d:,}"
+        if self.labels is not None:
+            some = ", ".join(map(str, self.labels.columns[:_NAMES_SHOWN]))
+            columns += f": {some}{', ...' if self.d > _NAMES_SHOWN else ''}"
+        w = np.asarray(fetch(self.A, self.w))
+        return {
+            "rows": f"{self.n:,}",
+            "columns": columns,
+            "w": f"{w.min():.6g}" if w.min() == w.max() else f"{w.min():.6g} to {w.max():.6g}",
+            "metric": self.metric,
+            "dtype": str(self.dtype),
+        }
 
     @property
     def _metric_shown(self) -> str:

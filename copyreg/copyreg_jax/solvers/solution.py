@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import jax
 import numpy as np
 
+from copyreg_jax._html import card
 from copyreg_jax._tracing import is_concrete
 from copyreg_jax.errors import NotConvergedError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
 __all__ = ["History", "SecondOrder", "Solution", "Status"]
 
@@ -187,6 +193,92 @@ class Solution:
             f"<Solution: {Status(int(status)).name} after {int(self.num_steps):,} steps, "
             f"L = {float(self.value):.9g}; protected rows {self.direction}: {masses}>"
         )
+
+    def _repr_html_(self) -> str | None:
+        """A small table for notebooks; None, for which they take the repr, for a batch."""
+        if not is_concrete(self) or np.ndim(self.status):
+            return None
+        status = Status(int(self.status))
+        rows = {
+            "L": f"{float(self.value):.9g}",
+            "gradient norm": f"{float(self.gradient_norm):.3g}",
+            "ell": f"{float(self.ell):.6g}",
+        }
+        mass, target = float(self.protected_mass), float(self.target_mass)
+        if mass or target:  # else no row is protected
+            rows |= {
+                "ell_1, protected rows": f"{float(self.ell_1):.6g}",
+                "ell_2, other rows": f"{float(self.ell_2):.6g}",
+                "protected mass": f"{mass:.4g} of f, {target:.4g} of b: {self.direction}",
+            }
+        note = "" if status is Status.CONVERGED else status.explanation
+        return card(f"Solution: {status.name} after {int(self.num_steps):,} steps", rows, note)
+
+    def to_frame(self, problem: SoftmaxRegression) -> Any:
+        """What became of each row: a data frame with the columns b, f and protected.
+
+        Parameters
+        ----------
+        problem : SoftmaxRegression or CopyrightRegression
+            The problem that was solved, made of a data frame: a solution holds no data.
+
+        Returns
+        -------
+        data frame
+            It is of the same library as the problem's A, and has the index of A if that has one.
+
+        Raises
+        ------
+        InputError
+            The problem was not made of a data frame, or is another one; or this is a batch.
+
+        Examples
+        --------
+        >>> import copyreg_jax as cr, pandas as pd
+        >>> names = ["novel", "poem", "letter"]
+        >>> texts = pd.DataFrame({"length": [1.0, 0.0, -1.0]}, index=names, dtype="float32")
+        >>> problem = cr.CopyrightRegression(texts, [0.7, 0.2, 0.1], protected=1)
+        >>> cr.solve(problem).to_frame(problem).round(2)
+                  b     f  protected
+        novel   0.7  0.26       True
+        poem    0.2  0.33      False
+        letter  0.1  0.41      False
+        """
+        from copyreg_jax.solvers.fit_by_row import frame_of_rows
+
+        return frame_of_rows(self, problem)
+
+    def plot(self, problem: SoftmaxRegression, ax: Axes | None = None) -> Axes:
+        """Draw f against b, one point for each row: protected ones are crosses.
+
+        Rows on the dashed line have met their targets. An axis is logarithmic, and linear close to
+        zero where some values are too small or negative.
+
+        Parameters
+        ----------
+        problem : SoftmaxRegression or CopyrightRegression
+            The problem that was solved: a solution holds no data.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure of pyplot if not given.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        InputError
+            matplotlib is not installed; the problem is another one; or this is a batch.
+
+        Examples
+        --------
+        >>> import copyreg_jax as cr
+        >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+        >>> axes = cr.solve(problem).plot(problem)  # doctest: +SKIP
+        """
+        from copyreg_jax.solvers.fit_by_row import plot_rows
+
+        return plot_rows(self, problem, ax)
 
     def raise_for_status(self) -> Self:
         """Return self if the status is CONVERGED.
