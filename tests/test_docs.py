@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import sklearn
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -12,6 +13,7 @@ PRINTED = {
     "first-steps.md": None,
     "how-to/extend.md": [*2 * [r"CONVERGED\n"], r"copyreg reached .*\nscipy CG reached .*\n"],
     "how-to/many-problems.md": None,
+    "how-to/scikit-learn.md": None,
     "neighbours/codelength.md": [r"\d+ b'a sail, a sail'\n\['b', 'a'\] \[2\.885\d* 0\.721\d*\]\n"],
     "neighbours/ledger.md": [r"CERTIFIED Interval\(.*\) Interval\(.*\)\n"],
     "neighbours/naf.md": ["", r"\[.*\] .*e-09\n"],
@@ -39,7 +41,15 @@ def anchors(path):
     return {heading.strip().replace(" ", "-") for heading in words}
 
 
+@pytest.fixture
+def _restored():
+    """What a page configures ends with it."""
+    with sklearn.config_context():
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_restored")
 @pytest.mark.parametrize("page", PRINTED)
 def test_python_blocks_run(page, capsys, tmp_path, monkeypatch):
     """The blocks of a page run one after the other, as a reader would try them."""
