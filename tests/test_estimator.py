@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import scipy.sparse
 import sklearn
+from jax.experimental.sparse import BCOO
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError, UnsetMetadataPassedError
 from sklearn.metrics import make_scorer
@@ -204,7 +205,7 @@ WRONG = {
     "row numbers": ({"protected": [0, 3]}, r"protected has dtype int64 and shape \(2,\)"),
     "a short mask": ({"protected": MASK[1:]}, rf"shape \({N - 1},\); give a boolean mask"),
     "a column of numbers": ({"protected": series(MASK * 1)}, "protected is a column of Int64"),
-    "nothing protected": ({"protected": MASK & False}, "protected is empty"),
+    "nothing protected": ({"protected": MASK & False}, "protected marks no row.*StratifiedKFold"),
     "all protected": ({"protected": MASK | True}, "protected marks all"),
     "another index": (
         {"X": pd.DataFrame(X), "protected": series(MASK)},
@@ -214,6 +215,8 @@ WRONG = {
     "a negative target": ({"y": Y - 0.01}, "y is -.* at row .*normalize_y=False"),
     "no target": ({"y": 0 * Y}, "y is 0 at all rows"),
     "missing": ({"y": np.where(MASK, np.nan, Y)}, "y contains NaN"),
+    "blocks": ({"X": cr.RowBlocks(X)}, "X is a RowBlocks; give an array.*use copyreg_jax.solve"),
+    "a matrix of JAX": ({"X": BCOO.fromdense(X)}, "X is a BCOO; give an array"),
     "weights": ({"w": np.ones(N)}, "w is an array; an estimator takes one number"),
     "gamma": ({"gamma": -1.0}, "gamma is -1.0; give a finite number >= 0"),
     "reading": ({"reading": "odd"}, "reading is 'odd'; choose one of"),

@@ -88,6 +88,8 @@ def test_a_problem(problem):
         assert part in text.split("\n")
     weights = cr.SoftmaxRegression(problem.A, problem.b, w=np.arange(12.0) + 1)
     assert "1 to 12" in read(weights._repr_html_()).split("\n")
+    unseen = cr.LeaveOutRegression.of(problem)
+    assert "12, 4 of them left out of the loss" in read(unseen._repr_html_()).split("\n")
 
 
 def test_a_solution_says_its_status_and_the_direction(solution):

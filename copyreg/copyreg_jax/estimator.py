@@ -7,11 +7,12 @@ from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.sparse import JAXSparse
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import Matrix
+from copyreg_jax.matrices import Matrix, RowBlocks, ShardedRows, SparseMatrix
 from copyreg_jax.problems import CopyrightRegression, SoftmaxRegression, objective
 from copyreg_jax.problems.frames import check_same_index, frame_labels, mask_values
 from copyreg_jax.problems.input import read_matrix
@@ -190,19 +191,24 @@ class CopyrightRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if np.ndim(self.w):
             raise InputError("w is an array; an estimator takes one number for all rows")
         A, b, mask = self._rows(X, y, protected, reset)
-        if self.gamma == 0 and not mask.any():
+        if not mask.any():
+            if self.gamma != 0:
+                raise InputError(
+                    "protected marks no row: mark one, or give gamma=0. In cross-validation, let "
+                    "each fold have some, as StratifiedKFold().split(X, protected) does"
+                )
             return SoftmaxRegression(A, b, self.w, self.metric)
         return CopyrightRegression(A, b, mask, self.gamma, self.w, self.reading, self.metric)
 
     def _matrix(self, X: Any) -> Matrix:
-        return read_matrix(validate_data(self, X, reset=False, **_MATRICES))
+        return read_matrix(validate_data(self, _in_memory(X), reset=False, **_MATRICES))
 
     def _rows(
         self, X: Any, y: Any, protected: Any, reset: bool
     ) -> tuple[Any, NDArray[Any], NDArray[np.bool_]]:
         """A, b in its precision and the mask, read and checked."""
         check_same_index(frame_labels("X", X), y=y, protected=protected)
-        X, y = validate_data(self, X, y, reset=reset, y_numeric=True, **_MATRICES)
+        X, y = validate_data(self, _in_memory(X), y, reset=reset, y_numeric=True, **_MATRICES)
         if self.normalize_y:
             y = _normalized(y)
         return X, y.astype(X.dtype), self._mask(protected, len(y))
@@ -233,6 +239,16 @@ class CopyrightRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 _MATRICES: dict[str, Any] = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
+
+
+def _in_memory(X: Any) -> Any:
+    """X; `InputError` for a matrix that scikit-learn can't take rows of."""
+    if isinstance(X, RowBlocks | ShardedRows | SparseMatrix | JAXSparse):
+        raise InputError(
+            f"X is a {type(X).__name__}; give an array, a data frame or a sparse matrix of SciPy, "
+            "or use copyreg_jax.solve, which takes it"
+        )
+    return X
 
 
 def _normalized(y: NDArray[Any]) -> NDArray[Any]:

@@ -102,6 +102,11 @@ class LeaveOutRegression(SoftmaxRegression):
         """Always "left-out": the terms of the protected rows are no part of the loss."""
         return "left-out"
 
+    def _shown(self) -> dict[str, str]:
+        rows = super()._shown()
+        rows["rows"] += f", {self.n1:,} of them left out of the loss"
+        return rows
+
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
         return (self.A, self.b, self.w, self._protected), self._metric
 
