@@ -226,6 +226,7 @@ class Solution:
         -------
         data frame
             It is of the same library as the problem's A, and has the index of A if that has one.
+            Made by one product with A, as is a plot.
 
         Raises
         ------
@@ -274,7 +275,9 @@ class Solution:
         --------
         >>> import copyreg_jax as cr
         >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
-        >>> axes = cr.solve(problem).plot(problem)  # doctest: +SKIP
+        >>> axes = cr.solve(problem).plot(problem)
+        >>> axes.get_xlabel(), axes.get_ylabel()
+        ('target b', 'f = softmax(A x)')
         """
         from copyreg_jax.solvers.fit_by_row import plot_rows
 
