@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 import scipy.sparse
 import scipy.special
@@ -354,8 +355,10 @@ def test_files_that_do_not_fit(tmp_path):
             cr.RowBlocks([tmp_path / name for name in names])
     with pytest.raises(cr.InputError, match="block_bytes"):
         cr.RowBlocks(tmp_path / "A.npy", block_bytes=0)
-    with pytest.raises(cr.InputError, match="neither a path"):
-        cr.RowBlocks([3])
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    for source, kind in (([3], "int"), (frame, "DataFrame"), ([frame], "DataFrame")):
+        with pytest.raises(cr.InputError, match=f"a {kind} is neither a path nor an array"):
+            cr.RowBlocks(source)
 
 
 VIEWS = {

@@ -106,7 +106,9 @@ class RowBlocks:
     def __init__(self, source: Source | Sequence[Source], *, block_bytes: int = 1 << 26) -> None:
         if not isinstance(block_bytes, int) or block_bytes < 1:
             raise InputError(f"block_bytes is {block_bytes!r}; give a number of bytes >= 1")
-        sources = [source] if isinstance(source, str | Path | np.ndarray) else list(source)
+        given: Any = source  # a data frame is one wrong source, not one for each column
+        one = isinstance(given, str | Path) or hasattr(given, "shape")
+        sources: list[Source] = [given] if one else list(given)
         if not sources:
             raise InputError("a matrix on disk needs at least one file")
         kinds = {is_sparse(part) for part in sources}

@@ -37,7 +37,9 @@ _ALIGNMENT = 64
 def is_sparse(source: Any) -> bool:
     """Whether a source is a sparse matrix in SciPy's file format."""
     if not isinstance(source, str | Path | np.ndarray | FileRows):
-        raise InputError(f"{source!r:.60} is neither a path nor an array; give .npy or .npz files")
+        raise InputError(
+            f"a {type(source).__name__} is neither a path nor an array; give .npy or .npz files"
+        )
     return isinstance(source, str | Path) and Path(source).suffix == ".npz"
 
 
