@@ -128,3 +128,45 @@ def test_protected_loss(dtype):
     again, _ = jax.jit(loss)(nll, protection.raised_gamma(terms.estimate, 3.0), terms.estimate)
     assert slope.dtype == dtype
     assert value.dtype == again.dtype == max(np.dtype(dtype), np.dtype(np.float32))
+
+
+LM = {
+    "gpt2": {"vocab_size": 7, "context": 8, "width": 8, "num_layers": 1, "num_heads": 2},
+    "llama": {
+        "vocab_size": 7, "context": 8, "width": 8, "num_layers": 1, "num_heads": 2,
+        "num_kv_heads": 1, "mlp_width": 8,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("kind", LM)
+def test_language_models_and_what_an_audit_asks_of_them(kind, dtype):
+    """Also where integers are 64 bits wide by default, as they are in all of these tests."""
+    nnx = pytest.importorskip("flax.nnx")
+    from copyreg_jax.lm.leakage import constrained_beam, membership, teacher_forced, writing
+    from copyreg_jax.lm.models import gpt2, layers, llama
+
+    assert jnp.arange(1).dtype == jnp.int64
+    if kind == "gpt2":
+        model, config = gpt2.GPT2, gpt2.GPT2Config(**LM[kind])
+    else:
+        model, config = llama.Llama, llama.LlamaConfig(**LM[kind])
+    graph, state = nnx.split(nnx.eval_shape(lambda: model(config, dtype=dtype)))
+    tokens = jnp.zeros((2, 6), jnp.int32)
+
+    def loss(state):
+        logits = nnx.merge(graph, state)(tokens[:, :-1])
+        return jnp.sum(layers.token_nll(logits, tokens[:, 1:]))
+
+    def audit(state, windows):
+        parts = membership._tokens(graph, state, windows)
+        for top_k in (None, 3):
+            parts += teacher_forced._read(graph, 3, top_k, state, windows)
+            parts += constrained_beam._search(graph, 3, 1, 4, top_k, state, windows)
+        return *parts, writing._continue(graph, 2, state, windows)
+
+    gradient = jax.eval_shape(jax.grad(loss), state)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {np.dtype(np.float32)}
+    found = jax.eval_shape(audit, state, tokens)
+    assert {str(array.dtype) for array in found} <= {"bool", "int32", "int64", "float32"}

@@ -171,7 +171,8 @@ def attend(
     if place is None:
         seen = jnp.tril(jnp.ones((length, length), bool))
     else:
-        seen = jnp.arange(k.shape[1])[None] <= (place + jnp.arange(length))[:, None]
+        own, all_places = (jnp.arange(size, dtype=place.dtype) for size in (length, k.shape[1]))
+        seen = all_places[None] <= (place + own)[:, None]
     weights = jax.nn.softmax(jnp.where(seen[None, None], scores, -jnp.inf), axis=-1)
     mixed = jnp.einsum("bhts,bshd->bthd", weights.astype(v.dtype), v)
     return mixed.reshape(*mixed.shape[:2], -1)
