@@ -19,10 +19,22 @@ pytest.importorskip("rouge_score")
 from copyreg_jax.errors import InputError  # noqa: E402
 from copyreg_jax.lm.corpus.rows import make_rows  # noqa: E402
 from copyreg_jax.lm.corpus.tokenizer import END_OF_TEXT, train_tokenizer  # noqa: E402
-from copyreg_jax.lm.leakage import losses, similarity, teacher_forced, writing  # noqa: E402
+from copyreg_jax.lm.leakage import (  # noqa: E402
+    losses,
+    planning,
+    similarity,
+    teacher_forced,
+    writing,
+)
 from copyreg_jax.lm.leakage.extraction import extract  # noqa: E402
 from copyreg_jax.lm.leakage.losses import measure_group, tau_ce  # noqa: E402
-from copyreg_jax.lm.leakage.report import audit, check_comparable, gap_closed  # noqa: E402
+from copyreg_jax.lm.leakage.planning import plan_audit  # noqa: E402
+from copyreg_jax.lm.leakage.report import (  # noqa: E402
+    audit,
+    audit_planned,
+    check_comparable,
+    gap_closed,
+)
 from copyreg_jax.lm.leakage.sampling import discoverable, samples_needed  # noqa: E402
 from copyreg_jax.lm.leakage.similarity import longest_common_substring  # noqa: E402
 from copyreg_jax.lm.leakage.windows import Windows, choose_windows  # noqa: E402
@@ -492,6 +504,26 @@ def test_models_are_compared_on_the_same_windows(tokenizer):
         other = audited(uniform(), tokenizer, **change)
         with pytest.raises(InputError, match="'memory' and 'other'"):
             check_comparable(reports | {"other": other})
+
+
+def test_a_plan_is_made_once_for_many_models(tokenizer, monkeypatch):
+    """Whatever a model is changed to, its report is that of an audit of its own."""
+    case = dict(zip(("texts", "protected", "held_out"), corpus(), strict=True))
+    calls = []
+    for name in ("make_rows", "near_duplicates"):
+        own = getattr(planning, name)
+        monkeypatch.setattr(
+            planning, name, lambda *a, n=name, f=own, **k: (calls.append(n), f(*a, **k))[1]
+        )
+    plan = plan_audit(tokenizer, **case, **WINDOW, rows_length=16, top_k=9, seed=3)
+    models = [random_bigram(seed) for seed in range(3)]
+    planned = [audit_planned(model, plan) for model in models]
+    assert calls == ["make_rows", "near_duplicates"]
+    for model, report in zip(models, planned, strict=True):
+        alone = audited(model, tokenizer, top_k=9, seed=3)
+        assert report.as_json() == alone.as_json()
+        np.testing.assert_array_equal(report.nll, alone.nll)
+        np.testing.assert_array_equal(report.extraction.log_p, alone.extraction.log_p)
 
 
 # Bad input

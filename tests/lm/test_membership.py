@@ -208,7 +208,8 @@ def test_unseen_texts_are_not_told_apart_and_memorized_ones_are(tokenizer):
     table[ids[:-1], ids[1:]] = 20
     unseen = flags([prose(k) for k in range(400)], 200)
     models = {"knows": Bigram(table), "never": random_bigram(), "other": random_bigram(1)}
-    known = {name: score_run(model, tokenizer, documents) for name, model in models.items()}
+    rows = make_rows(tokenizer, documents.texts, documents.length)
+    known = {name: score_run(model, rows, documents) for name, model in models.items()}
     found = compare_runs(known, documents, "never", "never")
     assert {one.auroc for one in found["knows"].scores.values()} == {1.0}
     assert found["knows"].priv_leak == -100
@@ -219,13 +220,26 @@ def test_unseen_texts_are_not_told_apart_and_memorized_ones_are(tokenizer):
         found["knows"].scores["reference"],
         attack(*np.split(known["knows"].loss - known["never"].loss, 2)),
     )
-    alike = {name: score_run(models[name], tokenizer, unseen) for name in ("never", "other")}
+    rows = make_rows(tokenizer, unseen.texts, unseen.length)
+    alike = {name: score_run(models[name], rows, unseen) for name in ("never", "other")}
     for one in compare_runs(alike, unseen, None, "other").values():
         assert one.priv_leak is None
         for score in one.scores.values():
             # The standard deviation of U / (n m) is sqrt(401 / (12 * 200 * 200)) = 0.029.
             assert score.auroc == pytest.approx(0.5, abs=5 * 0.029)
             assert score.p_value > 1e-6
+
+
+def test_rows_of_all_documents_score_some_as_rows_of_these_alone(tokenizer):
+    texts = [prose(k)[: 3 + 5 * k % 31] for k in range(9)]
+    place = np.arange(9)
+    documents = Flags(texts, list(texts), place % 3 == 1, place % 3 == 2, 16)
+    some = [text for k, text in enumerate(texts) if k % 3]
+    model = random_bigram()
+    alone = score_rows(model, make_rows(tokenizer, some, 16), [text.encode() for text in some])
+    found = score_run(model, make_rows(tokenizer, texts, 16), documents)
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 # Works

@@ -15,7 +15,7 @@ pytest.importorskip("rouge_score")
 import copyreg_jax as cr  # noqa: E402
 from copyreg_jax.cli.main import app  # noqa: E402
 from copyreg_jax.errors import TrainingError  # noqa: E402
-from copyreg_jax.lm.leakage import relearning  # noqa: E402
+from copyreg_jax.lm.leakage import planning, relearning  # noqa: E402
 from copyreg_jax.lm.leakage.relearning import plan_relearning  # noqa: E402
 from copyreg_jax.lm.leakage.robustness import (  # noqa: E402
     Measures,
@@ -235,7 +235,13 @@ def audit(folder, *arms, **options):
 
 
 @pytest.mark.slow
-def test_an_audit_says_what_comes_back(runs, tmp_path):
+def test_an_audit_says_what_comes_back(runs, tmp_path, monkeypatch):
+    calls = []
+    for name in ("make_rows", "near_duplicates"):
+        own = getattr(planning, name)
+        monkeypatch.setattr(
+            planning, name, lambda *a, n=name, f=own, **k: (calls.append(n), f(*a, **k))[1]
+        )
     files = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
     found, texts = [], []
     for out in (tmp_path / "a.json", tmp_path / "b.json"):
@@ -243,6 +249,8 @@ def test_an_audit_says_what_comes_back(runs, tmp_path):
         assert result.exit_code == 0, result.exception
         found.append(json.loads(out.read_text()))
         texts.append(result.stdout.replace(str(out), ""))
+    # Once in each of the two audits: of two models, each as it is and after three changes.
+    assert calls == 2 * ["make_rows", "near_duplicates"]
     assert found[0] == found[1]
     assert texts[0] == texts[1]
     assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == files

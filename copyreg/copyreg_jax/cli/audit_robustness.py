@@ -13,6 +13,7 @@ from copyreg_jax.cli.common import output
 from copyreg_jax.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
+    from copyreg_jax.lm.corpus.rows import Rows
     from copyreg_jax.lm.leakage.relearning import Relearning
     from copyreg_jax.lm.leakage.report import Report
     from copyreg_jax.lm.leakage.robustness import Changed, Measures, Scores
@@ -34,7 +35,7 @@ class Changes:
         from copyreg_jax.lm.leakage.relearning import plan_relearning
         from copyreg_jax.lm.models.quantization import check_bits
 
-        self._flags, self._steps, self._bits = flags, relearn, bits
+        self._steps, self._bits = relearn, bits
         self._relearning: Relearning | None = None
         self._found: dict[str, Changed] = {}
         self._without: list[str] = []
@@ -47,20 +48,17 @@ class Changes:
         self,
         name: str,
         model: Any,
-        tokenizer: Any,
+        rows: Rows,
         before: Report,
         audit: Callable[[Any], Report],
         progress: Callable[[str], None],
     ) -> None:
         """Change a model and measure it again, if that is asked for; its folder stays as it is."""
-        from copyreg_jax.lm.corpus.rows import make_rows
         from copyreg_jax.lm.leakage.robustness import change
         from copyreg_jax.lm.records import is_left_out
 
         if self._relearning is None and self._bits is None:
             return
-        texts = self._flags.texts if self._relearning is not None else []  # to train on alone
-        rows = make_rows(tokenizer, texts, self._flags.length)
         try:
             self._found[name] = change(
                 model, rows, before, audit, relearning=self._relearning, bits=self._bits,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from copyreg_jax.lm.leakage.against_certificate import Recheck
     from copyreg_jax.lm.leakage.exposure import Exposure
     from copyreg_jax.lm.leakage.membership import Scores
+    from copyreg_jax.lm.leakage.planning import AuditPlan
     from copyreg_jax.lm.leakage.report import GapClosed, Report
     from copyreg_jax.lm.records import Flags
 
@@ -81,9 +82,12 @@ def audit_runs(
         real = flags.real
         changes = Changes(folders[0], real, relearn, bits, seed)
         measured: dict[str, _Measured] = {}
+        plans: dict[str, AuditPlan] = {}
         for folder in folders:
             line.update(f"measuring {folder}")
-            measured[str(folder)] = _measure(folder, flags, sizes, seed, changes, line.update)
+            measured[str(folder)] = _measure(
+                folder, flags, sizes, seed, plans, changes, line.update
+            )
     if strange := len(corpus.documents) - len(real.texts):
         output.print(
             f"{strange:,} documents of {source} do not belong to {folders[0]}, "
@@ -131,33 +135,40 @@ class _Measured(NamedTuple):
 
 
 def _measure(
-    folder: Path, flags: Flags, sizes: dict[str, Any], seed: int, changes: Changes,
-    progress: Callable[[str], None],
+    folder: Path, flags: Flags, sizes: dict[str, Any], seed: int, plans: dict[str, AuditPlan],
+    changes: Changes, progress: Callable[[str], None],
 ) -> _Measured:  # fmt: skip
+    """Measure a run or model, and keep the plan of each tokenizer for the next ones."""
     import jax.numpy as jnp
 
     from copyreg_jax.lm import experiment
     from copyreg_jax.lm.leakage import report as auditing
     from copyreg_jax.lm.leakage.against_certificate import recheck
     from copyreg_jax.lm.leakage.exposure import measure_canaries
+    from copyreg_jax.lm.leakage.planning import plan_audit
     from copyreg_jax.lm.leakage.run_membership import score_run
+    from copyreg_jax.lm.leakage.windows import check_fit
 
     loaded, tokenizer = experiment.load_model(folder, jnp.float32)
     real, exposure = flags.real, None
-
-    def measure(model: Any) -> Report:
-        return auditing.audit(
-            model, tokenizer, real.texts, real.protected, real.held_out,
+    check_fit(loaded, tokenizer, sizes["prefix"], sizes["suffix"], real.length)
+    if (spelled := tokenizer.to_str()) not in plans:
+        plans[spelled] = plan_audit(
+            tokenizer, real.texts, real.protected, real.held_out,
             rows_length=real.length, seed=seed, names=real.names, **sizes,
         )  # fmt: skip
+    plan = plans[spelled]
+
+    def measure(model: Any) -> Report:
+        return auditing.audit_planned(model, plan)
 
     report = measure(loaded)
-    changes.measure(str(folder), loaded, tokenizer, report, measure, progress)
+    changes.measure(str(folder), loaded, plan.rows, report, measure, progress)
     nll, num_tokens = report.nll, report.num_tokens
     if flags.canaries is not None:
         exposure, *own = measure_canaries(loaded, tokenizer, flags.canaries, flags.length, seed)
         nll, num_tokens = map(flags.with_canaries, (nll, num_tokens), own)
-    scores = score_run(loaded, tokenizer, real)
+    scores = score_run(loaded, plan.rows, real)
     return _Measured(report, scores, exposure, recheck(folder, flags, nll, num_tokens))
 
 

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from copyreg_jax._files import jsonable
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.duplicates import near_duplicates
-from copyreg_jax.lm.corpus.rows import make_rows
 from copyreg_jax.lm.evaluation import document_losses
 from copyreg_jax.lm.hashing import hash_arrays, hash_text
 from copyreg_jax.lm.leakage.calibration import Calibration, calibrate
@@ -28,18 +26,24 @@ from copyreg_jax.lm.leakage.losses import (
     UNPROTECTED,
     Group,
     Tau,
-    check_group,
     measure_group,
     tau_ce,
 )
+from copyreg_jax.lm.leakage.planning import AuditPlan, plan_audit
 from copyreg_jax.lm.leakage.sampling import PROBABILITY, SAMPLES
-from copyreg_jax.lm.leakage.similarity import rouge_scorer
-from copyreg_jax.lm.leakage.windows import check_fit, choose_windows
+from copyreg_jax.lm.leakage.windows import check_fit
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["GapClosed", "Report", "audit", "check_comparable", "gap_closed"]
+__all__ = [
+    "GapClosed",
+    "Report",
+    "audit",
+    "audit_planned",
+    "check_comparable",
+    "gap_closed",
+]
 
 
 class Report(NamedTuple):
@@ -124,6 +128,8 @@ def audit(
 ) -> Report:
     """Measure losses of the three groups, their differences, and extraction of protected text.
 
+    For several models with one tokenizer, `plan_audit` encodes the texts once.
+
     Parameters
     ----------
     model : nnx.Module
@@ -166,39 +172,69 @@ def audit(
     >>> report.protected.num_tokens, report.extraction.summary().exact
     (13, 0.0)
     """
-    for name, chosen in ((PROTECTED, protected), (HELD_OUT, held_out)):
-        check_group(name, chosen, len(texts))
-    if (protected & held_out).any():
-        raise InputError("a document is protected and held out; give groups that do not overlap")
-    if names is not None and len(names) != len(texts):
-        raise InputError(f"there are {len(names)} names for {len(texts)} texts; give one for each")
-    rouge_scorer()  # before the losses, which take a while
-    check_fit(model, tokenizer, prefix, suffix, rows_length)
-    rows = make_rows(tokenizer, texts, rows_length)
-    windows = {
-        name: choose_windows(
-            rows, texts, chosen, prefix=prefix, suffix=suffix, max_windows=max_windows,
-            seed=seed, name=name,
-        )
-        for name, chosen in ((PROTECTED, protected), (HELD_OUT, held_out))
-    }  # fmt: skip
-    nll, num_tokens = document_losses(model, rows, len(texts))
+    check_fit(model, tokenizer, prefix, suffix, rows_length)  # before the texts are encoded
+    plan = plan_audit(
+        tokenizer, texts, protected, held_out, rows_length=rows_length, prefix=prefix,
+        suffix=suffix, max_windows=max_windows, top_k=top_k, seed=seed, names=names,
+    )  # fmt: skip
+    return audit_planned(model, plan)
+
+
+def audit_planned(model: nnx.Module, plan: AuditPlan) -> Report:
+    """Measure a model on documents that are encoded already.
+
+    Parameters
+    ----------
+    model : nnx.Module
+        Called with (batch, length) tokens it returns (batch, length, vocabulary) logits; causal.
+    plan : AuditPlan
+        From `plan_audit`, with the tokenizer that the model was trained with.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    InputError
+        Sizes are above the model's context, the tokenizer is of another model, or a loss or a logit
+        is not finite.
+
+    Notes
+    -----
+    One forward pass for each row and each window, and ``suffix`` tokens written after each prefix.
+
+    Examples
+    --------
+    >>> from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> config = GPT2Config(vocab_size=257, context=8, width=8, num_layers=1, num_heads=2)
+    >>> plan = plan_audit(
+    ...     train_tokenizer([], vocab_size=257), ["a white sail", "the gulls", "west wind"],
+    ...     np.array([1, 0, 0], bool), np.array([0, 0, 1], bool), rows_length=8, prefix=4, suffix=4,
+    ... )
+    >>> audit_planned(GPT2(config), plan).protected.num_tokens
+    13
+    """
+    rows, names, prefix, top_k = plan.rows, plan.names, plan.prefix, plan.top_k
+    protected, held_out = plan.protected, plan.held_out
+    check_fit(model, plan.tokenizer, prefix, plan.suffix, rows.mask.shape[1])
+    nll, num_tokens = document_losses(model, rows, len(protected))
     unprotected = ~(protected | held_out)
 
     def group(name: str, chosen: NDArray[np.bool_]) -> Group:
         return measure_group(name, nll, num_tokens, rows.num_bytes, chosen, names=names)
 
     def tau(other: NDArray[np.bool_]) -> Tau:
-        return tau_ce(nll, num_tokens, protected, other, seed=seed, names=names)
+        return tau_ce(nll, num_tokens, protected, other, seed=plan.seed, names=names)
 
     def extraction(name: str) -> Extraction:
-        return extract(model, tokenizer, windows[name], prefix=prefix, top_k=top_k, names=names)
+        windows = plan.windows[name]
+        return extract(model, plan.tokenizer, windows, prefix=prefix, top_k=top_k, names=names)
 
-    tokens = hash_arrays(part.tokens for part in windows.values())
+    tokens = hash_arrays(part.tokens for part in plan.windows.values())
     of_protected, of_held_out = extraction(PROTECTED), extraction(HELD_OUT)
-    # Near-duplicates are no two draws: one of each cluster, whatever the model makes of it.
-    clusters = near_duplicates([texts[i] for i in windows[HELD_OUT].document.tolist()])
-    held = of_held_out.log_p_all[np.unique(clusters, return_index=True)[1]]
+    held = of_held_out.log_p_all[plan.distinct]
     return Report(
         protected=group(PROTECTED, protected),
         unprotected=group(UNPROTECTED, unprotected),
@@ -209,9 +245,9 @@ def audit(
         extraction_held_out=of_held_out,
         memorized=calibrate(of_protected.log_p_all, held, list(held[:, None])),
         prefix=prefix,
-        suffix=suffix,
+        suffix=plan.suffix,
         top_k=top_k,
-        windows=hash_text(f"{prefix} {suffix} {top_k} {tokens}"),
+        windows=hash_text(f"{prefix} {plan.suffix} {top_k} {tokens}"),
         nll=nll,
         num_tokens=num_tokens,
     )

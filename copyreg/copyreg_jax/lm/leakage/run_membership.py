@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from flax import nnx
 
-from copyreg_jax.lm.corpus.rows import make_rows
+from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.experiment import take_rows
 from copyreg_jax.lm.leakage.membership import Attack, Scores, attack_all, priv_leak, score_rows
 from copyreg_jax.lm.records import Flags
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 __all__ = ["RunMembership", "compare_runs", "score_run"]
 
@@ -40,12 +38,33 @@ class RunMembership(NamedTuple):
     priv_leak: float | None
 
 
-def score_run(model: nnx.Module, tokenizer: Tokenizer, flags: Flags) -> Scores:
-    """Score the protected and the held-out documents, in their order, with rows as in training."""
-    measured = np.flatnonzero(flags.protected | flags.held_out)
-    texts = [flags.texts[i] for i in measured]
-    rows = make_rows(tokenizer, texts, flags.length)
-    return score_rows(model, rows, [text.encode() for text in texts])
+def score_run(model: nnx.Module, rows: Rows, flags: Flags) -> Scores:
+    """Score the protected and the held-out documents of a run, in their order.
+
+    Parameters
+    ----------
+    model : nnx.Module
+        Called with (batch, length) tokens it returns (batch, length, vocabulary) logits; causal.
+    rows : Rows
+        Rows of all n documents, as in training.
+    flags : Flags
+        The documents.
+
+    Returns
+    -------
+    Scores
+        Those of m documents, m of the n being protected or held out.
+
+    Notes
+    -----
+    One forward pass for each row of these documents.
+    """
+    chosen = flags.protected | flags.held_out
+    part = take_rows(rows, rows.per_row(chosen))
+    number = np.cumsum(chosen, dtype=np.int32) - 1  # among those that are measured
+    part = part._replace(document=number[part.document], num_bytes=rows.num_bytes[chosen])
+    contents = [flags.texts[i].encode() for i in np.flatnonzero(chosen)]
+    return score_rows(model, part, contents)
 
 
 def compare_runs(
