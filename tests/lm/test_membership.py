@@ -93,7 +93,7 @@ def counts_by_hand():
     members = np.array([0.0, 1.0, 2.0, 3.0])
     found = attack(members, np.arange(1.5, 100.5))  # 99 others, the smallest between 1 and 2
     # With 1 %, a member may have no other below or at it; with 10 %, nine.
-    assert found[2:] == (0.5, 1.0)
+    assert (found.found_at_1_percent, found.found_at_10_percent) == (0.5, 1.0)
     assert attack(members, np.arange(98.0)).found_at_1_percent is None
     assert [priv_leak(1.0, 0.5), priv_leak(0.25, 0.5), priv_leak(0.6, 0.6)] == [-100, 50, 0]
     assert math.isnan(priv_leak(0.5, 1.0))
@@ -242,6 +242,19 @@ def test_rows_of_all_documents_score_some_as_rows_of_these_alone(tokenizer):
         np.testing.assert_array_equal(one, other)
 
 
+def test_of_held_out_near_duplicates_one_counts(tokenizer):
+    found = []
+    for copies in (1, 3):
+        texts = [prose(k) for k in range(4)] + [prose(k) for k in range(4, 12)] * copies
+        place = np.arange(len(texts))
+        documents = Flags(texts, list(map(str, place)), place < 4, place >= 4, 16)
+        rows = make_rows(tokenizer, texts, documents.length)
+        scores = {"run": score_run(random_bigram(), rows, documents)}
+        found.append(compare_runs(scores, documents, None, None)["run"])
+    assert found[0].num_held_out == 8
+    assert found[0] == found[1]
+
+
 # Works
 
 
@@ -286,13 +299,18 @@ def test_the_page_says_what_is_measured_and_what_does_not_follow(capsys):
     section = membership_section(found, 0.01)
     assert section in page
     assert "1 work against 9 held-out texts, 77 tokens of each. No error rate of 1" in section
-    assert section.count("<td>0.875<td>0.1<td>too few texts<td>50\u00a0%") == 4
+    assert section.count("<td>0.875<td>0.510 to 0.997<td>0.1<td>too few texts<td>50\u00a0%") == 4
     assert "0.5 means that the score tells nothing" in section
     assert "Membership scores" not in audit_page(audit(work()), command="")
-    show_works(WorkMembership(1, 9, 77, {"loss": Attack(0.875, 0.1, None, 0.5)}), 0.01)
+    show_works(
+        WorkMembership(1, 9, 77, {"loss": Attack(0.875, 0.5104, 0.9962, 0.1, None, 0.5)}), 0.01
+    )
     shown = capsys.readouterr().out.replace("\u00a0", " ")
     assert "membership: AUROC of 1 work against 9 held-out texts, 77 tokens of each" in shown
-    assert "0.875    p-value 0.1; found with 1 % false alarms: too few texts" in shown
+    assert (
+        "0.875    95 %: 0.510 to 0.997; p-value 0.1; found with 1 % false alarms: too few texts"
+        in shown
+    )
     assert "No error rate of 1 % follows" in shown
     assert few_texts(membership(2), 0.01).endswith("below 0.018.")  # 1 of 55 pairs
     assert few_texts(membership(3), 0.01) == ""
@@ -301,7 +319,7 @@ def test_the_page_says_what_is_measured_and_what_does_not_follow(capsys):
 
 def test_what_is_undefined_is_not_shown_as_a_number(capsys):
     """No gap, and an AUROC of 1 without the text, would divide by 0."""
-    one = Attack(1.0, 0.5, None, None)
+    one = Attack(1.0, 0.025, 1.0, 0.5, None, None)
     show_run(RunMembership(1, 1, {"loss": one}, None, priv_leak(1.0, 1.0)))
     _show_gap(GapClosed(math.nan, 0.25, math.nan, 1.0))
     shown = capsys.readouterr().out
@@ -312,6 +330,9 @@ def test_what_is_undefined_is_not_shown_as_a_number(capsys):
 
 def test_canaries_that_were_left_out_are_not_said_to_be_trained_on(capsys):
     found = Exposure(20, 8, 2, 1023, [1.5] * 8, 1.5, 1.25, None, None, 1e-5, 0.95)
+    shown = Attack(0.875, 0.5104, 0.9962, 0.1, None, 0.5)
+    show_canaries(found._replace(attack=shown, epsilon=0.0), left_out=False)
+    assert "AUROC 0.875, 95 %: 0.510 to 0.997, p-value 0.1;" in capsys.readouterr().out
     for left_out, how in ((False, "2 times each"), (True, "left out")):
         show_canaries(found, left_out=left_out)
         said = f"1.50 bits of 8 that are protected, {how}; 1.25 bits of 12 held out"

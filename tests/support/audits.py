@@ -49,7 +49,8 @@ def nothing(name="Emma", **other):
 def membership(num_works=1, num_held_out=9):
     """Scores that tell a work from most of a few held-out texts."""
     one = {
-        "auroc": 0.875, "p_value": 0.1, "found_at_1_percent": None, "found_at_10_percent": 0.5,
+        "auroc": 0.875, "lower": 0.5104, "upper": 0.9962, "p_value": 0.1,
+        "found_at_1_percent": None, "found_at_10_percent": 0.5,
     }  # fmt: skip
     scores = dict.fromkeys(("loss", "zlib", "min_k", "min_k_plus"), one)
     return {

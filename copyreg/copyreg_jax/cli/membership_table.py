@@ -51,7 +51,7 @@ def show_works(found: WorkMembership | None, alpha: float) -> None:
 
 def _show(scores: Mapping[str, Attack]) -> None:
     """Print a line for each score."""
-    from copyreg_jax.lm.leakage.phrases import percent
+    from copyreg_jax.lm.leakage.phrases import interval, percent
     from copyreg_jax.lm.leakage.wording import SCORES
 
     for name, one in scores.items():
@@ -60,14 +60,17 @@ def _show(scores: Mapping[str, Attack]) -> None:
             for share in (one.found_at_1_percent, one.found_at_10_percent)
         ]
         _line(
-            f"    {SCORES[name]:12}{one.auroc:7.3f}    p-value {one.p_value:.2g}; found with 1 % "
-            f"false alarms: {found[0]}, with 10 %: {found[1]}"
+            f"    {SCORES[name]:12}{one.auroc:7.3f}    95 %: {interval(one.lower, one.upper)}; "
+            f"p-value {one.p_value:.2g}; found with 1 % false alarms: {found[0]}, with 10 %: "
+            f"{found[1]}"
         )
     _line(f"    {'':12}0.5: the score tells nothing, 1: it tells all")
 
 
 def show_canaries(found: Exposure, *, left_out: bool) -> None:
     """Print what is kept of canaries; of a run that left them out, none was trained on."""
+    from copyreg_jax.lm.leakage.phrases import interval
+
     most = math.log2(found.candidates + 1)
     how = "left out" if left_out else f"{found.copies:,} times each"
     _line(
@@ -81,8 +84,10 @@ def show_canaries(found: Exposure, *, left_out: bool) -> None:
             f"this training is not (epsilon, {found.delta:g})-private, for a canary with its "
             f"copies, with an epsilon below {least:.2f} ({100 * found.confidence:g} % confidence)"
         )
+        one = found.attack
         _line(
-            f"    AUROC {found.attack.auroc:.3f}, p-value {found.attack.p_value:.2g}; "
+            f"    AUROC {one.auroc:.3f}, 95 %: {interval(one.lower, one.upper)}, "
+            f"p-value {one.p_value:.2g}; "
             f"{bound if least > 0 else 'no bound on the privacy of the training follows'}"
         )
 

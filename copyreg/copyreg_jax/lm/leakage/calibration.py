@@ -1,4 +1,4 @@
-"""Whether a model knows a passage better than text that it has never seen: conformal p-values."""
+"""What follows from a sample of unseen text: conformal p-values, and an interval of a mean."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.stats import binom
 
 from copyreg_jax.errors import InputError
 
-__all__ = ["Calibration", "calibrate", "conformal_p_values"]
+__all__ = ["CONFIDENCE", "Calibration", "calibrate", "conformal_p_values", "mean_interval"]
+
+CONFIDENCE = 0.95
+"""The confidence of the intervals that an audit gives."""
 
 
 class Calibration(NamedTuple):
@@ -87,6 +92,78 @@ def _count_likelier(log_p: ArrayLike, held_out: ArrayLike) -> NDArray[np.int64]:
         if array.ndim != 1 or not len(array) or np.isnan(array).any():
             raise InputError(f"{name} has shape {array.shape} or has NaN; give some numbers")
     return len(held) - np.searchsorted(np.sort(held), values, side="left")
+
+
+def mean_interval(mean: float, number: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Confidence interval of an expectation, from the mean of independent numbers in [0, 1].
+
+    Parameters
+    ----------
+    mean : float
+        Mean of the numbers, in [0, 1].
+    number : int
+        How many there are, >= 1. They are independent and have one distribution, whichever.
+    confidence : float
+        The expectation is within the interval with this probability at least, in (0, 1).
+
+    Returns
+    -------
+    lower, upper : float
+        Never a single point: of m numbers that are all 1 the lower end is ``tail^(1/m)``, with
+        ``tail = (1 - confidence) / 2``.
+
+    Raises
+    ------
+    InputError
+        An argument is out of range.
+
+    Notes
+    -----
+    Nothing is approximated, whatever m is. A number h in [0, 1] with expectation t has ``E f(h) <=
+    (1 - t) f(0) + t f(1)`` for convex f. So the sum S of m of them has ``E f(S) <= E f(B)`` for
+    convex f, where B is binomial of m and t (Hoeffding, 1963). With ``f(s) = max(s - k, 0)`` and
+    Markov's inequality, ``P(S >= a) <= E max(B - k, 0) / (a - k)`` for each k below a. The least
+    of these is at an integer k: between two, linear by linear is monotone. It rises with t. So
+    the t at which it is ``tail`` for ``a = m mean`` is a lower end. The upper end is that of the
+    numbers ``1 - h``. No bound by an exponential f is better, since that is a mixture of such f
+    (Pelekis, Ramon and Wang, 1503.02284).
+
+    If all h are 0 or 1, Clopper and Pearson's interval is within this one, which is wider by a
+    fifth where m is large.
+
+    Cost: m binomial probabilities for each of some forty t.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in mean_interval(1.0, 30)]  # 0.025^(1/30)
+    [0.884, 1.0]
+    >>> [round(end, 3) for end in mean_interval(0.5, 30)]
+    [0.299, 0.701]
+    """
+    if not (0 <= mean <= 1 and number >= 1 and 0 < confidence < 1):
+        raise InputError(
+            f"mean is {mean}, number {number} and confidence {confidence}; give a mean from 0 to "
+            "1, a number of at least 1, and a confidence between 0 and 1"
+        )
+    tail = (1 - confidence) / 2
+    return _lower_end(mean, number, tail), 1 - _lower_end(1 - mean, number, tail)
+
+
+def _lower_end(mean: float, number: int, tail: float) -> float:
+    total = number * mean
+    least = np.arange(number)  # k
+    below = least < total
+
+    def excess(expectation: float) -> float:
+        """The bound of P(S >= total) less the tail; at the mean itself the bound is 1 or more."""
+        above = binom.sf(least, number, expectation)
+        rest = np.cumsum(above[::-1])[::-1]  # E max(B - k, 0), the sum of P(B > j) for j >= k
+        return float((rest[below] / (total - least[below])).min()) - tail
+
+    # Below any a total of 0 there is no k. A total that is tiny has no end above 0 in float64.
+    if not below.any() or excess(mean) <= 0:
+        return 0.0
+    return float(brentq(excess, 0.0, mean, xtol=2.0**-50))
 
 
 def calibrate(

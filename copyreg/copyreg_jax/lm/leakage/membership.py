@@ -18,7 +18,7 @@ from scipy.stats import mannwhitneyu
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.leakage.calibration import conformal_p_values
+from copyreg_jax.lm.leakage.calibration import conformal_p_values, mean_interval
 from copyreg_jax.lm.models.layers import vocabulary_size
 
 __all__ = ["Attack", "Scores", "attack", "attack_all", "priv_leak", "score_rows"]
@@ -73,6 +73,10 @@ class Attack(NamedTuple):
     auroc : float
         The probability that a member has a smaller score than another text, where equal scores
         count half: 1/2 if the score says nothing, 1 if it tells all members.
+    lower, upper : float
+        95 % confidence interval of the AUROC of these members against all texts that the others are
+        a sample of. It is proved for others that are independent draws, however few; see
+        `calibration.mean_interval`.
     p_value : float
         The probability of such an AUROC or a larger one if members and others are exchangeable
         (Mann-Whitney).
@@ -82,6 +86,8 @@ class Attack(NamedTuple):
     """
 
     auroc: float
+    lower: float
+    upper: float
     p_value: float
     found_at_1_percent: float | None
     found_at_10_percent: float | None
@@ -176,6 +182,11 @@ def attack(members: ArrayLike, others: ArrayLike) -> Attack:
     ----------
     members : (n,) array
     others : (m,) array
+        For the interval these are independent: of near-duplicates give one.
+
+    Returns
+    -------
+    Attack
 
     Raises
     ------
@@ -184,6 +195,10 @@ def attack(members: ArrayLike, others: ArrayLike) -> Attack:
 
     Notes
     -----
+    Each other text has a share of members with a smaller score than its own, and AUROC is the mean
+    of these m numbers. So its interval is that of a mean. It takes the members as they are: it says
+    nothing of other members, of which there may be as few as one.
+
     AUROC is U / (n m) of Mann and Whitney, from SciPy. That of jax-privacy is the area under the
     *convex hull* of the curve: never below 1/2, and .65 in the mean for ten texts against ten that
     nothing tells apart. Its true-positive rates are those of the hull too.
@@ -203,7 +218,8 @@ def attack(members: ArrayLike, others: ArrayLike) -> Attack:
     shares = [float((p <= rate).mean()) if rate * (len(rest) + 1) >= 1 else None for rate in _RATES]
     p_value = float(found.pvalue if len(own) > 1 else p[0])  # of one text the two are the same
     p_value = max(p_value, 1 / math.comb(len(own) + len(rest), len(own)))  # ties: SciPy's is normal
-    return Attack(float(found.statistic) / (len(own) * len(rest)), p_value, *shares)
+    auroc = float(found.statistic) / (len(own) * len(rest))
+    return Attack(auroc, *mean_interval(auroc, len(rest)), p_value, *shares)
 
 
 def attack_all(

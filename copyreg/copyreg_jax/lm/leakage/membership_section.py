@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from copyreg_jax.lm.leakage.page_parts import table
-from copyreg_jax.lm.leakage.phrases import counted, percent
+from copyreg_jax.lm.leakage.phrases import counted, interval, percent
 from copyreg_jax.lm.leakage.wording import SCORES
 
 __all__ = ["few_texts", "membership_section"]
@@ -17,9 +17,11 @@ _ABOUT = (
     "A membership score is one number for each text, from the probabilities that the model gives "
     "the true tokens. It is smaller for a text that looks as if the model was trained on it. AUROC "
     "is the probability that a work has a smaller one than a held-out text: 0.5 means that the "
-    "score tells nothing, 1 that it tells each work from each held-out text. The p-value is the "
-    "chance of such an AUROC among works that the model has never seen, if these are of the same "
-    "kind as the held-out texts. If they are of another kind, that alone can make it large."
+    "score tells nothing, 1 that it tells each work from each held-out text. The interval has, "
+    "with a confidence of 95\u00a0%, the AUROC of these works against all texts that those held "
+    "out are a sample of; it says nothing of other works. The p-value is the chance of such an "
+    "AUROC among works that the model has never seen, if these are of the same kind as the "
+    "held-out texts. If they are of another kind, that alone can make it large."
 )
 
 
@@ -56,12 +58,18 @@ def membership_section(found: Mapping[str, Any] | None, alpha: float) -> str:
         return ""
     rows = [
         (SCORES[name], [
-            f"{one['auroc']:.3f}", f"{one['p_value']:.2g}",
+            f"{one['auroc']:.3f}", interval(one["lower"], one["upper"]), f"{one['p_value']:.2g}",
             _share(one["found_at_1_percent"]), _share(one["found_at_10_percent"]),
         ])
         for name, one in found["scores"].items()
     ]  # fmt: skip
-    columns = ("AUROC", "p-value", "Found with 1\u00a0% false alarms", "With 10\u00a0%")
+    columns = (
+        "AUROC",
+        "95\u00a0% interval",
+        "p-value",
+        "Found with 1\u00a0% false alarms",
+        "With 10\u00a0%",
+    )
     measured = (
         f"{counted(found['num_works'], 'work')} against "
         f"{counted(found['num_held_out'], 'held-out text')}, "

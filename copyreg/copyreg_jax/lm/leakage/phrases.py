@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["bound", "counted", "odds", "percent", "plain", "power", "quoted"]
+__all__ = ["bound", "counted", "interval", "odds", "percent", "plain", "power", "quoted"]
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -67,6 +67,17 @@ def counted(number: float, name: str) -> str:
     ('1 sample', '1,000 samples')
     """
     return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def interval(lower: float, upper: float) -> str:
+    """Write an interval of shares with three digits, which has all of it.
+
+    Examples
+    --------
+    >>> interval(0.66369, 1.0), interval(0.0, 0.3363)
+    ('0.663 to 1.000', '0.000 to 0.337')
+    """
+    return f"{math.floor(1000 * lower) / 1000:.3f} to {math.ceil(1000 * upper) / 1000:.3f}"
 
 
 def quoted(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from flax import nnx
 
+from copyreg_jax.lm.corpus.duplicates import near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.experiment import take_rows
 from copyreg_jax.lm.leakage.membership import Attack, Scores, attack_all, priv_leak, score_rows
@@ -22,6 +23,7 @@ class RunMembership(NamedTuple):
     Attributes
     ----------
     num_protected, num_held_out : int
+        Number of documents; of held-out near-duplicates one counts.
     scores : dict from str to Attack
         By the fields of `membership.Scores`, and by "reference" with a reference.
     reference : str or None
@@ -85,15 +87,22 @@ def compare_runs(
 
     Notes
     -----
+    Held-out documents are a sample, and near-duplicates are no two draws: of each cluster the first
+    is taken. The protected documents are taken as they are.
+
     An AUROC of the run that left the documents out says how much the texts themselves differ. Other
     runs are to be read against it.
     """
     members = flags.protected[flags.protected | flags.held_out]
+    held_out = np.flatnonzero(flags.held_out)
+    clusters = near_duplicates([flags.texts[i] for i in held_out])
+    others = np.zeros_like(members)
+    others[np.flatnonzero(~members)[np.unique(clusters, return_index=True)[1]]] = True
     found: dict[str, RunMembership] = {}
     for name, own in scores.items():
         other = reference if reference != name else None
-        attacks = attack_all(own, members, ~members, None if other is None else scores[other])
-        found[name] = RunMembership(int(members.sum()), int((~members).sum()), attacks, other, None)
+        attacks = attack_all(own, members, others, None if other is None else scores[other])
+        found[name] = RunMembership(int(members.sum()), int(others.sum()), attacks, other, None)
     if left_out is None:
         return found
     retrained = found[left_out].scores["min_k"].auroc
