@@ -279,7 +279,8 @@ def test_what_is_nearly_written_is_beside_what_is_written():
     page = words(Tags(audit_page(audit(work(near=NEAR)), command="")).text)
     for part in (
         "Tokens of a passage that may be others5 of 50", "Within 1,000 samples, at least11 %",
-        "Passages searched16", "Likeliest of them, at least25 %", "median3,160 times",
+        "Passages88,765", "that do not come up exactly16", "Likeliest of them, at least25 %",
+        "median3,160 times",
     ):  # fmt: skip
         assert part in page
     never = {**NEAR, "gain": None, "log_p": None}
@@ -299,9 +300,28 @@ def test_what_is_nearly_written_is_beside_what_is_written():
         assert said in words(Tags(audit_page(audit(*works), command="")).text)
     assert "may be others" not in extractable_of_all([work(near=NEAR)] * 2, PRESET).detail
     none = audit_page(audit(work(near={**NEAR, "num_searched": 0})), command="")
-    assert "Passages searched" in none
+    assert "that do not come up exactly" in none
     assert "Likeliest of them" not in none
-    assert "Passages searched" not in audit_page(audit(work(near=None)), command="")
+    assert "that do not come up exactly" not in audit_page(audit(work(near=None)), command="")
+
+
+BESIDE = {**NEAR, "num_passages": 1234, "extractable": 0.0, "log_p": math.log(1e-3), "gain": 1.0}
+
+
+def test_what_is_nearly_written_is_beside_held_out_text():
+    both = work(near=NEAR, near_held_out=BESIDE)
+    page = words(Tags(audit_page(audit(both, held_out=[nothing("u")]), command="")).text)
+    for part in (
+        "may be others5 of 505 of 50", "at least11 %0 %", "Passages88,7651,234",
+        "exactly1616", "Likeliest of them, at least25 %1 in 1,000", "median3,160 times10 times",
+    ):  # fmt: skip
+        assert part in page
+    said = words(extractable(both, PRESET).detail)
+    assert said.endswith("that chance; of 1,234 held-out passages, 0 % or more.")
+    none = work(near=NEAR, near_held_out={**BESIDE, "num_searched": 0, "log_p": None, "gain": None})
+    assert "at least25 %Likelier" in words(Tags(audit_page(audit(none), command="")).text)
+    alone = words(Tags(audit_page(audit(work(near=NEAR)), command="")).text)
+    assert "Passages88,765Searched" in alone
 
 
 TEXT = "<b>The sea</b> was \u202eblue\n & calm\0, a sail \ud800 went by, and by."
@@ -559,8 +579,10 @@ def test_a_rounded_model_is_audited_in_place_of_the_model(model, tmp_path):
 
 def test_one_is_not_said_as_many():
     near = NearVerbatim(**NEAR)
-    assert "the 16 likeliest were searched" in _nearly(near, Preset())
-    assert "the 1 likeliest was searched" in _nearly(near._replace(num_searched=1), Preset())
+    assert "the 16 likeliest were searched" in _nearly(near, None, Preset())
+    one = near._replace(num_passages=1, num_searched=1)
+    assert "the 1 likeliest was searched" in _nearly(one, None, Preset())
+    assert "(held out: 11 % of 1 passage; " in _nearly(near, one, Preset()).replace("\u00a0", " ")
     shared = Verbatim(**dict.fromkeys(Verbatim._fields, 0.25))
     said = _written(Written(1, 200, 0.5, shared)).replace("\u00a0", " ")
     assert said.startswith(

@@ -18,8 +18,8 @@ def calibration(share, **other):
 
 
 NEAR = {
-    "distance": 5, "num_searched": 16, "extractable": 0.11, "log_p": math.log(0.25),
-    "log10_samples": 0.48, "gain": 3.5,
+    "distance": 5, "num_passages": 88765, "num_searched": 16, "extractable": 0.11,
+    "log_p": math.log(0.25), "log10_samples": 0.48, "gain": 3.5,
 }  # fmt: skip
 
 

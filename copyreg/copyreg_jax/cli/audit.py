@@ -100,8 +100,8 @@ def audit(
     near: Annotated[
         int,
         typer.Option(
-            help="Likeliest passages for which texts with a few other tokens are "
-            "searched; 0 for none.",
+            help="Likeliest passages of a work, and of as much held-out text, for which texts "
+            "with a few other tokens are searched; 0 for none.",
             rich_help_panel=_WORKS,
         ),
     ] = 16,

@@ -258,7 +258,7 @@ def _show(report: WorkReport, beside: list[WorkReport], preset: Preset, bits: in
         ),
     ]
     if report.near is not None:
-        rows.append(("nearly", _nearly(report.near, preset)))
+        rows.append(("nearly", _nearly(report.near, report.near_held_out, preset)))
     if report.written is not None:
         rows.append(("written", _written(report.written)))
     output.print(report.name, markup=False, soft_wrap=True, style="bold")
@@ -290,16 +290,25 @@ def _memorized(report: WorkReport) -> str:
     )
 
 
-def _nearly(found: NearVerbatim, preset: Preset) -> str:
-    from copyreg_jax.lm.leakage.phrases import percent
+def _nearly(found: NearVerbatim, beside: NearVerbatim | None, preset: Preset) -> str:
+    from copyreg_jax.lm.leakage.phrases import counted, percent
 
     said = (
         f"{percent(found.extractable)} of the passages or more have a chance of 1/2 or more of "
         f"being among {preset.budget:,} samples if {found.distance} of their {preset.suffix} "
-        "tokens may be others"
+        f"tokens may be others{_searched(found)}"
     )
-    if not found.num_searched:
+    if beside is None:
         return said
+    return (
+        f"{said} (held out: {percent(beside.extractable)} of "
+        f"{counted(beside.num_passages, 'passage')}{_searched(beside)})"
+    )
+
+
+def _searched(found: NearVerbatim) -> str:
+    if not found.num_searched:
+        return ""
     likeliest = (
         "nothing near them was found"
         if math.isinf(found.log10_samples)
@@ -307,7 +316,7 @@ def _nearly(found: NearVerbatim, preset: Preset) -> str:
     )
     were = "was" if found.num_searched == 1 else "were"
     return (
-        f"{said}; of those that do not word for word, the {found.num_searched:,} likeliest {were} "
+        f"; of those that do not word for word, the {found.num_searched:,} likeliest {were} "
         f"searched, and {likeliest}"
     )
 

@@ -43,8 +43,10 @@ class NearVerbatim(NamedTuple):
     ----------
     distance : int
         Number of tokens of a suffix that may be others.
+    num_passages : int
+        Number of all passages.
     num_searched : int
-        Number of passages that were searched: the likeliest of those that are not extractable word
+        Number of those that were searched: the likeliest of the ones that are not extractable word
         for word. The others of these have no part in the bounds.
     extractable : float
         Lower bound of the share of all passages that are extractable nearly word for word, by the
@@ -60,6 +62,7 @@ class NearVerbatim(NamedTuple):
     """
 
     distance: int
+    num_passages: int
     num_searched: int
     extractable: float
     log_p: float
@@ -79,18 +82,20 @@ def search_near(
     distance: int,
     width: int,
     label: Callable[[int], str] = lambda number: f"window {number}",
+    callback: Callable[[float], None] = lambda share: None,
 ) -> NearVerbatim | None:
     """Search for what is nearly the likeliest suffixes that are not extractable word for word.
 
     Parameters
     ----------
-    model, prefix, top_k, distance, width, label
+    model, prefix, top_k, distance, width, label, callback
         See `near_verbatim_mass`.
     windows : (w, prefix + suffix) int32 array
+        At least one.
     found : Suffixes
-        What `read_suffixes` has computed of these windows.
+        What `read_suffixes` has computed of these w windows.
     budget : int
-        Number of samples that count.
+        Number of samples that count, >= 1.
     number : int
         The most windows that are searched; 0 for no search.
 
@@ -98,6 +103,29 @@ def search_near(
     -------
     NearVerbatim or None
         None if the number is 0.
+
+    Raises
+    ------
+    InputError
+        See `near_verbatim_mass`.
+
+    Notes
+    -----
+    Cost: that of `near_verbatim_mass` for ``number`` windows, or for fewer if fewer are not
+    extractable word for word.
+
+    Examples
+    --------
+    >>> from copyreg_jax.lm.leakage.teacher_forced import read_suffixes
+    >>> from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+    >>> model = GPT2(GPT2Config(vocab_size=4, context=8, width=8, num_layers=1, num_heads=2))
+    >>> windows = np.random.default_rng(0).integers(0, 4, (9, 6), np.int32)
+    >>> near = search_near(
+    ...     model, windows, read_suffixes(model, windows, prefix=2), prefix=2, top_k=None,
+    ...     budget=10, number=3, distance=1, width=4,
+    ... )
+    >>> near.num_passages, near.num_searched, near.log10_samples < 2
+    (9, 3, True)
     """
     if number == 0:
         return None
@@ -106,7 +134,7 @@ def search_near(
     chosen = order[~exact[order]][:number]
     log_p = near_verbatim_mass(
         model, windows[chosen], prefix=prefix, distance=distance, width=width, top_k=top_k,
-        label=lambda k: label(int(chosen[k])),
+        label=lambda k: label(int(chosen[k])), callback=callback,
     )  # fmt: skip
     near = int(discoverable(log_p, budget, PROBABILITY).sum())
     with np.errstate(invalid="ignore"):  # neither exactly nor nearly
@@ -114,6 +142,7 @@ def search_near(
     likeliest = float(log_p.max(initial=-math.inf))
     return NearVerbatim(
         distance=distance,
+        num_passages=len(windows),
         num_searched=len(chosen),
         extractable=(int(exact.sum()) + near) / len(windows),
         log_p=likeliest if len(chosen) else math.nan,
@@ -131,6 +160,7 @@ def near_verbatim_mass(
     width: int = 20,
     top_k: int | None = None,
     label: Callable[[int], str] = lambda number: f"window {number}",
+    callback: Callable[[float], None] = lambda share: None,
 ) -> NDArray[np.float64]:
     """Bound from below the probability that a sample differs from a suffix in few tokens.
 
@@ -151,6 +181,8 @@ def near_verbatim_mass(
         Samples are drawn from the k likeliest tokens, at temperature 1. By default all tokens.
     label : callable, optional
         What to call the window of a number in messages.
+    callback : callable, optional
+        Called after each batch with the share of the windows that is done.
 
     Returns
     -------
@@ -220,6 +252,7 @@ def near_verbatim_mass(
                 "anew"
             )
         bounds.append(_add_up(np.asarray(logs, np.float64)[:, : len(part)]))
+        callback((start + len(part)) / len(windows))
     return np.concatenate(bounds)
 
 

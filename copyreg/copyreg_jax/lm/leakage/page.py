@@ -236,7 +236,7 @@ def _work(
         f"{_bars({'Can be written': work, 'Of held-out texts': unseen})}"
         f"{draw(f'c{number}', work['heat'], preset['least'])}\n"
         f"{_numbers(work, unseen if number <= _BESIDE else None, preset)}"
-        f"{nearly(work.get('near'), preset)}"
+        f"{nearly(work.get('near'), work.get('near_held_out'), preset)}"
         f"{_written(work.get('written') or {})}{places}</article>"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from copyreg_jax.lm.leakage.phrases import counted, odds, percent, plain, power
@@ -27,26 +27,44 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, list[s
     )
 
 
-def nearly(found: Mapping[str, Any] | None, preset: Mapping[str, Any]) -> str:
-    """What comes up nearly word for word, beside what does so exactly."""
+def nearly(
+    found: Mapping[str, Any] | None,
+    beside: Mapping[str, Any] | None,
+    preset: Mapping[str, Any],
+) -> str:
+    """What comes up nearly word for word of a work, and of held-out passages if there are any."""
     if found is None:
         return ""
+    columns = [found] if beside is None else [found, beside]
     rows = [
-        ("Tokens of a passage that may be others", f"{found['distance']} of {preset['suffix']}"),
-        (f"Within {counted(preset['budget'], 'sample')}, at least", percent(found["extractable"])),
-        ("Passages searched", f"{found['num_searched']:,}"),
-    ]
-    if found["num_searched"]:
-        log_p = found["log_p"]
-        likely = odds(None if log_p is None else log_p / math.log(10))
+        ("Tokens of a passage that may be others",
+         [f"{c['distance']} of {preset['suffix']}" for c in columns]),
+        (f"Within {counted(preset['budget'], 'sample')}, at least",
+         [percent(c["extractable"]) for c in columns]),
+        ("Passages", [f"{c['num_passages']:,}" for c in columns]),
+        ("Searched, the likeliest that do not come up exactly",
+         [f"{c['num_searched']:,}" for c in columns]),
+    ]  # fmt: skip
+    if any(c["num_searched"] for c in columns):
         rows += [
-            ("Likeliest of them, at least", likely),
-            ("Likelier than word for word, median", _times(found["gain"])),
+            ("Likeliest of them, at least", [_if_searched(c, _likely) for c in columns]),
+            ("Likelier than word for word, median", [_if_searched(c, _times) for c in columns]),
         ]
-    return table("Nearly word for word", ["This work"], [(name, [cell]) for name, cell in rows])
+    names = ["This work"] if beside is None else ["This work", "Held-out texts"]
+    return table("Nearly word for word", names, rows)
 
 
-def _times(log10: float | None) -> str:
+def _if_searched(found: Mapping[str, Any], write: Callable[[Mapping[str, Any]], str]) -> str:
+    return write(found) if found["num_searched"] else ""
+
+
+def _likely(found: Mapping[str, Any]) -> str:
+    log_p = found["log_p"]
+    return odds(None if log_p is None else log_p / math.log(10))
+
+
+def _times(found: Mapping[str, Any]) -> str:
+    log10 = found["gain"]
     return "beyond measure" if log10 is None else f"{power(max(log10, 0.0))} times"
 
 

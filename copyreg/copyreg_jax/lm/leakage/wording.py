@@ -92,10 +92,16 @@ def _nearly(work: Mapping[str, Any]) -> str:
     near = work.get("near")
     if near is None or near["extractable"] <= work["extractable"]:
         return ""
-    others = counted(near["distance"], "token")
-    return (
+    others, beside = counted(near["distance"], "token"), work.get("near_held_out")
+    said = (
         f" If {others} of a passage may be others, {percent(near['extractable'])} of the "
-        "passages or more have that chance."
+        "passages or more have that chance"
+    )
+    if beside is None:
+        return f"{said}."
+    return (
+        f"{said}; of {counted(beside['num_passages'], 'held-out passage')}, "
+        f"{percent(beside['extractable'])} or more."
     )
 
 

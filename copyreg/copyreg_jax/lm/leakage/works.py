@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from flax import nnx
-from numpy.typing import NDArray
 
 from copyreg_jax._files import jsonable
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.duplicates import words_of
 from copyreg_jax.lm.corpus.tokenizer import bytes_of_tokens
 from copyreg_jax.lm.leakage.calibration import Calibration
-from copyreg_jax.lm.leakage.constrained_beam import NearVerbatim, search_near
+from copyreg_jax.lm.leakage.constrained_beam import NearVerbatim
 from copyreg_jax.lm.leakage.near_verbatim import Verbatim, matched_spans, measure_outputs
 from copyreg_jax.lm.leakage.passages import (
     Passages,
@@ -31,6 +30,7 @@ from copyreg_jax.lm.leakage.passages import (
     longest_stretch,
 )
 from copyreg_jax.lm.leakage.sampling import PROBABILITY, discoverable, samples_needed
+from copyreg_jax.lm.leakage.searching import search_works
 from copyreg_jax.lm.leakage.shelf import Shelf
 from copyreg_jax.lm.leakage.teacher_forced import Suffixes, check_top_k, read_suffixes
 from copyreg_jax.lm.leakage.unseen import as_long, compare, draw, refuse_overlap
@@ -79,7 +79,8 @@ class Preset:
     written : int
         Number of tokens that it writes each time.
     near : int
-        Number of passages for which texts near them are searched, see `search_near`; 0 for none.
+        Number of passages of a work for which texts near them are searched, and as many of held-out
+        text, see `search_works`; 0 for none.
     distance : int or None
         A text is near if at most so many tokens of the suffix are others; None for a tenth of them.
     width : int
@@ -180,6 +181,8 @@ class WorkReport(NamedTuple):
         these that is a near-duplicate of another or shorter than the excerpts.
     near : NearVerbatim or None
         What of the likeliest passages the model writes nearly word for word; None without a search.
+    near_held_out : NearVerbatim or None
+        The same of as many passages of held-out text; None without a search or such text.
     likeliest : list of Place
         Where the likeliest suffixes are, five at most, which do not overlap; no text.
     heat : list of float
@@ -204,6 +207,7 @@ class WorkReport(NamedTuple):
     written: Written | None
     scores: TextScores | None
     near: NearVerbatim | None
+    near_held_out: NearVerbatim | None
     likeliest: list[Place]
     heat: list[float]
 
@@ -248,7 +252,8 @@ def audit_works(
     Returns
     -------
     works, held_out : lists of WorkReport
-        Held-out texts are measured as the works are, but not calibrated, written on or searched.
+        Held-out texts are measured as the works are, but not calibrated or written on, and what is
+        near them is at the works.
         Those that are shorter than a passage are left out. Of each an excerpt is taken, see
         `unseen.draw`.
 
@@ -312,13 +317,20 @@ def audit_works(
         name: _report(name, lengths[name], part, found[name], preset)
         for name, part in passages.items()
     }
+    searched = search_works(
+        model, works, unseen.chosen, windows, found, progress=progress,
+        prefix=preset.prefix, top_k=preset.top_k, budget=preset.budget, number=preset.near,
+        distance=preset.suffix // 10 if preset.distance is None else preset.distance,
+        width=preset.width,
+    )  # fmt: skip
     for name, text in works.items():
-        part = passages[name]
+        part, (near, beside) = passages[name], searched[name]
         keep(part, found[name])
         reports[name] = reports[name]._replace(
             memorized=compare(part, found[name], unseen, found, found[_DRAWN], preset.alpha, seed),
             written=_write(model, tokenizer, text, part, preset),
-            near=_search(model, windows[name], found[name], preset, name),
+            near=near,
+            near_held_out=beside,
             likeliest=likeliest_places(
                 part, preset.prefix, found[name].log_sample, found[name].matched, _PLACES
             ),
@@ -352,20 +364,10 @@ def _report(
         written=None,
         scores=None,
         near=None,
+        near_held_out=None,
         likeliest=[],
         heat=heat_map(passages, found.log_sample / math.log(10), _CELLS).tolist(),
     )
-
-
-def _search(
-    model: nnx.Module, windows: NDArray[np.int32], found: Suffixes, preset: Preset, name: str
-) -> NearVerbatim | None:
-    distance = preset.suffix // 10 if preset.distance is None else preset.distance
-    return search_near(
-        model, windows, found, prefix=preset.prefix, top_k=preset.top_k,
-        budget=preset.budget, number=preset.near, distance=distance, width=preset.width,
-        label=functools.partial("passage {1} of {0}".format, name),
-    )  # fmt: skip
 
 
 def _write(
