@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 pytest.importorskip("flax")
 pytest.importorskip("tokenizers")
 
-from copyreg_jax.checker import inextractable
+from copyreg_jax.checker import budget, inextractable
 from copyreg_jax.checker.__main__ import check_file
 from copyreg_jax.checker.verdicts import Verdict
 from copyreg_jax.cli.main import app
@@ -67,9 +67,12 @@ def test_slack_covers_a_model_as_it_is_run(folder, dtype, tmp_path):
     assert found.b == min(found.bits) > 0
     found.save(tmp_path / "certificate.json")
     seen = []
-    checked = check_file(tmp_path / "certificate.json", folder, lambda *told: seen.append(told))
+    checked = check_file(
+        tmp_path / "certificate.json", folder,
+        lambda done, budget: seen.append((done, budget.windows, budget.tokens)),
+    )  # fmt: skip
     assert checked.verdict is Verdict.CERTIFIED
-    assert seen == [(0, 5), (4, 5)]
+    assert seen == [(0, 5, 85), (4, 5, 85)]
     assert InextractableCertificate.load(tmp_path / "certificate.json").bits == found.bits
     exact = certify_windows(folder, windows, PREFIX)
     assert np.all(np.array(exact.bits) >= found.bits)
@@ -183,9 +186,23 @@ def test_the_passages_with_the_fewest_bits_are_certified(audit, folder, tmp_path
     chosen = [windows.index(list(window)) for window in found.document["windows"]]
     assert content["of"] == len(windows)
     assert sorted(bits[chosen]) == sorted(bits)[:3]
+    assert re.search(r"Proving 51 tokens took \S+ seconds; copyreg check takes as long$", line)
     checked = CliRunner().invoke(app, ["check", "proof.json", str(folder)])
     assert checked.exit_code == 0
     assert "0.01" in checked.output
+    few = CliRunner().invoke(app, ["check", "proof.json", str(folder), "--max-tokens", "50"])
+    assert few.exit_code == 2
+    assert few.output.splitlines()[-2:] == [
+        "proof.json asks for 3 windows, 51 tokens through the model in exact arithmetic, and this "
+        "check for 50 at most; to check it all the same, give --max-tokens with a larger number",
+        "VOID",
+    ]
+
+
+def test_a_proof_that_takes_a_larger_limit_to_check_says_so(audit, monkeypatch):
+    monkeypatch.setattr(budget, "MAX_TOKENS", 16)
+    done = audit("--certify-windows", "1")
+    assert "copyreg check takes as long, and needs --max-tokens 17\n" in done.output
 
 
 def test_a_slack_that_does_not_cover_float32_is_told(audit):

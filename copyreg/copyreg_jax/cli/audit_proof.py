@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,18 +93,22 @@ class Proof:
             return ""
         import numpy as np
 
+        from copyreg_jax.checker.budget import MAX_TOKENS, Budget, duration
         from copyreg_jax.lm.leakage.any_decoder import certify_windows, logit_error
 
         windows, folder = np.array([tokens for _, tokens in self._found]), _folder(model)
         count = f"{len(windows):,} of {self._num_passages:,} passages"
-        show(f"proving the bits of {count}")
+        budget, begun = Budget(len(windows), windows[:, 1:].size), time.monotonic()
+        show(f"proving the bits of {count}: {budget.said(0)}")
         certificate = certify_windows(
             folder, windows, prefix, slack=self.slack,
-            progress=lambda done: show(f"proving the bits of {count}: {done:,} done"),
+            progress=lambda done: show(f"proving the bits of {count}: {budget.said(done)}"),
         )  # fmt: skip
+        took = time.monotonic() - begun
         error = logit_error(folder, loaded, windows[:1], prefix)
         require_unchanged()
         certificate.save(self.path)
+        beyond_limit = budget.tokens > MAX_TOKENS
         beyond = "" if error <= self.slack else ", so --slack is too small for float32"
         self.said = {
             "name": self.path.name, "passages": len(windows), "of": self._num_passages,
@@ -113,7 +118,9 @@ class Proof:
             f"proved for {count}, those with the fewest bits: no temperature, top-k, top-p or "
             f"min-p gives one of these suffixes a probability above "
             f"2^-{math.floor(10 * certificate.b) / 10:.1f}, on logits within {self.slack} of "
-            f"the exact ones (float32 logits of the first are within {_up(error)} here{beyond})"
+            f"the exact ones (float32 logits of the first are within {_up(error)} here{beyond}). "
+            f"Proving {budget.tokens:,} tokens took {duration(took)}; copyreg check takes as long"
+            f"{', and needs --max-tokens ' + str(budget.tokens) if beyond_limit else ''}"
         )
 
     def options(self) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from copyreg_jax._files import unreadable
+from copyreg_jax.checker.budget import MAX_TOKENS, MAX_TOKENS_HELP
 from copyreg_jax.cli.certificate_table import (
     RequireSuppressed,
     certificate_rows,
@@ -91,6 +92,7 @@ def check(
             "training loss."
         ),
     ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help=MAX_TOKENS_HELP)] = MAX_TOKENS,
 ) -> None:
     """Prove everything that a certificate says again, without the solver.
 
@@ -102,7 +104,8 @@ def check(
         result = check_file(
             certificate,
             instance,
-            lambda done, number: line.update(f"checking: {done:,} of {number:,} passages done"),
+            lambda done, budget: line.update(f"checking: {budget.said(done)}"),
+            max_tokens=max_tokens,
         )
     raise typer.Exit(show(result))
 
