@@ -14,7 +14,7 @@ from copyreg_jax.errors import InputError  # noqa: E402
 from copyreg_jax.lm.models import hugging_face  # noqa: E402
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config  # noqa: E402
 from copyreg_jax.lm.models.hugging_face import load_pretrained, save_pretrained  # noqa: E402
-from copyreg_jax.lm.models.llama import LlamaConfig  # noqa: E402
+from copyreg_jax.lm.models.llama import Llama, LlamaConfig  # noqa: E402
 from tests.support.small_models import perturbed, some_tokens  # noqa: E402
 
 CONFIG = GPT2Config(vocab_size=101, context=40, width=36, num_layers=3, num_heads=3)
@@ -92,7 +92,8 @@ def test_other_layouts_of_the_same_tensors(stored):
     tokens = some_tokens((1, 9))
     expected = load_pretrained(folder)(tokens)
     plain = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
-    buffers = {"h.0.attn.bias": np.ones((1, 1, 40, 40), bool), "h.1.attn.masked_bias": np.ones(())}
+    mask = np.tril(np.ones((1, 1, 40, 40), bool))
+    buffers = {"h.0.attn.bias": mask, "h.1.attn.masked_bias": np.array(-1e4, np.float32)}
     file = folder / "model.safetensors"
     for variant in (
         plain,
@@ -115,6 +116,61 @@ def test_other_layouts_of_the_same_tensors(stored):
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"wte": "../x"}}')
     with pytest.raises(InputError, match=r"index\.json does not name files"):
         load_pretrained(folder)
+
+
+@pytest.mark.parametrize("value", [-1e4, -1e9, -np.inf])
+def test_constants_of_old_checkpoints_have_no_effect(stored, value):
+    folder, tensors = stored
+    expected = load_pretrained(folder)(some_tokens((1, 9)))
+    mask = np.tril(np.ones((40, 40), np.float32))
+    more = {"transformer.h.2.attn.bias": mask, "h.0.attn.masked_bias": np.array([value])}
+    st.save_file({**tensors, **more}, folder / "model.safetensors")
+    np.testing.assert_array_equal(load_pretrained(folder)(some_tokens((1, 9))), expected)
+
+
+MASK = np.tril(np.ones((1, 1, 40, 40), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "constant"),
+    [
+        ("h.1.attn.bias", np.ones_like(MASK)),  # the future is seen
+        ("h.1.attn.bias", MASK * (np.arange(40) > 0)),  # the first token is not
+        ("h.1.attn.bias", MASK[..., :39]),
+        ("h.1.attn.bias", np.ones((), np.float32)),
+        ("h.1.attn.bias", MASK * np.float32(np.nan)),
+        ("h.1.attn.masked_bias", np.array(0.0)),
+        ("h.1.attn.masked_bias", np.array(np.nan)),
+        ("h.1.attn.masked_bias", np.full(2, -1e4)),
+    ],
+)
+def test_other_constants_that_old_libraries_compute_with_are_refused(stored, name, constant):
+    folder, tensors = stored
+    st.save_file({**tensors, f"transformer.{name}": constant}, folder / "model.safetensors")
+    with pytest.raises(InputError, match=f"tensor {name} is a constant, and not that of a model"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("theta", [1e4, 5e5])
+def test_rates_of_positions_are_those_of_the_configuration(tmp_path, dtype, theta):
+    from safetensors.flax import save_file
+
+    config = LlamaConfig(
+        vocab_size=11, context=8, width=128, num_layers=1, num_heads=2, num_kv_heads=1,
+        mlp_width=8, rope_theta=theta,
+    )  # fmt: skip
+    save_pretrained(Llama(config), tmp_path)
+    tensors = st.load_file(tmp_path / "model.safetensors")
+    rates = (theta ** -(np.arange(32) / 32)).astype(np.float32)
+    for other, is_right in ((rates, True), (rates * 1.01, False), (rates[:16], False)):
+        own = {"model.layers.0.self_attn.rotary_emb.inv_freq": jnp.asarray(other, dtype)}
+        save_file(tensors | own, tmp_path / "model.safetensors")
+        if is_right:
+            assert load_pretrained(tmp_path).config == config
+            continue
+        with pytest.raises(InputError, match="inv_freq is a constant, and not that of"):
+            load_pretrained(tmp_path)
 
 
 @pytest.mark.quick(1)

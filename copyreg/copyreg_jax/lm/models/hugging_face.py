@@ -15,7 +15,7 @@ import safetensors.flax
 import safetensors.numpy
 from flax import nnx
 from jaxtyping import Array
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
@@ -111,6 +111,13 @@ def load_pretrained(folder: str | Path, dtype: Any = jnp.float32) -> LanguageMod
     InputError
         A file is missing or damaged, or holds another model than its config.json says.
 
+    Notes
+    -----
+    Old checkpoints hold constants beside the parameters: the causal mask, what is put in place of
+    masked scores, and the rates of rotary positions. Here they are not used. Old versions of
+    transformers take them from the file, and would run another model if they had other values, so
+    these are refused.
+
     Examples
     --------
     >>> import tempfile
@@ -130,7 +137,14 @@ def load_pretrained(folder: str | Path, dtype: Any = jnp.float32) -> LanguageMod
         config = layout.config.from_json(content)
     except InputError as error:
         raise InputError(f"{folder / 'config.json'}: {error}") from None
-    tensors, path = _read_tensors(folder, layout)
+    tensors, constants, path = _read_tensors(folder, layout)
+    for name, constant in constants.items():
+        if not _is_usual(config, name.rpartition(".")[2], np.asarray(constant, np.float64)):
+            raise InputError(
+                f"{path}: tensor {name} is a constant, and not that of a model with this "
+                "config.json; some libraries would compute with it, so remove it or give a sound "
+                "checkpoint"
+            )
     head = tensors.pop("lm_head.weight", None)
     embedding = tensors.get(layout.embedding)
     if head is not None and embedding is not None and not np.array_equal(head, embedding):
@@ -231,8 +245,22 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_tensors(folder: Path, layout: _Layout) -> tuple[dict[str, Array], Path]:
-    """All parameters, by their names without the prefix, and the file to name in errors."""
+def _is_usual(config: Any, kind: str, values: NDArray[np.float64]) -> bool:
+    """Whether a constant is what every model with this configuration has."""
+    if kind == "bias":
+        size = values.shape[-1] if values.ndim else 0
+        mask = np.tril(np.ones((size, size)))
+        return values.shape in ((size, size), (1, 1, size, size)) and bool((values == mask).all())
+    if kind == "masked_bias":  # a score as low as this has no weight in float32
+        return values.size == 1 and bool((values <= -1e4).all())
+    half = config.width // config.num_heads // 2
+    rates = config.rope_theta ** -(np.arange(half) / half)
+    # Rounded to bfloat16, or to a float16 below its normal numbers.
+    return values.shape == rates.shape and np.allclose(values, rates, rtol=2.0**-8, atol=2.0**-24)
+
+
+def _read_tensors(folder: Path, layout: _Layout) -> tuple[dict[str, Array], dict[str, Array], Path]:
+    """All parameters and constants by their names without the prefix, and the file to name."""
     path, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if path.exists():
         parts = [path.name]
@@ -249,6 +277,7 @@ def _read_tensors(folder: Path, layout: _Layout) -> tuple[dict[str, Array], Path
     else:
         raise InputError(f"{path} is not there; give the folder of a model")
     tensors: dict[str, Array] = {}
+    constants: dict[str, Array] = {}
     for part in parts:
         try:
             stored = safetensors.flax.load_file(folder / part)
@@ -268,6 +297,5 @@ def _read_tensors(folder: Path, layout: _Layout) -> tuple[dict[str, Array], Path
             name = full.removeprefix(layout.prefix)
             if name in tensors:
                 raise InputError(f"{folder / part}: tensor {full} is there twice; remove one")
-            if not re.fullmatch(layout.buffer, name):
-                tensors[name] = tensor
-    return tensors, path
+            (constants if re.fullmatch(layout.buffer, name) else tensors)[name] = tensor
+    return tensors, constants, path
