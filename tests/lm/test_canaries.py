@@ -178,6 +178,36 @@ def test_planted_bugs_are_found(place, old, new, test):
 # In a run
 
 
+class StoppedError(Exception):
+    """A training that is not to go on."""
+
+
+def test_a_target_is_of_protected_text_and_not_of_canaries(tmp_path, monkeypatch):
+    given = []
+
+    def stop(model, rows, protected, *other, of_target, **more):
+        given.append((rows, protected, of_target))
+        raise StoppedError
+
+    monkeypatch.setattr(experiment, "fit", stop)
+    corpus = [Document(f"d{k}", f"{k} sails and more " * (k + 3)) for k in range(9)]
+    for canaries in (Canaries(number=8, copies=3), None):
+        prepared = experiment.prepare(
+            corpus, np.arange(9) < 3, length=16, vocab_size=270, held_out=0.2, canaries=canaries
+        )
+        size = experiment.Size(width=8, num_layers=1, num_heads=1)
+        model = experiment.new_model(prepared.tokenizer, size, 16)
+        settings = Settings(steps=1, target_loss=2.0)
+        with pytest.raises(StoppedError):
+            experiment.train(prepared, model, settings, tmp_path / "run")
+    (rows, protected, of_target), (*_, without) = given
+    names = [document.name for document in (*corpus, *Canaries(number=8, copies=3).documents)]
+    is_canary = np.array([names[k].startswith("canary") for k in rows.document])
+    assert (protected & is_canary).any()
+    np.testing.assert_array_equal(of_target, protected & ~is_canary)
+    assert without is None
+
+
 @pytest.mark.slow
 def test_canaries_of_a_run_are_found_again(tmp_path):
     """Trained on for long, they are exposed; documents and certificate have them, text has not."""

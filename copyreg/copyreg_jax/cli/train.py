@@ -48,7 +48,9 @@ def train(
     ] = 0.0,
     target: Annotated[
         float | None,
-        typer.Option(help="Protected loss to aim at, in nats per token, instead of --gamma."),
+        typer.Option(
+            help="Loss of the protected text to aim at, in nats per token, instead of --gamma."
+        ),
     ] = None,
     leave_out: Annotated[
         bool, typer.Option("--leave-out", help="Do not train on the protected documents.")

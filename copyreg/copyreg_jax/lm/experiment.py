@@ -266,9 +266,13 @@ def train(
         )
     rows, split = prepared.trained(leave_out), prepared.split
     progress("compiling")
+    real = ~prepared.flags.canary
+    # Canaries measure what is kept of protected text; what the text's loss is to be is not theirs.
+    of_target = None if prepared.canaries is None else rows.per_row(split.protected & real)
     trained: Any = fit(
-        model, rows, rows.per_row(split.protected), settings, folder, callback=callback
-    )
+        model, rows, rows.per_row(split.protected), settings, folder,
+        of_target=of_target, callback=callback,
+    )  # fmt: skip
 
     progress("saving the model")
     (folder / MODEL).mkdir(exist_ok=True)
@@ -283,7 +287,6 @@ def train(
     if certificate is not None:
         save_training(certificate, folder / CERTIFICATE)
     groups = (split.protected, split.open, split.held_out)
-    real = ~prepared.flags.canary
     losses = Losses(*(_mean(nll, counts, group & real) for group in groups))
     _write(folder / DOCUMENTS, _table(prepared, nll, counts))
     _write(
@@ -352,7 +355,10 @@ def _certify(
     counts: NDArray[np.int64],
     model: str,
 ) -> TrainingCertificate | None:
-    """Prove the guarantee for the gamma that the run has ended with."""
+    """Prove the guarantee for the gamma of the run; of a target, the one that balances at it.
+
+    That is for the share of all that is protected, canaries too, as the losses that are certified.
+    """
     gamma = settings.gamma
     if settings.target_loss is not None:
         gamma = gamma_for(settings.target_loss, flags.protected_share(counts))

@@ -55,6 +55,7 @@ class _Batch(NamedTuple):
     tokens: Any
     mask: Any
     protected: Any
+    of_target: Any  # None if they are the protected ones
 
 
 def fit(
@@ -64,6 +65,7 @@ def fit(
     settings: Settings,
     folder: str | Path | None,
     *,
+    of_target: NDArray[np.bool_] | None = None,
     checkpoint_steps: int | None = None,
     callback: Callback | None = None,
 ) -> nnx.Module:
@@ -83,6 +85,9 @@ def fit(
         Folder of the run, which is made if its parent exists. It keeps settings.json, metrics.jsonl
         and checkpoints/. If they are there already, the run goes on from the last checkpoint, to
         the same weights bit for bit on the same machine. With None nothing is written.
+    of_target : (r,) bool array, optional
+        Those of the protected rows that `Settings.target_loss` is of, by default all. The others
+        have the same weight in the gradient, and no part in CE_1.
     checkpoint_steps : int, optional
         Steps between checkpoints, rounded up to calls of `Settings.steps_per_call`. By default a
         checkpoint is written about every minute.
@@ -110,7 +115,9 @@ def fit(
     epoch draws every row once, in an order that depends on the seed alone. Several devices share
     each batch.
     """
-    _check_rows(rows, protected, settings)
+    _check_rows(rows, protected, of_target, settings)
+    if of_target is not None:
+        of_target = None if settings.target_loss is None else of_target & protected
     if checkpoint_steps is not None:
         refuse_unless(checkpoint_steps >= 1, f"checkpoint_steps is {checkpoint_steps}", ">= 1")
     place = _placement(settings.batch_size)
@@ -119,12 +126,13 @@ def fit(
     advance = _compile(graph, optimizer, settings)
     kept: RunFolder | NoFolder = NoFolder()
     if folder is not None:
-        kept = RunFolder(Path(folder), describe_run(settings, graph, params, rows, protected))
+        both = protected if of_target is None else np.stack([protected, of_target])
+        kept = RunFolder(Path(folder), describe_run(settings, graph, params, rows, both))
     # Copies: a step takes the memory of the state before it.
     params = jax.tree_util.tree_map(jnp.copy, params)
     state = State(params, optimizer.init(params), init_estimate(), jnp.zeros((), jnp.int32))
     state = kept.restore(place(state, ()))
-    everything = _Batch(rows.tokens, rows.mask, protected)
+    everything = _Batch(rows.tokens, rows.mask, protected, of_target)
     per_call = settings.steps_per_call
     clock = _Clock()
     pending: list[_Part] = []
@@ -140,7 +148,7 @@ def fit(
             count = min(per_call, settings.steps - first)
             index = _draw(first, count, len(rows.tokens), settings)
             updates = index.reshape(-1, settings.accumulate, settings.batch_size)
-            batches = _Batch(*(array[updates] for array in everything))
+            batches = _Batch(*(None if array is None else array[updates] for array in everything))
             state, numbers = advance(state, place(batches, (None, None, "rows")))
             pending.append(_Part(first + 1, updates, numbers))
             look(1)  # while this is computed, at what was computed before
@@ -189,16 +197,26 @@ def _compile(graph: Any, optimizer: optax.GradientTransformation, settings: Sett
         logits = nnx.merge(graph, params)(batch.tokens[:, :-1])
         return token_nll(logits, batch.tokens[:, 1:])
 
-    def loss(params: Any, batch: _Batch, gamma: Array, estimate: Estimate) -> Any:
+    def sums(params: Any, batch: _Batch) -> tuple[Sums, Sums]:
+        """Sums with all protected rows, and with those that CE_1 is of."""
         nll = losses(params, batch)
-        return protected_loss(nll, batch.mask, batch.protected, gamma, estimate)
+        of_all = sum_tokens(nll, batch.mask, batch.protected)
+        own = batch.of_target
+        return of_all, of_all if own is None else sum_tokens(nll, batch.mask, own)
 
-    def sums(params: Any, batch: _Batch) -> Sums:
-        return sum_tokens(losses(params, batch), batch.mask, batch.protected)
+    def loss(params: Any, batch: _Batch, gamma: Array, estimate: Estimate) -> Any:
+        if batch.of_target is None:
+            nll = losses(params, batch)
+            value, terms = protected_loss(nll, batch.mask, batch.protected, gamma, estimate)
+            return value, (terms, terms[:3])
+        of_all, own = sums(params, batch)
+        terms = weigh(own, gamma, estimate)
+        value = weighted_loss(of_all, terms.weight, of_all.num_tokens)  # for its gradient
+        return value, (terms, _means(of_all, own))
 
     def part(params: Any, batch: _Batch, weight: Array, num_tokens: Array) -> Any:
-        of_part = sums(params, batch)
-        return weighted_loss(of_part, weight, num_tokens), of_part
+        of_all, own = sums(params, batch)
+        return weighted_loss(of_all, weight, num_tokens), (of_all, own)
 
     def accumulated(params: Any, batches: _Batch, gamma: Array, estimate: Estimate) -> Any:
         """Gradient and terms of one batch of all the rows, and the sums of each step's rows."""
@@ -210,14 +228,14 @@ def _compile(graph: Any, optimizer: optax.GradientTransformation, settings: Sett
 
         weight, num_tokens = jnp.ones(()), jnp.sum(batches.mask)
         if settings.is_protected:
-            apart = jax.lax.map(functools.partial(sums, params), batches)
+            apart = jax.lax.map(lambda batch: sums(params, batch)[1], batches)
             weight = weigh(_joined(apart), gamma, estimate).weight
         zeros = jax.tree_util.tree_map(
             lambda leaf: jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32)), params
         )
         total, apart = jax.lax.scan(add, zeros, batches)
         gradient = jax.tree_util.tree_map(lambda a, b: a.astype(b.dtype), total, params)
-        return gradient, weigh(_joined(apart), gamma, estimate), apart
+        return gradient, weigh(_joined(apart[1]), gamma, estimate), _means(*apart)
 
     def update(state: State, batches: _Batch) -> tuple[State, dict[str, Array]]:
         gamma = jnp.asarray(settings.gamma, jnp.float32)
@@ -225,13 +243,11 @@ def _compile(graph: Any, optimizer: optax.GradientTransformation, settings: Sett
             gamma = raised_gamma(state.estimate, settings.target_loss)
         if settings.accumulate == 1:
             batch = jax.tree_util.tree_map(lambda array: array[0], batches)
-            gradient, terms = jax.grad(loss, has_aux=True)(
+            gradient, (terms, means) = jax.grad(loss, has_aux=True)(
                 state.params, batch, gamma, state.estimate
             )
-            means: Any = terms[:3]
         else:
-            gradient, terms, apart = accumulated(state.params, batches, gamma, state.estimate)
-            means = apart.means()
+            gradient, terms, means = accumulated(state.params, batches, gamma, state.estimate)
         updates, memory = optimizer.update(gradient, state.memory, state.params)
         params = optax.apply_updates(state.params, updates)
         numbers = dict(zip(("cross_entropy", "protected", "unprotected"), means, strict=True)) | {
@@ -247,6 +263,12 @@ def _compile(graph: Any, optimizer: optax.GradientTransformation, settings: Sett
 
     # Several steps a call: XLA on CPU maps its memory anew at each, a third of the time of a step.
     return jax.jit(lambda state, batches: jax.lax.scan(update, state, batches), donate_argnums=0)
+
+
+def _means(of_all: Sums, own: Sums) -> tuple[Any, Any, Any]:
+    """Cross-entropies of all tokens, of the protected ones that CE_1 is of, and of open ones."""
+    everything, _, unprotected = of_all.means()
+    return everything, own.means()[1], unprotected
 
 
 def _joined(apart: Sums) -> Sums:
@@ -358,17 +380,21 @@ def _check_finite(
     )
 
 
-def _check_rows(rows: Rows, protected: NDArray[np.bool_], settings: Settings) -> None:
+def _check_rows(rows: Rows, protected: Any, of_target: Any, settings: Settings) -> None:
     protected = np.asarray(protected)
+    own = protected if of_target is None else np.asarray(of_target)
     if len(rows.tokens) == 0:
         raise InputError("there are no rows to train on")
-    if protected.dtype != bool or protected.shape != rows.document.shape:
-        raise InputError(
-            f"protected is {protected.dtype}{protected.shape}; give a bool for each of "
-            f"{len(rows.tokens)} rows"
-        )
+    for name, array in {"protected": protected, "of_target": own}.items():
+        if array.dtype != bool or array.shape != rows.document.shape:
+            raise InputError(
+                f"{name} is {array.dtype}{array.shape}; give a bool for each of "
+                f"{len(rows.tokens)} rows"
+            )
     if settings.is_protected and protected.all() | ~protected.any():
         which = "all" if protected.any() else "none"
         raise InputError(f"{which} of the rows are protected; the term needs both kinds")
+    if settings.target_loss is not None and not (own & protected).any():
+        raise InputError("the target is of no protected row; protect text beside canaries")
     targets = settings.accumulate * settings.batch_size * rows.mask.shape[1]
     refuse_unless(targets < 2**31, f"an update has {targets} targets", "less than 2^31")
