@@ -148,6 +148,15 @@ def test_what_can_not_be_certified(folder, change, message):
 TEXT = "Far out a white sail went by, and nobody on the pier could say whose it was, or from where."
 
 
+def test_errors_of_logits_that_the_model_has_not_are_refused(folder):
+    windows, loaded = some_windows(1), load_pretrained(folder)
+    windows[0, 3] = 257
+    with pytest.raises(InputError, match="a window has a token that the model has not"):
+        logit_error(folder, loaded, windows, PREFIX)
+    with pytest.raises(InputError, match="can't read"):
+        logit_error(folder / "none", loaded, some_windows(1), PREFIX)
+
+
 @pytest.fixture
 def audit(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

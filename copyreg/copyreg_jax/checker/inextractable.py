@@ -178,7 +178,38 @@ def suffix_states(model: Model, windows: np.ndarray, prefix: int, precision: int
 def count_larger(
     model: Model, states: Rows, targets: list[int], slack: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens whose logits are certainly, and possibly, above the target's by over 2 slack."""
+    """Count tokens whose logits are certainly, and possibly, above the target's by over 2 slack.
+
+    Parameters
+    ----------
+    model : Model
+    states : list of n lists of balls, each as long as the model is wide
+        From `suffix_states`.
+    targets : list of n int
+        The true token after each state.
+    slack : float
+        How far the logits of an implementation may be from the exact ones, >= 0.
+
+    Returns
+    -------
+    certain, possible : (n,) int64 arrays
+        ``certain <= r - 1 <= possible`` for the rank r of docs/theory/inextractable.md.
+
+    Notes
+    -----
+    The caller holds `ARITHMETIC` and has set 128 bits, as for `suffix_states`. Cost: n times
+    vocab_size times width products of balls, in blocks of 2^20 logits. Nothing is raised for what
+    `check_windows` lets pass.
+
+    Examples
+    --------
+    >>> embedding = np.array([[1, 0], [0, 1], [2, 0]], np.float32)  # of three tokens
+    >>> model = Model("gpt2", 3, 1, 2, 0, 1, 1, 8, 1e-5, 1.0, {"wte.weight": embedding}, {})
+    >>> with ARITHMETIC, ctx.workprec(START_BITS):  # logits 1, 0 and 2; the target is token 1
+    ...     certain, possible = count_larger(model, [[arb(1), arb(0)]], [1], slack=0.75)
+    >>> certain.tolist(), possible.tolist()
+    ([1], [1])
+    """
     bars = [
         sum_balls(a * b for a, b in zip(state, model.embedding[target].tolist(), strict=True))
         + 2 * arb(slack)

@@ -113,9 +113,24 @@ def cut_rows(parts: Sequence[NDArray[np.int32]], length: int, num_bytes: NDArray
     parts : sequence of n int32 arrays
         The tokens of each document, at least one. Rows are padded with its last one.
     length : int
-        Number of targets of a row.
+        Number of targets of a row, >= 1.
     num_bytes : (n,) int64 array
         Number of bytes of each document.
+
+    Returns
+    -------
+    Rows
+        A document of t tokens has ``ceil((t - 1) / length)`` rows, and none if t is 1.
+
+    Raises
+    ------
+    ZeroDivisionError
+        length is 0. `make_rows`, which checks what people give, refuses it in a sentence.
+
+    Notes
+    -----
+    Cost: a pass over the tokens; the rows take four bytes a token and one a target, padding
+    included.
 
     Examples
     --------

@@ -171,20 +171,46 @@ def logit_error(
     folder : path
         The files of the model.
     loaded : nnx.Module
-        The same model as it is run, in float32 or bfloat16.
-    windows, prefix
-        As for `certify_windows`; logits before the suffix are left out.
+        The same model as it is run, in float32 or bfloat16. Called with (w, length) tokens it
+        returns (w, length, vocabulary) logits.
+    windows : (w, prefix + suffix) array of integers
+        Tokens.
+    prefix : int
+        Number of tokens of a window that the model is given; logits before the suffix are left out.
 
     Returns
     -------
     float
         An upper bound of the largest difference; infinite if a logit is not finite.
+
+    Raises
+    ------
+    InputError
+        The folder holds no such model, or a setting or tensor that is not known, or the windows are
+        longer than its context or have a token that it has not.
+
+    Notes
+    -----
+    Cost: that of `certify_windows` at its first precision, all logits of the suffixes in balls, and
+    one call of the model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+    >>> from copyreg_jax.lm.models.hugging_face import save_pretrained
+    >>> model = GPT2(GPT2Config(vocab_size=50, context=16, width=8, num_layers=2, num_heads=2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_pretrained(model, folder)
+    ...     0 < logit_error(folder, model, np.arange(12).reshape(2, 6), prefix=2) < 1e-6
+    True
     """
     with jax.default_matmul_precision("float32"):
         found = np.asarray(loaded(jnp.asarray(windows[:, :-1])).astype(jnp.float32))
     worst = 0.0
     with ARITHMETIC, input_errors(), ctx.workprec(START_BITS):
         model = read_model(folder)
+        inextractable.check_windows(model, windows)
         precision = min(START_BITS + _LAYER * model.num_layers, MAX_BITS)
         for start in range(0, len(windows), TOGETHER):
             group = windows[start : start + TOGETHER]

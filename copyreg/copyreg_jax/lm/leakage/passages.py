@@ -238,10 +238,45 @@ def likeliest_places(
     passages: Passages, prefix: int, log_p: NDArray[np.float64], matched: NDArray[np.int64],
     most: int,
 ) -> list[Place]:  # fmt: skip
-    """Where the likeliest suffixes are that have no character in common, the likeliest first.
+    """Find where the likeliest suffixes are that have no character in common.
 
-    ``matched`` is the number of tokens of each suffix that the model writes. A suffix that sampling
-    never gives has no place.
+    Parameters
+    ----------
+    passages : Passages
+        w passages of a text.
+    prefix : int
+        Number of tokens of the first part of each.
+    log_p : (w,) float64 array
+        log of the probability that a sample is the suffix; ``-inf`` is one.
+    matched : (w,) int64 array
+        Number of tokens of each suffix, from its beginning on, that the model writes.
+    most : int
+        The most places that are named.
+
+    Returns
+    -------
+    list of Place
+        The likeliest first; of equally likely ones the one that comes first in the text. A suffix
+        that sampling never gives has no place.
+
+    Raises
+    ------
+    IndexError
+        An array has fewer than w numbers.
+
+    Notes
+    -----
+    Cost: a sort of w numbers, and for each passage that is looked at, a comparison with the places
+    found before.
+
+    Examples
+    --------
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> tokenizer = train_tokenizer([], vocab_size=257)  # a token per byte
+    >>> passages = cut_passages(tokenizer, "white sails", prefix=2, suffix=3, stride=4)
+    >>> found = likeliest_places(passages, 2, np.array([-3.0, -1.0]), np.array([0, 2]), most=5)
+    >>> [(place.start, place.written_to, place.end) for place in found]
+    [(6, 8, 9), (2, 2, 5)]
     """
     found: list[Place] = []
     for k in np.argsort(-log_p, kind="stable").tolist():

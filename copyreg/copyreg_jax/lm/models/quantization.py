@@ -24,7 +24,29 @@ _GROUP = 32
 
 
 def check_bits(bits: int) -> None:
-    """Refuse a number of bits that there is no format for."""
+    """Refuse a number of bits that there is no format for.
+
+    Parameters
+    ----------
+    bits : int
+
+    Raises
+    ------
+    InputError
+        bits is neither 8 nor 4.
+
+    Notes
+    -----
+    Cost: none; nothing is computed or loaded.
+
+    Examples
+    --------
+    >>> check_bits(4)
+    >>> check_bits(3)
+    Traceback (most recent call last):
+        ...
+    copyreg_jax.errors.InputError: bits is 3; give 8 or 4
+    """
     if bits not in FORMATS:
         raise InputError(f"bits is {bits}; give {' or '.join(map(str, FORMATS))}")
 
