@@ -199,6 +199,7 @@ def test_the_passages_with_the_fewest_bits_are_certified(audit, folder, tmp_path
     checked = CliRunner().invoke(app, ["check", "proof.json", str(folder)])
     assert checked.exit_code == 0
     assert "0.01" in checked.output
+    assert "3 windows, 51 tokens through the model in exact arithmetic\n" in checked.output
     few = CliRunner().invoke(app, ["check", "proof.json", str(folder), "--max-tokens", "50"])
     assert few.exit_code == 2
     assert few.output.splitlines()[-2:] == [

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from copyreg_jax._files import unreadable
-from copyreg_jax.checker.budget import MAX_TOKENS, MAX_TOKENS_HELP
+from copyreg_jax.checker.budget import MAX_TOKENS, MAX_TOKENS_HELP, Budget
 from copyreg_jax.cli.certificate_table import (
     RequireSuppressed,
     certificate_rows,
@@ -101,12 +101,13 @@ def check(
     from copyreg_jax.checker.__main__ import check_file, show
 
     with errors.status("checking", spinner="line") as line:
-        result = check_file(
-            certificate,
-            instance,
-            lambda done, budget: line.update(f"checking: {budget.said(done)}"),
-            max_tokens=max_tokens,
-        )
+
+        def tell(done: int, budget: Budget) -> None:
+            if done == 0:  # also where there is no terminal to show a line that changes
+                errors.print(budget.said(0), soft_wrap=True)
+            line.update(f"checking: {budget.said(done)}")
+
+        result = check_file(certificate, instance, tell, max_tokens=max_tokens)
     raise typer.Exit(show(result))
 
 

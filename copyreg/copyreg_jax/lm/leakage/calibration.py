@@ -123,9 +123,10 @@ def mean_interval(mean: float, number: int, confidence: float = CONFIDENCE) -> t
     (1 - t) f(0) + t f(1)`` for convex f. So the sum S of m of them has ``E f(S) <= E f(B)`` for
     convex f, where B is binomial of m and t (Hoeffding, 1963). With ``f(s) = max(s - k, 0)`` and
     Markov's inequality, ``P(S >= a) <= E max(B - k, 0) / (a - k)`` for each k below a. The least
-    of these is at an integer k: between two, linear by linear is monotone. It rises with t. So
-    the t at which it is ``tail`` for ``a = m mean`` is a lower end. The upper end is that of the
-    numbers ``1 - h``. No bound by an exponential f is better, since that is a mixture of such f
+    of these is at an integer k: between two, linear by linear is monotone. It rises with t and
+    falls with a. So the t at which it is ``tail`` for ``a = m mean`` is a lower end: it is above
+    the expectation with probability ``tail`` at most. The upper end is that of the numbers ``1 -
+    h``. No bound by an exponential f is better, since that is a mixture of such f
     (Pelekis, Ramon and Wang, 1503.02284).
 
     If all h are 0 or 1, Clopper and Pearson's interval is within this one, which is wider by a
