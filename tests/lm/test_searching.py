@@ -125,7 +125,7 @@ def test_a_work_that_is_nearly_known_stands_out_of_held_out_text():
     preset = Preset(
         prefix=4, suffix=20, stride=1, near=5, distance=1, width=3, outputs=0, budget=1000
     )  # fmt: skip
-    work = LETTERS * 9
+    work = LETTERS * 40  # longer than all held-out text
     audited = [
         audit_works(Bigram(table), tokenizer, {"work": work}, texts, preset,
                     progress=lambda name, share: shown.append((name, share)))
