@@ -13,7 +13,6 @@ import pytest
 from typer.testing import CliRunner
 
 import copyreg_jax as cr
-from copyreg_jax.cli.compile_cache import CompileCache
 from copyreg_jax.cli.main import app, main
 from tests.support.registry import random_problem
 
@@ -276,13 +275,6 @@ def test_help_starts_without_jax():
         assert command in run.stdout
 
 
-def test_doctor():
-    run = copyreg("doctor")
-    assert run.returncode == 0, run.stdout + run.stderr
-    for words in ("python-flint", "flush-to-zero", "off", "cpu", "jax_enable_x64", "intact"):
-        assert words in run.stdout
-
-
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_results(tmp_path):
     terminal, stderr = pty.openpty()
@@ -494,31 +486,6 @@ def test_output_that_nobody_gets_is_exit_code_2(instance):
 
 def test_version():
     assert copyreg("--version").stdout == f"copyreg-jax {cr.__version__}\n"
-
-
-def test_doctor_survives_a_missing_device():
-    run = copyreg("doctor", env={**os.environ, "JAX_PLATFORMS": "nonsense"})
-    assert run.returncode == 1
-    assert "NONE: " in run.stdout
-    assert "JAX sees no device; set JAX_PLATFORMS=cpu" in run.stdout
-
-
-def test_doctor_has_a_cure_for_what_it_finds(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr("jax.__version__", "0.9.12")
-    monkeypatch.setattr("numpy.full", lambda *_: np.zeros(4))  # as where subnormals are flushed
-    nowhere = CompileCache("", "there is no home folder")
-    monkeypatch.setattr("copyreg_jax.cli.doctor.use_compile_cache", lambda: nowhere)
-    found = CliRunner().invoke(app, ["doctor"])
-    assert found.exit_code == 1
-    for cure in (
-        "may use one of 8 cores; start it without taskset",
-        "JAX 0.9.12 is older than 0.10.2; pip install --upgrade 'jax>=0.10.2'",
-        "start Python without LD_PRELOAD",
-        "set JAX_COMPILATION_CACHE_DIR to a folder of yours",
-    ):
-        assert cure in found.output
 
 
 def test_example_with_out(tmp_path):

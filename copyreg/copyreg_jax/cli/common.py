@@ -19,9 +19,11 @@ from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError
 
 __all__ = [
+    "EXIT_FAULT",
     "EXIT_INPUT",
     "EXIT_INTERRUPTED",
     "EXIT_NOT_CONVERGED",
+    "AsJson",
     "DeviceName",
     "Overwrite",
     "all_files",
@@ -38,7 +40,7 @@ __all__ = [
     "write_json",
 ]
 
-EXIT_NOT_CONVERGED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_NOT_CONVERGED, EXIT_INPUT, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 70, 130
 
 output = Console(highlight=False)
 
@@ -48,6 +50,22 @@ DeviceName = Literal["cpu", "gpu"]
 
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the files that an earlier run wrote to --out.")
+]
+
+
+def _say_on_stderr(context: typer.Context, wanted: bool) -> bool:
+    """Leave standard output to the JSON alone, until the command ends."""
+    if wanted:
+        output.stderr = True
+        context.call_on_close(lambda: setattr(output, "stderr", False))
+    return wanted
+
+
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json", callback=_say_on_stderr, help="Print the result as a JSON object, and no words."
+    ),
 ]
 
 

@@ -38,7 +38,7 @@ def use_compile_cache() -> CompileCache:
     if not is_on or chosen == "":
         return CompileCache("", "switched off by your settings of JAX")
     if chosen is not None:
-        return CompileCache(chosen)
+        return CompileCache(chosen, _problem_of_chosen(chosen))
     try:
         # What is judged and what JAX is told are one path, whatever links lead there.
         folder = (user_cache_folder() / "copyreg" / f"xla-{jax.__version__}").resolve()
@@ -53,6 +53,18 @@ def use_compile_cache() -> CompileCache:
             jax.config.update(name, value)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return CompileCache(str(folder))
+
+
+def _problem_of_chosen(chosen: str) -> str:
+    """Say why nothing can be kept in the user's own choice, which JAX makes if it is missing."""
+    if "://" in chosen:  # a bucket, which this program does not try
+        return ""
+    folder = Path(chosen).absolute()
+    try:
+        with tempfile.TemporaryFile(dir=next(p for p in (folder, *folder.parents) if p.exists())):
+            return ""
+    except OSError as error:
+        return f"can't write to {chosen}: {error.strerror or error}"
 
 
 def user_cache_folder() -> Path:
