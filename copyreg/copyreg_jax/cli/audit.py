@@ -10,7 +10,7 @@ import typer
 from copyreg_jax.cli.audit_proof import Proof
 from copyreg_jax.cli.audit_runs import audit_runs
 from copyreg_jax.cli.audit_works import audit_works
-from copyreg_jax.cli.common import require_extra
+from copyreg_jax.cli.common import AsJson, require_extra
 from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError
 
@@ -189,6 +189,7 @@ def audit(
             "--certificate.",
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how much of its protected text a language model gives away.
 
@@ -231,7 +232,7 @@ def audit(
         audit_works(
             model, work, held_out or [], preset,
             columns=columns, bits=quantize, seed=seed, out=out, page=page,
-            show_text=show_text, overwrite=overwrite,
+            show_text=show_text, overwrite=overwrite, as_json=as_json,
             proof=Proof(certificate, certify_windows, slack),
         )  # fmt: skip
         return
@@ -242,6 +243,7 @@ def audit(
     audit_runs(
         folders, source, sizes, columns,
         relearn=relearn, bits=quantize, seed=seed, out=out, overwrite=overwrite,
+        as_json=as_json,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from copyreg_jax.cli.common import (
     output,
     require_free,
     require_writable,
+    to_json,
     write_json,
 )
 from copyreg_jax.cli.membership_table import show_canaries, show_run
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from copyreg_jax.lm.leakage.membership import Scores
     from copyreg_jax.lm.leakage.planning import AuditPlan
     from copyreg_jax.lm.leakage.report import GapClosed, Report
+    from copyreg_jax.lm.leakage.run_membership import RunMembership
     from copyreg_jax.lm.records import Flags
 
 __all__ = ["audit_runs"]
@@ -60,6 +62,7 @@ def audit_runs(
     seed: int,
     out: Path | None,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Audit runs and print what they give away of their protected documents."""
     from copyreg_jax.cli.audit_robustness import Changes
@@ -109,18 +112,12 @@ def audit_runs(
         if one.check is not None:
             _show_check(one.check)
         changes.show(name)
+    content = _as_json(measured, members, closed, changes)
     if out is not None:
-        content, changed = {}, changes.as_json()
-        for name, one in measured.items():
-            parts = {
-                "membership": members[name], "canaries": one.exposure,
-                "gap_closed": closed.get(name), "certificate": one.check,
-                "robustness": changed.get(name),
-            }  # fmt: skip
-            there = {key: jsonable(part) for key, part in parts.items() if part is not None}
-            content[name] = {**one.report.as_json(), **there}
         write_json(out, content)
         output.print(f"written to {out}", markup=False, soft_wrap=True)
+    if as_json:
+        print(to_json(content))
     if any(one.check is not None and one.check.problems for one in measured.values()):
         raise typer.Exit(_EXIT_DOES_NOT_HOLD)
 
@@ -170,6 +167,25 @@ def _measure(
         nll, num_tokens = map(flags.with_canaries, (nll, num_tokens), own)
     scores = score_run(loaded, plan.rows, real)
     return _Measured(report, scores, exposure, recheck(folder, flags, nll, num_tokens))
+
+
+def _as_json(
+    measured: dict[str, _Measured],
+    members: dict[str, RunMembership],
+    closed: dict[str, GapClosed],
+    changes: Changes,
+) -> dict[str, Any]:
+    """What is measured, by the names of the runs; what was not measured of one has no key."""
+    content, changed = {}, changes.as_json()
+    for name, one in measured.items():
+        parts = {
+            "membership": members[name], "canaries": one.exposure,
+            "gap_closed": closed.get(name), "certificate": one.check,
+            "robustness": changed.get(name),
+        }  # fmt: skip
+        there = {key: jsonable(part) for key, part in parts.items() if part is not None}
+        content[name] = {**one.report.as_json(), **there}
+    return content
 
 
 def _refuse_other_runs(folders: list[Path], flags: Flags, documents: list[Document]) -> None:

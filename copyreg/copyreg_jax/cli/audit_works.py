@@ -15,6 +15,7 @@ from copyreg_jax.cli.common import (
     output,
     require_free,
     require_writable,
+    to_json,
     write_json,
 )
 from copyreg_jax.cli.membership_table import show_works
@@ -50,6 +51,7 @@ def audit_works(
     page: Path | None,
     show_text: bool,
     overwrite: bool,
+    as_json: bool,
     proof: Proof,
 ) -> None:
     """Audit the works and print what the model would give away of each."""
@@ -117,6 +119,8 @@ def audit_works(
     output.print(proved, end="\n" * bool(proved), markup=False, soft_wrap=True)
     for path in written:
         output.print(f"written to {path}", markup=False, soft_wrap=True)
+    if as_json:
+        print(to_json(content))
 
 
 def _command(

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from copyreg_jax.cli.common import (
+    AsJson,
     DeviceName,
     Overwrite,
     enable_x64,
@@ -17,6 +18,7 @@ from copyreg_jax.cli.common import (
     output,
     prepare_folder,
     require_free,
+    to_json,
     write_json,
 )
 from copyreg_jax.errors import InputError
@@ -50,6 +52,7 @@ def bench(
         typer.Option(help="Folder for results.csv, curves.csv, machine.json and the figures."),
     ] = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Time the solvers against other libraries, with one test of the gradient for all answers.
 
@@ -95,6 +98,9 @@ def bench(
         )
         described = tables.machine()
     _show_comparison(rows)
+    if as_json:
+        content = {"rows": rows, "comparisons": contest.compare(rows), "machine": described}
+        print(to_json(content))
     if out is not None:
         tables.write_table(out / "curves.csv", points, tables.Point)
         write_json(out / "machine.json", described)

@@ -16,12 +16,14 @@ from copyreg_jax.cli.certificate_table import (
     show_verdict,
 )
 from copyreg_jax.cli.common import (
+    AsJson,
     Overwrite,
     errors,
     output,
     require_free,
     require_writable,
     show_table,
+    to_json,
 )
 from copyreg_jax.errors import InputError
 
@@ -55,6 +57,7 @@ def certify(
         bool, typer.Option("--explain", help="Explain in words what was proved, and what was not.")
     ] = False,
     require_suppressed: RequireSuppressed = False,
+    as_json: AsJson = False,
 ) -> None:
     """Certify any point of an instance. Large matrices are read block by block.
 
@@ -71,11 +74,14 @@ def certify(
         )
     if out is not None:
         certificate.save(out)
-    if explain:
+    summary = certificate_summary(certificate)
+    if as_json:
+        words = {"explanation": certificate.explain()} if explain else {}
+        print(to_json({**summary, **words}))
+    elif explain:
         output.print(certificate.explain(), markup=False, soft_wrap=True)
         output.print(certificate.headline, markup=False, soft_wrap=True)
     else:
-        summary = certificate_summary(certificate)
         show_table(certificate_rows(summary))
         show_verdict(summary)
     if require_suppressed and certificate.direction != "suppressed":
@@ -93,6 +99,7 @@ def check(
         ),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help=MAX_TOKENS_HELP)] = MAX_TOKENS,
+    as_json: AsJson = False,
 ) -> None:
     """Prove everything that a certificate says again, without the solver.
 
@@ -108,6 +115,9 @@ def check(
             line.update(f"checking: {budget.said(done)}")
 
         result = check_file(certificate, instance, tell, max_tokens=max_tokens)
+    if as_json:
+        print(to_json({"verdict": result.verdict.name, "lines": result.lines}))
+        raise typer.Exit(result.verdict.value)
     raise typer.Exit(show(result))
 
 

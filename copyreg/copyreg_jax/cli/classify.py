@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import Progress
 
-from copyreg_jax.cli.common import errors, to_json
+from copyreg_jax.cli.common import AsJson, errors, to_json
 from copyreg_jax.errors import InputError, WindowWarning
 
 __all__ = ["nearest"]
@@ -27,9 +27,7 @@ def nearest(
         Literal["gzip", "zstd", "xz"],
         typer.Option(help="Compressor behind the distance of two texts."),
     ] = "gzip",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print accuracy and labels as JSON.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Label texts like the texts that are nearest to them, by how well they compress together.
 

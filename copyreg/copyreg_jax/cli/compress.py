@@ -9,6 +9,7 @@ import typer
 
 from copyreg_jax._files import unreadable, write_whole
 from copyreg_jax.cli.common import (
+    AsJson,
     Overwrite,
     all_files,
     errors,
@@ -44,7 +45,7 @@ def compress(
         bool, typer.Option("--compare", help="Compress with gzip, xz, zstd and brotli too.")
     ] = False,
     overwrite: Overwrite = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the sizes as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compress a file without loss, with a language model.
 
@@ -94,6 +95,7 @@ def decompress(
     out: Annotated[Path, typer.Option(help="File to write.")],
     model: _Model = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Decompress an archive, bit by bit as the file was.
 
@@ -109,6 +111,9 @@ def decompress(
         loaded = _load(model, line)
         data = archive_file.decompress(content, *loaded, progress=_progress(line), where=archive)
     write_whole(out, data)
+    if as_json:
+        print(to_json({"bytes": len(data), "out": str(out)}))
+        return
     output.print(f"{len(data):,} bytes written to {out}", markup=False, soft_wrap=True)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.cli.common import (
+    AsJson,
     Overwrite,
     all_files,
     enable_x64,
@@ -53,9 +54,7 @@ def ledger(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the bits of each row or document as JSON.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say how many bits each row or document gained because the protected ones were seen.
 

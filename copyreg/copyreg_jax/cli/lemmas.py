@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from copyreg_jax.cli.common import (
+    AsJson,
     Overwrite,
     enable_x64,
     errors,
@@ -36,7 +37,7 @@ def lemmas(
         Path | None, typer.Option(help="Folder to write the counterexamples to, as instance files.")
     ] = None,
     overwrite: Overwrite = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search for counterexamples to the paper's statements, and to the bounds that replace them.
 

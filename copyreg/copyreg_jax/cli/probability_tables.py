@@ -10,6 +10,7 @@ import typer
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.cli.common import (
+    AsJson,
     Overwrite,
     errors,
     prepare_folder,
@@ -49,9 +50,7 @@ def naf(
         Path | None, typer.Option(help="Folder for distribution.npz and the certificate naf.json.")
     ] = None,
     overwrite: Overwrite = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print k, rounded up, and the files as JSON.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Join models that saw disjoint data to one that is near to each of them (CP-Delta).
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from copyreg_jax.cli.common import output, to_json
+from copyreg_jax.cli.common import AsJson, output, to_json
 from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def royalty(
             "other owners are paid alone."
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print shares and Shapley values as JSON.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Share royalties by what each owner's data added to the likelihood of a text.
 

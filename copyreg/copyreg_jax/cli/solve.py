@@ -23,6 +23,7 @@ from copyreg_jax.cli.certificate_table import (
 from copyreg_jax.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_NOT_CONVERGED,
+    AsJson,
     Overwrite,
     enable_x64,
     errors,
@@ -108,7 +109,7 @@ def solve(
     ] = None,
     overwrite: Overwrite = False,
     require_suppressed: RequireSuppressed = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Minimize the loss L of an instance, and certify how far the protected rows are kept away.
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from copyreg_jax.cli.common import EXIT_INTERRUPTED, errors, output, read_lines, require_extra
+from copyreg_jax.cli.common import (
+    EXIT_INTERRUPTED,
+    AsJson,
+    errors,
+    output,
+    read_lines,
+    require_extra,
+)
 from copyreg_jax.cli.compile_cache import use_compile_cache
 from copyreg_jax.errors import InputError, TrainingError
 
@@ -102,6 +109,7 @@ def train(
     source_column: Annotated[
         str | None, typer.Option(help="Column that holds the sources.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a language model on text that is partly protected.
 
@@ -113,12 +121,11 @@ def train(
     """
     require_extra()
     use_compile_cache()
-    from copyreg_jax.lm import experiment
+    from copyreg_jax.lm import experiment, records
     from copyreg_jax.lm.corpus import loading, selection
     from copyreg_jax.lm.corpus.canaries import Canaries
-    from copyreg_jax.lm.records import check_folder
 
-    check_folder(out)
+    records.check_folder(out)
     if canary_copies != 1 and not canaries:
         raise InputError("--canary-copies is for canaries; give --canaries NUMBER too")
     added = Canaries(number=canaries, copies=canary_copies, seed=seed) if canaries else None
@@ -163,6 +170,8 @@ def train(
         errors.print(f"interrupted; the same command continues from {out}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _show_run(found, settings, out)
+    if as_json:
+        print((out / records.SUMMARY).read_text("utf-8").rstrip())
 
 
 def _settings(num_rows: int, epochs: float, **fields: Any) -> Settings:
