@@ -241,7 +241,7 @@ def test_files_and_options_that_do_not_fit(arguments, words, refuse, data):
         (("solve", "instance.npz", "--out", "instance.npz"), "can't write to --out"),
         (("solve", "instance.npz", "--out", "/proc/none"), "can't write to --out /proc/none"),
         (("certify", "instance.npz", "none.npy"), "can't read none.npy: No such file"),
-        (("certify", "instance.npz", "instance.npz"), "and no x"),
+        (("certify", "instance.npz", "instance.npz"), "is an instance; give it first"),
         (("certify", "instance.npz", "point.npy", "--tau", "nan"), "tau is nan"),
         (("certify", "instance.npz", "point.npy", "--out", "/none/c.json"), "can't write /none"),
         (("certify", "instance.npz", "point.npy", "--out", "other.npz"), "give --overwrite"),

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.bench import contest, tables
 from copyreg_jax.checker import __main__ as checker
 from copyreg_jax.cli import doctor
+from copyreg_jax.cli.common import to_json
 from copyreg_jax.cli.main import app, main
 from copyreg_jax.errors import TrainingError
 from copyreg_jax.theory import search
@@ -227,6 +229,11 @@ def test_the_page_lists_all_commands_and_all_codes_are_reached():
         if cell
     }
     assert listed == {*REACH, ("train", 0), ("audit", 0), ("audit", 1)}
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_have_all_their_digits(number):
+    assert only_json(to_json({"number": number}))["number"] == number
 
 
 def only_json(text):

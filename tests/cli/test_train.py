@@ -211,7 +211,7 @@ def test_audit_of_a_certificate(corpus, tmp_path):
 
 BAD = {
     "copies of nothing": (["--protect-share", "0.1", "--canary-copies", "2"], "give --canaries"),
-    "nothing protected": ([], "give one of column, names, source and share; 0 are given"),
+    "nothing protected": ([], "which say what is protected; 0 are given"),
     "two ways": (["--protect-share", "0.1", "--protect-source", "a"], "2 are given"),
     "all protected": (["--protect-column", "all"], "no column 'all'"),
     "no such source": (["--protect-source", "c", "--source-column", "who"], "no document has"),

@@ -63,6 +63,10 @@ def exact_point(x: ArrayLike, d: int) -> np.ndarray:
         given = np.asarray(x)
     except (TypeError, ValueError) as error:
         raise InputError(f"x is not a numeric array: {error}") from None
+    if given.dtype == object:
+        raise InputError(
+            f"x is a {type(x).__name__}; give an array of {d} numbers, such as solution.x"
+        )
     if given.shape != (d,):
         raise InputError(f"x has shape {given.shape}; A has {d} columns, so give shape ({d},)")
     if given.dtype.kind not in "fiu" or given.dtype.itemsize > 8:

@@ -159,7 +159,7 @@ def _opened(path: str | Path, wanted: str) -> Iterator[_Members]:
             raise VoidError(
                 f"{path} holds pickled objects, which are never loaded; store plain arrays"
             ) from None
-        raise VoidError(f"{path} is truncated or not an .npz file: {error}") from None
+        raise VoidError(f"{path} is truncated or not an .npz file with {wanted}: {error}") from None
 
 
 class _Members:
@@ -177,7 +177,10 @@ class _Members:
         with path.open("rb") as stream:
             single = stream.read(6) == b"\x93NUMPY"
         require(not single, f"{path} holds one array; give an .npz with {wanted}")
-        require(zipfile.is_zipfile(path), f"{path} is truncated or not an .npz file")
+        require(
+            zipfile.is_zipfile(path),
+            f"{path} is truncated or not an .npz file; give one with {wanted}",
+        )
         self.archive = zipfile.ZipFile(path)
         held = self.archive.namelist()
         self.names = {name.removesuffix(".npy"): name for name in held}

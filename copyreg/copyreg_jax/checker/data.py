@@ -269,7 +269,7 @@ def make_instance(
 
 def _require_floats(name: str, array: Any) -> None:
     known = array.dtype.newbyteorder("=") in (np.float32, np.float64)
-    require(known, f"{name} must be numbers of type float32 or float64")
+    require(known, f"{name} has dtype {array.dtype}; store float32 or float64")
 
 
 def make_csr(data: Any, indices: Any, indptr: Any, shape: Any) -> Csr:

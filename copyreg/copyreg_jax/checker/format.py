@@ -157,7 +157,8 @@ def parse(document: Any) -> Statements:
         Names the first thing that is not so.
     """
     require(isinstance(document, dict), "a certificate is a JSON object")
-    require(document.get("format") == FORMAT, f"the format is not {FORMAT}")
+    found = document.get("format")
+    require(found == FORMAT, f"its format is {found!r:.60}, not {FORMAT}; make the file anew")
     names = ("bits", "bounds", "claims", "direction", "format", "instance", "producer", "sha256")
     bits, bounds, claims, way, _, instance, producer, digest, x = fields(document, *names, "x")
     require(isinstance(digest, str), "sha256 is not a text")
@@ -276,7 +277,12 @@ def read_document(path: str | Path) -> dict[str, Any]:
         require(raw == canonical(document), "its bytes do not match its sha256")
     except VoidError as error:
         raise VoidError(f"{path} is not a valid certificate: {error}") from None
-    except Exception as error:  # not UTF-8, not JSON, too deep, too large an integer, ...
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise VoidError(
+            f"{path} is not a certificate, which is JSON; give the certificate first, and after it "
+            "what it is about"
+        ) from None
+    except Exception as error:  # too deep, too large an integer, ...
         raise VoidError(f"{path} is not a readable certificate: {error}") from None
     return document
 

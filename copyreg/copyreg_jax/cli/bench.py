@@ -98,9 +98,6 @@ def bench(
         )
         described = tables.machine()
     _show_comparison(rows)
-    if as_json:
-        content = {"rows": rows, "comparisons": contest.compare(rows), "machine": described}
-        print(to_json(content))
     if out is not None:
         tables.write_table(out / "curves.csv", points, tables.Point)
         write_json(out / "machine.json", described)
@@ -115,6 +112,9 @@ def bench(
                 style="yellow",
             )
         output.print(f"written to {out}: {', '.join(written)}", markup=False, soft_wrap=True)
+    if as_json:
+        content = {"rows": rows, "comparisons": contest.compare(rows), "machine": described}
+        print(to_json(content))
 
 
 def _show_bench(rows: list[BenchRow]) -> None:

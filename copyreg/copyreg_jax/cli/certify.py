@@ -129,8 +129,11 @@ def _read_point(path: Path) -> Any:
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 return content
+            if "x" not in content and "A" in content:
+                raise InputError(f"{path} is an instance; give it first, and the point x after it")
             if "x" not in content:
-                raise InputError(f"{path} holds {content.files} and no x; give the point as x")
+                held = ", ".join(content.files) or "nothing"
+                raise InputError(f"{path} holds {held}, and no x; give the point as x")
             return content["x"]
     except InputError:
         raise

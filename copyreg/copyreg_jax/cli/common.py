@@ -64,7 +64,9 @@ def _say_on_stderr(context: typer.Context, wanted: bool) -> bool:
 AsJson = Annotated[
     bool,
     typer.Option(
-        "--json", callback=_say_on_stderr, help="Print the result as a JSON object, and no words."
+        "--json",
+        callback=_say_on_stderr,
+        help="Print the result as one JSON object on standard output.",
     ),
 ]
 
@@ -82,6 +84,8 @@ def prepare_folder(out: Path) -> None:
     """Make the folder for results, or refuse before the work if it can't be written to."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"can't write to --out {out}: it is a file; give a folder") from None
     except OSError as error:
         raise InputError(f"can't write to --out {out}: {error.strerror or error}") from None
     require_writable(out, f"to --out {out}")

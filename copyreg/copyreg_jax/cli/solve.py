@@ -62,6 +62,9 @@ ReadingName = Literal["joint", "block"]
 
 MetricName = Literal["squared", "cross-entropy"]
 
+_SUM_ATOL = 1e-3
+"""How far from 1 a distribution may sum that was written with four digits, or in float32."""
+
 _RESULTS = "certificate.json", "instance.npz", "solution.npz", "summary.json"
 
 
@@ -129,6 +132,7 @@ def solve(
         problem = cr.example_instance() if instance is None else cr.load_instance(instance)
         if (gamma, w, reading, metric) != (None, None, None, None):
             problem = problem.replace(gamma=gamma, w=w, reading=reading, metric=metric)
+    _doubt_target(problem)
     with _progress() as callback:
         solution = cr.solve(
             problem,
@@ -192,6 +196,25 @@ def _notes() -> Iterator[None]:
         yield
     for warning in caught:
         errors.print(f"note: {warning.message}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _doubt_target(problem: CopyrightRegression) -> None:
+    """Say that b is no distribution, which is allowed, but mostly a slip."""
+    import numpy as np
+
+    b = np.asarray(problem.b, np.float64)
+    total, least = b.sum(), b.argmin()
+    said = []
+    if b[least] < 0:
+        said.append(f"b is {b[least]:g} at row {least}")
+    if abs(total - 1) > _SUM_ATOL:
+        said.append(f"b sums to {total:g}")
+    if said:
+        errors.print(
+            f"note: {' and '.join(said)}, but softmax(A x) is positive and sums to 1; divide b by "
+            "its sum if it should be a distribution",
+            style="yellow", markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 @contextmanager

@@ -29,6 +29,8 @@ __all__ = ["train"]
 
 _EXIT_NOT_FINITE = 1
 
+_WAYS = "--protect-share", "--protect-source", "--protect-column", "--protect-names"
+
 
 def train(
     source: Annotated[
@@ -131,8 +133,13 @@ def train(
     added = Canaries(number=canaries, copies=canary_copies, seed=seed) if canaries else None
     with errors.status("reading", spinner="line") as line:
         columns = {"text": text_column, "name": name_column, "source": source_column}
-        corpus = loading.load_documents(source, **columns)  # type: ignore[arg-type]
         ways = {"column": protect_column, "source": protect_source, "share": protect_share}
+        num_ways = sum(way is not None for way in (protect_names, *ways.values()))
+        if num_ways != 1:
+            raise InputError(
+                f"give one of {', '.join(_WAYS)}, which say what is protected; {num_ways} are given"
+            )
+        corpus = loading.load_documents(source, **columns)  # type: ignore[arg-type]
         names = None if protect_names is None else read_lines(protect_names)
         protected = selection.flag(corpus.documents, names=names, seed=seed, **ways)  # type: ignore[arg-type]
         sizes = {

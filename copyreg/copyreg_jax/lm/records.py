@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from copyreg_jax._files import unreadable
 from copyreg_jax.checker.guarantee import DocumentLoss
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.canaries import Canaries
@@ -236,7 +237,7 @@ def load_outcome(folder: str | Path) -> Outcome:
     except KeyError as error:
         raise InputError(f"{folder} is not the folder of a finished run: no {error}") from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
+        raise _not_a_run(folder, error) from None
     if len(set(columns["name"])) < len(table):
         raise InputError(f"{folder / DOCUMENTS} has a document twice")
     protected, held_out = (np.array(columns[key], bool) for key in ("protected", "held_out"))
@@ -277,7 +278,13 @@ def load_arm(folder: str | Path) -> str:
         free = settings["gamma"] == 0 and settings["target_loss"] is None
         return "unprotected" if free else "protected"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
+        raise _not_a_run(folder, error) from None
+
+
+def _not_a_run(folder: str | Path, error: Exception) -> InputError:
+    is_missing = isinstance(error, OSError)
+    reason = unreadable(getattr(error, "filename", folder), error) if is_missing else error
+    return InputError(f"{folder} is not the folder of a finished run: {reason}")
 
 
 def fingerprint_model(model: Path, length: int) -> str:

@@ -89,7 +89,8 @@ def check_distributions(log_p: np.ndarray, what: str = "log_p") -> None:
     if wrong.size:
         place = tuple(wrong[0].tolist())
         raise InputError(
-            f"{what} has {log_p[place]} at {place}; log-probabilities are numbers of at most 0"
+            f"{what} has {log_p[place]} at {place}; log-probabilities are at most 0; "
+            "take the natural logarithm of probabilities"
         )
     mass = np.exp(log_p.astype(np.float64)).sum(axis=-1)
     wrong = np.argwhere(np.abs(mass - 1) > MASS_ATOL)

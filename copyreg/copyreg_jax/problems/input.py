@@ -215,7 +215,10 @@ def read_rows(name: str, rows: ArrayLike, n: int, least: int = 0, most: int | No
         outside = np.flatnonzero((array < 0) | (array >= n))
         if outside.size:
             i = outside[0]
-            raise InputError(f"{name}[{i}] = {array[i]} is outside the rows 0..{n - 1} of A")
+            raise InputError(
+                f"{name}[{i}] = {array[i]} is outside the rows 0..{n - 1} of A; "
+                "rows are counted from 0"
+            )
         mask = np.zeros(n, bool)
         mask[array] = True
         if np.count_nonzero(mask) != array.size:

@@ -122,8 +122,11 @@ def run_of(path: str | Path) -> str:
 def _read(path: Path) -> tuple[list[bytes], dict[str, np.ndarray]]:
     """Read the digests of the run, and the other arrays."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = dict(file)
+        with path.open("rb") as stream:
+            content = np.load(stream, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                raise ValueError("it holds one array")
+            arrays = dict(content)
         run = [bytes(row) for row in arrays.pop("run").reshape(len(_RUN), -1)]
         arrays["values"], arrays["norms"]  # a KeyError without them
     except PermissionError as error:
@@ -134,7 +137,7 @@ def _read(path: Path) -> tuple[list[bytes], dict[str, np.ndarray]]:
 
 
 def _no_checkpoint(path: Path, reason: Any) -> InputError:
-    return InputError(f"{path} is not a checkpoint ({reason}); delete it, or name another file")
+    return InputError(f"{path} is not a checkpoint ({reason}); name another file")
 
 
 def _fingerprints(problem: SoftmaxRegression, solver: Solver, rtol: float, x0: Any) -> list[bytes]:

@@ -150,7 +150,7 @@ def _folder(path: Path) -> dict[str, bytes]:
         if file.suffix.lower() == ".txt" and file.is_file()
     }
     if not files:
-        raise InputError(f"{path} has no .txt file")
+        raise InputError(f"{path} has no .txt file; give a folder with some")
     return {name: read_bytes(files[name]) for name in sorted(files)}
 
 
