@@ -110,7 +110,8 @@ def _failure_of_jax() -> str:
         return ""
     said = [line.strip() for line in run.stderr.splitlines() if line.strip()]
     last = said[-1] if said else f"its process ended with code {run.returncode}"
-    return re.sub(r"^[EF]\d{4} [^\]]*\] ", "", last)  # without the time and place of XLA's log
+    # Without the time and place that XLA logs, and without an end that is followed by another.
+    return re.sub(r"^[EF]\d{4} [^\]]*\] ", "", last).rstrip(".")
 
 
 def _versions() -> dict[str, str | None]:
