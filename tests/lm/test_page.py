@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import copyreg_jax as cr
+from copyreg_jax._pages import percent
 from copyreg_jax.cli.audit_works import _nearly, _written
 from copyreg_jax.cli.main import app
 from copyreg_jax.lm import experiment
@@ -22,7 +23,7 @@ from copyreg_jax.lm.leakage.constrained_beam import NearVerbatim
 from copyreg_jax.lm.leakage.heat_maps import draw
 from copyreg_jax.lm.leakage.near_verbatim import Verbatim
 from copyreg_jax.lm.leakage.page import audit_page
-from copyreg_jax.lm.leakage.phrases import odds, percent, power
+from copyreg_jax.lm.leakage.phrases import odds, power
 from copyreg_jax.lm.leakage.wording import (
     any_decoder,
     extractable,

@@ -1,22 +1,12 @@
 """The page of an audit in Chromium: narrow, wide, light, dark, by keyboard, without script."""
 
-import os
-import shutil
-
 import pytest
 
 from copyreg_jax.lm.leakage.page import audit_page
 from tests.support.audits import NEAR, audit, calibration, large, membership, nothing, work
+from tests.support.browser import MARKS, launched, opener, violations
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed; apt-get install it"),
-]
+pytestmark = MARKS
 
 SHARED = {
     "coverage": 0.25, "longest_block": 1234, "longest_span": 99, "num_long": 3, "nv_recall": 0.2,
@@ -47,40 +37,21 @@ TEXTS = {"texts": {"text": (HOSTILE + "\n\n  " + LONG + " שלום. ") * 3}}
 
 @pytest.fixture(scope="module")
 def chromium():
-    sandbox = [] if os.geteuid() else ["--no-sandbox"]  # root can't have one
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def show(chromium, tmp_path):
     """Open a page, and afterwards find that it has said nothing and asked for nothing."""
-    contexts, events = [], []
+    with opener(chromium) as open_file:
 
-    def opened(content, *, width=1280, scheme="light", texts=None, **options):
-        path = tmp_path / "page.html"
-        path.write_text(audit_page(content, command=COMMAND, texts=texts), "utf-8")
-        size = {"width": width, "height": 800}
-        context = chromium.new_context(viewport=size, color_scheme=scheme, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: events.append(message.text))
-        page.on("pageerror", lambda error: events.append(str(error)))
-        page.on("request", lambda one: None if one.url == path.as_uri() else events.append(one.url))
-        page.goto(path.as_uri())
-        return page
+        def opened(content, *, texts=None, **options):
+            path = tmp_path / "page.html"
+            path.write_text(audit_page(content, command=COMMAND, texts=texts), "utf-8")
+            return open_file(path, **options)
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert events == []
-
-
-def violations(page):
-    found = axe.Axe().run(page).response["violations"]
-    return [(one["id"], node["html"][:200]) for one in found for node in one["nodes"]]
+        yield opened
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

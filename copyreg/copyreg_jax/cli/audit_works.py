@@ -219,7 +219,7 @@ def _fingerprint(model: str) -> list[tuple[str, int, int]]:
 
 
 def _show(report: WorkReport, beside: list[WorkReport], preset: Preset, bits: int | None) -> None:
-    from copyreg_jax.lm.leakage.phrases import counted, percent
+    from copyreg_jax._pages import counted, percent
 
     of_others = ""
     if beside:
@@ -273,7 +273,7 @@ def _show(report: WorkReport, beside: list[WorkReport], preset: Preset, bits: in
 
 
 def _memorized(report: WorkReport) -> str:
-    from copyreg_jax.lm.leakage.phrases import percent
+    from copyreg_jax._pages import percent
     from copyreg_jax.lm.leakage.wording import memorized
 
     found = report.memorized
@@ -295,7 +295,7 @@ def _memorized(report: WorkReport) -> str:
 
 
 def _nearly(found: NearVerbatim, beside: NearVerbatim | None, preset: Preset) -> str:
-    from copyreg_jax.lm.leakage.phrases import counted, percent
+    from copyreg_jax._pages import counted, percent
 
     said = (
         f"{percent(found.extractable)} of the passages or more have a chance of 1/2 or more of "
@@ -326,7 +326,7 @@ def _searched(found: NearVerbatim) -> str:
 
 
 def _written(found: Written) -> str:
-    from copyreg_jax.lm.leakage.phrases import counted, percent
+    from copyreg_jax._pages import counted, percent
 
     shared = found.shared
     texts = f"{counted(found.num_outputs, 'text')} of {counted(found.num_tokens, 'token')}"

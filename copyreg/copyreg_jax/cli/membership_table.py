@@ -19,7 +19,7 @@ __all__ = ["show_canaries", "show_run", "show_works"]
 
 def show_run(found: RunMembership) -> None:
     """Print how well scores tell protected from held-out documents."""
-    from copyreg_jax.lm.leakage.phrases import counted
+    from copyreg_jax._pages import counted
 
     _line(
         f"  membership: AUROC of {counted(found.num_protected, 'protected document')} against "
@@ -34,8 +34,8 @@ def show_run(found: RunMembership) -> None:
 
 def show_works(found: WorkMembership | None, alpha: float) -> None:
     """Print how well scores tell works from held-out texts; nothing without any."""
+    from copyreg_jax._pages import counted
     from copyreg_jax.lm.leakage.membership_section import few_texts
-    from copyreg_jax.lm.leakage.phrases import counted
 
     if found is None:
         return
@@ -51,7 +51,8 @@ def show_works(found: WorkMembership | None, alpha: float) -> None:
 
 def _show(scores: Mapping[str, Attack]) -> None:
     """Print a line for each score."""
-    from copyreg_jax.lm.leakage.phrases import interval, percent
+    from copyreg_jax._pages import percent
+    from copyreg_jax.lm.leakage.phrases import interval
     from copyreg_jax.lm.leakage.wording import SCORES
 
     for name, one in scores.items():

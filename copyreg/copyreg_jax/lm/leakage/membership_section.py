@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from copyreg_jax.lm.leakage.page_parts import table
-from copyreg_jax.lm.leakage.phrases import counted, interval, percent
+from copyreg_jax._pages import counted, percent, table
+from copyreg_jax.lm.leakage.phrases import interval
 from copyreg_jax.lm.leakage.wording import SCORES
 
 __all__ = ["few_texts", "membership_section"]

@@ -5,21 +5,29 @@ It has no text of a work, unless the texts are given to show passages of them.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from string import Template
 from typing import Any
 
+from copyreg_jax._pages import (
+    bar,
+    claim,
+    counted,
+    escape,
+    facts,
+    make_page,
+    percent,
+    quoted,
+    resource,
+    table,
+)
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.leakage.heat_maps import draw, join_pairs, legend
 from copyreg_jax.lm.leakage.membership_section import membership_section
-from copyreg_jax.lm.leakage.page_parts import escape, likeliest, nearly, table
-from copyreg_jax.lm.leakage.phrases import bound, counted, odds, percent, power, quoted
+from copyreg_jax.lm.leakage.page_parts import likeliest, nearly
+from copyreg_jax.lm.leakage.phrases import bound, odds, power
 from copyreg_jax.lm.leakage.wording import (
-    Claim,
     any_decoder,
     extractable,
     extractable_of_all,
@@ -31,6 +39,8 @@ from copyreg_jax.lm.leakage.wording import (
 )
 
 __all__ = ["audit_page"]
+
+_HERE = "copyreg_jax.lm.leakage"
 
 _HELD_OUT_MAPS = 6
 """The most held-out texts that are shown one by one."""
@@ -107,7 +117,6 @@ def audit_page(
         works = [
             {**work, "heat": join_pairs(work["heat"]), "near": None, **places} for work in works
         ]
-    css, script = _resource("page.css"), _resource("page.js")
     many = len(works) > 1
     what = f"{len(works):,} works" if many else quoted(works[0]["name"])
     unseen = _pooled(held_out)
@@ -115,15 +124,8 @@ def audit_page(
         "Extractable": extractable_of_all(content["works"], preset, unseen),
         "Memorized": memorized_of_all(works, preset),
     }
-    page = Template(_resource("page.html")).substitute(
-        policy=f"default-src 'none'; style-src {_hash(css)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'",
-        css=css,
-        script=script,
-        title=escape(f"Audit of {what}"),
-        heading=escape(f"What the model gives away of {what}"),
-        about=escape(_about(content)),
-        claims="\n".join(_claim(name, claim) for name, claim in claims.items()),
+    main = Template(resource(_HERE, "page.html")).substitute(
+        claims="\n".join(claim(name, *said) for name, said in claims.items()),
         works_heading="Work by work" if many else "Along the work",
         overview=_overview(works, preset) if many else "",
         legend=legend(),
@@ -135,23 +137,21 @@ def audit_page(
         membership=membership_section(content.get("membership"), preset["alpha"]),
         any_decoder=escape(any_decoder(works) + proved(content.get("certificate"))),
         done=escape(how_measured(content)),
-        settings="\n".join(
-            f"<tr><th scope=row>{name}<td>{value}" for name, value in settings(content).items()
-        ),
+        settings=facts("Settings of this audit", settings(content).items()),
         least=f"{preset['least']:g}",
         budget=counted(preset["budget"], "sample"),
         command=escape(command),
-        no_text=_NO_TEXT if texts is None else _SOME_TEXT,
     )
-    return page.encode(errors="replace").decode()
-
-
-def _resource(name: str) -> str:
-    return (resources.files("copyreg_jax.lm.leakage") / name).read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return make_page(
+        title=f"Audit of {what}",
+        kind="Audit of a language model",
+        heading=f"What the model gives away of {what}",
+        about=_about(content),
+        main=main,
+        footer=_NO_TEXT if texts is None else _SOME_TEXT,
+        css=resource(_HERE, "page.css"),
+        script=resource(_HERE, "page.js"),
+    )
 
 
 def _about(content: Mapping[str, Any]) -> str:
@@ -164,15 +164,6 @@ def _about(content: Mapping[str, Any]) -> str:
         rounded = f" in {content['quantize']} bits" if content.get("quantize") else ""
         parts.insert(0, f"Model {quoted(str(content['model']))}{rounded}")
     return " · ".join(parts)
-
-
-def _claim(name: str, claim: Claim) -> str:
-    key = name.lower()
-    return (
-        f'<article class="claim" aria-labelledby="{key}"><h3 id="{key}">{name}'
-        f" <span>{claim.label}</span></h3>"
-        f'<p class="said">{escape(claim.said)}</p><p>{escape(claim.detail)}</p></article>'
-    )
 
 
 def _overview(works: Sequence[Mapping[str, Any]], preset: Mapping[str, Any]) -> str:
@@ -191,7 +182,7 @@ def _overview(works: Sequence[Mapping[str, Any]], preset: Mapping[str, Any]) -> 
         shares = (work["coverage"], work["extractable"], (work["memorized"] or {}).get("share"))
         keys = " ".join("-1" if share is None else f"{share:.4g}" for share in shares)
         first, *others = map(percent, shares)
-        cells = f"<td>{first}{_bar(shares[0])}" + "".join(f"<td>{other}" for other in others)
+        cells = f"<td>{first}{bar(shares[0])}" + "".join(f"<td>{other}" for other in others)
         rows.append(
             f'<tr data-k="{keys}"><th scope=row><a href="#w{number}">{_name(work)}</a>{cells}'
         )
@@ -209,12 +200,6 @@ def _within(preset: Mapping[str, Any]) -> str:
 
 def _name(work: Mapping[str, Any]) -> str:
     return escape(quoted(work["name"]))
-
-
-def _bar(share: float | None) -> str:
-    if share is None:
-        return ""
-    return f"<svg class=bar aria-hidden=true><rect width={100 * share:.3g}% /></svg>"
 
 
 def _work(
@@ -244,7 +229,7 @@ def _work(
 def _bars(texts: Mapping[str, Mapping[str, Any] | None]) -> str:
     """How much can be written of some texts, as bars of one scale."""
     rows = (
-        f"<dt>{name}<dd>{_bar(text['coverage'])}{percent(text['coverage'])}"
+        f"<dt>{name}<dd>{bar(text['coverage'])}{percent(text['coverage'])}"
         for name, text in texts.items()
         if text is not None
     )

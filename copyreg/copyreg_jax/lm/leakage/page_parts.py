@@ -1,30 +1,15 @@
-"""Parts of the page of an audit: tables, and the passages that a model is likeliest to write."""
+"""Parts of the page of an audit: the passages that a model is likeliest to write."""
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from copyreg_jax.lm.leakage.phrases import counted, odds, percent, plain, power
+from copyreg_jax._pages import counted, escape, percent, plain, table
+from copyreg_jax.lm.leakage.phrases import odds, power
 
-__all__ = ["escape", "likeliest", "nearly", "table"]
-
-
-def escape(text: str) -> str:
-    """Text as HTML that a browser shows as it is; NUL is no character there."""
-    return html.escape(text.replace("\0", "\ufffd"))
-
-
-def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, list[str]]]) -> str:
-    """A table with a name for each row, and cells that are HTML."""
-    head = "".join(f"<th scope=col>{name}" for name in columns)
-    return (
-        f"<table><caption>{caption}</caption><thead><tr><td>{head}</thead><tbody>"
-        + "".join(f"<tr><th scope=row>{name}<td>{'<td>'.join(cells)}" for name, cells in rows)
-        + "</tbody></table>\n"
-    )
+__all__ = ["likeliest", "nearly"]
 
 
 def nearly(

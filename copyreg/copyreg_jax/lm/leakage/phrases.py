@@ -1,35 +1,14 @@
-"""Numbers and names as people read them: on pages and in sentences of an audit."""
+"""Probabilities, however small, as people read them: on pages and in sentences of an audit."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["bound", "counted", "interval", "odds", "percent", "plain", "power", "quoted"]
+from copyreg_jax._pages import percent, raised
 
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+__all__ = ["bound", "interval", "odds", "power"]
 
-# What would change the direction of the text around a name, or is no character of a page.
-_NOT_SHOWN = dict.fromkeys(
-    [*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F),
-     *range(0x2066, 0x206A), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF],
-    "\ufffd",
-)  # fmt: skip
-
-
-def percent(share: float | None) -> str:
-    r"""Write a share with three digits; it is 0 % or 100 % only if it is that.
-
-    Examples
-    --------
-    >>> [percent(share) for share in (0.0, 1e-9, 0.12345, 0.99999)]
-    ['0\xa0%', 'less than 0.01\xa0%', '12.3\xa0%', 'more than 99.9\xa0%']
-    """
-    if share is None:
-        return "not known"
-    if 0 < share < 0.0001:
-        return "less than 0.01\u00a0%"
-    text = f"{100 * share:.3g}"
-    return f"{'more than 99.9' if text == '100' and share < 1 else text}\u00a0%"
+__all__ = ["bound", "odds", "power"]
 
 
 def odds(log10: float | None) -> str:
@@ -55,18 +34,7 @@ def power(log10: float) -> str:
     digits = f"{10.0 ** (log10 - exponent):.0f}"
     if digits == "10":
         digits, exponent = "1", exponent + 1
-    return f"{digits}·10{str(exponent).translate(_RAISED)}"
-
-
-def counted(number: float, name: str) -> str:
-    """Write a number of things.
-
-    Examples
-    --------
-    >>> counted(1, "sample"), counted(1000, "sample")
-    ('1 sample', '1,000 samples')
-    """
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
+    return f"{digits}·10{raised(exponent)}"
 
 
 def interval(lower: float, upper: float) -> str:
@@ -80,16 +48,6 @@ def interval(lower: float, upper: float) -> str:
     return f"{math.floor(1000 * lower) / 1000:.3f} to {math.ceil(1000 * upper) / 1000:.3f}"
 
 
-def quoted(name: str) -> str:
-    """Quote the name of a work; no name changes the direction of the text around it."""
-    return f"“\u2068{name.translate(_NOT_SHOWN)}\u2069”"
-
-
-def plain(text: str) -> str:
-    """Text without what is no character of a page, and without what changes its direction."""
-    return text.translate({k: v for k, v in _NOT_SHOWN.items() if chr(k) not in "\t\n"})
-
-
 def bound(bits: float | None) -> str:
     """Write ``2^-bits`` rounded up, so that no sampler is above what is written.
 
@@ -100,4 +58,4 @@ def bound(bits: float | None) -> str:
     """
     if bits is None:
         return "not known"
-    return f"2{str(-math.floor(bits)).translate(_RAISED)}" if bits >= 1 else "1"
+    return f"2{raised(-math.floor(bits))}" if bits >= 1 else "1"

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from copyreg_jax.lm.leakage.phrases import bound, counted, odds, percent, power, quoted
+from copyreg_jax._pages import counted, percent, quoted
+from copyreg_jax.lm.leakage.phrases import bound, odds, power
 
 __all__ = [
     "SCORES",
