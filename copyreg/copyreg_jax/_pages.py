@@ -8,23 +8,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from string import Template
 
 __all__ = [
     "bar",
     "claim",
+    "commands",
     "counted",
     "escape",
     "facts",
     "make_page",
+    "number",
     "percent",
     "plain",
     "quoted",
     "raised",
     "resource",
+    "sections",
     "table",
+    "wide",
 ]
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -104,6 +109,20 @@ def escape(text: str) -> str:
     return html.escape(text.replace("\0", "\ufffd"))
 
 
+def sections(parts: Mapping[str, str]) -> str:
+    """Sections with their headings, which are text; the content is HTML."""
+    return "\n".join(
+        f'<section aria-labelledby="s{number}">\n<h2 id="s{number}">{escape(title)}</h2>\n'
+        f"{content}\n</section>"
+        for number, (title, content) in enumerate(parts.items(), 1)
+    )
+
+
+def commands(text: str) -> str:
+    """A block of commands, which keys can scroll."""
+    return f'<pre tabindex="0" role="region" aria-label="Command"><code>{escape(text)}</code></pre>'
+
+
 def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, list[str]]]) -> str:
     """A table with a name for each row, and cells that are HTML."""
     head = "".join(f"<th scope=col>{name}" for name in columns)
@@ -111,6 +130,13 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, list[s
         f"<table><caption>{caption}</caption><thead><tr><td>{head}</thead><tbody>"
         + "".join(f"<tr><th scope=row>{name}<td>{'<td>'.join(cells)}" for name, cells in rows)
         + "</tbody></table>\n"
+    )
+
+
+def wide(label: str, content: str) -> str:
+    """HTML that scrolls within the page where it is wider, by keys too; the label is text."""
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}">{content}</div>'
     )
 
 
@@ -164,6 +190,17 @@ def counted(number: float, name: str) -> str:
     ('1 sample', '1,000 samples')
     """
     return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def number(value: float | None) -> str:
+    """Write a number with six digits; None stands for one that was not finite.
+
+    Examples
+    --------
+    >>> number(0.04689986359607403), number(None)
+    ('0.0468999', 'not finite')
+    """
+    return "not finite" if value is None or not math.isfinite(value) else f"{value:.6g}"
 
 
 def raised(power: int) -> str:

@@ -29,7 +29,7 @@ def launched():
 
 @contextlib.contextmanager
 def opener(browser):
-    """What opens files; in the end it is found that they have said nothing and asked for nothing."""
+    """What opens files; in the end they must have said nothing and asked for nothing."""
     contexts, events = [], []
 
     def opened(path, *, width=1280, scheme="light", **options):

@@ -11,7 +11,7 @@ from copyreg_jax.checker.arithmetic import FLOAT_BITS
 from copyreg_jax.checker.format import Interval, Statements
 from copyreg_jax.checker.verdicts import Verdict
 
-__all__ = ["above", "below", "explain", "headline", "remedy"]
+__all__ = ["above", "below", "explain", "explained", "headline", "remedy"]
 
 _WIDTH = 88
 
@@ -42,16 +42,28 @@ def _rounded(number: float, digits: int, rounding: str) -> str:
 
 def explain(said: Statements, given_up: Mapping[str, str], reads: Mapping[str, float]) -> str:
     """Paragraphs for a person; the first line gives the verdict and the direction."""
-    open_questions = _not_proved(said, given_up)
     parts = [
         " ".join([headline(said), *remedy(said.direction)]),
-        _section("Data", _data(said)),
-        _section("Proved", _proved(said)),
-        _section("Not proved", open_questions or ["nothing was tried that was not proved"]),
-        *([_section("Cost", [_cost(reads)])] if reads else []),
+        *(_section(*titled) for titled in explained(said, given_up, reads).items()),
         "To prove all of it again without trusting its maker: copyreg check CERTIFICATE INSTANCE",
     ]
     return "\n\n".join(parts)
+
+
+def explained(
+    said: Statements, given_up: Mapping[str, str], reads: Mapping[str, float]
+) -> dict[str, list[str]]:
+    """What is proved, of which data, and what is not: sentences, by the title of their list.
+
+    A sentence about a claim begins with the name of the claim and a colon.
+    """
+    open_questions = _not_proved(said, given_up)
+    found = {
+        "Data": _data(said),
+        "Proved": _proved(said),
+        "Not proved": open_questions or ["nothing was tried that was not proved"],
+    }
+    return found | ({"Cost": [_cost(reads)]} if reads else {})
 
 
 def _section(title: str, items: list[str]) -> str:

@@ -18,6 +18,7 @@ from copyreg_jax.cli.certificate_table import (
 from copyreg_jax.cli.common import (
     AsJson,
     Overwrite,
+    enable_x64,
     errors,
     output,
     require_free,
@@ -25,6 +26,7 @@ from copyreg_jax.cli.common import (
     show_table,
     to_json,
 )
+from copyreg_jax.cli.make_report import require_out, write_certified
 from copyreg_jax.errors import InputError
 
 __all__ = ["certify", "check"]
@@ -57,14 +59,25 @@ def certify(
         bool, typer.Option("--explain", help="Explain in words what was proved, and what was not.")
     ] = False,
     require_suppressed: RequireSuppressed = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report", help="Also write a page for a browser beside --out, with the ending .html."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Certify any point of an instance. Large matrices are read block by block.
 
     Exit codes: 0 CERTIFIED, 1 REFUTED or not suppressed as required, 3 UNDECIDED, 2 bad input.
     """
+    require_out(report, out)
+    if report:
+        enable_x64()
     if out is not None:
-        require_free("--out", [out], [instance, point], overwrite=overwrite)
+        page = out.with_suffix(".html")
+        files = [out, page] if report else [out]
+        require_free("--out", files, [instance, point], overwrite=overwrite)
         require_writable(out.parent, str(out))
     import copyreg_jax as cr
 
@@ -74,6 +87,8 @@ def certify(
         )
     if out is not None:
         certificate.save(out)
+        if report:
+            write_certified(page, out, instance)
     summary = certificate_summary(certificate)
     if as_json:
         words = {"explanation": certificate.explain()} if explain else {}

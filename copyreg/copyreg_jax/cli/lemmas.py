@@ -19,7 +19,9 @@ from copyreg_jax.cli.common import (
     require_free,
     show_table,
     to_json,
+    write_json,
 )
+from copyreg_jax.cli.make_report import PAGE, Report, require_out, write_report
 from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,9 +36,14 @@ def lemmas(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed for all random choices.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write the counterexamples to, as instance files.")
+        Path | None,
+        typer.Option(
+            help="Folder to write the table to, as lemmas.json, and the counterexamples, as "
+            "instance files."
+        ),
     ] = None,
     overwrite: Overwrite = False,
+    report: Report = False,
     as_json: AsJson = False,
 ) -> None:
     """Search for counterexamples to the paper's statements, and to the bounds that replace them.
@@ -48,21 +55,30 @@ def lemmas(
     """
     if not 0 <= search < math.inf:
         raise InputError(f"--search is {search}; give a number of seconds >= 0")
+    require_out(report, out)
     enable_x64()
+    from copyreg_jax.report.lemmas_page import LEMMAS
     from copyreg_jax.theory import counterexample
     from copyreg_jax.theory.search import NUM_PRINTED, audit, count_verdicts
 
     if out is not None:
         files = [out / f"{name}.npz" for name in counterexample.stored_counterexamples()]
+        files += [out / LEMMAS, *([out / PAGE] if report else [])]
         require_free("--out", files, overwrite=overwrite)
         prepare_folder(out)
     with errors.status("compiling", spinner="line") as line:
         rows = audit(seed, seconds=search, progress=line.update)
     is_sound = all(row.verdict == "holds" for row in rows[NUM_PRINTED:])
     verdicts = count_verdicts(rows)
+    content = {
+        "seed": seed,
+        "verdicts": verdicts,
+        "replacements_hold": is_sound,
+        "num_printed": NUM_PRINTED,
+        "rows": [_row_as_json(row) for row in rows],
+    }
     if as_json:
-        report = {"seed": seed, "verdicts": verdicts, "replacements_hold": is_sound}
-        print(to_json({**report, "rows": [_row_as_json(row) for row in rows]}))
+        print(to_json(content))
     else:
         show_table(list(verdicts.items()))
         for title, part in (
@@ -76,13 +92,22 @@ def lemmas(
                 table.add_row(*_cells(row))
             output.print(table)
     if out is not None:
-        for row in rows:
-            if row.counterexample is not None:
-                path = row.counterexample.save(out)
-                errors.print(f"written to {path}", markup=False, soft_wrap=True)
+        _write(rows, content, out)
+    if report and out is not None:
+        write_report(out)
     if not is_sound:
         errors.print("a bound of this package fails: please report it", style="red")
         raise typer.Exit(1)
+
+
+def _write(rows: list[Row], content: dict[str, Any], out: Path) -> None:
+    from copyreg_jax.report.lemmas_page import LEMMAS
+
+    for row in rows:
+        if row.counterexample is not None:
+            path = row.counterexample.save(out)
+            errors.print(f"written to {path}", markup=False, soft_wrap=True)
+    write_json(out / LEMMAS, content)
 
 
 def _row_as_json(row: Row) -> dict[str, Any]:
@@ -102,10 +127,8 @@ def _row_as_json(row: Row) -> dict[str, Any]:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    worst = f"1e{row.worst:.0f}" if row.scale in ("log10", "distance") else f"{row.worst:.4g}"
-    slack = ""
-    if row.slack_log10 is not None:
-        far = row.slack_log10 > 3
-        slack = f"1e{row.slack_log10:.0f}" if far else f"{10**row.slack_log10:.3g}"
+    from copyreg_jax.theory.search_results import write_slack, write_worst
+
     style = "red" if row.verdict == "fails" else "green"
+    worst, slack = write_worst(row.worst, row.scale), write_slack(row.slack_log10)
     return row.where, row.says, row.reading, f"[{style}]{row.verdict}[/]", worst, slack

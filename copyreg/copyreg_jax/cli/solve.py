@@ -34,6 +34,7 @@ from copyreg_jax.cli.common import (
     to_json,
     write_json,
 )
+from copyreg_jax.cli.make_report import PAGE, Report, require_out, write_report
 from copyreg_jax.errors import InputError, NotCoerciveWarning
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ MetricName = Literal["squared", "cross-entropy"]
 _SUM_ATOL = 1e-3
 """How far from 1 a distribution may sum that was written with four digits, or in float32."""
 
-_RESULTS = "certificate.json", "instance.npz", "solution.npz", "summary.json"
+_RESULTS = "certificate.json", "instance.npz", "solution.npz", "summary.json", PAGE
 
 
 def solve(
@@ -112,6 +113,7 @@ def solve(
     ] = None,
     overwrite: Overwrite = False,
     require_suppressed: RequireSuppressed = False,
+    report: Report = False,
     as_json: AsJson = False,
 ) -> None:
     """Minimize the loss L of an instance, and certify how far the protected rows are kept away.
@@ -125,14 +127,22 @@ def solve(
     enable_x64()
     if tau is not None and not math.isfinite(tau):  # found before the work
         raise InputError(f"tau is {tau}; give a finite number")
+    require_out(report, out)
     _prepare_results(out, instance, checkpoint, overwrite)
     import copyreg_jax as cr
 
+    is_changed = (gamma, w, reading, metric) != (None, None, None, None)
     with _notes():
         problem = cr.example_instance() if instance is None else cr.load_instance(instance)
-        if (gamma, w, reading, metric) != (None, None, None, None):
+        if is_changed:
             problem = problem.replace(gamma=gamma, w=w, reading=reading, metric=metric)
     _doubt_target(problem)
+    is_copied = not isinstance(problem.A, cr.RowBlocks)  # a matrix on disk is not
+    if report and is_changed and not is_copied:
+        raise InputError(
+            "--report checks the certificate against a file, and none has this instance: its "
+            "matrix stays on disk, and an option changes it; change the file instead"
+        )
     with _progress() as callback:
         solution = cr.solve(
             problem,
@@ -156,12 +166,13 @@ def solve(
         if out is not None:
             certificate.save(out / "certificate.json")
             write_json(out / "summary.json", summary)
+    place = instance if not is_copied and not is_changed else None
+    if report and out is not None:
+        write_report(out, instance=place)
     if as_json:
         print(to_json(summary))
     else:
-        certified = None if out is None else out / "instance.npz"
-        if isinstance(problem.A, cr.RowBlocks):  # its matrix was not copied to --out
-            certified = instance if (gamma, w, reading, metric) == (None,) * 4 else None
+        certified = out / "instance.npz" if out is not None and is_copied else place
         _show(problem, summary, out, certified)
     if solution.status is cr.Status.INTERRUPTED:
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -316,7 +327,8 @@ def _write_solution(
         history_value=history.value,
         history_gradient_norm=history.gradient_norm,
     )
-    (out / "certificate.json").unlink(missing_ok=True)  # an older one is about another x
+    for name in ("certificate.json", PAGE):  # older ones are about another x
+        (out / name).unlink(missing_ok=True)
     if isinstance(problem.A, cr.RowBlocks):  # a matrix on disk is not copied
         (out / "instance.npz").unlink(missing_ok=True)
     else:

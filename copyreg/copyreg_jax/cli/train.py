@@ -17,8 +17,10 @@ from copyreg_jax.cli.common import (
     output,
     read_lines,
     require_extra,
+    require_free,
 )
 from copyreg_jax.cli.compile_cache import use_compile_cache
+from copyreg_jax.cli.make_report import PAGE, Report, write_report
 from copyreg_jax.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
@@ -111,6 +113,7 @@ def train(
     source_column: Annotated[
         str | None, typer.Option(help="Column that holds the sources.")
     ] = None,
+    report: Report = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a language model on text that is partly protected.
@@ -128,6 +131,8 @@ def train(
     from copyreg_jax.lm.corpus.canaries import Canaries
 
     records.check_folder(out)
+    if report:  # a run replaces its own files, and nothing else may be in the way
+        require_free("--report", [out / PAGE], overwrite=True)
     if canary_copies != 1 and not canaries:
         raise InputError("--canary-copies is for canaries; give --canaries NUMBER too")
     added = Canaries(number=canaries, copies=canary_copies, seed=seed) if canaries else None
@@ -176,6 +181,8 @@ def train(
     except KeyboardInterrupt:
         errors.print(f"interrupted; the same command continues from {out}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    if report:
+        write_report(out)
     _show_run(found, settings, out)
     if as_json:
         print((out / records.SUMMARY).read_text("utf-8").rstrip())

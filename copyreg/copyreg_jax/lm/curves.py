@@ -16,7 +16,7 @@ from copyreg_jax.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_run", "save_plot"]
+__all__ = ["plot_run", "read_curves", "save_plot"]
 
 # Okabe and Ito: told apart with any color vision, and in gray.
 _COLORS = {"unprotected": "#0072B2", "running_protected": "#D55E00", "cross_entropy": "#8C8C8C"}
@@ -55,7 +55,7 @@ def plot_run(metrics: str | Path, target_loss: float | None = None) -> Figure:
         from matplotlib.figure import Figure as NewFigure
     except ImportError:
         raise InputError("plots need a package: pip install matplotlib") from None
-    columns = _read(Path(metrics))
+    columns = read_curves(metrics)
     figure = NewFigure(figsize=(6.4, 6.4), layout="constrained")
     losses, weights = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for name, label in _LABELS.items():
@@ -80,8 +80,26 @@ def save_plot(metrics: str | Path, path: str | Path, target_loss: float | None =
     write_whole(path, picture.getvalue())
 
 
-def _read(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read means over stretches of steps; NaN where all of a stretch are missing."""
+def read_curves(metrics: str | Path) -> dict[str, NDArray[np.float64]]:
+    """Read the course of a run as at most 400 means over stretches of steps.
+
+    Parameters
+    ----------
+    metrics : path
+        The metrics.jsonl of a run.
+
+    Returns
+    -------
+    dict of str to arrays
+        ``step``, ``unprotected``, ``running_protected``, ``cross_entropy``, ``weight`` and
+        ``gamma``. NaN stands where all numbers of a stretch are missing.
+
+    Raises
+    ------
+    InputError
+        The file can't be read, or has no steps.
+    """
+    path = Path(metrics)
     try:
         with path.open(encoding="utf-8") as file:
             lines: list[dict[str, Any]] = [json.loads(line) for line in file]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jax.typing import ArrayLike
@@ -27,6 +27,7 @@ def solve_path(
     w: Iterable[ArrayLike] | None = None,
     rtol: float | None = None,
     max_steps: int | None = None,
+    callback: Callable[[Solution], object] | None = None,
 ) -> list[Solution]:
     """Minimizers along a grid of gamma or of w, each started from the one before.
 
@@ -42,6 +43,8 @@ def solve_path(
     gamma : iterable of float, optional
     w : iterable of float or (n,) arrays, optional
         Exactly one of the two.
+    callback : callable, optional
+        Called with each solution as it is found.
 
     Returns
     -------
@@ -77,11 +80,15 @@ def solve_path(
     for value in grid:
         one, start = problem.replace(**{name: value}), path[-1].x if path else x0
         if is_traced() or not is_concrete((one, start, rtol)):
-            path.append(driver.solve(one, solver, start, rtol=rtol, max_steps=max_steps))
-            continue
-        chosen, first, tolerance, most = driver.check_arguments(one, solver, start, rtol, max_steps)
-        # Another gamma may bring another dtype.
-        if kit is None or name == "w" or kit.row_norms.dtype != one.dtype:
-            kit = precompute(one, chosen)
-        path.append(driver.solve_on_host(one, first, tolerance, most, chosen, kit=kit))
+            found = driver.solve(one, solver, start, rtol=rtol, max_steps=max_steps)
+        else:
+            arguments = driver.check_arguments(one, solver, start, rtol, max_steps)
+            chosen, first, tolerance, most = arguments
+            # Another gamma may bring another dtype.
+            if kit is None or name == "w" or kit.row_norms.dtype != one.dtype:
+                kit = precompute(one, chosen)
+            found = driver.solve_on_host(one, first, tolerance, most, chosen, kit=kit)
+        path.append(found)
+        if callback is not None:
+            callback(found)
     return path

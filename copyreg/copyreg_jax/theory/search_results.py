@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from copyreg_jax.theory.counterexample import Counterexample
 
-__all__ = ["Row"]
+__all__ = ["Row", "write_slack", "write_worst"]
 
 
 class Row(NamedTuple):
@@ -45,3 +45,27 @@ class Row(NamedTuple):
         if self.scale == "log10":
             return -self.worst
         return -math.log10(self.worst) if self.scale == "ratio" and self.worst > 0 else None
+
+
+def write_worst(worst: float, scale: str) -> str:
+    """Write the largest measure found, by its scale.
+
+    Examples
+    --------
+    >>> write_worst(0.98765, "ratio"), write_worst(-281.2, "log10")
+    ('0.9876', '1e-281')
+    """
+    return f"1e{worst:.0f}" if scale in ("log10", "distance") else f"{worst:.4g}"
+
+
+def write_slack(log10: float | None) -> str:
+    """Write how many times a bound is above what it bounds; nothing for other claims.
+
+    Examples
+    --------
+    >>> write_slack(None), write_slack(0.01), write_slack(281.2)
+    ('', '1.02', '1e281')
+    """
+    if log10 is None:
+        return ""
+    return f"1e{log10:.0f}" if log10 > 3 else f"{10**log10:.3g}"

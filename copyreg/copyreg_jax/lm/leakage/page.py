@@ -13,6 +13,7 @@ from typing import Any
 from copyreg_jax._pages import (
     bar,
     claim,
+    commands,
     counted,
     escape,
     facts,
@@ -140,7 +141,7 @@ def audit_page(
         settings=facts("Settings of this audit", settings(content).items()),
         least=f"{preset['least']:g}",
         budget=counted(preset["budget"], "sample"),
-        command=escape(command),
+        command=commands(command),
     )
     return make_page(
         title=f"Audit of {what}",

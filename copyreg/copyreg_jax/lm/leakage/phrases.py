@@ -8,8 +8,6 @@ from copyreg_jax._pages import percent, raised
 
 __all__ = ["bound", "interval", "odds", "power"]
 
-__all__ = ["bound", "odds", "power"]
-
 
 def odds(log10: float | None) -> str:
     r"""Write the probability that has this logarithm as people say it; None is probability 0.

@@ -1,0 +1,1 @@
+"""Pages for a browser, made from the files that a command wrote."""

@@ -1,0 +1,166 @@
+"""Reading what `copyreg solve` and `copyreg certify` wrote, for a page about it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from copyreg_jax.checker.check import check
+from copyreg_jax.checker.format import Statements, read_certificate
+from copyreg_jax.checker.verdicts import VoidError
+from copyreg_jax.errors import InputError
+from copyreg_jax.instances import load_instance
+from copyreg_jax.problems.copyright_regression import CopyrightRegression
+from copyreg_jax.report.json_files import read_json, require_fields
+from copyreg_jax.report.solution_page import SolvedInstance
+
+__all__ = ["SUMMARY", "read_certified", "read_solution"]
+
+SUMMARY = "summary.json"
+
+_CERTIFICATE, _INSTANCE, _SOLUTION = "certificate.json", "instance.npz", "solution.npz"
+
+_FIELDS = {
+    **dict.fromkeys(("instance", "status", "explanation", "reading", "metric"), str),
+    **dict.fromkeys(("n", "d", "n1", "num_steps", "num_values", "num_gradients"), int),
+    **dict.fromkeys(("num_hessians", "num_hvps"), int),
+    **dict.fromkeys(("gamma", "value", "gradient_norm", "ell_1", "ell_2"), float),
+}
+
+_SAME = ("n", "d", "n1", "gamma", "reading", "metric")
+
+
+def read_solution(
+    folder: Path,
+    instance: Path | None = None,
+    progress: Callable[[str], object] = lambda stage: None,
+) -> SolvedInstance:
+    """Read the folder of a solved instance, and check its certificate.
+
+    Parameters
+    ----------
+    folder : path
+        The ``--out`` of `copyreg solve`.
+    instance : path, optional
+        Where the instance is, if not in the folder: a matrix on disk is not copied there.
+    progress : callable, optional
+        Called with a description of what is being done.
+
+    Raises
+    ------
+    InputError
+        A file is missing or damaged, or two of them are not about the same instance or point.
+    """
+    summary = read_json(folder / SUMMARY)
+    require_fields(summary, _FIELDS, folder / SUMMARY)
+    _clean_certificate(summary)
+    place = folder / _INSTANCE if instance is None else instance
+    if instance is None and not place.exists():
+        raise InputError(
+            f"{folder} has no {_INSTANCE}, because a matrix on disk is not copied; name the "
+            "instance that was solved with --instance"
+        )
+    progress("reading")
+    problem = load_instance(place)
+    for name in _SAME:
+        here = getattr(problem, name)
+        here = float(here) if name == "gamma" else here
+        if here != summary[name]:
+            raise InputError(
+                f"{place} is not what {folder / SUMMARY} is about: its {name} is {here}, and there "
+                f"it is {summary[name]}"
+            )
+    x, *history = _read_arrays(folder / _SOLUTION, problem)
+    certificate = folder / _CERTIFICATE
+    if not certificate.exists():
+        return SolvedInstance(
+            summary["instance"], problem, x, summary, (history[0], history[1]), None, None, ""
+        )
+    found = read_certified(certificate, place, folder, problem, progress)
+    if found.said is not None and not np.array_equal(found.said.x, x):
+        raise InputError(
+            f"{certificate} is about another point than {folder / _SOLUTION}; certify that point, "
+            "or solve again"
+        )
+    return found._replace(
+        name=summary["instance"], x=x, summary=summary, history=(history[0], history[1])
+    )
+
+
+def read_certified(
+    certificate: Path,
+    instance: Path,
+    beside: Path,
+    problem: CopyrightRegression | None = None,
+    progress: Callable[[str], object] = lambda stage: None,
+) -> SolvedInstance:
+    """Read a certificate and its instance, and check the one against the other.
+
+    Parameters
+    ----------
+    certificate, instance : path
+    beside : path
+        The folder from which the command on the page names its files.
+    problem : CopyrightRegression, optional
+        The instance, if it was read already.
+    progress : callable, optional
+        Called with a description of what is being done.
+
+    Raises
+    ------
+    InputError
+        The instance can't be read. A certificate that can't be read is VOID.
+    """
+    if problem is None:
+        progress("reading")
+        problem = load_instance(instance)
+    progress("checking the certificate")
+    checked = check(certificate, instance)
+    said: Statements | None = None
+    with contextlib.suppress(VoidError):  # the checker says why
+        said = read_certificate(certificate)
+    x = np.full(problem.d, np.nan) if said is None or len(said.x) != problem.d else said.x
+    names = (os.path.relpath(path, beside) for path in (certificate, instance))
+    command = shlex.join(["copyreg", "check", *names])
+    return SolvedInstance(str(instance), problem, x, None, None, said, checked, command)
+
+
+def _clean_certificate(summary: dict[str, Any]) -> None:
+    """Keep what the summary adds to the certificate: why claims were given up, and the costs."""
+    given = summary.get("certificate")
+    given = given if isinstance(given, dict) else {}
+    kept = {}
+    for name, kind in (("given_up", str), ("reads", int | float)):
+        part = given.get(name)
+        whole = isinstance(part, dict) and all(isinstance(value, kind) for value in part.values())
+        kept[name] = part if whole else {}
+    summary["certificate"] = kept
+
+
+def _read_arrays(path: Path, problem: CopyrightRegression) -> list[NDArray[np.float64]]:
+    """The point and the course of the run."""
+    names = ("x", "history_value", "history_gradient_norm")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in names if name not in file]
+            if missing:
+                raise InputError(f"{path} is no solution: it has no {', '.join(missing)}")
+            x, value, norm = (np.asarray(file[name], np.float64) for name in names)
+    except InputError:
+        raise
+    except Exception as error:  # damaged files make NumPy raise nearly anything
+        reason = getattr(error, "strerror", None) or "it is damaged or no .npz file"
+        raise InputError(f"can't read {path}: {reason}") from None
+    if x.shape != (problem.d,):
+        raise InputError(f"{path} has an x of shape {x.shape}; the instance has d = {problem.d}")
+    if value.ndim != 1 or value.shape != norm.shape or not math.prod(value.shape):
+        raise InputError(f"{path} has a history of shapes {value.shape} and {norm.shape}")
+    return [x, value, norm]
