@@ -94,8 +94,11 @@ def test_train_go_on_and_fine_tune(corpus, tmp_path):
             assert documents[0].text[:20] not in file.read_text()
 
     before = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
-    again = train(*command, "--out", tmp_path / "run", "--epochs", 2)
+    again = train(*command, "--out", tmp_path / "run", "--epochs", 2, "--report")
     assert (again.returncode, again.stdout) == (0, run.stdout)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f" {stated['protected']:.4f} nats per token" in page
+    assert all(document.text[:20] not in page for document in documents)
     assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before
     other = train(*command, "--out", tmp_path / "run", "--epochs", 3)
     assert other.returncode == 2

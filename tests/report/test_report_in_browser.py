@@ -18,17 +18,17 @@ LONG = "a_name_without_any_space_" * 12
 
 
 def suppressed(folder):
-    solved(folder, *problem_and_point(1e-4), name=HOSTILE + LONG)
+    solved(folder, *problem_and_point(8), name=HOSTILE + LONG)
     return folder_page(folder, gamma_path=True)
 
 
 def amplified(folder):
-    solved(folder, *problem_and_point(0.1))
+    solved(folder, *problem_and_point())
     return folder_page(folder)
 
 
 def void(folder):
-    solved(folder, *problem_and_point(0.1))
+    solved(folder, *problem_and_point())
     (folder / "certificate.json").write_bytes(b"{")
     return folder_page(folder)
 

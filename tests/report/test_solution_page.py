@@ -10,7 +10,7 @@ import pytest
 
 import copyreg_jax as cr
 from copyreg_jax.report.folders import certified_page, folder_page
-from copyreg_jax.report.gamma_path import NUM_SOLVES
+from copyreg_jax.report.gamma_path import NUM_SOLVES, find_path
 from copyreg_jax.report.read_solution import read_solution
 from copyreg_jax.report.run_sections import spectrum
 from copyreg_jax.report.solution_page import SolvedInstance, solution_page
@@ -48,8 +48,9 @@ def labels(page):
     return re.findall(r"<title>(.*?)</title>|<h3 id=.*?<span>(.*?)</span></h3>", page)
 
 
-def problem_and_point(gamma=0.1, seed=4):
-    problem = random_problem(seed, 10, 2, w=0.1, gamma=gamma)
+def problem_and_point(seed=4):
+    """A solved instance whose margin is certified; with seed 8 it is suppressed."""
+    problem = random_problem(seed, 10, 2, w=0.1)
     return problem, np.asarray(cr.solve(problem).x)
 
 
@@ -60,9 +61,9 @@ def results(tmp_path_factory):
     return folder, problem, x, solved(folder, problem, x)
 
 
-@pytest.mark.parametrize(("gamma", "direction"), [(0.1, "amplified"), (1e-4, "suppressed")])
-def test_the_verdict_stands_with_the_direction_at_the_top(tmp_path, gamma, direction):
-    certificate = solved(tmp_path / "out", *problem_and_point(gamma))
+@pytest.mark.parametrize(("seed", "direction"), [(4, "amplified"), (8, "suppressed")])
+def test_the_verdict_stands_with_the_direction_at_the_top(tmp_path, seed, direction):
+    certificate = solved(tmp_path / "out", *problem_and_point(seed))
     assert certificate.direction == direction
     page = folder_page(tmp_path / "out")
     assert heading(page) == certificate.headline
@@ -240,6 +241,22 @@ def test_the_path_goes_through_the_solution(results):
     # An independent solve of a neighbor: it finds the same minimizer.
     there = cr.solve(problem.replace(gamma=gammas[0]), x0=x)
     assert float(rows[0][2]) == pytest.approx(there.ell, rel=1e-3)
+
+
+@pytest.mark.parametrize(("x0", "direction"), [(-1.0, "suppressed"), (1.0, "amplified")])
+def test_the_path_begins_at_the_solution_and_stays_on_its_branch(x0, direction):
+    """The protected row may get less than its target or more; near 0 there is no minimizer."""
+    problem = cr.CopyrightRegression([[1.0], [-0.5], [-0.5]], np.full(3, 1 / 3), 1, gamma=0.1)
+    solution = cr.solve(problem, x0=[x0])
+    path = find_path(problem, np.asarray(solution.x))
+    assert [found.direction for found in path.solutions] == [direction] * NUM_SOLVES
+    here = path.solutions[path.here]
+    np.testing.assert_allclose(here.x, solution.x, rtol=1e-9)  # the tolerance of the solver
+    assert here.num_steps <= 1
+    for tau, found in zip(path.taus, path.solutions, strict=True):
+        margin = found.ell_1 - found.ell_2 / 2
+        assert tau is not None
+        assert tau <= margin * (1 + 1e-12)  # of a few terms, each rounded once
 
 
 def change(folder, **fields):

@@ -34,6 +34,8 @@ def test_what_is_easier_is_never_certified(tmp_path):
     assert heading(page).startswith("Nothing is guaranteed (tau is -")
     assert "protected text is EASIER to predict than other text" in heading(page)
     assert "predicts protected text BETTER" in page
+    assert "No difference between protected and other text is guaranteed." in page
+    assert "by at least" not in page
     assert "claim alarm" in page
     assert all("CERTIFIED" not in part for pair in labels(page) for part in pair)
 

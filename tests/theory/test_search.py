@@ -27,8 +27,10 @@ from tests.cli.test_cli import copyreg
 def report(tmp_path_factory):
     """One run of the command, as a user has it."""
     folder = tmp_path_factory.mktemp("counterexamples")
-    run = copyreg("lemmas", "--json", "--out", folder, "--seed", "1")
+    run = copyreg("lemmas", "--json", "--out", folder, "--seed", "1", "--report")
     assert run.returncode == 0, run.stderr
+    assert (folder / "lemmas.json").read_text() == run.stdout
+    assert "<h1>8 of the paper&#x27;s 9 statements" in (folder / "report.html").read_text()
     return json.loads(run.stdout), folder
 
 

@@ -62,15 +62,15 @@ def report(
     Exit codes: 0 written, whatever the verdict is; 2 bad input.
     """
     enable_x64()
-    from copyreg_jax.report.folders import TRAIN, command_of
+    from copyreg_jax.report.folders import SOLVE, TRAIN, command_of
 
-    if command_of(folder) == TRAIN:
+    if (command := command_of(folder)) == TRAIN:
         require_extra()
     page = folder / PAGE if out is None else out
     read = [file for file in all_files(folder) if file != folder / PAGE]
     require_free("--out", [page], [*read, instance], overwrite=overwrite)
     require_writable(page.absolute().parent, str(page))
-    if gamma_path:
+    if gamma_path and command == SOLVE:
         errors.print("17 problems will be solved, each like that of the run", soft_wrap=True)
     write_report(folder, page, instance=instance, gamma_path=gamma_path)
 

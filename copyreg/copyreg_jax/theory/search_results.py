@@ -52,7 +52,7 @@ def write_worst(worst: float, scale: str) -> str:
 
     Examples
     --------
-    >>> write_worst(0.98765, "ratio"), write_worst(-281.2, "log10")
+    >>> write_worst(0.98764, "ratio"), write_worst(-281.2, "log10")
     ('0.9876', '1e-281')
     """
     return f"1e{worst:.0f}" if scale in ("log10", "distance") else f"{worst:.4g}"
