@@ -148,13 +148,19 @@ def facts(caption: str, rows: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def claim(name: str, label: str, said: str, detail: str, more: str = "") -> str:
-    """A card with a claim: its label stands beside its name; ``more`` is HTML, the rest text."""
-    key = name.lower().replace(" ", "-")
+def claim(
+    name: str, label: str, said: str, detail: str, more: str = "", *, alarm: bool = False
+) -> str:
+    """A card with a claim: its label stands beside its name; ``more`` is HTML, the rest text.
+
+    An alarm is drawn so that nobody takes the claim for good news.
+    """
+    key, kind = name.lower().replace(" ", "-"), "claim alarm" if alarm else "claim"
+    rest = f"<p>{escape(detail)}</p>" if detail else ""
     return (
-        f'<article class="claim" aria-labelledby="{key}"><h3 id="{key}">{escape(name)}'
+        f'<article class="{kind}" aria-labelledby="{key}"><h3 id="{key}">{escape(name)}'
         f" <span>{escape(label)}</span></h3>"
-        f'<p class="said">{escape(said)}</p>{more}<p>{escape(detail)}</p></article>'
+        f'<p class="said">{escape(said)}</p>{more}{rest}</article>'
     )
 
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 import copyreg_jax as cr
 from copyreg_jax.cli.main import app
+from copyreg_jax.report.gamma_path import NUM_SOLVES
 from tests.cli.test_cli import copyreg, save_folder
 from tests.report.folders_of_results import searched, solved
 from tests.report.test_solution_page import heading, problem_and_point
@@ -16,6 +17,11 @@ from tests.support.registry import random_problem
 
 def in_process(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def words(text):
+    """The words of a help page, without its frames."""
+    return " ".join(text.replace("│", " ").split())
 
 
 def refusal(*arguments):
@@ -70,6 +76,13 @@ def test_a_page_needs_the_results(instance, tmp_path):
         )
 
 
+def test_a_certificate_is_not_where_its_page_goes(instance, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(2))
+    command = "certify", instance, tmp_path / "x.npy", "--out", tmp_path / "c.html", "--report"
+    assert "c.html is where the page goes; end the certificate in .json" in refusal(*command)
+    assert not (tmp_path / "c.html").exists()
+
+
 def test_nothing_is_replaced_unasked(instance, tmp_path):
     out = searched(tmp_path / "out")
     (out / "report.html").write_text("mine")
@@ -98,7 +111,8 @@ def test_the_path_of_gamma_says_what_it_costs_first(tmp_path):
     solved(tmp_path / "out", *problem_and_point())
     run = in_process("report", tmp_path / "out", "--gamma-path")
     assert run.exit_code == 0, run.output
-    assert run.stderr.startswith("17 problems will be solved")
+    assert run.stderr.startswith(f"{NUM_SOLVES} problems will be solved")
+    assert f"This takes {NUM_SOLVES} more solves." in words(in_process("report", "--help").output)
     assert "The path of gamma" in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -100,7 +100,21 @@ def test_a_claim_that_is_false_is_said_to_be(tmp_path):
     assert heading(page) == certificate.headline
     assert heading(page).startswith("REFUTED (margin >= 1.0)")
     assert "is proved not to have a margin of at least 1.0" in page
+    assert "REFUTED, amplified" in page
     assert "came to the same verdict" in page
+
+
+def test_a_tie_is_undecided_and_no_page_decides_it(tmp_path):
+    """f = 1/6 is no float, and both halves have the same targets: a margin of exactly zero."""
+    problem = cr.CopyrightRegression(np.eye(6), [0.1, 0.2, 0.2] * 2, 3, gamma=0.1)
+    cr.save_instance(tmp_path / "i.npz", problem)
+    certificate = cr.certify(problem, np.zeros(6), max_bits=128)
+    certificate.save(tmp_path / "c.json")
+    page = certified_page(tmp_path / "c.json", tmp_path / "i.npz")
+    assert heading(page) == certificate.headline
+    assert heading(page).startswith("UNDECIDED (margin > 0); ")
+    assert "Whether this point has a positive margin is open." in page
+    assert "UNDECIDED, suppressed" in page  # 0.1 + 0.2 + 0.2 is a little above 1/2 in float64
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +147,7 @@ def test_a_damaged_certificate_is_void(results, tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     page = folder_page(out)
     assert heading(page).startswith("VOID: nothing was tested; the protected mass seems to have")
+    assert ">The protected mass seems to have gone UP: about" in page
     assert "not a readable certificate" in page
     assert "not proved" in heading(page)
 

@@ -26,7 +26,7 @@ from copyreg_jax.cli.common import (
     show_table,
     to_json,
 )
-from copyreg_jax.cli.make_report import require_out, write_certified
+from copyreg_jax.cli.make_report import PAGE_SUFFIX, require_out, write_certified
 from copyreg_jax.errors import InputError
 
 __all__ = ["certify", "check"]
@@ -75,8 +75,9 @@ def certify(
     if report:
         enable_x64()
     if out is not None:
-        page = out.with_suffix(".html")
-        files = [out, page] if report else [out]
+        files = [out, out.with_suffix(PAGE_SUFFIX)] if report else [out]
+        if files[0] == files[-1] and report:
+            raise InputError(f"--out {out} is where the page goes; end the certificate in .json")
         require_free("--out", files, [instance, point], overwrite=overwrite)
         require_writable(out.parent, str(out))
     import copyreg_jax as cr
@@ -87,8 +88,6 @@ def certify(
         )
     if out is not None:
         certificate.save(out)
-        if report:
-            write_certified(page, out, instance)
     summary = certificate_summary(certificate)
     if as_json:
         words = {"explanation": certificate.explain()} if explain else {}
@@ -99,6 +98,8 @@ def certify(
     else:
         show_table(certificate_rows(summary))
         show_verdict(summary)
+    if report and out is not None:
+        write_certified(out.with_suffix(PAGE_SUFFIX), out, instance)
     if require_suppressed and certificate.direction != "suppressed":
         raise typer.Exit(cr.Verdict.REFUTED.value)
     raise typer.Exit(certificate.verdict.value)

@@ -63,7 +63,7 @@ def lemmas(
 
     if out is not None:
         files = [out / f"{name}.npz" for name in counterexample.stored_counterexamples()]
-        files += [out / LEMMAS, *([out / PAGE] if report else [])]
+        files += [out / LEMMAS, out / PAGE]
         require_free("--out", files, overwrite=overwrite)
         prepare_folder(out)
     with errors.status("compiling", spinner="line") as line:
@@ -103,6 +103,7 @@ def lemmas(
 def _write(rows: list[Row], content: dict[str, Any], out: Path) -> None:
     from copyreg_jax.report.lemmas_page import LEMMAS
 
+    (out / PAGE).unlink(missing_ok=True)  # an older one is about another search
     for row in rows:
         if row.counterexample is not None:
             path = row.counterexample.save(out)

@@ -20,9 +20,17 @@ from copyreg_jax.cli.common import (
 )
 from copyreg_jax.errors import InputError
 
-__all__ = ["PAGE", "Report", "report", "require_out", "write_certified", "write_report"]
+__all__ = [
+    "PAGE",
+    "PAGE_SUFFIX",
+    "Report",
+    "report",
+    "require_out",
+    "write_certified",
+    "write_report",
+]
 
-PAGE = "report.html"
+PAGE, PAGE_SUFFIX = "report.html", ".html"
 
 Report: TypeAlias = Annotated[
     bool,
@@ -71,7 +79,9 @@ def report(
     require_free("--out", [page], [*read, instance], overwrite=overwrite)
     require_writable(page.absolute().parent, str(page))
     if gamma_path and command == SOLVE:
-        errors.print("17 problems will be solved, each like that of the run", soft_wrap=True)
+        from copyreg_jax.report.gamma_path import NUM_SOLVES
+
+        errors.print(f"{NUM_SOLVES} problems will be solved, each like that of the run")
     write_report(folder, page, instance=instance, gamma_path=gamma_path)
 
 

@@ -167,13 +167,13 @@ def solve(
             certificate.save(out / "certificate.json")
             write_json(out / "summary.json", summary)
     place = instance if not is_copied and not is_changed else None
-    if report and out is not None:
-        write_report(out, instance=place)
     if as_json:
         print(to_json(summary))
     else:
         certified = out / "instance.npz" if out is not None and is_copied else place
         _show(problem, summary, out, certified)
+    if report and out is not None:
+        write_report(out, instance=place)
     if solution.status is cr.Status.INTERRUPTED:
         raise typer.Exit(EXIT_INTERRUPTED)
     suppressed = summary["certificate"] and summary["certificate"]["direction"] == "suppressed"

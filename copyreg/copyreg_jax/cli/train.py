@@ -181,9 +181,9 @@ def train(
     except KeyboardInterrupt:
         errors.print(f"interrupted; the same command continues from {out}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    _show_run(found, settings, out)
     if report:
         write_report(out)
-    _show_run(found, settings, out)
     if as_json:
         print((out / records.SUMMARY).read_text("utf-8").rstrip())
 

@@ -90,9 +90,8 @@ def lemmas_page(content: Mapping[str, Any]) -> str:
         else f"{counted(len(violated), 'replacement')} did not stand the search. Please report it.",
         "The replacements are proved in the documentation; the search would find a wrong constant "
         "or a wrong program.",
+        alarm=not sound,
     )
-    if not sound:
-        cards = cards.replace('"claim"', '"claim alarm"')
     command = f"copyreg lemmas --seed {content['seed']}"
     parts = {
         "The answer": f'<div class="claims">{cards}</div>',

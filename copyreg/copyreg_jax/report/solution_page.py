@@ -37,7 +37,7 @@ from copyreg_jax.report.run_sections import run_section, spectrum_section
 __all__ = ["SolvedInstance", "solution_page"]
 
 _CLAIMS = {
-    "point": "This solution",
+    "point": "This point",
     "level_set": "Every point that fits as well",
     "local": "The exact minimizer nearby",
     "global": "All minimizers",
@@ -60,6 +60,9 @@ _GLOSSARY = {
     "CERTIFIED, REFUTED, UNDECIDED, VOID": "The claim is proved; it is proved to be false; neither "
     "was proved; nothing was tested. A verdict is about the margin and not about the direction.",
 }
+
+_RESOLUTION = 2.0**-26
+"""Masses that differ by less are not told apart by float64 sums, as in `Solution.direction`."""
 
 _FOOTER = "It proves nothing by itself; the certificate and the command above do."
 
@@ -118,14 +121,16 @@ def solution_page(
         np.asarray(fetch(problem.A, array))
         for array in (problem.f(found.x), problem.b, problem.protected)
     )
-    mass = float(f[protected].sum()), float(b[protected].sum())
     proved = _proved(found)
+    mass = float(f[protected].sum()), float(b[protected].sum())
+    if proved is not None:  # the numbers of the headline
+        mass = proved.bounds["protected_mass"].upper, proved.bounds["target_mass"].upper
     verdict = _verdict(found, proved, mass)
     parts = {
         "The answer": _answer(found, proved, mass),
         "Row by row": _readings(problem) + row_by_row(f, b, protected),
         "How the solver got there": run_section(found.summary, found.history),
-        "The curvature at the solution": spectrum_section(eigenvalues),
+        "The curvature at this point": spectrum_section(eigenvalues),
         "More or less protection": _path(found, path),
         "The certificate in words": _words(found, proved),
         "How to check it again": _again(found),
@@ -175,8 +180,10 @@ def _verdict(found: SolvedInstance, proved: Statements | None, mass: tuple[float
 def _label(found: SolvedInstance, proved: Statements | None) -> str:
     """The verdict in a few words; never without the direction."""
     if proved is not None:
-        way = {"suppressed": "suppressed", "amplified": "but amplified"}
-        return f"{proved.point.verdict.name}, {way.get(proved.direction, 'direction open')}"
+        verdict = proved.point.verdict
+        but = "but " if verdict is Verdict.CERTIFIED else ""
+        way = {"suppressed": "suppressed", "amplified": f"{but}amplified"}
+        return f"{verdict.name}, {way.get(proved.direction, 'direction open')}"
     return "No certificate" if found.checked is None else found.checked.verdict.name
 
 
@@ -185,7 +192,7 @@ def _way(mass: tuple[float, float]) -> str:
     masses = f"about {mass[0]:.4g} of f, {mass[1]:.4g} of b, not proved"
     if not all(map(math.isfinite, mass)):
         return "the protected mass is not finite"
-    if mass[0] == mass[1]:
+    if abs(mass[0] - mass[1]) <= _RESOLUTION:
         return f"the protected mass seems unchanged: {masses}"
     return (
         f"the protected mass seems to have gone {'UP' if mass[0] > mass[1] else 'DOWN'}: {masses}"
@@ -202,6 +209,8 @@ def _about(found: SolvedInstance) -> str:
         f"{problem.reading} reading",
         f"{problem.metric} metric",
     ]
+    if found.summary is not None:
+        parts.append(str(found.summary["status"]))
     return " · ".join(parts)
 
 
@@ -240,7 +249,7 @@ def _direction_card(proved: Statements | None, mass: tuple[float, float]) -> str
         )
         bars += "</dl>"
     if proved is None:
-        return claim("Direction", "Not proved", f"{_way(mass).capitalize()}.", "", bars)
+        return claim("Direction", "Not proved", f"T{_way(mass)[1:]}.", "", bars)
     labels = {"suppressed": "DOWN, proved", "amplified": "UP, proved", "undecided": "Open"}
     said = {
         "suppressed": "The protected rows get LESS than their target: they are suppressed.",
@@ -252,8 +261,8 @@ def _direction_card(proved: Statements | None, mass: tuple[float, float]) -> str
         remedy(proved.direction)
         or ["This is about their sum. A single protected row may go the other way; see below."]
     )
-    card = claim("Direction", labels[proved.direction], said, detail, bars)
-    return card.replace('"claim"', '"claim alarm"') if proved.direction == "amplified" else card
+    alarm = proved.direction == "amplified"
+    return claim("Direction", labels[proved.direction], said, detail, bars, alarm=alarm)
 
 
 def _margin_card(found: SolvedInstance, proved: Statements | None) -> str:
@@ -272,9 +281,9 @@ def _margin_card(found: SolvedInstance, proved: Statements | None) -> str:
     tau, verdict = proved.point
     wanted = "a positive margin" if tau is None else f"a margin of at least {tau!r}"
     said = {
-        Verdict.CERTIFIED: f"This solution is proved to have {wanted}.",
-        Verdict.REFUTED: f"This solution is proved not to have {wanted}.",
-    }.get(verdict, f"Whether this solution has {wanted} is open.")
+        Verdict.CERTIFIED: f"This point is proved to have {wanted}.",
+        Verdict.REFUTED: f"This point is proved not to have {wanted}.",
+    }.get(verdict, f"Whether this point has {wanted} is open.")
     low, high = proved.bounds["margin"]
     return claim(
         "Margin",

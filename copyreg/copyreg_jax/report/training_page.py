@@ -271,9 +271,8 @@ def _answer(found: TrainedModel, losses: dict[str, float]) -> str:
     )
     if np.isfinite(tau := losses["Protected"] - losses["Other"]):
         detail = f"The difference, tau_CE, is {tau:+.4f}. {detail}"
-    card = claim("Protected text", _way(losses), said, detail, f'<dl class="bars">{bars}</dl>')
-    if _way(losses) == "EASIER":
-        card = card.replace('"claim"', '"claim alarm"')
+    more, alarm = f'<dl class="bars">{bars}</dl>', _way(losses) == "EASIER"
+    card = claim("Protected text", _way(losses), said, detail, more, alarm=alarm)
     return f'<div class="claims">{card}{_guarantee(found, losses)}</div>'
 
 
