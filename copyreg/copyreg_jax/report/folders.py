@@ -78,7 +78,8 @@ def folder_page(
         option = "--gamma-path" if gamma_path else "--instance"
         raise InputError(f"{option} is for results of {SOLVE}; {folder} has those of {command}")
     if command == TRAIN:
-        from copyreg_jax.report.training_page import read_training, training_page
+        from copyreg_jax.report.read_training import read_training
+        from copyreg_jax.report.training_page import training_page
 
         return training_page(read_training(folder, progress))
     if command == LEMMAS:

@@ -5,9 +5,6 @@ What it says of the certificate is what the checker found when the page was made
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,28 +26,14 @@ from copyreg_jax._pages import (
     table,
     wide,
 )
-from copyreg_jax.certificates.training import load_training
 from copyreg_jax.certificates.words import above, below
-from copyreg_jax.checker.guarantee import TrainingCertificate, check_training
+from copyreg_jax.checker.guarantee import TrainingCertificate
 from copyreg_jax.checker.verdicts import CheckResult, Verdict
-from copyreg_jax.errors import InputError
-from copyreg_jax.lm.curves import read_curves
-from copyreg_jax.lm.records import (
-    CERTIFICATE,
-    DOCUMENTS,
-    MODEL,
-    SUMMARY,
-    Outcome,
-    fingerprint_model,
-    load_arm,
-    load_outcome,
-)
-from copyreg_jax.lm.run_folder import METRICS
+from copyreg_jax.lm.records import CERTIFICATE, Outcome
 from copyreg_jax.report.charts import Axis, Series, draw
-from copyreg_jax.report.json_files import read_json, require_fields
 from copyreg_jax.report.searchable import keep, searchable
 
-__all__ = ["TrainedModel", "read_training", "training_page"]
+__all__ = ["TrainedModel", "training_page"]
 
 _BEST_KNOWN = 8
 
@@ -117,64 +100,6 @@ class TrainedModel(NamedTuple):
         chosen = group & ~np.isin(self.outcome.names, own)
         tokens = self.num_tokens[chosen].sum()
         return float(self.outcome.nll[chosen].sum() / tokens) if tokens else float("nan")
-
-
-def read_training(folder: Path, progress: Callable[[str], object] = lambda stage: None) -> Any:
-    """Read the folder of a finished run, and check its certificate.
-
-    Parameters
-    ----------
-    folder : path
-    progress : callable, optional
-        Called with a description of what is being done.
-
-    Returns
-    -------
-    TrainedModel
-
-    Raises
-    ------
-    InputError
-        The run is not finished, or one of its files is missing or damaged.
-    """
-    progress("reading")
-    outcome = load_outcome(folder)
-    rows = json.loads((folder / DOCUMENTS).read_bytes())
-    for row in rows:
-        require_fields(row, {"num_tokens": int}, folder / DOCUMENTS)
-    tokens = np.array([row["num_tokens"] for row in rows], np.int64)
-    if not (tokens > 0).all():
-        raise InputError(f"{folder / DOCUMENTS} has documents without tokens")
-    summary = read_json(folder / SUMMARY)
-    require_fields(summary, {"settings": dict}, folder / SUMMARY)
-    certificate, checked = None, None
-    if (path := folder / CERTIFICATE).exists():
-        progress("checking the certificate")
-        checked = check_training(path)
-        if checked.verdict is not Verdict.VOID:
-            certificate = load_training(path)
-            _require_same(certificate, outcome, tokens, folder)
-            if certificate.model != fingerprint_model(folder / MODEL, outcome.length):
-                raise InputError(f"{path} is about another model than {folder / MODEL}")
-    return TrainedModel(
-        str(folder), load_arm(folder), outcome, tokens, summary["settings"],
-        read_curves(folder / METRICS), certificate, checked,
-    )  # fmt: skip
-
-
-def _require_same(
-    certificate: TrainingCertificate, outcome: Outcome, tokens: NDArray[np.int64], folder: Path
-) -> None:
-    """Refuse a certificate of other documents than those of the run."""
-    trained = np.flatnonzero(~outcome.held_out)
-    here = {
-        (outcome.names[k], bool(outcome.protected[k]), int(tokens[k]), float(outcome.nll[k]))
-        for k in trained
-    }
-    if here != {tuple(document[:4]) for document in certificate.documents}:
-        raise InputError(
-            f"{folder / CERTIFICATE} is about other documents or losses than {folder / DOCUMENTS}"
-        )
 
 
 def training_page(found: TrainedModel) -> str:
@@ -374,9 +299,11 @@ def _words(found: TrainedModel) -> str:
     if found.checked is not None and found.checked.verdict is Verdict.CERTIFIED:
         lines = (line.partition(" ")[2] for line in found.checked.lines)
         items = "".join(f"<li>{escape(line)}" for line in lines)
+        assert found.certificate is not None
         proved = (
             "<h3>Proved</h3><p>For the table of documents in the certificate, in nats per token; "
-            "loss is CE + gamma / CE_1, protected is CE_1, and unprotected is CE_2.</p>"
+            f"loss is CE + gamma / CE_1 with gamma = {found.certificate.gamma!r}, protected is "
+            "CE_1, and unprotected is CE_2.</p>"
             f"<ul>{items}</ul>"
         )
     missing = "".join(f"<li>{text}" for text in _NOT_PROVED)

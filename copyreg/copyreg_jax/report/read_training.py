@@ -1,0 +1,91 @@
+"""Reading what `copyreg train` wrote, for a page about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from copyreg_jax.certificates.training import load_training
+from copyreg_jax.checker.guarantee import TrainingCertificate, check_training
+from copyreg_jax.checker.verdicts import Verdict
+from copyreg_jax.errors import InputError
+from copyreg_jax.lm.curves import read_curves
+from copyreg_jax.lm.records import (
+    CERTIFICATE,
+    DOCUMENTS,
+    MODEL,
+    SUMMARY,
+    Outcome,
+    fingerprint_model,
+    load_arm,
+    load_outcome,
+)
+from copyreg_jax.lm.run_folder import METRICS
+from copyreg_jax.report.json_files import read_json, require_fields
+from copyreg_jax.report.training_page import TrainedModel
+
+__all__ = ["read_training"]
+
+
+def read_training(
+    folder: Path, progress: Callable[[str], object] = lambda stage: None
+) -> TrainedModel:
+    """Read the folder of a finished run, and check its certificate.
+
+    Parameters
+    ----------
+    folder : path
+    progress : callable, optional
+        Called with a description of what is being done.
+
+    Returns
+    -------
+    TrainedModel
+
+    Raises
+    ------
+    InputError
+        The run is not finished, or one of its files is missing or damaged.
+    """
+    progress("reading")
+    outcome = load_outcome(folder)
+    rows = json.loads((folder / DOCUMENTS).read_bytes())
+    for row in rows:
+        require_fields(row, {"num_tokens": int}, folder / DOCUMENTS)
+    tokens = np.array([row["num_tokens"] for row in rows], np.int64)
+    if not (tokens > 0).all():
+        raise InputError(f"{folder / DOCUMENTS} has documents without tokens")
+    summary = read_json(folder / SUMMARY)
+    require_fields(summary, {"settings": dict}, folder / SUMMARY)
+    certificate, checked = None, None
+    if (path := folder / CERTIFICATE).exists():
+        progress("checking the certificate")
+        checked = check_training(path)
+        if checked.verdict is not Verdict.VOID:
+            certificate = load_training(path)
+            _require_same(certificate, outcome, tokens, folder)
+            if certificate.model != fingerprint_model(folder / MODEL, outcome.length):
+                raise InputError(f"{path} is about another model than {folder / MODEL}")
+    return TrainedModel(
+        str(folder), load_arm(folder), outcome, tokens, summary["settings"],
+        read_curves(folder / METRICS), certificate, checked,
+    )  # fmt: skip
+
+
+def _require_same(
+    certificate: TrainingCertificate, outcome: Outcome, tokens: NDArray[np.int64], folder: Path
+) -> None:
+    """Refuse a certificate of other documents than those of the run."""
+    trained = np.flatnonzero(~outcome.held_out)
+    here = {
+        (outcome.names[k], bool(outcome.protected[k]), int(tokens[k]), float(outcome.nll[k]))
+        for k in trained
+    }
+    if here != {tuple(document[:4]) for document in certificate.documents}:
+        raise InputError(
+            f"{folder / CERTIFICATE} is about other documents or losses than {folder / DOCUMENTS}"
+        )
