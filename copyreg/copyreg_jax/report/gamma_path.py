@@ -145,7 +145,7 @@ def path_section(path: GammaPath, n1: int, n: int) -> str:
     return (
         "<p>Each point is a minimizer, found from its neighbor, beginning at this solution. Where "
         "L is not convex it is one branch: other starts may lead to other minimizers. The numbers "
-        "are float64 results, which are not proved.</p>\n"
+        "are floating-point results, which are not proved.</p>\n"
         f"{draw('path', series, x, y, caption)}"
         f"{wide('The path of gamma', table(title, columns, rows))}"
     )

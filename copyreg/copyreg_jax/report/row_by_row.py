@@ -60,7 +60,8 @@ def row_by_row(f: NDArray[np.float64], b: NDArray[np.float64], protected: NDArra
     return (
         "<p>Each row has a target in b, and gets its entry of f = softmax(A x). Below the dashed "
         "line a row gets less than its target, above it more. The darker a place is, the more rows "
-        "are there. Rows count from 0. These are float64 numbers, which are not proved.</p>\n"
+        "are there. Rows count from 0. These are floating-point numbers, which are not "
+        "proved.</p>\n"
         f'<div class="pair">{pictures}</div>\n{explorer}{note}{extremes}'
     )
 

@@ -71,8 +71,8 @@ def _spans_decades(values: NDArray[np.float64]) -> bool:
     return bool(len(there) and there.min() > 0 and there.max() > 100 * there.min())
 
 
-def spectrum_section(eigenvalues: NDArray[np.float64] | None) -> str:
-    """Make the section about the eigenvalues from `spectrum`, as HTML."""
+def spectrum_section(eigenvalues: NDArray[np.float64] | None, eps: float) -> str:
+    """Make the section about the eigenvalues from `spectrum`, as HTML; eps is that of the dtype."""
     if eigenvalues is None:
         return (
             "<p>The eigenvalues of the Hessian of L are left out: it is not finite here, or A has "
@@ -80,7 +80,7 @@ def spectrum_section(eigenvalues: NDArray[np.float64] | None) -> str:
         )
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
     size = max(abs(smallest), abs(largest))
-    noise = len(eigenvalues) * 2.0**-52 * size
+    noise = len(eigenvalues) * eps * size
     negative, small = int((eigenvalues < -noise).sum()), int((np.abs(eigenvalues) <= noise).sum())
     parts = [
         f"The eigenvalues of the Hessian of L at this point, from {number(smallest)} to "
@@ -94,10 +94,10 @@ def spectrum_section(eigenvalues: NDArray[np.float64] | None) -> str:
     if negative:
         parts.append(f"{negative:,} of {len(eigenvalues):,} are below 0: L falls in a direction.")
     if small:
-        parts.append(f"{small:,} can't be told from 0 by float64.")
+        parts.append(f"{small:,} can't be told from 0 in floating point.")
     parts.append(
-        "These are float64 results, which are not proved. What is proved of the curvature is in "
-        "the certificate, if anything is."
+        "These are floating-point results, which are not proved. What is proved of the curvature "
+        "is in the certificate, if anything is."
     )
     rank = np.arange(1, len(eigenvalues) + 1)
     groups = (
@@ -117,7 +117,7 @@ def spectrum_section(eigenvalues: NDArray[np.float64] | None) -> str:
 def spectrum(problem: CopyrightRegression, x: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Eigenvalues of the Hessian of L at x, ascending; None beyond 2,048 columns or if not finite.
 
-    Float64 results without a bound of their error. Cost O(n d^2 + d^3).
+    Results in the problem's dtype, without a bound of their error. Cost O(n d^2 + d^3).
     """
     if problem.d > MAX_DENSE_COLUMNS:
         return None

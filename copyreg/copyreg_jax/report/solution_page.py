@@ -62,7 +62,7 @@ _GLOSSARY = {
 }
 
 _RESOLUTION = 2.0**-26
-"""Masses that differ by less are not told apart by float64 sums, as in `Solution.direction`."""
+"""Masses that differ by less count as the same, as in `Solution.direction` for float64."""
 
 _FOOTER = "It proves nothing by itself; the certificate and the command above do."
 
@@ -130,7 +130,9 @@ def solution_page(
         "The answer": _answer(found, proved, mass),
         "Row by row": _readings(problem) + row_by_row(f, b, protected),
         "How the solver got there": run_section(found.summary, found.history),
-        "The curvature at this point": spectrum_section(eigenvalues),
+        "The curvature at this point": spectrum_section(
+            eigenvalues, float(np.finfo(problem.dtype).eps)
+        ),
         "More or less protection": _path(found, path),
         "The certificate in words": _words(found, proved),
         "How to check it again": _again(found),
