@@ -134,6 +134,7 @@ def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
         slack = write_slack(row["slack_log10"])
         file = "" if found is None else f"{found['name']}.npz"
         cells = (row["says"], row["reading"], row["verdict"], worst, slack, file)
-        lines.append((escape(plain(row["where"])), [escape(plain(text)) for text in cells]))
+        where = escape(plain(row["where"])).replace(" ", "\u00a0")
+        lines.append((where, [escape(plain(text)) for text in cells]))
     columns = ["Statement", "Reading", "Verdict", "Worst case", "Slack", "Counterexample"]
     return wide(title, table(title, columns, lines))
