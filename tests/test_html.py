@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import copyreg_jax as cr
-from copyreg_jax._html import card
+from copyreg_jax._pages import card
 from tests.support.mutants import planted
 from tests.support.registry import random_problem
 
@@ -64,11 +64,11 @@ def test_text_is_escaped_wherever_it_stands():
 
 
 @pytest.mark.parametrize(
-    "piece", ["html.escape(title)", "html.escape(name)", "html.escape(value)", "html.escape(note)"]
+    "piece", ["escape(title)", "escape(name)", "escape(value)", "escape(note)"]
 )
 def test_one_forgotten_escape_is_found(piece):
     with (
-        planted("_html:card", piece, piece[len("html.escape(") : -1]),
+        planted("_pages:card", piece, piece[len("escape(") : -1]),
         pytest.raises(AssertionError),
     ):
         read(card(HOSTILE, {HOSTILE: HOSTILE}, HOSTILE))

@@ -15,6 +15,7 @@ from string import Template
 
 __all__ = [
     "bar",
+    "card",
     "claim",
     "commands",
     "counted",
@@ -31,6 +32,8 @@ __all__ = [
     "table",
     "wide",
 ]
+
+_LEFT = ' style="text-align: left"'
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -161,6 +164,23 @@ def claim(
         f'<article class="{kind}" aria-labelledby="{key}"><h3 id="{key}">{escape(name)}'
         f" <span>{escape(label)}</span></h3>"
         f'<p class="said">{escape(said)}</p>{more}{rest}</article>'
+    )
+
+
+def card(title: str, rows: Mapping[str, str], note: str = "") -> str:
+    """HTML of a title, a table with one line for each row, and a note; all text is escaped.
+
+    There are no colors, so that it can be read in dark notebooks. The classes keep MathJax from
+    reading dollar signs in names as formulas.
+    """
+    lines = "".join(
+        f"<tr><th{_LEFT}>{escape(name)}</th><td{_LEFT}>{escape(value)}</td></tr>"
+        for name, value in rows.items()
+    )
+    below = f"<p>{escape(note)}</p>" if note else ""
+    return (
+        '<div class="tex2jax_ignore mathjax_ignore">'
+        f"<strong>{escape(title)}</strong><table>{lines}</table>{below}</div>"
     )
 
 

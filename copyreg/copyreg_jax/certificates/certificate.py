@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from copyreg_jax._files import write_whole
-from copyreg_jax._html import card
+from copyreg_jax._pages import card
 from copyreg_jax.certificates import words
 from copyreg_jax.checker import format
 from copyreg_jax.checker.format import Interval, Local

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from copyreg_jax._html import card
+from copyreg_jax._pages import card
 from copyreg_jax._tracing import is_concrete
 from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import Matrix, absent_rows, fetch, is_here, place, without_rows

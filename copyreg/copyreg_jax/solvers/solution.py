@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from copyreg_jax._html import card
+from copyreg_jax._pages import card
 from copyreg_jax._tracing import is_concrete
 from copyreg_jax.errors import NotConvergedError
 
