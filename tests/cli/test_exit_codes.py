@@ -19,6 +19,7 @@ from copyreg_jax.cli.main import app, main
 from copyreg_jax.errors import TrainingError
 from copyreg_jax.theory import search
 from copyreg_jax.theory.search_results import Row
+from tests.report.folders_of_results import solved
 from tests.support.registry import random_problem
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "command-line.md"
@@ -94,6 +95,11 @@ def checking(case):
         return "check", "c.json", i
 
     return check
+
+
+def results(patch):
+    solved(Path("out"), random_problem(4, 10, 2, w=0.1), np.zeros(2))
+    return "report", "out"
 
 
 def table_of_claims(verdict):
@@ -204,6 +210,7 @@ REACH = {
     ("check", 0): checking(point(-1)),
     ("check", 1): checking(point(1)),
     ("check", 3): checking(tie),
+    ("report", 0): results,
     ("lemmas", 0): table_of_claims("holds"),
     ("lemmas", 1): table_of_claims("fails"),
     ("bench", 0): one_method,

@@ -77,7 +77,7 @@ def story(tmp_path, monkeypatch):
 
 
 QUICK = "naf", "royalty", "compress", "decompress", "nearest"
-SLOW = "", "solve", "certify", "check", "ledger"
+SLOW = "", "solve", "certify", "check", "report", "ledger"
 NEEDS_MORE = ("check run/", "ledger run", "--model smollm2")
 """What examples need that the story has not: runs, and a model of another package."""
 

@@ -23,6 +23,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "copyreg check austen/certificate.json austen/instance.npz",
         "copyreg check run/guarantee.json",
     ),
+    "report": (
+        "copyreg report austen",
+        "copyreg report austen --gamma-path --out austen.html",
+    ),
     "lemmas": (
         "copyreg lemmas",
         "copyreg lemmas --search 60 --seed 1 --out found",

@@ -10,6 +10,7 @@ import typer
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.cli.common import (
+    AsJson,
     Overwrite,
     all_files,
     enable_x64,
@@ -17,6 +18,7 @@ from copyreg_jax.cli.common import (
     require_extra,
     require_free,
     require_writable,
+    to_json,
 )
 from copyreg_jax.errors import InputError
 
@@ -60,6 +62,7 @@ def report(
         Path | None, typer.Option(help="File to write to (default: report.html in the folder).")
     ] = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a page for a browser about the results of another command.
 
@@ -83,6 +86,8 @@ def report(
 
         errors.print(f"{NUM_SOLVES} problems will be solved, each like that of the run")
     write_report(folder, page, instance=instance, gamma_path=gamma_path)
+    if as_json:
+        print(to_json({"page": str(page)}))
 
 
 def require_out(wanted: bool, out: Path | None) -> None:
