@@ -18,6 +18,7 @@ from .errors import (
 from .instances import (
     example_instance as example_instance,
     load_instance as load_instance,
+    read_matrix as read_matrix,
     save_instance as save_instance,
 )
 from .matrices import (

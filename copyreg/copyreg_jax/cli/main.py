@@ -21,6 +21,7 @@ from copyreg_jax.cli.examples import EXAMPLES
 from copyreg_jax.cli.leaving_out import ledger
 from copyreg_jax.cli.lemmas import lemmas
 from copyreg_jax.cli.make_report import report
+from copyreg_jax.cli.new import new
 from copyreg_jax.cli.probability_tables import naf
 from copyreg_jax.cli.shares import royalty
 from copyreg_jax.cli.solve import solve
@@ -65,7 +66,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # paragraphs of a docstring are filled to the terminal's width
 )
-_SOLVING = solve, certify, check, report, lemmas, bench, doctor
+_SOLVING = new, solve, certify, check, report, lemmas, bench, doctor
 _MODELS = train, audit
 _NEIGHBOURS = naf, ledger, royalty, compress, decompress, nearest
 for _command in (*_SOLVING, *_MODELS, *_NEIGHBOURS):

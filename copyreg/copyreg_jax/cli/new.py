@@ -1,0 +1,280 @@
+"""``copyreg new``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from copyreg_jax.cli.common import EXIT_INTERRUPTED, errors, output, show_table
+from copyreg_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from copyreg_jax.instances.new_folder import NewInstance
+    from copyreg_jax.instances.targets import Flags, Target
+
+__all__ = ["FormatName", "new"]
+
+FormatName = Literal[
+    "npy", "npz", "parquet", "arrow", "csv", "svmlight", "matrix-market", "safetensors"
+]
+
+_TARGET, _FLAGS, _FILE = "The target b (give one)", "The protected rows (give one)", "The file"
+
+
+def new(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="File with one row for each row of A: .csv, .tsv, .npy, .npz, .parquet, .arrow, "
+            ".svm, .mtx or .safetensors. FILE:NAME chooses an array of an .npz or .safetensors."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the instance. It must not exist yet.")],
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns of A, separated by commas. 'x*' stands for all that begin with x. "
+            "The default is all columns but those of b and of the protected rows."
+        ),
+    ] = None,
+    without_columns: Annotated[
+        str | None, typer.Option(help="Columns to leave out of A, separated by commas.")
+    ] = None,
+    target_column: Annotated[
+        str | None, typer.Option(help="Column that is b.", rich_help_panel=_TARGET)
+    ] = None,
+    count_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of counts: b is each count over their sum.", rich_help_panel=_TARGET
+        ),
+    ] = None,
+    target_label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN=LABEL",
+            help="Label: b is spread evenly over the rows that have it.",
+            rich_help_panel=_TARGET,
+        ),
+    ] = None,
+    query_row: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of a row, counted from 0: b is the attention softmax(A q / T) that it "
+            "gives to each row as a query q.",
+            rich_help_panel=_TARGET,
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Number T in the attention. The default is the square root of the number of "
+            "columns.",
+            rich_help_panel=_TARGET,
+        ),
+    ] = None,
+    target_file: Annotated[
+        Path | None,
+        typer.Option(help="File .npy with a number for each row: b.", rich_help_panel=_TARGET),
+    ] = None,
+    protected_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column that marks protected rows by 1, true or yes, and the others by 0, false "
+            "or no.",
+            rich_help_panel=_FLAGS,
+        ),
+    ] = None,
+    protected_label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN=LABEL",
+            help="Label: the rows that have it are protected.",
+            rich_help_panel=_FLAGS,
+        ),
+    ] = None,
+    protected_rows: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of protected rows at the top of the file.", rich_help_panel=_FLAGS
+        ),
+    ] = None,
+    protected_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File .npy with a mask, or with the numbers of the protected rows.",
+            rich_help_panel=_FLAGS,
+        ),
+    ] = None,
+    gamma: Annotated[float, typer.Option(help="Weight of the protection term.")] = 1e-3,
+    w: Annotated[float, typer.Option(help="Regularization weight of every row.")] = 1e-3,
+    index_base: Annotated[
+        int | None,
+        typer.Option(
+            help="Number that columns are counted from in an svmlight file: 0 or 1. It is needed "
+            "unless the file shows it.",
+            rich_help_panel=_FILE,
+        ),
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            help="Character between the cells of a table in text, or the word tab. The default is "
+            "a comma, and a tab for .tsv.",
+            rich_help_panel=_FILE,
+        ),
+    ] = None,
+    no_header: Annotated[
+        bool,
+        typer.Option(
+            "--no-header",
+            help="Take the first line of a table in text as a row. Columns are called 0, 1, ...",
+            rich_help_panel=_FILE,
+        ),
+    ] = False,
+    format: Annotated[
+        FormatName | None,
+        typer.Option(help="Format of a file with another suffix.", rich_help_panel=_FILE),
+    ] = None,
+) -> None:
+    """Make an instance folder of a file, which `copyreg solve` takes.
+
+    The command says what it has understood before it writes. Rows of A are copied block by block,
+    so they need not fit into memory; sparse matrices have to. The folder appears when it is
+    complete. After an interruption, the same command continues.
+
+    Exit codes: 0 done, 2 bad input, 130 interrupted.
+    """
+    target = _target(target_column, count_column, target_label, query_row, temperature, target_file)
+    flags = _flags(protected_column, protected_label, protected_rows, protected_file)
+    from copyreg_jax.instances.new_folder import part_of, plan_instance, require_new
+    from copyreg_jax.instances.readers import open_table
+    from copyreg_jax.instances.readers.tables import Choice
+
+    require_new(out)
+    try:
+        with errors.status("reading", spinner="line"):
+            choice = Choice(
+                None if columns is None else columns.split(","),
+                () if without_columns is None else without_columns.split(","),
+                tuple({name for name, _ in (*target.wanted, *flags.wanted)}),
+            )
+            table = open_table(
+                source,
+                choice,
+                index_base=index_base,
+                delimiter=delimiter,
+                header=not no_header,
+                format=format,
+            )
+            instance = plan_instance(table, target, flags, w, gamma)
+            _show(instance, target, flags)
+        with _progress(instance.shape[0]) as progress:
+            instance.write(out, progress)
+    except KeyboardInterrupt:
+        words = f"{out} was not written"
+        if part_of(out).exists():
+            words += f"; the same command goes on from what is in {part_of(out)}"
+        errors.print(f"copyreg: interrupted; {words}", markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    command = shlex.join(["copyreg", "solve", str(out), "--out", f"{out}-solved"])
+    output.print(f"Wrote {out}. To solve it: {command}", markup=False, soft_wrap=True)
+
+
+def _target(
+    column: str | None,
+    counts: str | None,
+    label: str | None,
+    row: int | None,
+    temperature: float | None,
+    file: Path | None,
+) -> Target:
+    from copyreg_jax.instances import targets
+
+    if temperature is not None and row is None:
+        raise InputError("--temperature is for --query-row; give that too")
+    return _one_of(
+        "b is",
+        {
+            "--target-column": column and targets.TargetColumn(column),
+            "--count-column": counts and targets.Frequencies(counts),
+            "--target-label": label and targets.TargetLabel(*_split("--target-label", label)),
+            "--query-row": None if row is None else targets.Attention(row, temperature),
+            "--target-file": file and targets.TargetFile(file),
+        },
+    )
+
+
+def _flags(column: str | None, label: str | None, rows: int | None, file: Path | None) -> Flags:
+    from copyreg_jax.instances import targets
+
+    return _one_of(
+        "the protected rows are",
+        {
+            "--protected-column": column and targets.FlagColumn(column),
+            "--protected-label": label and targets.FlagLabel(*_split("--protected-label", label)),
+            "--protected-rows": None if rows is None else targets.FirstRows(rows),
+            "--protected-file": file and targets.FlagFile(file),
+        },
+    )
+
+
+def _one_of(what: str, options: dict[str, Any]) -> Any:
+    given = {name: made for name, made in options.items() if made is not None}
+    if len(given) != 1:
+        have = "more than one option says" if given else "no option says"
+        shown = ", ".join(given or options)
+        raise InputError(f"{have} what {what}; give one of {shown}")
+    return next(iter(given.values()))
+
+
+def _split(option: str, text: str) -> tuple[str, str]:
+    column, equals, label = text.partition("=")
+    if not equals or not column:
+        raise InputError(f"{option}: {text!r} is not COLUMN=LABEL")
+    return column, label
+
+
+def _show(instance: NewInstance, target: Target, flags: Flags) -> None:
+    """Print what was understood."""
+    import numpy as np
+
+    table, b, protected = instance.table, instance.b, instance.protected
+    n, d = instance.shape
+    marked = np.flatnonzero(protected)
+    form = f"sparse, {instance.num_entries:,} entries" if instance.is_sparse else "dense"
+    rows = [
+        ("read", f"{table.name}: {table.kind}"),
+        ("A", f"{n:,} rows, {d:,} columns, {table.dtype}, {form}"),
+        ("columns", _shortened(list(table.columns))),
+        *(
+            (f"row {i}", _shortened([f"{number:.6g}" for number in row]))
+            for i, row in enumerate(instance.first_rows(3))
+        ),
+        ("b", f"{target}; sum {b.sum():.6g}, from {b.min():.6g} to {b.max():.6g}"),
+        (
+            "protected",
+            f"{flags}: {marked.size:,} rows with {b[protected].sum():.6g} of b: "
+            f"{_shortened(list(map(str, marked)))}",
+        ),
+        ("gamma, w", f"{instance.gamma:g}, {instance.w:g}"),
+    ]
+    show_table(rows)
+
+
+def _shortened(words: list[str]) -> str:
+    return ", ".join(words[:6]) + f", ... and {len(words) - 6:,} more" * (len(words) > 6)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    from rich.progress import Progress
+
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("writing rows", total=total)
+        yield lambda rows: bar.update(task, completed=rows)

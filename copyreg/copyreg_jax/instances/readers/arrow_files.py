@@ -1,0 +1,279 @@
+"""Tables of Apache Arrow: Parquet files, and Arrow IPC files (Feather)."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from copyreg_jax._files import unreadable
+from copyreg_jax.errors import InputError
+from copyreg_jax.instances.readers.tables import (
+    BLOCK_BYTES,
+    Choice,
+    Field,
+    Fields,
+    Labels,
+    Wanted,
+    Way,
+    choose,
+    exact_dtype,
+    exact_numbers,
+    find_file,
+    refuse_not_finite,
+)
+
+__all__ = ["ArrowTable", "fill", "gather_field"]
+
+_PIECE = 1 << 11
+"""Rows whose columns are put side by side at once: a few caches full."""
+
+
+class ArrowTable:
+    """Rows in batches of columns of numbers, or of lists of numbers that are all equally long."""
+
+    def __init__(self, path: Path, kind: str, choice: Choice) -> None:
+        import pyarrow as pa
+
+        self.name, self.kind = str(path), kind
+        self.file = find_file(path)
+        try:
+            self._reader = _Parquet(path) if kind == "Parquet file" else _Ipc(path)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{path} is truncated or no {kind}: {error}") from None
+        except OSError as error:
+            raise unreadable(path, error) from None
+        if self._reader.num_rows == 0:
+            raise InputError(f"{path} has no row")
+        schema = self._reader.schema
+        chosen = choose(self.name, schema.names, choice)
+        self._parts = [schema.names[place] for place in chosen]
+        types = [_Type(self.name, schema.field(place)) for place in chosen]
+        self.dtype = np.result_type(*(each.dtype for each in types))
+        self._widths = widths = self._find_widths(types)
+        self._edges = [0, *itertools.accumulate(widths)]
+        self.columns = [
+            name if not each.is_list else f"{name}[{place}]"
+            for name, each, width in zip(self._parts, types, widths, strict=True)
+            for place in range(width)
+        ]
+
+    def survey(self, wanted: Wanted) -> tuple[int, Fields]:
+        """Count the rows, and read some columns beside A."""
+        parts: dict[str, list[Any]] = {name: [] for name, _ in wanted}
+        for batch in self._batches(0, list(parts), 1 << 17) if parts else ():
+            for name, columns in parts.items():
+                columns.append(batch.column(name))
+        found: Fields = {
+            (name, way): gather_field(self.name, name, parts[name], way) for name, way in wanted
+        }
+        return self._reader.num_rows, found
+
+    def blocks(self, place: int = 0) -> Iterator[tuple[np.ndarray, int]]:
+        """Rows, and the number of the row after them."""
+        d = len(self.columns)
+        size = max(1, BLOCK_BYTES // (d * self.dtype.itemsize))
+        for batch in self._batches(place, self._parts, size):
+            columns = [
+                self._numbers(batch.column(name), name, width, place)
+                for name, width in zip(self._parts, self._widths, strict=True)
+            ]
+            rows = fill(columns, self._edges, batch.num_rows, self.dtype)
+            yield refuse_not_finite(self.name, rows, place, self.columns), place + batch.num_rows
+            place += batch.num_rows
+
+    def _batches(self, first: int, names: list[str], size: int) -> Iterator[Any]:
+        """Batches of some columns, from a row on."""
+        import pyarrow as pa
+
+        try:
+            yield from self._reader.batches(first, names, size)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{self.name} is damaged: {error}") from None
+        except OSError as error:
+            raise unreadable(self.name, error) from None
+
+    def _find_widths(self, types: Sequence[_Type]) -> list[int]:
+        """Number of columns of A behind each column of the file."""
+        names = [name for name, each in zip(self._parts, types, strict=True) if each.is_list]
+        if not names:
+            return [1] * len(types)
+        batch = next(self._batches(0, names, 1))
+        widths = [
+            len(batch.column(name)[0].as_py() or ()) if each.is_list else 1
+            for name, each in zip(self._parts, types, strict=True)
+        ]
+        for name, width in zip(self._parts, widths, strict=True):
+            if width == 0:
+                raise InputError(f"{self.name}, row 0: column {name!r} has no numbers")
+        return widths
+
+    def _numbers(self, column: Any, name: str, width: int, first_row: int) -> np.ndarray:
+        """Numbers of a column, as rows."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        where = f"{self.name}, row"
+        # A list of a null row would be dropped, and a null number would become a NaN.
+        _refuse_null(self.name, column, name, first_row)
+        if isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        names = [name]
+        if _is_list(column.type):
+            lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+            other = np.flatnonzero(lengths != width)
+            if other.size:
+                raise InputError(
+                    f"{where} {first_row + other[0]}: column {name!r} has {lengths[other[0]]} "
+                    f"numbers, but row 0 has {width}; lists have to be equally long"
+                )
+            column, names = column.flatten(), [f"{name}[{place}]" for place in range(width)]
+            if column.null_count:
+                at = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+                raise InputError(
+                    f"{where} {first_row + at // width}: {names[at % width]!r} is null; fill it "
+                    "or remove the row"
+                )
+        if isinstance(column, pa.DictionaryArray):
+            column = column.dictionary_decode()
+        numbers = column.to_numpy(zero_copy_only=False).reshape(-1, width)
+        dtype = exact_dtype(f"{self.name}: column {name!r}", numbers.dtype)
+        return exact_numbers(self.name, numbers, dtype, first_row, names)
+
+
+class _Parquet:
+    """The row groups of a Parquet file."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        # Mapped: else the packed pages of a whole row group are held in memory.
+        self._file = pq.ParquetFile(path, memory_map=True)
+        self.schema = self._file.schema_arrow
+        counts = (
+            self._file.metadata.row_group(group).num_rows
+            for group in range(self._file.metadata.num_row_groups)
+        )
+        self._starts = [0, *itertools.accumulate(counts)]
+        self.num_rows = self._starts[-1]
+
+    def batches(self, first: int, names: list[str], size: int) -> Iterator[Any]:
+        """Batches of some columns, from a row on."""
+        group = max(0, bisect.bisect_right(self._starts, first) - 1)
+        skipped = first - self._starts[group]
+        groups = range(group, len(self._starts) - 1)
+        for batch in self._file.iter_batches(size, row_groups=list(groups), columns=names):
+            rest = batch.slice(min(skipped, batch.num_rows))
+            skipped -= batch.num_rows - rest.num_rows
+            if rest.num_rows:
+                yield rest
+
+
+class _Ipc:
+    """The record batches of an Arrow IPC file, or of a stream of them."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+
+        source = pa.memory_map(str(path))
+        try:
+            self._file = pa.ipc.open_file(source)
+        except pa.ArrowInvalid:
+            source.seek(0)
+            table = pa.ipc.open_stream(source).read_all()  # as mapped as the other
+            self._held = table.to_batches()
+        else:
+            count = self._file.num_record_batches
+            self._held = [self._file.get_batch(number) for number in range(count)]
+        self.schema = self._held[0].schema if self._held else pa.schema([])
+        self.num_rows = sum(batch.num_rows for batch in self._held)
+
+    def batches(self, first: int, names: list[str], size: int) -> Iterator[Any]:
+        """Batches of some columns, from a row on."""
+        for held in self._held:
+            start = min(first, held.num_rows)
+            first -= start
+            for at in range(start, held.num_rows, size):
+                yield held.select(names).slice(at, size)
+
+
+class _Type:
+    """What a column of a schema holds, if that is numbers."""
+
+    def __init__(self, name: str, field: Any) -> None:
+        import pyarrow as pa
+
+        kind = field.type
+        if isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) == 1:
+            kind = kind.storage_type
+        self.is_list = _is_list(kind)
+        if self.is_list:
+            kind = kind.value_type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if not is_number and not pa.types.is_boolean(kind):
+            raise InputError(
+                f"{name}: column {field.name!r} has type {field.type}, which is no number; name "
+                "the columns of A (--columns), or leave it out (--without-columns)"
+            )
+        self.dtype = exact_dtype(name, kind.to_pandas_dtype())
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _refuse_null(name: str, column: Any, called: str, first_row: int) -> None:
+    if column.null_count:
+        at = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        raise InputError(
+            f"{name}, row {first_row + at}: column {called!r} is null; fill it or remove the row"
+        )
+
+
+def fill(
+    columns: Sequence[np.ndarray], edges: Sequence[int], num_rows: int, dtype: np.dtype
+) -> np.ndarray:
+    """Put columns side by side, a few rows at once so that these stay in the cache."""
+    if len(columns) == 1:
+        return columns[0].astype(dtype, copy=False)
+    rows = np.empty((num_rows, edges[-1]), dtype)
+    for start in range(0, num_rows, _PIECE):
+        piece = slice(start, start + _PIECE)
+        for column, first, last in zip(columns, edges, edges[1:], strict=False):
+            rows[piece, first:last] = column[piece]
+    return rows
+
+
+def gather_field(name: str, called: str, parts: Sequence[Any], way: Way) -> Field:
+    """Return a column, whose parts are arrays of Arrow, as numbers or as labels."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = pa.chunked_array(parts)
+    _refuse_null(name, column, called, 0)
+    try:
+        if way == "number":
+            if pa.types.is_dictionary(column.type):
+                column = pc.cast(column, column.type.value_type)
+            numbers = pc.cast(column, pa.float64()).to_numpy()
+            refuse_not_finite(name, numbers[:, None], 0, [called])
+            return numbers
+        if not pa.types.is_dictionary(column.type):
+            column = pc.cast(column, pa.string()).dictionary_encode()
+        column = column.unify_dictionaries().combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{name}: column {called!r} can't be read as a {way}: {error}") from None
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0)
+    texts = pc.cast(column.dictionary, pa.string()).to_pylist()
+    return Labels(column.indices.to_numpy().astype(np.int32), texts)

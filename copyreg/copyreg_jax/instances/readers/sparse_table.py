@@ -1,0 +1,85 @@
+"""A sparse matrix in memory as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from copyreg_jax.checker.archive import StoredFile
+from copyreg_jax.errors import InputError
+from copyreg_jax.instances.readers.tables import (
+    EXACT_INTEGERS,
+    Choice,
+    Fields,
+    Wanted,
+    as_field,
+    choose,
+    exact_dtype,
+    list_names,
+)
+
+__all__ = ["SparseTable"]
+
+
+class SparseTable:
+    """A sparse matrix that is in memory, with columns of labels beside it."""
+
+    def __init__(
+        self,
+        file: StoredFile,
+        kind: str,
+        matrix: Any,
+        choice: Choice,
+        beside: dict[str, np.ndarray] | None = None,
+    ) -> None:
+        self.name, self.kind, self.file = file.path, kind, file
+        self._beside = beside or {}
+        n, d = matrix.shape
+        if 0 in (n, d):
+            raise InputError(f"{self.name} has shape {(n, d)}; give n >= 1 rows and d >= 1 columns")
+        names = [str(place) for place in range(d)]
+        for field in choice.fields:
+            if field not in self._beside and field not in names:
+                shown = list_names([*self._beside, *names])
+                raise InputError(f"{self.name}: no column {field!r}; {shown}")
+        inner = tuple(field for field in choice.fields if field not in self._beside)
+        places = choose(self.name, names, choice._replace(fields=inner))
+        self.columns = [names[place] for place in places]
+        csr = self._exact(matrix)
+        self._inner = {field: csr[:, [int(field)]].toarray()[:, 0] for field in inner}
+        if places != list(range(d)):
+            csr = csr[:, places]
+            csr.sort_indices()
+        self.matrix, self.dtype = csr, csr.dtype
+
+    def _exact(self, matrix: Any) -> Any:
+        """The matrix in CSR form, with exact numbers and no entry twice."""
+        dtype = exact_dtype(self.name, matrix.dtype)
+        if matrix.format not in ("csr", "csc"):
+            matrix = matrix.tocoo()
+        numbers = matrix.data
+        bad = ~np.isfinite(numbers)
+        if numbers.dtype.kind in "iu" and numbers.dtype.itemsize == 8:
+            bad |= numbers > EXACT_INTEGERS
+            if numbers.dtype.kind == "i":
+                bad |= numbers < -EXACT_INTEGERS
+        if bad.any():
+            k, listed = int(np.argmax(bad)), matrix.tocoo()
+            raise InputError(
+                f"{self.name} is {numbers[k]} at row {listed.row[k]}, column {listed.col[k]}; "
+                "replace that number: it has to be finite and, if an integer, at most 2^53"
+            )
+        if matrix.format == "csr" and matrix.has_canonical_format:
+            return scipy.sparse.csr_array(matrix.astype(dtype, copy=False))
+        # In float64, because SciPy would add entries of one place in their own type.
+        csr = scipy.sparse.csr_array(matrix.astype(np.float64))
+        csr.sum_duplicates()
+        return csr.astype(dtype) if csr.nnz == numbers.size else csr
+
+    def survey(self, wanted: Wanted) -> tuple[int, Fields]:
+        """Count the rows, and give some columns beside A."""
+        held = self._inner | self._beside
+        found: Fields = {(name, way): as_field(held[name], way) for name, way in wanted}
+        return self.matrix.shape[0], found

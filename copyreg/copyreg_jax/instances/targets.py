@@ -1,0 +1,341 @@
+"""The target b and the protected rows: from columns and files, or made of labels and rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from copyreg_jax._files import unreadable
+from copyreg_jax.errors import InputError
+from copyreg_jax.instances.readers.sparse_table import SparseTable
+from copyreg_jax.instances.readers.tables import (
+    DenseTable,
+    Field,
+    Fields,
+    Labels,
+    Wanted,
+    list_names,
+)
+from copyreg_jax.problems.input import read_mask
+
+__all__ = [
+    "Attention",
+    "FirstRows",
+    "FlagColumn",
+    "FlagFile",
+    "FlagLabel",
+    "Flags",
+    "Frequencies",
+    "Target",
+    "TargetColumn",
+    "TargetFile",
+    "TargetLabel",
+]
+
+_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+class Target(Protocol):
+    """A way to make b."""
+
+    @property
+    def wanted(self) -> Wanted:
+        """Columns of the file that it needs."""
+        ...
+
+    def make(self, n: int, fields: Fields, table: DenseTable | SparseTable) -> np.ndarray:
+        """Return b, with a finite number for each of the n rows."""
+        ...
+
+
+class Flags(Protocol):
+    """A way to say which rows are protected."""
+
+    @property
+    def wanted(self) -> Wanted:
+        """Columns of the file that it needs."""
+        ...
+
+    def make(self, n: int, fields: Fields) -> np.ndarray:
+        """Return a mask of n rows, of which some are protected and some are not."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetColumn:
+    """b is a column as it stands."""
+
+    column: str
+
+    @property
+    def wanted(self) -> Wanted:
+        """The column, as numbers."""
+        return ((self.column, "number"),)
+
+    def make(self, n: int, fields: Fields, table: Any) -> np.ndarray:
+        """Return the column."""
+        return _numbers(fields[self.column, "number"])
+
+    def __str__(self) -> str:
+        return f"column {self.column!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Frequencies:
+    """b is a column of counts, divided by their sum."""
+
+    column: str
+
+    @property
+    def wanted(self) -> Wanted:
+        """The column, as numbers."""
+        return ((self.column, "number"),)
+
+    def make(self, n: int, fields: Fields, table: Any) -> np.ndarray:
+        """Return the frequencies."""
+        counts = _numbers(fields[self.column, "number"])
+        if (counts < 0).any():
+            row = int(np.argmax(counts < 0))
+            raise InputError(
+                f"{table.name}, row {row}: column {self.column!r} is {counts[row]:g}; counts are "
+                "not negative"
+            )
+        total = counts.sum()
+        if not 0 < total < np.inf:
+            raise InputError(f"{table.name}: the counts in {self.column!r} sum to {total:g}")
+        return counts / total
+
+    def __str__(self) -> str:
+        return f"counts in column {self.column!r}, divided by their sum"
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetLabel:
+    """b is spread evenly over the rows with a label."""
+
+    column: str
+    label: str
+
+    @property
+    def wanted(self) -> Wanted:
+        """The column, as text."""
+        return ((self.column, "text"),)
+
+    def make(self, n: int, fields: Fields, table: Any) -> np.ndarray:
+        """Return 1/k on the k rows with the label."""
+        chosen = _labeled(fields[self.column, "text"], self.column, self.label)
+        return chosen / np.count_nonzero(chosen)
+
+    def __str__(self) -> str:
+        return f"spread evenly over the rows with {self.column!r} = {self.label!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetFile:
+    """b is an array in an .npy file."""
+
+    path: Path
+
+    wanted: Wanted = dataclasses.field(default=(), init=False)
+
+    def make(self, n: int, fields: Fields, table: Any) -> np.ndarray:
+        """Return the array."""
+        array = _read_vector(self.path)
+        if array.shape != (n,) or array.dtype.kind not in "fiu":
+            raise InputError(
+                f"{self.path} has shape {array.shape} and dtype {array.dtype}; b needs {n} "
+                "numbers, one for each row"
+            )
+        b = array.astype(np.float64)
+        if not np.isfinite(b).all():
+            row = int(np.argmax(~np.isfinite(b)))
+            raise InputError(f"{self.path} is {b[row]} at row {row}; give finite numbers")
+        return b
+
+    def __str__(self) -> str:
+        return f"file {self.path}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """b is the attention that a row of A, as a query, gives to each row."""
+
+    row: int
+    temperature: float | None = None
+
+    wanted: Wanted = dataclasses.field(default=(), init=False)
+
+    def make(self, n: int, fields: Fields, table: DenseTable | SparseTable) -> np.ndarray:
+        """Return ``softmax(A q / temperature)``, where q is the row; it reads A twice."""
+        if not 0 <= self.row < n:
+            raise InputError(f"{table.name} has no row {self.row}; rows are 0 to {n - 1}")
+        d = len(table.columns)
+        temperature = float(np.sqrt(d)) if self.temperature is None else self.temperature
+        if not 0 < temperature < np.inf:
+            raise InputError(f"the temperature is {temperature:g}; give a finite number > 0")
+        if isinstance(table, SparseTable):
+            query = table.matrix[[self.row]].toarray()[0].astype(np.float64)
+            logits = table.matrix @ query
+        else:
+            query, logits = self._query(table), np.empty(n)
+            done = 0
+            for rows, _ in table.blocks():
+                logits[done : done + len(rows)] = rows.astype(np.float64) @ query
+                done += len(rows)
+        logits /= temperature
+        if not np.isfinite(logits).all():
+            row = int(np.argmax(~np.isfinite(logits)))
+            raise InputError(
+                f"{table.name}: the product of rows {row} and {self.row} is {logits[row]}; scale "
+                "the numbers down"
+            )
+        weights = np.exp(logits - logits.max())
+        return weights / weights.sum()
+
+    def _query(self, table: DenseTable) -> np.ndarray:
+        done = 0
+        for rows, _ in table.blocks():
+            if self.row < done + len(rows):
+                return rows[self.row - done].astype(np.float64)
+            done += len(rows)
+        raise InputError(f"{table.name} has changed since it was opened; open it anew")
+
+    def __str__(self) -> str:
+        scale = "sqrt(d)" if self.temperature is None else f"{self.temperature:g}"
+        return f"attention for row {self.row}: softmax(A q / {scale}), q that row"
+
+
+@dataclasses.dataclass(frozen=True)
+class FlagColumn:
+    """The protected rows are marked in a column, by 1, true or yes."""
+
+    column: str
+
+    @property
+    def wanted(self) -> Wanted:
+        """The column, as text."""
+        return ((self.column, "text"),)
+
+    def make(self, n: int, fields: Fields) -> np.ndarray:
+        """Return the mask."""
+        codes, texts = _labels(fields[self.column, "text"])
+        flags = np.zeros(len(texts), bool)
+        for k, text in enumerate(texts):
+            flag = _FLAGS.get(text.strip().lower())
+            if flag is None:
+                row = int(np.argmax(codes == k))
+                raise InputError(
+                    f"row {row}: column {self.column!r} is {text!r:.60}; mark protected rows by "
+                    "1, true or yes and the others by 0, false or no, or say which label is "
+                    f"protected: --protected-label {self.column}=LABEL"
+                )
+            flags[k] = flag
+        return _mask(flags[codes], n)
+
+    def __str__(self) -> str:
+        return f"column {self.column!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FlagLabel:
+    """The protected rows are those with a label."""
+
+    column: str
+    label: str
+
+    @property
+    def wanted(self) -> Wanted:
+        """The column, as text."""
+        return ((self.column, "text"),)
+
+    def make(self, n: int, fields: Fields) -> np.ndarray:
+        """Return the mask."""
+        return _mask(_labeled(fields[self.column, "text"], self.column, self.label), n)
+
+    def __str__(self) -> str:
+        return f"{self.column!r} = {self.label!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstRows:
+    """The protected rows are the first n1, as in the paper."""
+
+    n1: int
+
+    wanted: Wanted = dataclasses.field(default=(), init=False)
+
+    def make(self, n: int, fields: Fields) -> np.ndarray:
+        """Return the mask."""
+        return _mask(self.n1, n)
+
+    def __str__(self) -> str:
+        return f"the first {self.n1}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FlagFile:
+    """The protected rows are a mask of n rows, or a list of row numbers, in an .npy file."""
+
+    path: Path
+
+    wanted: Wanted = dataclasses.field(default=(), init=False)
+
+    def make(self, n: int, fields: Fields) -> np.ndarray:
+        """Return the mask."""
+        array = _read_vector(self.path)
+        # A list of n row numbers would protect all rows, so n numbers are a mask.
+        if array.shape == (n,) and array.dtype != bool and np.isin(array, (0, 1)).all():
+            array = array.astype(bool)
+        try:
+            return _mask(array, n)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from None
+
+    def __str__(self) -> str:
+        return f"file {self.path}"
+
+
+def _mask(rows: Any, n: int) -> np.ndarray:
+    return np.asarray(read_mask(rows, n))
+
+
+def _numbers(field: Field) -> np.ndarray:
+    assert not isinstance(field, Labels)
+    return field
+
+
+def _labels(field: Field) -> Labels:
+    assert isinstance(field, Labels)
+    return field
+
+
+def _labeled(field: Field, column: str, label: str) -> np.ndarray:
+    """Rows whose label is a text, or the same number."""
+    codes, texts = _labels(field)
+    same = np.array([text == label or _as_number(text) == _as_number(label) for text in texts])
+    chosen = same[codes]
+    if not chosen.any():
+        raise InputError(f"column {column!r} has no row with {label!r}; {list_names(texts)}")
+    return np.asarray(chosen)
+
+
+def _as_number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _read_vector(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} is truncated or not an .npy file: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} is an archive; give an .npy file with one array")
+    return array

@@ -1,0 +1,115 @@
+"""`copyreg new`: from a user's file to a certificate, and one clear line for what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("pyarrow")
+
+import copyreg_jax as cr
+from copyreg_jax.cli.main import app
+from copyreg_jax.instances.new_folder import NewInstance
+from tests.cli.test_cli import copyreg
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Songs with owners, plays and three features."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(60, 3))
+    plays = rng.poisson(50 * np.exp(A @ [1, -1, 0.5]))
+    lines = ["title,owner,plays,x1,x2,x3"]
+    for i, (row, count) in enumerate(zip(A.tolist(), plays.tolist(), strict=True)):
+        owner = "us" if i % 3 else "ACME, Inc."
+        lines.append(f'"song, {i}","{owner}",{count},{",".join(map(repr, row))}')
+    (tmp_path / "songs.csv").write_text("\n".join(lines))
+    return tmp_path / "songs.csv"
+
+
+ANSWERS = "--count-column", "plays", "--protected-label", "owner=ACME, Inc."
+
+
+def test_three_commands_lead_from_a_table_to_a_checked_certificate(table, tmp_path):
+    out, solved = tmp_path / "mine", tmp_path / "mine-solved"
+    made = copyreg("new", table, "--out", out, *ANSWERS, "--without-columns", "title")
+    assert (made.returncode, made.stderr) == (0, "")
+    shown = dict(line.split(None, 1) for line in made.stdout.splitlines())
+    assert shown["A"] == "60 rows, 3 columns, float64, dense"
+    assert shown["columns"] == "x1, x2, x3"
+    assert shown["b"].startswith("counts in column 'plays', divided by their sum; sum 1, from ")
+    assert shown["protected"].startswith("'owner' = 'ACME, Inc.': 20 rows with ")
+    assert f"copyreg solve {out} --out {solved}" in made.stdout
+    run = copyreg("solve", out, "--out", solved)
+    assert run.returncode == 0, run.stderr
+    assert json.loads((solved / "summary.json").read_text())["status"] == "CONVERGED"
+    check = copyreg("check", solved / "certificate.json", out)
+    assert (check.returncode, check.stdout.splitlines()[-1]) == (0, "CERTIFIED")
+
+
+def run(*arguments):
+    """Run in this process: exit code, output, and the error that `main` prints as one line."""
+    result = CliRunner().invoke(app, ["new", *map(str, arguments)])
+    return result.exit_code, result.output, result.exception
+
+
+REFUSED = {
+    "text in A": (ANSWERS, "column 'title' holds 'song, 0', no finite number"),
+    "no target": (ANSWERS[2:], "no option says what b is; give one of --target-column, "),
+    "no flags": (ANSWERS[:2], "no option says what the protected rows are; give one of --prot"),
+    "two targets": ((*ANSWERS, "--query-row", 1), "give one of --count-column, --query-row"),
+    "temperature": ((*ANSWERS, "--temperature", 1), "--temperature is for --query-row"),
+    "label": (("--target-label", "owner", *ANSWERS[2:]), "'owner' is not COLUMN=LABEL"),
+    "no such column": ((*ANSWERS, "--columns", "x1,y"), "no column 'y'; it has 'title', "),
+    "index base": ((*ANSWERS, "--index-base", 1), "index_base is for svmlight files only"),
+    "gamma": ((*ANSWERS, "--columns", "x*", "--gamma", -1), "gamma is -1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_writes_nothing(name, table, tmp_path):
+    options, message = REFUSED[name]
+    code, _, error = run(table, "--out", tmp_path / "out", *options)
+    assert code == 1  # of the runner; `main` makes it 2
+    assert isinstance(error, cr.InputError)
+    assert message in str(error)
+    assert "\n" not in str(error)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["songs.csv"]
+
+
+def test_a_refusal_is_one_line_and_exit_code_2(table, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").touch()
+    refused = copyreg("new", table, "--out", tmp_path / "out", *ANSWERS)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        f"copyreg: {tmp_path / 'out'} is there already; choose another place, or remove it\n"
+    )
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_interruption_says_what_is_left(started, table, tmp_path, monkeypatch):
+    def write(instance, out, progress):
+        if started:
+            out.with_name("out.part").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NewInstance, "write", write)
+    code, output, _ = run(table, "--out", tmp_path / "out", *ANSWERS, "--columns", "x?")
+    assert code == 130
+    assert ("the same command goes on from" in output) == started
+    assert not (tmp_path / "out").exists()
+
+
+def test_sparse_rows_and_their_labels(tmp_path):
+    (tmp_path / "a.txt").write_text("1 1:0.5 3:2\n-1 2:1\n1 3:1\n")
+    options = "--target-column", "label", "--protected-label", "label=-1", "--format", "svmlight"
+    code, output, _ = run(
+        tmp_path / "a.txt", "--out", tmp_path / "out", *options, "--index-base", 1
+    )
+    assert code == 0
+    assert "3 rows, 3 columns, float64, sparse, 4 entries" in output
+    problem = cr.load_instance(tmp_path / "out")
+    assert problem.A.todense().tolist() == [[0.5, 0, 2], [0, 1, 0], [0, 0, 1]]
+    assert (problem.b.tolist(), problem.protected.tolist()) == ([1, -1, 1], [False, True, False])
