@@ -62,7 +62,7 @@ _NEW = (
     """
 from copyreg_jax.instances.new_folder import plan_instance
 from copyreg_jax.instances.readers import open_table
-from copyreg_jax.instances.readers.tables import Choice
+from copyreg_jax.instances.readers.row_tables import Choice
 from copyreg_jax.instances.targets import FlagColumn, TargetColumn
 import pyarrow.parquet, jax
 jax.numpy.zeros(1).block_until_ready()

@@ -14,6 +14,7 @@ PRINTED = {
     "how-to/extend.md": [*2 * [r"CONVERGED\n"], r"copyreg reached .*\nscipy CG reached .*\n"],
     "how-to/many-problems.md": None,
     "how-to/scikit-learn.md": None,
+    "how-to/your-own-data.md": [r"CopyrightRegression\(n=50, d=3, n1=10, .*\n"],
     "neighbours/codelength.md": [r"\d+ b'a sail, a sail'\n\['b', 'a'\] \[2\.885\d* 0\.721\d*\]\n"],
     "neighbours/ledger.md": [r"CERTIFIED Interval\(.*\) Interval\(.*\)\n"],
     "neighbours/naf.md": ["", r"\[.*\] .*e-09\n"],

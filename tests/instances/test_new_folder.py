@@ -18,7 +18,7 @@ import copyreg_jax as cr
 from copyreg_jax.checker import archive
 from copyreg_jax.instances import new_folder, targets
 from copyreg_jax.instances.readers import arrow_files, numpy_files, open_table, text_chunks
-from copyreg_jax.instances.readers.tables import Choice
+from copyreg_jax.instances.readers.row_tables import Choice
 
 N, D = 11, 3
 
@@ -217,6 +217,18 @@ def test_what_does_not_fit_is_not_continued(change, columns, tmp_path):
     write_parquet(source, columns)
     plan(source, targets.Frequencies("count"), FIRST).write(out)
     assert_is_instance(out, columns)
+
+
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 140), os.unlink])
+def test_rows_that_were_lost_are_not_taken_for_zeros(damage, source, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        plan(source, targets.Frequencies("count"), FIRST).write(
+            out, interrupt_at(5, KeyboardInterrupt)
+        )
+    damage(new_folder.part_of(out) / "A.npy")
+    with pytest.raises(cr.InputError, match=r"A.npy lacks rows that were written; remove"):
+        plan(source, targets.Frequencies("count"), FIRST).write(out)
 
 
 def test_a_full_disk_leaves_no_folder(source, columns, tmp_path, monkeypatch):

@@ -18,12 +18,13 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("safetensors")
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import feather
 from safetensors.numpy import save_file
 
 import copyreg_jax as cr
 from copyreg_jax.checker import archive
 from copyreg_jax.instances.readers import arrow_files, numpy_files, open_table, text_chunks
-from copyreg_jax.instances.readers.tables import Choice, Labels
+from copyreg_jax.instances.readers.row_tables import Choice, Labels
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -152,9 +153,10 @@ def test_parquet_and_arrow(drawn, group, cut, folder):
     pq.write_table(table, folder / "a.parquet", row_group_size=group)
     with pa.OSFile(f"{folder}/a.arrow", "wb") as file, pa.ipc.new_file(file, table.schema) as out:
         out.write_table(table, group)
+    feather.write_feather(table, folder / "a.feather", "lz4", chunksize=group)
     with pa.OSFile(f"{folder}/b.arrow", "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
         out.write_table(table, group)
-    for name in ("a.parquet", "a.arrow", "b.arrow"):
+    for name in ("a.parquet", "a.arrow", "b.arrow", "a.feather"):
         found = cr.read_matrix(folder / name)
         assert found.dtype == A.dtype
         assert np.array_equal(found, A)
@@ -316,7 +318,7 @@ def test_columns_are_chosen_by_names_and_patterns(tmp_path):
 def test_what_svmlight_files_count_from_is_shown_or_asked_for(tmp_path):
     path = tmp_path / "a.svm"
     path.write_text("1 1:5 3:7\n")
-    with pytest.raises(cr.InputError, match=r"no index 0.* give index_base 1"):
+    with pytest.raises(cr.InputError, match=r"no index 0.* say --index-base 1"):
         cr.read_matrix(path)
     assert cr.read_matrix(path, index_base=0).toarray().tolist() == [[0, 5, 0, 7]]
     assert cr.read_matrix(path, index_base=1).toarray().tolist() == [[5, 0, 7]]
@@ -325,6 +327,13 @@ def test_what_svmlight_files_count_from_is_shown_or_asked_for(tmp_path):
     for word, width in ("zero", 3), ("one", 2):
         path.write_text(f"# Column indices are {word}-based\n1 2:5\n")
         assert cr.read_matrix(path).shape == (1, width)
+        with pytest.raises(cr.InputError, match=r"a comment says"):
+            cr.read_matrix(path, index_base=int(word == "zero"))
+    path.write_text("# Column indices are one-based\n1 0:5\n")
+    assert cr.read_matrix(path, index_base=0).toarray().tolist() == [[5]]
+    for options in ({}, {"index_base": 1}):
+        with pytest.raises(cr.InputError, match=r"row 0 has the index 0; give index_base 0"):
+            cr.read_matrix(path, **options)
 
 
 def test_zeros_that_svmlight_files_list_stay(tmp_path):

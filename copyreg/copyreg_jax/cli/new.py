@@ -154,7 +154,7 @@ def new(
     flags = _flags(protected_column, protected_label, protected_rows, protected_file)
     from copyreg_jax.instances.new_folder import part_of, plan_instance, require_new
     from copyreg_jax.instances.readers import open_table
-    from copyreg_jax.instances.readers.tables import Choice
+    from copyreg_jax.instances.readers.row_tables import Choice
 
     require_new(out)
     try:
@@ -173,7 +173,7 @@ def new(
                 format=format,
             )
             instance = plan_instance(table, target, flags, w, gamma)
-            _show(instance, target, flags)
+        _show(instance, target, flags)
         with _progress(instance.shape[0]) as progress:
             instance.write(out, progress)
     except KeyboardInterrupt:

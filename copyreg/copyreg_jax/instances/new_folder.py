@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -14,8 +15,8 @@ import numpy as np
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
+from copyreg_jax.instances.readers.row_tables import DenseTable, require_unchanged
 from copyreg_jax.instances.readers.sparse_table import SparseTable
-from copyreg_jax.instances.readers.tables import DenseTable, require_unchanged
 from copyreg_jax.instances.targets import Flags, Target
 
 __all__ = ["NewInstance", "part_of", "plan_instance", "require_new"]
@@ -88,10 +89,10 @@ class NewInstance(NamedTuple):
             _save(part, "w", np.broadcast_to(np.float64(self.w), self.b.shape))
             _save(part, "gamma", np.array(self.gamma))
             require_unchanged(table.file)
-            (part / _PROGRESS).unlink()
             if out.exists():
                 out.rmdir()
             part.rename(out)
+            (out / _PROGRESS).unlink()
         except OSError as error:
             raise InputError(
                 f"can't write {out}: {error.strerror or error}; the same command goes on from "
@@ -156,7 +157,7 @@ def _origin(table: DenseTable | SparseTable) -> list[Any]:
 
 def _prepare(part: Path, origin: list[Any]) -> _State:
     """Make the unfinished folder, or find out how far an earlier run came."""
-    if part.exists():
+    if part.exists() and any(part.iterdir()):
         try:
             state = _State(*json.loads((part / _PROGRESS).read_bytes()))
         except (OSError, ValueError, TypeError):
@@ -164,7 +165,7 @@ def _prepare(part: Path, origin: list[Any]) -> _State:
         if state.origin == origin:
             return state
         shutil.rmtree(part)
-    part.mkdir(parents=True)
+    part.mkdir(parents=True, exist_ok=True)
     state = _State(origin)
     state.keep(part)
     return state
@@ -180,16 +181,23 @@ def _write_rows(
     """Write A.npy, from where an earlier run came to."""
     n, d = shape
     width = d * table.dtype.itemsize
-    header = {"descr": np.lib.format.dtype_to_descr(table.dtype), "fortran_order": False}
-    with (part / "A.npy").open("r+b" if state.rows else "wb") as file:
-        np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
-        file.truncate(file.seek(file.tell() + state.rows * width))
-        needed, free = (n - state.rows) * width, shutil.disk_usage(part).free
-        if free < needed:
-            raise InputError(
-                f"can't write {part}: A needs {needed / 1e9:.1f} GB more, and {free / 1e9:.1f} GB "
-                "are free"
-            )
+    header = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(table.dtype)
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
+    path, start = part / "A.npy", len(header.getvalue()) + state.rows * width
+    if state.rows and (not path.is_file() or path.stat().st_size < start):
+        raise InputError(f"{path} lacks rows that were written; remove {part}")
+    needed, free = (n - state.rows) * width, shutil.disk_usage(part).free
+    if free < needed:
+        raise InputError(
+            f"can't write {part}: A needs {needed / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are "
+            "free"
+        )
+    with path.open("r+b" if state.rows else "wb") as file:
+        file.write(header.getvalue())
+        file.truncate(file.seek(start))
 
         def keep() -> None:
             file.flush()

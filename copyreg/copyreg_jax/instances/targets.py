@@ -10,8 +10,7 @@ import numpy as np
 
 from copyreg_jax._files import unreadable
 from copyreg_jax.errors import InputError
-from copyreg_jax.instances.readers.sparse_table import SparseTable
-from copyreg_jax.instances.readers.tables import (
+from copyreg_jax.instances.readers.row_tables import (
     DenseTable,
     Field,
     Fields,
@@ -19,6 +18,7 @@ from copyreg_jax.instances.readers.tables import (
     Wanted,
     list_names,
 )
+from copyreg_jax.instances.readers.sparse_table import SparseTable
 from copyreg_jax.problems.input import read_mask
 
 __all__ = [
@@ -35,7 +35,9 @@ __all__ = [
     "TargetLabel",
 ]
 
-_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_FLAGS = dict.fromkeys(("1", "1.0", "true", "yes"), True) | dict.fromkeys(
+    ("0", "0.0", "false", "no"), False
+)
 
 
 class Target(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 
 from copyreg_jax._files import unreadable
 from copyreg_jax.errors import InputError
-from copyreg_jax.instances.readers.tables import (
+from copyreg_jax.instances.readers.row_tables import (
     BLOCK_BYTES,
     Choice,
     Field,
@@ -179,22 +179,29 @@ class _Ipc:
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
 
-        source = pa.memory_map(str(path))
+        self._path, self._is_file = str(path), True
         try:
-            self._file = pa.ipc.open_file(source)
+            self.schema = pa.ipc.open_file(pa.memory_map(self._path)).schema
         except pa.ArrowInvalid:
-            source.seek(0)
-            table = pa.ipc.open_stream(source).read_all()  # as mapped as the other
-            self._held = table.to_batches()
-        else:
-            count = self._file.num_record_batches
-            self._held = [self._file.get_batch(number) for number in range(count)]
-        self.schema = self._held[0].schema if self._held else pa.schema([])
-        self.num_rows = sum(batch.num_rows for batch in self._held)
+            self._is_file = False
+            self.schema = pa.ipc.open_stream(pa.memory_map(self._path)).schema
+        self.num_rows = sum(batch.num_rows for batch in self._held())
+
+    def _held(self) -> Iterator[Any]:
+        """The batches as they are stored, one at a time, because they may be packed."""
+        import pyarrow as pa
+
+        source = pa.memory_map(self._path)
+        if not self._is_file:
+            yield from pa.ipc.open_stream(source)
+            return
+        reader = pa.ipc.open_file(source)
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
 
     def batches(self, first: int, names: list[str], size: int) -> Iterator[Any]:
         """Batches of some columns, from a row on."""
-        for held in self._held:
+        for held in self._held():
             start = min(first, held.num_rows)
             first -= start
             for at in range(start, held.num_rows, size):

@@ -12,7 +12,7 @@ import numpy as np
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.instances.readers.arrow_files import fill, gather_field
-from copyreg_jax.instances.readers.tables import (
+from copyreg_jax.instances.readers.row_tables import (
     Choice,
     Fields,
     Wanted,

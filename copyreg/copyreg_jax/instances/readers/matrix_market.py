@@ -11,8 +11,8 @@ import scipy.sparse
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.instances.readers.numpy_files import ArrayTable
+from copyreg_jax.instances.readers.row_tables import EXACT_INTEGERS, Choice, find_file
 from copyreg_jax.instances.readers.sparse_table import SparseTable
-from copyreg_jax.instances.readers.tables import EXACT_INTEGERS, Choice, find_file
 from copyreg_jax.instances.readers.text_chunks import (
     LINE,
     find_line,

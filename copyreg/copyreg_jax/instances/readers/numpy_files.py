@@ -12,8 +12,7 @@ import scipy.sparse
 from copyreg_jax._files import unreadable
 from copyreg_jax.checker.archive import StoredFile
 from copyreg_jax.errors import InputError
-from copyreg_jax.instances.readers.sparse_table import SparseTable
-from copyreg_jax.instances.readers.tables import (
+from copyreg_jax.instances.readers.row_tables import (
     BLOCK_BYTES,
     Choice,
     Fields,
@@ -26,6 +25,7 @@ from copyreg_jax.instances.readers.tables import (
     list_names,
     refuse_not_finite,
 )
+from copyreg_jax.instances.readers.sparse_table import SparseTable
 
 __all__ = ["ArrayTable", "open_npy", "open_npz"]
 

@@ -15,10 +15,10 @@ from copyreg_jax.instances.readers.arrow_files import ArrowTable
 from copyreg_jax.instances.readers.csv_files import CsvTable
 from copyreg_jax.instances.readers.matrix_market import open_matrix_market
 from copyreg_jax.instances.readers.numpy_files import open_npy, open_npz
+from copyreg_jax.instances.readers.row_tables import Choice, DenseTable, require_unchanged
 from copyreg_jax.instances.readers.safetensors_files import open_safetensors
 from copyreg_jax.instances.readers.sparse_table import SparseTable
 from copyreg_jax.instances.readers.svmlight import open_svmlight
-from copyreg_jax.instances.readers.tables import Choice, DenseTable, require_unchanged
 
 __all__ = ["FORMATS", "open_table", "read_matrix"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from copyreg_jax._files import unreadable
 from copyreg_jax.errors import InputError
 from copyreg_jax.instances.readers.numpy_files import ArrayTable
-from copyreg_jax.instances.readers.tables import Choice, find_file, list_names
+from copyreg_jax.instances.readers.row_tables import Choice, find_file, list_names
 
 __all__ = ["open_safetensors"]
 

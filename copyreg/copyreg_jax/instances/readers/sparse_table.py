@@ -9,7 +9,7 @@ import scipy.sparse
 
 from copyreg_jax.checker.archive import StoredFile
 from copyreg_jax.errors import InputError
-from copyreg_jax.instances.readers.tables import (
+from copyreg_jax.instances.readers.row_tables import (
     EXACT_INTEGERS,
     Choice,
     Fields,

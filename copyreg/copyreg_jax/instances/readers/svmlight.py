@@ -10,8 +10,8 @@ import numpy as np
 import scipy.sparse
 
 from copyreg_jax.errors import InputError
+from copyreg_jax.instances.readers.row_tables import Choice, find_file
 from copyreg_jax.instances.readers.sparse_table import SparseTable
-from copyreg_jax.instances.readers.tables import Choice, find_file
 from copyreg_jax.instances.readers.text_chunks import (
     LINE,
     find_line,
@@ -89,7 +89,7 @@ def _base(
 ) -> int:
     """Decide what the indices count from; it is never guessed."""
     smallest = int(indices.min())
-    if smallest == 0 and 1 in (stated, asked):
+    if smallest == 0 and (stated if asked is None else asked) == 1:
         row = int(np.searchsorted(np.cumsum(counts), np.argmin(indices), side="right"))
         who = "index_base 1 was asked for" if asked == 1 else "a comment says one-based"
         raise InputError(f"{path}: {who}, but row {row} has the index 0; give index_base 0")
@@ -97,14 +97,15 @@ def _base(
         return 0
     if None not in (stated, asked) and stated != asked:
         raise InputError(
-            f"{path}: index_base {asked} was asked for, but its first comment says that indices "
-            f"are counted from {stated}"
+            f"{path}: index_base {asked} was asked for, but a comment says that indices are "
+            f"counted from {stated}; remove that comment if it is wrong"
         )
     base = stated if asked is None else asked
     if base is None:
         raise InputError(
             f"{path} has no index 0, so it does not show whether columns are counted from 0 or "
-            "from 1; give index_base 1 (files of LIBSVM) or 0 (what scikit-learn writes)"
+            "from 1; say --index-base 1 (files of LIBSVM) or 0 (what scikit-learn writes), in "
+            "Python index_base="
         )
     return base
 

@@ -41,7 +41,7 @@ _MAX_CHUNK = 1 << 28
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @contextlib.contextmanager
@@ -85,12 +85,12 @@ def _last_line_end(content: bytes, quote: bytes | None) -> int:
 
 
 def map_chunks(
-    function: Callable[[int, bytes], T], chunks: Iterator[tuple[int, bytes]]
-) -> Iterator[T]:
+    function: Callable[[int, bytes], _T], chunks: Iterator[tuple[int, bytes]]
+) -> Iterator[_T]:
     """Results for chunks, in order; a few are worked on at once, in threads."""
     workers = min(4, os.cpu_count() or 1)
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        waiting: collections.deque[concurrent.futures.Future[T]] = collections.deque()
+        waiting: collections.deque[concurrent.futures.Future[_T]] = collections.deque()
         for chunk in chunks:
             waiting.append(pool.submit(function, *chunk))
             if len(waiting) > workers:
