@@ -429,6 +429,9 @@ BAD = {
     "parquet: ragged": (
         "a.parquet", parquet(x=[[1.0], [2.0], [3.0, 4.0]]), "row 2: column 'x' has 2 numbers, but",
     ),
+    "parquet: short": (
+        "a.parquet", parquet(x=[[1.0, 2.0], [3.0]]), "row 1: column 'x' has 1 numbers, but row 0",
+    ),
     "parquet: integer": ("a.parquet", parquet(x=[1, 2**60]), f"is {2**60} at row 1, column 'x'"),
     "parquet: no rows": ("a.parquet", parquet(x=pa.array([], pa.float32())), "has no row"),
     "parquet: damaged": ("a.parquet", b"PAR1 PAR1", "truncated or no Parquet file"),
@@ -454,6 +457,7 @@ BAD = {
     "svmlight: value": ("a.svm", b"1 0:x\n", "'0:x' is not INDEX:VALUE"),
     "svmlight: not finite": ("a.svm", b"1 0:nan\n", "'0:nan' is not INDEX:VALUE with a finite"),
     "svmlight: index": ("a.svm", b"1 -1:2\n", "the index '-1' is not a whole number"),
+    "svmlight: half an index": ("a.svm", b"1 0.5:2\n", "the index '0.5' is not a whole number"),
     "svmlight: large index": ("a.svm", b"1 9999999999:2\n", "the index '9999999999' is not"),
     "svmlight: query": ("a.svm", b"1 qid:4 0:2\n", "'qid:4' is an id of a query"),
     "mtx: no header": ("a.mtx", b"1 1 1\n", "line 1: not a header of Matrix Market"),
@@ -486,6 +490,11 @@ BAD = {
         "a.mtx",
         matrix_market("coordinate", "real", "general", (2, 2, 2), ["2 1 5", "2 1 6"]),
         "lists row 2, column 1 twice",
+    ),
+    "mtx: diagonal": (
+        "a.mtx",
+        matrix_market("coordinate", "real", "skew-symmetric", (2, 2, 1), ["2 2 5"]),
+        "skew-symmetric, but lists row 2, column 2",
     ),
     "mtx: not finite": (
         "a.mtx",

@@ -197,7 +197,7 @@ def _write_rows(
         )
     with path.open("r+b" if state.rows else "wb") as file:
         file.write(header.getvalue())
-        file.truncate(file.seek(start))
+        file.seek(start)
 
         def keep() -> None:
             file.flush()

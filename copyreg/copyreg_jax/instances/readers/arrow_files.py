@@ -27,7 +27,10 @@ from copyreg_jax.instances.readers.row_tables import (
     refuse_not_finite,
 )
 
-__all__ = ["ArrowTable", "fill", "gather_field"]
+__all__ = ["ArrowTable", "fill", "join_parts", "read_part"]
+
+_SURVEYED = 1 << 16
+"""Rows whose columns beside A are read at once."""
 
 _PIECE = 1 << 11
 """Rows whose columns are put side by side at once: a few caches full."""
@@ -64,14 +67,13 @@ class ArrowTable:
 
     def survey(self, wanted: Wanted) -> tuple[int, Fields]:
         """Count the rows, and read some columns beside A."""
-        parts: dict[str, list[Any]] = {name: [] for name, _ in wanted}
-        for batch in self._batches(0, list(parts), 1 << 17) if parts else ():
-            for name, columns in parts.items():
-                columns.append(batch.column(name))
-        found: Fields = {
-            (name, way): gather_field(self.name, name, parts[name], way) for name, way in wanted
-        }
-        return self._reader.num_rows, found
+        parts: dict[tuple[str, Way], list[Any]] = {each: [] for each in wanted}
+        names, row = list({name for name, _ in wanted}), 0
+        for batch in self._batches(0, names, _SURVEYED) if names else ():
+            for (name, way), held in parts.items():
+                held.append(read_part(self.name, name, batch.column(name), way, row))
+            row += batch.num_rows
+        return self._reader.num_rows, {each: join_parts(parts[each], each[1]) for each in parts}
 
     def blocks(self, place: int = 0) -> Iterator[tuple[np.ndarray, int]]:
         """Rows, and the number of the row after them."""
@@ -261,26 +263,40 @@ def fill(
     return rows
 
 
-def gather_field(name: str, called: str, parts: Sequence[Any], way: Way) -> Field:
-    """Return a column, whose parts are arrays of Arrow, as numbers or as labels."""
+def read_part(name: str, called: str, column: Any, way: Way, first_row: int) -> Any:
+    """Return some rows of a column as numbers, or as a dictionary array of texts."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    column = pa.chunked_array(parts)
-    _refuse_null(name, column, called, 0)
+    _refuse_null(name, column, called, first_row)
     try:
         if way == "number":
             if pa.types.is_dictionary(column.type):
                 column = pc.cast(column, column.type.value_type)
-            numbers = pc.cast(column, pa.float64()).to_numpy()
-            refuse_not_finite(name, numbers[:, None], 0, [called])
-            return numbers
-        if not pa.types.is_dictionary(column.type):
-            column = pc.cast(column, pa.string()).dictionary_encode()
-        column = column.unify_dictionaries().combine_chunks()
+            numbers = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+            return refuse_not_finite(name, numbers[:, None], first_row, [called])[:, 0]
+        return column if pa.types.is_dictionary(column.type) else _texts(column)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(f"{name}: column {called!r} can't be read as a {way}: {error}") from None
-    if isinstance(column, pa.ChunkedArray):
-        column = column.chunk(0)
-    texts = pc.cast(column.dictionary, pa.string()).to_pylist()
-    return Labels(column.indices.to_numpy().astype(np.int32), texts)
+
+
+def _texts(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.dictionary_encode(pc.cast(column, pa.string()))
+
+
+def join_parts(parts: list[Any], way: Way) -> Field:
+    """Return a column of which `read_part` gave the parts; they are freed."""
+    import pyarrow as pa
+
+    if way == "number":
+        numbers = np.concatenate(parts)
+        parts.clear()
+        return numbers
+    chunks = pa.chunked_array(parts).unify_dictionaries().chunks
+    parts.clear()
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])
+    texts = chunks[0].dictionary.cast(pa.string()).to_pylist()
+    return Labels(codes, texts)

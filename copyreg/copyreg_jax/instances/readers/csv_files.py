@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.instances.readers.arrow_files import fill, gather_field
+from copyreg_jax.instances.readers.arrow_files import fill, join_parts, read_part
 from copyreg_jax.instances.readers.row_tables import (
     Choice,
     Fields,
     Wanted,
+    Way,
     choose,
     find_file,
 )
@@ -74,19 +75,18 @@ class CsvTable:
 
     def survey(self, wanted: Wanted) -> tuple[int, Fields]:
         """Count the rows, and read some columns beside A."""
-        parts: dict[str, list[Any]] = {name: [] for name, _ in wanted}
+        parts: dict[tuple[str, Way], list[Any]] = {each: [] for each in wanted}
         # Text can still become numbers, if a column is wanted as both.
         read = dict(sorted(wanted)) or {self._names[0]: "text"}
         n = 0
         for table, _ in self._tables(self._start, read):
+            for (name, way), held in parts.items():
+                column = table[name].combine_chunks()
+                held.append(read_part(self.name, name, column, way, n))
             n += table.num_rows
-            for name, columns in parts.items():
-                columns.extend(table[name].chunks)
         if n == 0:
             raise InputError(f"{self.name} has no row")
-        return n, {
-            (name, way): gather_field(self.name, name, parts[name], way) for name, way in wanted
-        }
+        return n, {each: join_parts(parts[each], each[1]) for each in parts}
 
     def blocks(self, place: int = 0) -> Iterator[tuple[np.ndarray, int]]:
         """Rows, and the byte after them."""
