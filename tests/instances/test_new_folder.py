@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -252,6 +253,20 @@ def test_a_folder_of_others_is_left_alone(source, tmp_path):
     with pytest.raises(cr.InputError, match=r"out.part is there, but not from this command"):
         plan(source, targets.Frequencies("count"), FIRST).write(tmp_path / "out")
     assert (part / "precious").exists()
+
+
+def test_folders_that_cannot_be_made(source, tmp_path, monkeypatch):
+    instance = plan(source, targets.Frequencies("count"), FIRST)
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for out, message in (
+        (tmp_path / "file", "is there already"),
+        (tmp_path / "file" / "out", "can't write .*: Not a directory$"),
+        (Path(), "is this folder; give the name of a new one"),
+    ):
+        with pytest.raises(cr.InputError, match=message):
+            instance.write(out)
 
 
 def test_a_source_that_changes_meanwhile_is_refused(columns, tmp_path):

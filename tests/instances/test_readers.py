@@ -507,7 +507,7 @@ BAD = {
     ),
     "suffix": ("a.txt", b"1 2\n", "the suffix '.txt' is of no known format"),
     "packed": ("a.npy.gz", b"", "is packed; unpack it first"),
-    "a folder": ("", lambda p: None, "of no known format"),
+    "a folder": ("a.csv", Path.mkdir, "is not a regular file"),
     "no file": ("none.csv", lambda p: None, "can't read .*none.csv: No such file"),
 }  # fmt: skip
 
@@ -544,6 +544,14 @@ def test_wrong_options_are_named(name, tmp_path):
     options, message = WRONG[name]
     with pytest.raises(cr.InputError, match=message):
         cr.read_matrix(tmp_path / "a.csv", **options)
+
+
+def test_paths_that_are_none():
+    for path in ("a\0b.csv", "a\0b.npy"):
+        with pytest.raises(cr.InputError, match="can't read"):
+            cr.read_matrix(path)
+    with pytest.raises(cr.InputError, match=r"None is no path"):
+        cr.read_matrix(None)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -94,10 +94,8 @@ class NewInstance(NamedTuple):
             part.rename(out)
             (out / _PROGRESS).unlink()
         except OSError as error:
-            raise InputError(
-                f"can't write {out}: {error.strerror or error}; the same command goes on from "
-                f"what is in {part}"
-            ) from None
+            kept = f"; the same command goes on from what is in {part}" if part.exists() else ""
+            raise InputError(f"can't write {out}: {error.strerror or error}{kept}") from None
 
 
 def part_of(out: Path) -> Path:
@@ -107,6 +105,8 @@ def part_of(out: Path) -> Path:
 
 def require_new(out: Path) -> None:
     """`InputError` if there is something where the folder is to be."""
+    if not out.name:
+        raise InputError(f"{out} is this folder; give the name of a new one")
     if out.is_dir() and not any(out.iterdir()):
         return
     if os.path.lexists(out):

@@ -220,11 +220,11 @@ def as_field(numbers: np.ndarray, way: Way) -> Field:
 
 def find_file(path: Path) -> StoredFile:
     """Return the file as it is now; `InputError` if there is none."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a regular file; give one, which can be read twice")
     try:
         return StoredFile.found(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a null byte
         raise unreadable(path, error) from None
 
 
