@@ -27,7 +27,7 @@ from copyreg_jax.instances.readers.row_tables import (
     refuse_not_finite,
 )
 
-__all__ = ["ArrowTable", "fill", "join_parts", "read_part"]
+__all__ = ["ArrowTable", "FieldBuilder", "fill"]
 
 _SURVEYED = 1 << 16
 """Rows whose columns beside A are read at once."""
@@ -67,13 +67,15 @@ class ArrowTable:
 
     def survey(self, wanted: Wanted) -> tuple[int, Fields]:
         """Count the rows, and read some columns beside A."""
-        parts: dict[tuple[str, Way], list[Any]] = {each: [] for each in wanted}
-        names, row = list({name for name, _ in wanted}), 0
+        import pyarrow as pa
+
+        found = {each: FieldBuilder(self.name, *each) for each in wanted}
+        names = list({name for name, _ in wanted})
         for batch in self._batches(0, names, _SURVEYED) if names else ():
-            for (name, way), held in parts.items():
-                held.append(read_part(self.name, name, batch.column(name), way, row))
-            row += batch.num_rows
-        return self._reader.num_rows, {each: join_parts(parts[each], each[1]) for each in parts}
+            for (name, _), builder in found.items():
+                builder.add(batch.column(name))
+        pa.default_memory_pool().release_unused()
+        return self._reader.num_rows, {each: found[each].finish() for each in wanted}
 
     def blocks(self, place: int = 0) -> Iterator[tuple[np.ndarray, int]]:
         """Rows, and the number of the row after them."""
@@ -263,40 +265,52 @@ def fill(
     return rows
 
 
-def read_part(name: str, called: str, column: Any, way: Way, first_row: int) -> Any:
-    """Return some rows of a column as numbers, or as a dictionary array of texts."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+class FieldBuilder:
+    """A column beside A, of which the rows come part by part."""
 
-    _refuse_null(name, column, called, first_row)
-    try:
-        if way == "number":
-            if pa.types.is_dictionary(column.type):
-                column = pc.cast(column, column.type.value_type)
-            numbers = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
-            return refuse_not_finite(name, numbers[:, None], first_row, [called])[:, 0]
-        return column if pa.types.is_dictionary(column.type) else _texts(column)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(f"{name}: column {called!r} can't be read as a {way}: {error}") from None
+    def __init__(self, name: str, called: str, way: Way) -> None:
+        self._name, self._called, self._way = name, called, way
+        self._codes: dict[str, int] = {}
+        self._held = np.empty(0, np.float64 if way == "number" else np.int32)
+        self._size = 0
 
+    def add(self, column: Any) -> None:
+        """Take the next rows, an array of Arrow."""
+        import pyarrow as pa
 
-def _texts(column: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
+        _refuse_null(self._name, column, self._called, self._size)
+        try:
+            part = self._numbers(column) if self._way == "number" else self._codes_of(column)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InputError(
+                f"{self._name}: column {self._called!r} can't be read as a {self._way}: {error}"
+            ) from None
+        stop = self._size + part.size
+        if stop > self._held.size:  # in place where the system can, and not to twice the size
+            self._held.resize(stop + stop // 8, refcheck=False)
+        self._held[self._size : stop] = part
+        self._size = stop
 
-    return pc.dictionary_encode(pc.cast(column, pa.string()))
+    def finish(self) -> Field:
+        """Return the column."""
+        self._held.resize(self._size, refcheck=False)
+        return self._held if self._way == "number" else Labels(self._held, list(self._codes))
 
+    def _numbers(self, column: Any) -> np.ndarray:
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
-def join_parts(parts: list[Any], way: Way) -> Field:
-    """Return a column of which `read_part` gave the parts; they are freed."""
-    import pyarrow as pa
+        if pa.types.is_dictionary(column.type):
+            column = pc.cast(column, column.type.value_type)
+        numbers = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+        return refuse_not_finite(self._name, numbers[:, None], self._size, [self._called])[:, 0]
 
-    if way == "number":
-        numbers = np.concatenate(parts)
-        parts.clear()
-        return numbers
-    chunks = pa.chunked_array(parts).unify_dictionaries().chunks
-    parts.clear()
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])
-    texts = chunks[0].dictionary.cast(pa.string()).to_pylist()
-    return Labels(codes, texts)
+    def _codes_of(self, column: Any) -> np.ndarray:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not pa.types.is_dictionary(column.type):
+            column = pc.dictionary_encode(pc.cast(column, pa.string()))
+        texts = pc.cast(column.dictionary, pa.string()).to_pylist()
+        codes = [self._codes.setdefault(text, len(self._codes)) for text in texts]
+        return np.array(codes, np.int32)[column.indices.to_numpy()]

@@ -11,12 +11,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.instances.readers.arrow_files import fill, join_parts, read_part
+from copyreg_jax.instances.readers.arrow_files import FieldBuilder, fill
 from copyreg_jax.instances.readers.row_tables import (
     Choice,
     Fields,
     Wanted,
-    Way,
     choose,
     find_file,
 )
@@ -75,18 +74,17 @@ class CsvTable:
 
     def survey(self, wanted: Wanted) -> tuple[int, Fields]:
         """Count the rows, and read some columns beside A."""
-        parts: dict[tuple[str, Way], list[Any]] = {each: [] for each in wanted}
+        found = {each: FieldBuilder(self.name, *each) for each in wanted}
         # Text can still become numbers, if a column is wanted as both.
         read = dict(sorted(wanted)) or {self._names[0]: "text"}
         n = 0
         for table, _ in self._tables(self._start, read):
-            for (name, way), held in parts.items():
-                column = table[name].combine_chunks()
-                held.append(read_part(self.name, name, column, way, n))
             n += table.num_rows
+            for (name, _), builder in found.items():
+                builder.add(table[name].combine_chunks())
         if n == 0:
             raise InputError(f"{self.name} has no row")
-        return n, {each: join_parts(parts[each], each[1]) for each in parts}
+        return n, {each: found[each].finish() for each in wanted}
 
     def blocks(self, place: int = 0) -> Iterator[tuple[np.ndarray, int]]:
         """Rows, and the byte after them."""

@@ -106,7 +106,7 @@ def read_matrix(
 
     Notes
     -----
-    The file is read once, in blocks of 8 MB, except for .mtx and .npz files, which are unpacked as
+    The file is read once, in blocks of 4 MB, except for .mtx and .npz files, which are unpacked as
     a whole. To read one that is larger than memory, make an instance folder of it:
     ``copyreg new FILE --out FOLDER``. Text is read in threads. All but .npy and .npz
     files need pyarrow or safetensors: ``pip install 'copyreg-jax[data]'``.

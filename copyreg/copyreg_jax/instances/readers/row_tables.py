@@ -36,7 +36,7 @@ __all__ = [
     "to_labels",
 ]
 
-BLOCK_BYTES = 1 << 23
+BLOCK_BYTES = 1 << 22
 """Bytes of the rows that are read at once."""
 
 EXACT_INTEGERS = 1 << 53
