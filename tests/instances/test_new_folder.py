@@ -122,6 +122,8 @@ def test_flags(source, columns):
     for array in (columns["mine"], columns["mine"].astype(float), np.array(marked)):
         np.save(path, array)
         assert rows(targets.FlagFile(path)) == marked
+    np.save(path, [1, 0])
+    assert rows(targets.FlagFile(path)) == [0, 1]
 
 
 def refused(message, source, target=X0, flags=FIRST):
