@@ -201,7 +201,13 @@ def diverging(patch):
     return arguments
 
 
+def rows(patch):
+    np.save("a.npy", np.arange(6.0).reshape(3, 2))
+    return "new", "a.npy", "--out", "made", "--target-column", 1, "--protected-rows", 1
+
+
 REACH = {
+    ("new", 0): rows,
     ("solve", 0): instance,
     ("solve", 1): few_steps,
     ("certify", 0): point(-1),

@@ -10,6 +10,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "copyreg solve --out austen",
         "copyreg check austen/certificate.json austen/instance.npz",
     ),
+    "new": (
+        "copyreg new songs.csv --out songs --without-columns title "
+        "--count-column plays --protected-label owner=ACME",
+        "copyreg new model.safetensors:lm_head.weight --out head --query-row 0 "
+        "--protected-rows 100",
+    ),
     "solve": (
         "copyreg solve --out austen",
         "copyreg solve austen/instance.npz --gamma 0.01 --json",

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from copyreg_jax.cli.common import EXIT_INTERRUPTED, errors, output, show_table
+from copyreg_jax.cli.common import (
+    EXIT_INTERRUPTED,
+    AsJson,
+    errors,
+    output,
+    show_table,
+    to_json,
+)
 from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,6 +148,7 @@ def new(
         FormatName | None,
         typer.Option(help="Format of a file with another suffix.", rich_help_panel=_FILE),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make an instance folder of a file, which `copyreg solve` takes.
 
@@ -182,6 +190,8 @@ def new(
             words += f"; the same command goes on from what is in {part_of(out)}"
         errors.print(f"copyreg: interrupted; {words}", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    if as_json:
+        print(to_json(_summary(instance, out)))
     command = shlex.join(["copyreg", "solve", str(out), "--out", f"{out}-solved"])
     output.print(f"Wrote {out}. To solve it: {command}", markup=False, soft_wrap=True)
 
@@ -238,6 +248,25 @@ def _split(option: str, text: str) -> tuple[str, str]:
     if not equals or not column:
         raise InputError(f"{option}: {text!r} is not COLUMN=LABEL")
     return column, label
+
+
+def _summary(instance: NewInstance, out: Path) -> dict[str, Any]:
+    table, (n, d) = instance.table, instance.shape
+    return {
+        "instance": str(out),
+        "source": table.name,
+        "kind": table.kind,
+        "n": n,
+        "d": d,
+        "n1": int(instance.protected.sum()),
+        "dtype": table.dtype.name,
+        "sparse": instance.is_sparse,
+        "num_entries": instance.num_entries,
+        "gamma": instance.gamma,
+        "w": instance.w,
+        "target_sum": float(instance.b.sum()),
+        "target_mass": float(instance.b[instance.protected].sum()),
+    }
 
 
 def _show(instance: NewInstance, target: Target, flags: Flags) -> None:
