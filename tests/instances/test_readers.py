@@ -546,6 +546,15 @@ def test_wrong_options_are_named(name, tmp_path):
         cr.read_matrix(tmp_path / "a.csv", **options)
 
 
+def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.eye(2))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cr.read_matrix(tmp_path / "a.npy").shape == (2, 2)  # needs none
+    for suffix, package in ("csv", "pyarrow"), ("safetensors", "safetensors"):
+        with pytest.raises(cr.InputError, match=rf"{package} is not installed; run: pip install"):
+            cr.read_matrix(f"a.{suffix}")
+
+
 def test_paths_that_are_none():
     for path in ("a\0b.csv", "a\0b.npy"):
         with pytest.raises(cr.InputError, match="can't read"):
