@@ -174,8 +174,8 @@ VOID = {
     "check edited.json sound.npz":
         "edited.json is not a valid certificate: its bytes do not match its sha256",
     "check sound.npz c.json":
-        "sound.npz is not a certificate, which is JSON; give the certificate first, and after it "
-        "what it is about",
+        "sound.npz is damaged, or no certificate, which is JSON; "
+        "give the certificate first, and after it what it is about",
     "check c.json": "c.json is about an instance or a table; name its .npz file after it",
     "check c.json infinite.npz": "w must be finite numbers",
     "check c.json negative_gamma.npz": "gamma must be one number >= 0",

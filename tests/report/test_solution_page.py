@@ -148,7 +148,7 @@ def test_a_damaged_certificate_is_void(results, tmp_path):
     page = folder_page(out)
     assert heading(page).startswith("VOID: nothing was tested; the protected mass seems to have")
     assert ">The protected mass seems to have gone UP: about" in page
-    assert "not a readable certificate" in page
+    assert "certificate.json is damaged" in page
     assert "not proved" in heading(page)
 
 

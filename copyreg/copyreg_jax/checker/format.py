@@ -279,8 +279,8 @@ def read_document(path: str | Path) -> dict[str, Any]:
         raise VoidError(f"{path} is not a valid certificate: {error}") from None
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise VoidError(
-            f"{path} is not a certificate, which is JSON; give the certificate first, and after it "
-            "what it is about"
+            f"{path} is damaged, or no certificate, which is JSON; "
+            "give the certificate first, and after it what it is about"
         ) from None
     except Exception as error:  # too deep, too large an integer, ...
         raise VoidError(f"{path} is not a readable certificate: {error}") from None
