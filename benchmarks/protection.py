@@ -7,12 +7,15 @@ memorized in practice is. The model of `copyreg train`, a million parameters, is
 scratch: without protection; with the protected text left out, for as many epochs of the rest or as
 many steps; with the term gamma / CE_1, gamma as in the paper or calibrated to a protected loss;
 with the goldfish loss, which skips every k-th token of the protected text, by a hash of the 13
-tokens before it (Hans et al., 2024). From the unprotected model text is unlearned: by gradient
-ascent and by negative preference optimization (NPO; Zhang et al., 2024), with the loss of other
-text in it ("+ retain") and without, at three learning rates, measured on its way. Two models are
-joined while they write: by anchored decoding (He et al., 2026), the unprotected model and, as the
-safe one, that without the protected text for as many steps; by CP-Fuse (Abad et al., 2025), the
-same two, or two models of which each has half of the protected text, and all other text.
+tokens before it (Hans et al., 2024); with memorization sinks, hidden neurons that are active for
+some documents alone, and are dropped after training (Ghosal et al., 2025).
+
+From the unprotected model text is unlearned: by gradient ascent and by negative preference
+optimization (NPO; Zhang et al., 2024), with the loss of other text in it ("+ retain") and without,
+at three learning rates, measured on its way. Two models are joined while they write: by anchored
+decoding (He et al., 2026), the unprotected model and, as the safe one, that without the protected
+text for as many steps; by CP-Fuse (Abad et al., 2025), the same two, or two models of which each
+has half of the protected text, and all other text.
 
 Every arm is audited by `copyreg_jax.lm.leakage.report`. A column gap_closed_... has the share of
 the copying gap that an arm closes: 0 like no protection, 1 like leaving out for as many steps. What
@@ -35,6 +38,7 @@ from typing import Any
 
 import numpy as np
 from decoders import audit_decoder
+from memorization_sinks import Sinks, WithSinks, with_hashes
 from numpy.typing import NDArray
 from unlearning import RATES, STEPS, UNLEARNING, unlearn, whole_documents
 
@@ -59,6 +63,8 @@ BITS = (1.0, 2.0, 4.0)
 """Bits for each token that anchored decoding may go away from the safe model."""
 PLAIN, LEFT_OUT = ("no protection", ""), ("left out", "as many steps")
 """The arms between which the copying gap lies."""
+SINKS = (Sinks(0.3, 0.3), Sinks(0.3, 0.03), Sinks(0.7, 0.03))
+"""Shares of memorization sinks; the first is that of the paper about them."""
 GAPS = {
     "substring": "protected_mean_substring", "matched": "protected_mean_matched",
     "exact": "protected_exact", "nats": "protected_cross_entropy",
@@ -81,6 +87,7 @@ def train(
     seed: int,
     copies: NDArray[Any],
     skip: int = 0,
+    sinks: Sinks | None = None,
     as_long: bool = False,
     **settings: Any,
 ) -> Any:
@@ -98,11 +105,15 @@ def train(
     num_rows = len(index) + as_long * COPIES * int(everything.sum())
     steps = STEPS_PER_CALL * round(EPOCHS * num_rows / BATCH / STEPS_PER_CALL)
     model = experiment.new_model(prepared.tokenizer, experiment.Size(), LENGTH, seed=seed)
+    if sinks:
+        rows = with_hashes(rows, [document.text for document in prepared.documents])
+        model = WithSinks(model, sinks)
     chosen = Settings(
         steps=steps, batch_size=BATCH, learning_rate=RATE, weight_decay=0.0, seed=seed, **settings
     )
     with tempfile.TemporaryDirectory() as folder:
-        return fit(model, rows, protected, chosen, Path(folder) / "run", checkpoint_steps=10**9)
+        found = fit(model, rows, protected, chosen, Path(folder) / "run", checkpoint_steps=10**9)
+    return found.without_sinks() if sinks else found
 
 
 def once(path: Path, make: Callable[[], Any]) -> Any:
@@ -182,6 +193,9 @@ def arms(prepared: experiment.Prepared, seed: int, reference: Reference) -> Iter
         yield "gamma / CE_1, calibrated", f"target {target:g}", trained(target_loss=target)
     for k in GOLDFISH:
         yield "goldfish", f"k {k}", trained(skip=k)
+    for sinks in SINKS:
+        knob = f"{sinks.share:.0%} sinks, {sinks.active:.0%} of them for a text"
+        yield "memorization sinks", knob, trained(sinks=sinks)
     for bits in BITS:
         yield (
             "anchored decoding",
@@ -254,8 +268,8 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
 
 COLORS = {
     "no protection": "k", "left out": "0.5", "gamma / CE_1": "C0", "gamma / CE_1, calibrated": "C3",
-    "goldfish": "C1", "ascent": "C5", "ascent + retain": "C4", "NPO": "C8", "NPO + retain": "C2",
-    "anchored decoding": "C9", "CP-Fuse": "C6",
+    "goldfish": "C1", "memorization sinks": "C7", "ascent": "C5", "ascent + retain": "C4",
+    "NPO": "C8", "NPO + retain": "C2", "anchored decoding": "C9", "CP-Fuse": "C6",
 }  # fmt: skip
 PANELS = (
     ("protected_exact", "suffixes written word for word, share"),

@@ -20,12 +20,14 @@ from copyreg_jax.lm.evaluation import document_losses
 from copyreg_jax.lm.leakage.teacher_forced import read_suffixes
 from copyreg_jax.lm.leakage.windows import choose_windows
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+from copyreg_jax.lm.models.layers import token_nll
 from copyreg_jax.neighbours.decoding import Anchored, CPDelta, CPFuse, Seen
 
 with pytest.MonkeyPatch.context() as patch:  # as scripts have it: no longer, for other packages
     patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import copies
     import decoders
+    import memorization_sinks
     import protection
     import unlearning
 
@@ -59,6 +61,73 @@ def test_documents_for_unlearning_are_whole():
     assert tokens.shape == (2, 4, 9)
     assert mask.sum(axis=(1, 2)).tolist() == [31, 12]
     assert (tokens[0, :, 1:][mask[0]] == rows.tokens[:4, 1:][rows.mask[:4]]).all()
+
+
+@pytest.fixture(scope="module")
+def with_sinks():
+    """A model of which 9 of 32 hidden neurons of a layer are sinks, and rows of four documents."""
+    texts = ["a tale of a sailor", "of his ship", "a tale of a sailor", "and of the sea"]
+    rows = memorization_sinks.with_hashes(rows_of(texts, 8), texts)
+    model = GPT2(GPT2Config(257, 8, width=8, num_layers=2, num_heads=2), nnx.Rngs(0))
+    return memorization_sinks.WithSinks(model, memorization_sinks.Sinks(0.28, 0.5)), rows
+
+
+def test_the_sinks_of_a_document_are_chosen_by_its_text_and_shared_neurons_are_none(with_sinks):
+    model, rows = with_sinks
+    neurons = np.asarray(model.neurons(rows.tokens[:, 0]))
+    assert neurons.shape == (len(rows.tokens), 2, 32)
+    assert model.num_shared == 23
+    assert neurons[..., :23].all()
+    first = [np.flatnonzero(rows.document == i)[0] for i in range(4)]
+    for row, document in enumerate(rows.document):  # all rows of a document, and of its copy
+        assert (neurons[row] == neurons[first[document]]).all()
+    assert (neurons[first[0]] == neurons[first[2]]).all()
+    assert (neurons[first[0]] != neurons[first[1]]).any()
+    assert (neurons[first[0], 0] != neurons[first[0], 1]).any()  # layers have their own
+    many = np.asarray(model.neurons(jnp.arange(1000)))[..., 23:]
+    assert abs(many.mean() - 0.5) < 5 * np.sqrt(0.25 / many.size)
+
+
+def test_a_document_trains_its_own_sinks_alone(with_sinks):
+    model, rows = with_sinks
+    graph, params = nnx.split(model)
+    row = rows.tokens[:1]
+
+    def loss(params):
+        nll = token_nll(nnx.merge(graph, params)(row[:, :-1]), row[:, 1:])
+        return jnp.where(rows.mask[:1], nll, 0).sum()
+
+    gradient = nnx.merge(graph, jax.grad(loss)(params)).model
+    active = np.asarray(model.neurons(row[:, 0]))[0]
+    for block, mine in zip(gradient.h, active, strict=True):
+        out = np.asarray(block.mlp.c_proj.weight[...])
+        assert ((out != 0).any(axis=1) == mine).all()
+        into = np.asarray(block.mlp.c_fc.weight[...])
+        assert ((into != 0).any(axis=0) == mine).all()
+    assert not rows.mask[:, 0].any()  # the first token is no target of its document's hash
+    assert (rows.tokens[:, 1:] == rows_of(["a tale of a sailor"], 8).tokens[0]).all(axis=1)[0]
+
+
+def test_with_sinks_dropped_a_model_depends_on_nothing_of_them(with_sinks):
+    model, rows = with_sinks
+    tokens = rows.tokens[:, 1:-1]
+    dropped = model.without_sinks()
+    shared = jnp.broadcast_to(jnp.arange(32) < 23, (len(tokens), 2, 32))
+    close = {"rtol": 0, "atol": 2**-18}  # logits are below 1; some hundred float32 sums of 2^-25
+    expected = memorization_sinks.logits_of(model.model, tokens, shared)
+    np.testing.assert_allclose(dropped(tokens), expected, **close)
+    everything = memorization_sinks.logits_of(model.model, tokens, jnp.ones_like(shared))
+    np.testing.assert_allclose(model.model(tokens), everything, **close)
+    assert np.abs(everything - expected).max() > 2**-10
+    changed = nnx.clone(model)
+    for block in changed.model.h:
+        for param, sinks in (
+            (block.mlp.c_fc.weight, np.s_[:, 23:]), (block.mlp.c_fc.bias, np.s_[23:]),
+            (block.mlp.c_proj.weight, np.s_[23:]),
+        ):  # fmt: skip
+            param.set_value(param[...].at[sinks].add(7))
+    assert (changed.without_sinks()(tokens) == dropped(tokens)).all()
+    assert np.abs(changed.model(tokens) - model.model(tokens)).max() > 2**-10
 
 
 def two_models(vocab_size, context):
