@@ -83,11 +83,11 @@ def cases(seeds: int) -> list[Case]:
     """All runs, those without gamma first: targets are multiples of their losses."""
     found = []
     for seed in range(seeds):
-        found += [Case(share, 0.0, 0.0, seed, out) for out in (0, 1) for share in SHARES]
+        found += [Case(share, 0.0, 0.0, seed) for share in SHARES]
         found += [Case(0.1, gamma, 0.0, seed) for gamma in GAMMAS]
         found += [Case(share, 0.2, 0.0, seed) for share in SHARES if share != 0.1]
         found += [Case(0.1, 0.0, factor, seed) for factor in FACTORS]
-    return found
+    return found + [Case(share, 0.0, 0.0, seed, 1) for share in SHARES for seed in range(seeds)]
 
 
 def measure(
@@ -166,17 +166,20 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
     )
     for (key, label, chosen, values), column in zip(panels, axes.T, strict=True):
         for name, title, style, place in lines:
-            found = [
-                [
+            found = {
+                value: [
                     float(r[name])
                     for r in chosen
                     if r[name] and float(r[key]) == value
                     if key == "factor" or float(r["factor"]) == 0
                 ]
                 for value in values
-            ]
-            means, spread = [np.mean(f) for f in found], [np.ptp(f) / 2 for f in found]
-            column[place].errorbar(values, means, spread, fmt=style, label=title, capsize=2)
+            }
+            there = {value: f for value, f in found.items() if f}
+            means, spread = ([g(f) for f in there.values()] for g in (np.mean, np.ptp))
+            column[place].errorbar(
+                list(there), means, np.array(spread) / 2, fmt=style, label=title, capsize=2
+            )
         for axis in column:
             axis.axhline(0, color="0.6", linewidth=0.8)
         column[1].set_xlabel(label)

@@ -205,6 +205,7 @@ def arms(prepared: experiment.Prepared, seed: int, reference: Reference) -> Iter
     for sinks in SINKS:
         knob = f"{sinks.share:.0%} sinks, {sinks.active:.0%} of them for a text"
         yield "memorization sinks", knob, trained(sinks=sinks)
+    yield "CP-Fuse", "halves", joined(reference.halves, CPFuse())
     for bits in BITS:
         yield (
             "anchored decoding",
@@ -212,7 +213,6 @@ def arms(prepared: experiment.Prepared, seed: int, reference: Reference) -> Iter
             joined(reference.risky_and_safe, Anchored(bits)),
         )
     yield "CP-Fuse", "unprotected, left out", joined(reference.risky_and_safe, CPFuse())
-    yield "CP-Fuse", "halves", joined(reference.halves, CPFuse())
     forget, retain = (
         whole_documents(prepared.rows, chosen)
         for chosen in (prepared.split.protected, prepared.split.open)
