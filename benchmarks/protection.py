@@ -65,7 +65,7 @@ BITS = (1.0, 2.0, 4.0)
 PLAIN, LEFT_OUT = ("no protection", ""), ("left out", "as many steps")
 """The arms between which the copying gap lies."""
 SINKS = (Sinks(0.3, 0.3), Sinks(0.3, 0.03), Sinks(0.7, 0.03))
-"""Shares of memorization sinks; the first is that of the paper about them."""
+"""Shares of the hidden neurons that are sinks, and of the sinks that are active for a document."""
 GAPS = {
     "substring": "protected_mean_substring", "matched": "protected_mean_matched",
     "exact": "protected_exact", "nats": "protected_cross_entropy",
@@ -203,7 +203,7 @@ def arms(prepared: experiment.Prepared, seed: int, reference: Reference) -> Iter
     for k in GOLDFISH:
         yield "goldfish", f"k {k}", trained(skip=k)
     for sinks in SINKS:
-        knob = f"{sinks.share:.0%} sinks, {sinks.active:.0%} of them for a text"
+        knob = f"share {sinks.share:g}, active {sinks.active:g}"
         yield "memorization sinks", knob, trained(sinks=sinks)
     yield "CP-Fuse", "halves", joined(reference.halves, CPFuse())
     for bits in BITS:
@@ -291,7 +291,7 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
 
 COLORS = {
     "no protection": "k", "left out": "0.5", "gamma / CE_1": "C0", "gamma / CE_1, calibrated": "C3",
-    "goldfish": "C1", "memorization sinks": "C7", "ascent": "C5", "ascent + retain": "C4",
+    "goldfish": "C1", "memorization sinks": "navy", "ascent": "C5", "ascent + retain": "C4",
     "NPO": "C8", "NPO + retain": "C2", "anchored decoding": "C9", "CP-Fuse": "C6",
 }  # fmt: skip
 PANELS = (
