@@ -191,7 +191,7 @@ class Floats:
     scalar_bits = START_BITS
 
     def logits(self, rows: np.ndarray | Csr, x: np.ndarray) -> Vector:
-        """``rows @ x``, within (terms + 2) u (|rows| |x|), in whatever order NumPy adds."""
+        """``rows @ x``, within (terms + 2) u ``(|rows| |x|)``, in whatever order NumPy adds."""
         if isinstance(rows, Csr):
             filled = np.flatnonzero(np.diff(rows.indptr))
             terms = int(np.diff(rows.indptr).max(initial=0))

@@ -6,7 +6,7 @@ The level-set theorem for means per token (docs/theory/level-set.md), computed i
 from a table of the documents: their tokens and the sums of their negative log-likelihoods. Nothing
 but NumPy's and FLINT's arithmetic is trusted with that. That a model has these sums is not proved
 here: an auditor who has the model and the texts, which the file identifies by hashes, computes them
-anew; `copyreg audit` does.
+anew; ``copyreg audit`` does.
 """
 
 from __future__ import annotations

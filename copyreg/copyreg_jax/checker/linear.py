@@ -72,7 +72,7 @@ def control_product(found: np.ndarray, left: np.ndarray, right: np.ndarray) -> N
     """Raise `VoidError` unless ``found`` is ``left @ right``, along one direction.
 
     Bounds of rounding hold for sums of products in any order, and BLAS is trusted to make such
-    sums. This compares it with `einsum`, NumPy's own loop, row by row of the result.
+    sums. This compares it with ``einsum``, NumPy's own loop, row by row of the result.
     """
     (q, r), sizes = right.shape, np.abs(left)
     probe = np.cos(np.arange(r) + 1.0)

@@ -1,4 +1,4 @@
-"""A whole training run, from text to a folder: what `copyreg train` does."""
+"""A whole training run, from text to a folder: what ``copyreg train`` does."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def corpus_ledger(
 
 
 class RunLedger(NamedTuple):
-    """The ledger of two runs of `copyreg train`: with the protected documents, and without them.
+    """The ledger of two runs of ``copyreg train``: with the protected documents, and without them.
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ def run_ledger(run: str | Path, without: str | Path) -> RunLedger:
     Parameters
     ----------
     run : path
-        Folder of a run of `copyreg train` on all documents that are not held out.
+        Folder of a run of ``copyreg train`` on all documents that are not held out.
     without : path
         Folder of a run of the same command with ``--leave-out``, or of one with other settings:
         whatever never saw the protected documents is a safe model.

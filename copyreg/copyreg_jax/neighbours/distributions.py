@@ -31,8 +31,8 @@ __all__ = [
 MASS_ATOL = 1e-5
 """How far the probabilities of a distribution may add up from 1.
 
-A float32 log-softmax over V outcomes has errors of u |log p| in each entry, so u H(p) <= u ln V in
-the sum, and of (ln V + log2 V + 2) u in its normalizer: 3e-6 for u = 2^-24 and V = 2^18.
+A float32 log-softmax over V outcomes has errors of ``u |log p|`` in each entry, so u H(p) <= u ln V
+in the sum, and of (ln V + log2 V + 2) u in its normalizer: 3e-6 for u = 2^-24 and V = 2^18.
 """
 
 

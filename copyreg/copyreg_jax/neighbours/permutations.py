@@ -39,7 +39,7 @@ def sample(
     """Shapley values with stated error, where the worth of all coalitions is too much to ask for.
 
     Draws orders of the owners, each together with its reverse, until every interval is as narrow
-    as wanted or `max_values` would be exceeded. No coalition is asked for twice.
+    as wanted or ``max_values`` would be exceeded. No coalition is asked for twice.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def sample(
     marginals : pair of float
         Bounds, known beforehand, of ``v(S and i) - v(S)`` for every owner and coalition.
     max_values : int
-        Most coalitions that `worth` may be asked for: at least ``32 (n - 1) + 2``.
+        Most coalitions that ``worth`` may be asked for: at least ``32 (n - 1) + 2``.
     half_width : float, optional
-        Stop when each owner's value is known within this; 0 for all of `max_values`.
+        Stop when each owner's value is known within this; 0 for all of ``max_values``.
     delta : float, default 0.05
         Most probability that any interval is wrong.
     seed : int, default 0

@@ -194,7 +194,7 @@ class Retraining:
         -------
         Table
             Each is that of the one minimizer within a ball around the solver's point, which the
-            claim `local` encloses. Where L is not convex, others may exist.
+            claim ``local`` encloses. Where L is not convex, others may exist.
 
         Raises
         ------

@@ -42,7 +42,7 @@ class Optax(Method):
     -----
     x is the last iterate, for methods that are not monotone too. A step costs one value and
     gradient, plus those of the line search. A step of zero is no stall: schedules begin at zero,
-    and `optax.MultiSteps` moves every k steps only. A run has STALLED after a hundred steps in a
+    and ``optax.MultiSteps`` moves every k steps only. A run has STALLED after a hundred steps in a
     row in which neither x nor any real number in the memory of the transformation has changed.
 
     Examples

@@ -39,7 +39,7 @@ MAX_CONDITION = 1e8
 
 
 def register_profiles() -> None:
-    """Register the Hypothesis profiles "ci" and "soak"; `hypothesis.settings` loads one.
+    """Register the Hypothesis profiles "ci" and "soak"; ``hypothesis.settings`` loads one.
 
     "ci" is derandomized and keeps no database: what is drawn depends on nothing but the test and
     the modules imported so far, whose literals Hypothesis uses. "soak" draws 5000 random examples.

@@ -9,7 +9,7 @@ Floating point is enough. The boxes are halves of halves of the unit cube, so th
 differences ``1 - x - z``, ``1 - 2 y`` of corners are exact. So under each root stands a sum of
 non-negative products of exact numbers, with a relative error of a few ``2**-53``; a bound is a sum
 of at most twenty terms, each a product of at most six factors below 4, and its absolute error is
-far below `_ROUNDING`, which is added to it.
+far below ``_ROUNDING``, which is added to it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from copyreg_jax.theory.branch_and_bound import EXTREMES
 __all__ = ["CLAIMS", "EQUAL", "REPLACEMENTS", "Claim", "Sample", "with_reading"]
 
 EQUAL = 1e-12
-"""Largest `_error` of two float64 results for the same derivative."""
+"""Largest ``_error`` of two float64 results for the same derivative."""
 
 _ROUNDING = 64 * 2.0**-52
 """What rounding may do to a sum, relative to its terms: they are small sums of products."""
@@ -72,7 +72,7 @@ class Claim(NamedTuple):
         A larger measure is a violation.
     scale : str
         What the measure is: "ratio", actual / bound; "log10" of such a ratio; "error", relative to
-        the larger of the right value and 0.014 times its terms (see `_error`); "excess", a
+        the larger of the right value and 0.014 times its terms (see ``_error``); "excess", a
         difference over what is allowed; "distance", log10 of one that is said to be enough.
     is_climbed : bool
         Whether to climb on the measure, or only to draw: identities need no climbing.

@@ -7,7 +7,7 @@ definite; the few operations after them are rounded as usual. A certificate encl
 numbers.
 
 One letter more than elsewhere: ``e`` is a lower bound of ``ell_1`` on the region spoken of, which
-the paper calls gamma (its gamma_c is `gamma` here).
+the paper calls gamma (its gamma_c is ``gamma`` here).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SECOND = 0.5 * MAX_SECOND_DERIVATIVE
 """Largest |f_i''| along a unit direction; ||f''||_2 is at most sqrt(2) times it."""
 
 _THIRD = EXTREMES["third derivative of a set's mass"].constant
-"""Largest |f_i'''| along a direction of spread 1; ||f'''||_2 is at most sqrt(2) times it."""
+"""Largest ``|f_i'''|`` along a direction of spread 1; ||f'''||_2 is at most sqrt(2) times it."""
 
 # Beyond the range of float64 a bound is infinite, and a modulus -infinite: no warning is due.
 QUIET = np.errstate(all="ignore")
@@ -249,7 +249,7 @@ def third_derivative_bound(b: ArrayLike, gamma: float, ell_1_floor: float) -> fl
 
 
 def largest_weight(b: ArrayLike) -> float:
-    """Bound of ``|<b, f'''>|`` over the largest |f_i'''|: the sum of b >= 0, or sqrt(2) ||b||."""
+    """Bound of ``|<b, f'''>|`` by the largest ``|f_i'''|``: the sum of b >= 0, or sqrt(2) ||b||."""
     b = _target(b)
     size = math.sqrt(2) * float(np.linalg.norm(b))
     return size if (b < 0).any() else min(size, _mass(b))

@@ -163,7 +163,7 @@ def hessian_at(problem: SoftmaxRegression, x: Point) -> tuple[float, float]:
 
     The rounding errors are bounded by ``(n + 8 d + 4 |u|) eps`` times the sums of the absolute
     values of all terms: a sum of n terms loses n eps, an eigenvalue a few d eps, f as much as the
-    logits |u| are rounded by.
+    logits ``|u|`` are rounded by.
     """
     host: Any = to_host(problem.A)
     u, b, mask, reading = problem.logits(x), problem.b, problem.protected, problem.reading

@@ -257,7 +257,7 @@ def audit(
 
     Examples
     --------
-    `copyreg lemmas` prints the table.
+    ``copyreg lemmas`` prints the table.
 
     >>> import inspect
     >>> list(inspect.signature(audit).parameters)[:2]

@@ -1,4 +1,4 @@
-"""Language models as flax `nnx` modules, and their files."""
+"""Language models as flax ``nnx`` modules, and their files."""
 
 __all__ = [
     "gguf_file",

@@ -1,4 +1,4 @@
-"""GPT-2 as a flax `nnx` module."""
+"""GPT-2 as a flax ``nnx`` module."""
 
 from __future__ import annotations
 

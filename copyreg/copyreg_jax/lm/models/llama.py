@@ -1,4 +1,4 @@
-"""Llama as a flax `nnx` module: SmolLM2 and other models of its type with a tied head."""
+"""Llama as a flax ``nnx`` module: SmolLM2 and other models of its type with a tied head."""
 
 from __future__ import annotations
 
