@@ -1,5 +1,7 @@
 """The documentation: its Python blocks run, its links lead somewhere, its names exist."""
 
+import enum
+import inspect
 import pkgutil
 import re
 from pathlib import Path
@@ -7,10 +9,12 @@ from pathlib import Path
 import pytest
 import sklearn
 
+import copyreg_jax
+import copyreg_jax.testing
+
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PRINTED = {
-    "first-steps.md": None,
     "how-to/extend.md": [*2 * [r"CONVERGED\n"], r"copyreg reached .*\nscipy CG reached .*\n"],
     "how-to/many-problems.md": None,
     "how-to/scikit-learn.md": None,
@@ -93,6 +97,38 @@ def test_every_page_is_in_the_index():
     for page in ROOT.glob("docs/**/*.md"):
         name = page.relative_to(ROOT / "docs").as_posix()
         assert name == "index.md" or f"({name})" in index, f"{name} is not in docs/index.md"
+
+
+def test_stars_of_formulas_are_code():
+    """Markdown would drop both stars of ``(b*f) + f (b*f)``, and set what is between in italics."""
+    for page in PAGES:
+        prose = re.sub(r"^    .*$|`[^`]*`", "", without_code(page.read_text()), flags=re.MULTILINE)
+        assert not (found := re.findall(r".*\w\*[A-Za-z].*", prose)), f"{page.name}: {found}"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/tutorials/*.md")), ids=lambda p: p.stem)
+def test_tutorials_run_when_the_site_is_built(page):
+    """Without its head a page is shown, and never run; a `!` runs in a terminal, with spinners."""
+    text = page.read_text()
+    assert text.startswith("---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n")
+    assert "```{code-cell} ipython3\n" in text
+    assert "```python" not in text
+    assert not re.search(r"^!", text, flags=re.MULTILINE)
+
+
+def test_the_interface_lists_all_names_of_the_package():
+    listed = re.findall(r"^   (\w+)$", (ROOT / "docs/reference/api.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(copyreg_jax.__all__)
+
+
+@pytest.mark.parametrize("module", [copyreg_jax, copyreg_jax.testing], ids=lambda m: m.__name__)
+def test_what_users_call_has_an_example(module):
+    """Results, errors and enumerations are met in the examples of what gives them."""
+    results = tuple | Exception | enum.Enum | copyreg_jax.CheckResult
+    for name in set(module.__all__) - {"SHAPES"}:
+        thing = getattr(module, name)
+        if not (inspect.isclass(thing) and issubclass(thing, results)):
+            assert ">>> " in thing.__doc__, name
 
 
 def test_lines_are_at_most_100_characters():
