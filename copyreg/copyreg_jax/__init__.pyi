@@ -2,6 +2,10 @@ from .certificates import (
     Certificate as Certificate,
     certify as certify,
 )
+from .certificates.global_minimum import (
+    GlobalMinimum as GlobalMinimum,
+    minimize_globally as minimize_globally,
+)
 from .checker.check import (
     check as check,
 )

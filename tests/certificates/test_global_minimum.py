@@ -1,0 +1,205 @@
+"""The proved global minimum against many starts, exact fractions, near-ties, and its own limits."""
+
+import math
+from fractions import Fraction
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from flint import ctx
+from hypothesis import given
+
+import copyreg_jax as cr
+from copyreg_jax.certificates.global_minimum import GlobalStatus
+from copyreg_jax.certificates.global_search import descend
+from copyreg_jax.checker.chart import chart
+from tests.checker.definition import Case, exact
+from tests.checker.test_boxes import KINDS, draw, exact_x
+
+SECONDS = 20
+"""A search that takes longer ends with the status GAP, and its bounds are tested all the same."""
+
+
+def solved(case, folder, **limits):
+    """The search on an instance file: problems of JAX would be compiled for each shape."""
+    np.savez(folder / "case.npz", **case._asdict())
+    return cr.minimize_globally(folder / "case.npz", max_seconds=SECONDS, **limits)
+
+
+def lowest(case, rng, number=60):
+    """The least of the proved upper bounds of L at the ends of many descents."""
+    coordinates = chart(case.instance())
+    starts = rng.standard_normal((number, coordinates.d)) * 10.0 ** rng.uniform(-5, 1, (number, 1))
+    with np.errstate(all="ignore"):
+        return descend(coordinates, starts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.integers(0, 2**32), st.integers(1, 2))
+def test_no_start_ends_below_the_proved_minimum(tmp_path_factory, kind, seed, d):
+    case, rng = draw(seed, *kind, d=d)
+    found = solved(case, tmp_path_factory.mktemp("case"))
+    _, values = lowest(case, rng)
+    assert found.lower <= min(found.upper, np.nanmin(values))
+    assert found.status is GlobalStatus.PROVED
+    assert found.upper <= np.nanmin(values) + 1e-6 * found.upper
+
+
+def in_fractions(case, x):
+    """A lower bound of L at a rational x for d = 1, from exact fractions and bounds of exp.
+
+    exp(r) is enclosed by Taylor sums of r / 2^k and squarings, to 60 digits.
+    """
+    u = [Fraction(a) * x for a in case.A[:, 0].tolist()]
+    top = max(u)
+    e = [exp_bounds(v - top) for v in u]
+    total = sum(low for low, _ in e), sum(high for _, high in e)
+    f = [(low / total[1], high / total[0]) for low, high in e]
+    squares = []
+    for (low, high), b in zip(f, map(Fraction, case.b.tolist()), strict=True):
+        ends = (low - b) ** 2, (high - b) ** 2
+        squares.append((min(ends) if (low - b) * (high - b) > 0 else Fraction(0), max(ends)))
+    ell = sum(low for low, _ in squares)
+    ell_1 = sum(high for (_, high), m in zip(squares, case.protected, strict=True) if m)
+    wu = sum((Fraction(w) * v) ** 2 for w, v in zip(case.w.tolist(), u, strict=True))
+    return ell / 2 + Fraction(case.gamma) / ell_1 + wu / 2
+
+
+def exp_bounds(x):
+    """Fractions around exp(x), x <= 0."""
+    halvings = max(0, math.ceil(math.log2(1 + float(-x))))
+    r, term, total = x / 2**halvings, Fraction(1), Fraction(0)
+    for k in range(1, 40):
+        total += term
+        term = term * r / k
+    low, high = total - abs(term), total + abs(term)
+    for _ in range(halvings):
+        low, high = shortened(low * low, -1), shortened(high * high, 1)
+    return low, high
+
+
+def shortened(x, sign):
+    scale = 2**400
+    return Fraction(math.floor(x * scale) + (sign > 0), scale)
+
+
+@given(st.integers(0, 2**32))
+def test_a_grid_in_fractions_does_not_contradict_it(tmp_path_factory, seed):
+    case, _ = draw(seed, "joint", "squared", d=1)
+    found = solved(case, tmp_path_factory.mktemp("case"))
+    (x,) = found.x.tolist()
+    points = [Fraction(x) * k / 8 for k in range(-6, 10, 3)]
+    points += [Fraction(x) + Fraction(k, 1000) for k in (-2, 0, 2)]
+    assert all(Fraction(found.lower) <= in_fractions(case, point) for point in points if point)
+
+
+def near_tie(tilt):
+    """L is even for ``tilt = 0``, with two minimizers; the tilt lowers one of them."""
+    A, b = np.array([[1.0], [-1.0], [0.0], [0.0]]), np.array([0.3 + tilt, 0.3 - tilt, 0.3, 0.1])
+    return Case(A, b, np.array([True, True, False, False]), np.full(4, 0.05), 0.05,
+                "joint", "squared")  # fmt: skip
+
+
+@pytest.mark.parametrize("tilt", [0.0, *(s * t for s in (-1, 1) for t in (1e-10, 1e-9, 1e-8))])
+def test_both_minimizers_of_a_near_tie_are_enclosed_and_one_if_the_gap_is_small(tilt, tmp_path):
+    case = near_tie(tilt)
+    ends, _ = lowest(case, np.random.default_rng(0), 16)
+    found = solved(case, tmp_path)
+    assert found.status is GlobalStatus.PROVED
+    assert [e.is_unique for e in found.minimizers] == [True, True]
+    assert {np.sign(e.x[0]) for e in found.minimizers} == {-1, 1}
+    if abs(tilt) >= 1e-9:  # the values are about 1e-9 apart then
+        sharp = solved(case, tmp_path, gap=1e-11)
+        assert (sharp.status, len(sharp.minimizers)) == (GlobalStatus.PROVED, 1)
+        low = case_values(case, ends)
+        assert np.sign(sharp.x[0]) == np.sign(ends[np.argmin(low), 0])
+
+
+def case_values(case, ends):
+    """L at the ends, in balls of 300 bits, as floats above the least of them."""
+    with ctx.workprec(300):
+        coordinates = chart(case.instance())
+        values = [exact(case, exact_x(coordinates, y.tolist())).value for y in ends]
+        return [float(v - values[0]) for v in values]
+
+
+def hard(gamma=0.01):
+    return cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma, 0.01)
+
+
+def test_a_search_goes_on_where_it_stopped():
+    whole = cr.minimize_globally(hard(), max_boxes=400)
+    part = cr.minimize_globally(hard(), max_boxes=1)
+    counts = [part.num_boxes]
+    while part.num_boxes < whole.num_boxes:
+        part = cr.minimize_globally(hard(), max_boxes=1, resume=part)
+        counts.append(part.num_boxes)
+    assert counts == sorted(set(counts))
+    assert (part.lower, part.upper, part.num_open) == (whole.lower, whole.upper, whole.num_open)
+
+
+def test_a_smaller_gap_reopens_boxes(tmp_path):
+    case, _ = draw(3, "joint", "squared", d=2)
+    first = solved(case, tmp_path, gap=1e-2)
+    second = solved(case, tmp_path, gap=1e-9, resume=first)
+    assert first.status is second.status is GlobalStatus.PROVED
+    assert second.gap <= 1e-9
+    assert first.lower <= second.lower <= second.upper <= first.upper
+
+
+def test_the_callback_and_ctrl_c_stop_a_search_and_keep_its_bound():
+    told = []
+
+    def stop(progress):
+        told.append(progress)
+        return len(told) == 3
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    stopped = cr.minimize_globally(hard(), callback=stop)
+    assert (stopped.status, len(told)) == (GlobalStatus.GAP, 3)
+    assert told[0].lower <= told[1].lower <= told[2].lower <= stopped.upper
+    interrupted = cr.minimize_globally(hard(), callback=interrupt)
+    assert interrupted.status is GlobalStatus.GAP
+    assert interrupted.num_boxes == 0
+    assert interrupted.lower >= 0
+
+
+def test_minimizers_along_a_null_space_are_said_once():
+    A = np.random.default_rng(0).normal(size=(6, 2))
+    wide = np.column_stack([A, A @ [2.0, 0.0], np.zeros(6)])
+    b = np.full(6, 1 / 6)
+    narrow, found = (
+        cr.minimize_globally(cr.CopyrightRegression(M, b, 2, 0.01, 0.1)) for M in (A, wide)
+    )
+    assert (narrow.num_free, found.num_free) == (0, 2)
+    assert found.upper == pytest.approx(narrow.upper, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gap": 0.0}, "gap is 0.0; give a number > 0"),
+        ({"gap": math.nan}, "gap is nan; give a finite number"),
+        ({"max_boxes": 0}, "max_boxes is 0; give an integer >= 1"),
+        ({"max_boxes": 1.5}, "max_boxes is 1.5; give an integer >= 1"),
+        ({"max_seconds": -1}, "max_seconds is -1; give a number > 0"),
+        ({"max_seconds": "1"}, "max_seconds is '1'; give a number > 0"),
+    ],
+)
+def test_limits_out_of_range_are_refused(change, said):
+    with pytest.raises(cr.InputError, match=said.replace(".", r"\.")):
+        cr.minimize_globally(hard(), **change)
+
+
+def test_other_problems_are_refused():
+    found = cr.minimize_globally(hard(), max_boxes=1)
+    with pytest.raises(cr.InputError, match="result of another problem"):
+        cr.minimize_globally(hard(0.02), resume=found)
+    with pytest.raises(cr.InputError, match="nothing is protected"):
+        cr.minimize_globally(cr.SoftmaxRegression(np.eye(3), np.full(3, 1 / 3)))
+    with pytest.warns(cr.NotCoerciveWarning):
+        free = cr.CopyrightRegression(np.eye(3), np.full(3, 1 / 3), 1, 0.1, [1.0, 1.0, 0.0])
+    with pytest.raises(cr.InputError, match="nearly dependent"):
+        cr.minimize_globally(free)
