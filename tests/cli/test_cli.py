@@ -45,6 +45,25 @@ def instance(tmp_path_factory):
     return path
 
 
+def test_solve_starts_at_the_proved_global_minimum(instance, tmp_path):
+    """In this process: what a search prints, writes and refuses."""
+    out = tmp_path / "out"
+    run = CliRunner().invoke(app, ["solve", str(instance), "--global", "--out", str(out)])
+    assert run.exit_code == 0, run.output
+    assert "least L, proved             in [" in run.output
+    assert "global minimum              PROVED (gap " in run.output
+    summary = json.loads((out / "summary.json").read_text())
+    found = summary["global"]
+    assert found["status"] == "PROVED"
+    assert found["lower"] <= summary["value"] <= found["upper"] * (1 + 1e-12)
+    low, high = found["margin"]
+    assert low <= high
+    assert len(found["minimizers"]) == 1
+    refused = ["solve", str(instance), "--global", "--checkpoint", str(tmp_path / "run.npz")]
+    run = CliRunner().invoke(app, refused)
+    assert "leave --checkpoint out" in str(run.exception)
+
+
 def test_solve_certify_check(instance, tmp_path):
     out = tmp_path / "out"
     run = copyreg("solve", instance, "--out", out, "--tau", 1e-3)

@@ -34,10 +34,13 @@ from copyreg_jax.cli.common import (
     to_json,
     write_json,
 )
+from copyreg_jax.cli.global_table import global_rows, global_summary
 from copyreg_jax.cli.make_report import PAGE, Report, require_out, write_report
 from copyreg_jax.errors import InputError, NotCoerciveWarning
 
 if TYPE_CHECKING:
+    from copyreg_jax.certificates.global_minimum import GlobalMinimum
+    from copyreg_jax.certificates.global_search import GlobalProgress
     from copyreg_jax.problems.copyright_regression import CopyrightRegression
     from copyreg_jax.solvers import Progress, Solver
     from copyreg_jax.solvers.solution import Solution
@@ -113,6 +116,14 @@ def solve(
     ] = None,
     overwrite: Overwrite = False,
     require_suppressed: RequireSuppressed = False,
+    globally: Annotated[
+        bool,
+        typer.Option(
+            "--global",
+            help="First find the global minimum, with a proof, and start there. Made for up to six "
+            "columns. Ctrl-C stops the search and keeps its bound.",
+        ),
+    ] = False,
     report: Report = False,
     as_json: AsJson = False,
 ) -> None:
@@ -121,12 +132,12 @@ def solve(
     The command never replaces a file that it reads. It replaces the results of another run only if
     you give --overwrite. A run that continues from --checkpoint replaces its own results.
 
-    Exit codes: 0 converged, 1 not converged or not suppressed as required, 2 bad input, 130
-    interrupted. An interrupted run still writes and certifies the point that it reached.
+    Exit codes: 0 converged, 1 not converged, not suppressed as required, or without the proof that
+    --global asks for, 2 bad input, 130 interrupted. An interrupted run still writes and certifies
+    the point that it reached.
     """
     enable_x64()
-    if tau is not None and not math.isfinite(tau):  # found before the work
-        raise InputError(f"tau is {tau}; give a finite number")
+    _check_options(tau, globally, checkpoint)
     require_out(report, out)
     _prepare_results(out, instance, checkpoint, overwrite)
     import copyreg_jax as cr
@@ -143,16 +154,20 @@ def solve(
             "--report checks the certificate against a file, and none has this instance: its "
             "matrix stays on disk, and an option changes it; change the file instead"
         )
+    found = _search(problem) if globally else None
     with _progress() as callback:
         solution = cr.solve(
             problem,
             _solver(solver),
+            None if found is None else found.x,
             rtol=rtol,
             max_steps=max_steps,
             callback=callback,
             checkpoint=checkpoint,
         )
     summary = _summary(instance, problem, solution)
+    if found is not None:
+        summary["global"] = global_summary(found)
     if checkpoint is not None:
         from copyreg_jax.solvers.checkpoint import run_of
 
@@ -177,8 +192,32 @@ def solve(
     if solution.status is cr.Status.INTERRUPTED:
         raise typer.Exit(EXIT_INTERRUPTED)
     suppressed = summary["certificate"] and summary["certificate"]["direction"] == "suppressed"
-    if solution.status is not cr.Status.CONVERGED or (require_suppressed and not suppressed):
+    unproved = found is not None and found.status.name != "PROVED"
+    failed = solution.status is not cr.Status.CONVERGED or unproved
+    if failed or (require_suppressed and not suppressed):
         raise typer.Exit(EXIT_NOT_CONVERGED)
+
+
+def _check_options(tau: float | None, globally: bool, checkpoint: Path | None) -> None:
+    """Refuse before the work."""
+    if tau is not None and not math.isfinite(tau):
+        raise InputError(f"tau is {tau}; give a finite number")
+    if globally and checkpoint is not None:
+        raise InputError("--global starts at the minimum that it finds; leave --checkpoint out")
+
+
+def _search(problem: CopyrightRegression) -> GlobalMinimum:
+    import copyreg_jax as cr
+
+    with errors.status("searching", spinner="line") as line:
+
+        def callback(progress: GlobalProgress) -> None:
+            line.update(
+                f"{progress.num_boxes:,} boxes, {progress.num_open:,} open   "
+                f"least L in [{progress.lower:.9g}, {progress.upper:.9g}]"
+            )
+
+        return cr.minimize_globally(problem, callback=callback)
 
 
 def _solver(name: str) -> Solver:
@@ -303,6 +342,7 @@ def _summary(
         "protected_mass": solution.protected_mass,
         "target_mass": solution.target_mass,
         "direction": solution.direction,
+        "global": None,
         "certificate": None,
     }
 
@@ -357,6 +397,8 @@ def _show(
             f"{summary['direction']}",
         ),
     ]
+    if summary["global"] is not None:
+        rows += global_rows(summary["global"])
     if summary["certificate"] is not None:
         rows += certificate_rows(summary["certificate"])
     show_table(rows)

@@ -1,0 +1,58 @@
+"""What ``copyreg solve --global`` says of the global minimum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from copyreg_jax.certificates.global_minimum import GlobalMinimum
+
+__all__ = ["global_rows", "global_summary"]
+
+
+def global_summary(found: GlobalMinimum) -> dict[str, Any]:
+    """The result as numbers and lists, for JSON."""
+    return {
+        "status": found.status.name,
+        "explanation": found.status.value,
+        "lower": found.lower,
+        "upper": found.upper,
+        "gap": found.gap,
+        "margin": list(found.margin),
+        "direction": found.direction,
+        "minimizers": [
+            {
+                "x": each.x.tolist(),
+                "radius": each.radius.tolist(),
+                "is_unique": each.is_unique,
+                "lower": each.lower,
+                "margin": list(each.margin),
+                "protected_mass": list(each.protected_mass),
+            }
+            for each in found.minimizers
+        ],
+        "num_boxes": found.num_boxes,
+        "num_open": found.num_open,
+        "num_free": found.num_free,
+        "seconds": found.seconds,
+    }
+
+
+def global_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows for the table of results."""
+    number = len(summary["minimizers"])
+    where = f"in {number} small boxes" if number > 1 else "in one box"
+    if number == 1 and summary["minimizers"][0]["is_unique"]:
+        where = "unique"
+    if summary["status"] != "PROVED":
+        where = f"not narrowed down ({summary['num_open']:,} boxes are open)"
+    low, high = summary["margin"]
+    return [
+        ("least L, proved", f"in [{summary['lower']:.12g}, {summary['upper']:.12g}]"),
+        (
+            "global minimum",
+            f"{summary['status']} (gap {summary['gap']:.1e}, {summary['num_boxes']:,} boxes); "
+            f"minimizer {where}",
+        ),
+        ("at every global minimizer", f"margin in [{low:.6g}, {high:.6g}]; {summary['direction']}"),
+    ]
