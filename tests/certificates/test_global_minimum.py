@@ -203,3 +203,14 @@ def test_other_problems_are_refused():
         free = cr.CopyrightRegression(np.eye(3), np.full(3, 1 / 3), 1, 0.1, [1.0, 1.0, 0.0])
     with pytest.raises(cr.InputError, match="nearly dependent"):
         cr.minimize_globally(free)
+
+
+def test_the_paper_s_algorithm_ends_above_the_global_minimum():
+    """Lemma 13's w at gamma = 1/2: w^2 >= 8 + 200 gamma_c/gamma^3 + l/sigma_min^2, l = 1."""
+    assert 41**2 >= 8 + 200 * 0.5 / 0.5**3 + 1
+    problem = cr.CopyrightRegression([[1.0], [0.0]], [0.6, 0.4], 1, gamma=0.5, w=41.0)
+    ended = cr.solve(problem, cr.SketchedNewton(), np.array([0.5])).raise_for_status()
+    found = cr.minimize_globally(problem)
+    assert found.status is GlobalStatus.PROVED
+    assert [e.is_unique for e in found.minimizers] == [True]
+    assert ended.value > 12 * found.upper

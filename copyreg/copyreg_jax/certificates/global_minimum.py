@@ -321,4 +321,5 @@ def _enclose(chart: Chart, leaf: Leaves) -> Enclosure | None:
 
 
 def _interval(v: Box) -> Interval:
-    return Interval(float(v.lo[0]), float(v.hi[0]))
+    low, high = float(v.lo[0]), float(v.hi[0])
+    return Interval(-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from flint import arb
 
 from copyreg_jax.checker.arithmetic import upper
 from copyreg_jax.checker.boxes import Boxes
@@ -108,10 +109,14 @@ def start(chart: Chart) -> Frontier:
     rng, d = np.random.default_rng(0), chart.d
     sizes = np.geomspace(0.01, 100, _NUM_STARTS) / np.abs(chart.groups[0].B).max()
     y, values = descend(chart, rng.standard_normal((_NUM_STARTS, d)) * sizes[:, None])
-    require(bool(np.isfinite(values).any()), "L is finite at no start: A, w or gamma is too large")
+    require(
+        bool(np.isfinite(values).any()),
+        "L is finite at no start: ell_1 is zero, or A, w or gamma is too large",
+    )
     best = int(np.nanargmin(values))
     least = least_loss(chart.data)
-    radius = upper((2 * (values[best] - least) / (1 - d * chart.defect)).nonnegative_part().sqrt())
+    square = 2 * (arb(float(values[best])) - least) / (1 - d * arb(chart.defect))
+    radius = upper(square.nonnegative_part().sqrt())
     corner = np.full((1, d), radius)
     nothing = np.empty((0, d))
     return Frontier(
