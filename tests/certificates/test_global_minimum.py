@@ -26,7 +26,7 @@ def solved(case, folder, **limits):
     return cr.minimize_globally(folder / "case.npz", max_seconds=SECONDS, **limits)
 
 
-def lowest(case, rng, number=60):
+def lowest(case, rng, number=12):
     """The least of the proved upper bounds of L at the ends of many descents."""
     coordinates = chart(case.instance())
     starts = rng.standard_normal((number, coordinates.d)) * 10.0 ** rng.uniform(-5, 1, (number, 1))

@@ -174,7 +174,7 @@ def test_what_is_proved_of_a_box_holds_at_its_points(kind, seed):
 @given(st.integers(0, 2**32))
 def test_no_minimizer_is_lost(kind, seed):
     case, rng = draw(seed, *kind)
-    assert not any(lost_minimizers(case, rng, 8))
+    assert not any(lost_minimizers(case, rng, 4))
 
 
 BUGS = {
@@ -235,7 +235,7 @@ BUGS = {
 }  # fmt: skip
 
 
-@pytest.mark.quick(6)
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_is_found(bug):
     place, old, new = BUGS[bug]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from flint import arb
 
-from copyreg_jax.checker.arithmetic import upper
+from copyreg_jax.checker.arithmetic import lower, upper
 from copyreg_jax.checker.boxes import Boxes
 from copyreg_jax.checker.chart import Chart
 from copyreg_jax.checker.theorems import least_loss
@@ -120,7 +120,7 @@ def start(chart: Chart) -> Frontier:
     corner = np.full((1, d), radius)
     nothing = np.empty((0, d))
     return Frontier(
-        Leaves(-corner, corner, np.zeros(1)),
+        Leaves(-corner, corner, np.full(1, max(lower(least), 0.0))),
         Leaves(nothing, nothing, np.empty(0)),
         y[best],
         float(values[best]),
