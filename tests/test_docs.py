@@ -124,7 +124,7 @@ def test_the_interface_lists_all_names_of_the_package():
 @pytest.mark.parametrize("module", [copyreg_jax, copyreg_jax.testing], ids=lambda m: m.__name__)
 def test_what_users_call_has_an_example(module):
     """Results, errors and enumerations are met in the examples of what gives them."""
-    results = tuple | Exception | enum.Enum | copyreg_jax.CheckResult
+    results = tuple | Exception | enum.Enum | copyreg_jax.CheckResult | copyreg_jax.GlobalMinimum
     for name in set(module.__all__) - {"SHAPES"}:
         thing = getattr(module, name)
         if not (inspect.isclass(thing) and issubclass(thing, results)):

@@ -34,13 +34,17 @@ from copyreg_jax.cli.common import (
     to_json,
     write_json,
 )
-from copyreg_jax.cli.global_table import global_rows, global_summary
+from copyreg_jax.cli.global_option import (
+    Globally,
+    GlobalSeconds,
+    global_rows,
+    global_summary,
+    search,
+)
 from copyreg_jax.cli.make_report import PAGE, Report, require_out, write_report
 from copyreg_jax.errors import InputError, NotCoerciveWarning
 
 if TYPE_CHECKING:
-    from copyreg_jax.certificates.global_minimum import GlobalMinimum
-    from copyreg_jax.certificates.global_search import GlobalProgress
     from copyreg_jax.problems.copyright_regression import CopyrightRegression
     from copyreg_jax.solvers import Progress, Solver
     from copyreg_jax.solvers.solution import Solution
@@ -116,14 +120,8 @@ def solve(
     ] = None,
     overwrite: Overwrite = False,
     require_suppressed: RequireSuppressed = False,
-    globally: Annotated[
-        bool,
-        typer.Option(
-            "--global",
-            help="First find the global minimum, with a proof, and start there. Made for up to six "
-            "columns. Ctrl-C stops the search and keeps its bound.",
-        ),
-    ] = False,
+    globally: Globally = False,
+    global_seconds: GlobalSeconds = 600.0,
     report: Report = False,
     as_json: AsJson = False,
 ) -> None:
@@ -154,7 +152,7 @@ def solve(
             "--report checks the certificate against a file, and none has this instance: its "
             "matrix stays on disk, and an option changes it; change the file instead"
         )
-    found = _search(problem) if globally else None
+    found = search(problem, global_seconds) if globally else None
     with _progress() as callback:
         solution = cr.solve(
             problem,
@@ -204,20 +202,6 @@ def _check_options(tau: float | None, globally: bool, checkpoint: Path | None) -
         raise InputError(f"tau is {tau}; give a finite number")
     if globally and checkpoint is not None:
         raise InputError("--global starts at the minimum that it finds; leave --checkpoint out")
-
-
-def _search(problem: CopyrightRegression) -> GlobalMinimum:
-    import copyreg_jax as cr
-
-    with errors.status("searching", spinner="line") as line:
-
-        def callback(progress: GlobalProgress) -> None:
-            line.update(
-                f"{progress.num_boxes:,} boxes, {progress.num_open:,} open   "
-                f"least L in [{progress.lower:.9g}, {progress.upper:.9g}]"
-            )
-
-        return cr.minimize_globally(problem, callback=callback)
 
 
 def _solver(name: str) -> Solver:

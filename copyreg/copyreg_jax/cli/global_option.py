@@ -1,13 +1,50 @@
-"""What ``copyreg solve --global`` says of the global minimum."""
+"""The option --global of ``copyreg solve``: the search, and what is said of it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from copyreg_jax.cli.common import errors
 
 if TYPE_CHECKING:
+    from copyreg_jax import CopyrightRegression
     from copyreg_jax.certificates.global_minimum import GlobalMinimum
+    from copyreg_jax.certificates.global_search import GlobalProgress
 
-__all__ = ["global_rows", "global_summary"]
+__all__ = ["GlobalSeconds", "Globally", "global_rows", "global_summary", "search"]
+
+Globally: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--global",
+        help="First find the global minimum, with a proof, and start there. Made for up to six "
+        "columns. Ctrl-C stops the search and keeps its bound.",
+    ),
+]
+
+GlobalSeconds: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        min=1.0, help="Seconds after which the search for --global stops and keeps its bound."
+    ),
+]
+
+
+def search(problem: CopyrightRegression, seconds: float) -> GlobalMinimum:
+    """Search for the global minimum, and show how far it is."""
+    import copyreg_jax as cr
+
+    with errors.status("searching", spinner="line") as line:
+
+        def callback(progress: GlobalProgress) -> None:
+            line.update(
+                f"{progress.num_boxes:,} boxes, {progress.num_open:,} open   "
+                f"least L in [{progress.lower:.9g}, {progress.upper:.9g}]"
+            )
+
+        return cr.minimize_globally(problem, max_seconds=seconds, callback=callback)
 
 
 def global_summary(found: GlobalMinimum) -> dict[str, Any]:
