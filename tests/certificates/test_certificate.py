@@ -2,16 +2,20 @@
 
 import decimal
 import fractions
+import inspect
 import re
 
 import numpy as np
 import pytest
 import scipy.sparse
+import typer
 from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
-from copyreg_jax.certificates.words import above, below
+from copyreg_jax.certificates.words import above, below, remedy
 from copyreg_jax.checker import format, proofs
+from copyreg_jax.cli.make_report import report
+from copyreg_jax.cli.solve import solve
 from copyreg_jax.problems.objective import METRICS
 from copyreg_jax.theory import level_sets
 from tests.support.exact import between, transcription
@@ -227,6 +231,28 @@ def test_explanation_says_first_that_the_mass_went_up():
     assert first.startswith(certificate.headline)
 
 
+def test_the_ways_to_suppress_are_there_on_the_command_line_and_in_python():
+    (line,) = remedy("amplified")
+    assert "On some data no gamma suppresses" in line
+    solving = inspect.signature(cr.solve).parameters
+    (command,) = re.findall(r"copyreg report FOLDER (--[\w-]+)", line)
+    options = {option for one in (solve, report) for option in options_of(one)}
+    assert command in options_of(report)
+    assert set(re.findall(r"--[\w-]+", line)) <= options
+    assert {"solve_path", "LeaveOutRegression"} <= set(re.findall(r"\w+", line)) & set(dir(cr))
+    assert "x0=" in line
+    assert "x0" in solving
+    assert remedy("suppressed") == remedy("undecided") == []
+
+
+def options_of(command):
+    """The long options of a function that is a command."""
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    parameters = typer.main.get_command(app).params
+    return {name for one in parameters for name in one.opts if name.startswith("--")}
+
+
 def test_explanation_of_what_is_missing():
     problem = random_problem(0, 12, 3, w=0.01)
     far = np.array([3.0, -2.0, 1.0])
@@ -354,12 +380,16 @@ def test_cross_entropy_and_block_certificates_are_confirmed(reading, metric, tmp
     assert result.verdict is cr.Verdict.CERTIFIED, result.lines
 
 
-@pytest.mark.parametrize("number", [0.21131371, -0.21131371, 1e-300, 5e-324, 1 / 3, 1e8 + 9, 0.0])
+@pytest.mark.parametrize(
+    "number", [0.21131371, -0.21131371, 1.2e-5, 1e-7, 1e-300, 5e-324, 1 / 3, 1e8 + 9, 0.0]
+)
 @pytest.mark.parametrize("digits", [3, 6, 17])
 def test_printed_bounds_are_rounded_to_the_weaker_side(number, digits):
     low, high = below(number, digits), above(number, digits)
     assert decimal.Decimal(low) <= decimal.Decimal(number) <= decimal.Decimal(high)
     assert float(high) - float(low) <= 10.0 ** (1 - digits) * abs(number) + 5e-324
+    if digits <= 15 and number != 5e-324:  # written as other numbers; so many digits are exact
+        assert [low, high] == [f"{float(bound):.{digits}g}" for bound in (low, high)]
     assert below(-np.inf) == "-inf"
 
 

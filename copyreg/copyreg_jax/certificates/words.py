@@ -17,7 +17,7 @@ _WIDTH = 88
 
 _NO_LOCAL = (
     "needed is a better point (a smaller gradient), more regularization where the Hessian is not "
-    "positive definite, or just to ask for it (local=True)"
+    "positive definite, or just to ask for it (--local, or local=True in Python)"
 )
 
 _NO_GLOBAL = "needed is more regularization (a larger w), until L is convex around its level set"
@@ -37,7 +37,11 @@ def _rounded(number: float, digits: int, rounding: str) -> str:
     if not math.isfinite(number):
         return str(number)
     context = decimal.Context(prec=digits, rounding=rounding)
-    return f"{context.create_decimal_from_float(number).normalize(context):g}"
+    found = context.create_decimal_from_float(number).normalize(context)
+    power = found.adjusted()
+    if -4 <= power < digits:  # as Python's format of floats, whose numbers stand beside these
+        return f"{found:f}"
+    return f"{found.scaleb(-power, context):f}e{power:+03d}"
 
 
 def explain(said: Statements, given_up: Mapping[str, str], reads: Mapping[str, float]) -> str:
@@ -91,12 +95,15 @@ def headline(said: Statements) -> str:
 
 
 def remedy(direction: str) -> list[str]:
-    """What to do about a direction, if anything: no sentence or one."""
+    """What to do about a direction, if anything: no line or one."""
     if direction != "amplified":
         return []
     return [
-        "To suppress it, take a smaller gamma, start from the solution for a smaller gamma (x0), "
-        "or leave the loss on these rows out (LeaveOutRegression)."
+        "To suppress it, take a smaller gamma (--gamma, or gamma= in Python). On some data no "
+        "gamma suppresses: copyreg report FOLDER --gamma-path shows what each gives, where FOLDER "
+        "is the --out of copyreg solve (solve_path in Python). Python has two more ways: start "
+        "from the solution for a smaller gamma (solve(problem, x0=...)), or leave the loss on "
+        "these rows out (LeaveOutRegression)."
     ]
 
 
@@ -184,7 +191,7 @@ def _not_proved(said: Statements, given_up: Mapping[str, str]) -> list[str]:
     if said.point.verdict is Verdict.UNDECIDED:
         items.append(
             f"point: {_arithmetic(said.bits)} leaves the claim open; it may be an exact tie. "
-            "Needed: more precision (--max-bits), or a tau that differs"
+            "Needed: more precision (--max-bits, or max_bits= in Python), or a tau that differs"
         )
     if said.point.verdict is Verdict.REFUTED:
         items.append(
