@@ -121,16 +121,22 @@ def sections(parts: Mapping[str, str]) -> str:
     )
 
 
-def commands(text: str) -> str:
-    """A block of commands, which keys can scroll."""
-    return f'<pre tabindex="0" role="region" aria-label="Command"><code>{escape(text)}</code></pre>'
-
-
-def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, list[str]]]) -> str:
-    """A table with a name for each row, and cells that are HTML."""
-    head = "".join(f"<th scope=col>{name}" for name in columns)
+def commands(text: str, label: str = "Command") -> str:
+    """A block of commands, which keys can scroll; no two of a page have the same label, a text."""
     return (
-        f"<table><caption>{caption}</caption><thead><tr><td>{head}</thead><tbody>"
+        f'<pre tabindex="0" role="region" aria-label="{escape(label)}">'
+        f"<code>{escape(text)}</code></pre>"
+    )
+
+
+def table(
+    caption: str, columns: Sequence[str], rows: Iterable[tuple[str, list[str]]], *, first: str = ""
+) -> str:
+    """A table with a name for each row, and cells that are HTML; ``first`` heads the names."""
+    head = "".join(f"<th scope=col>{name}" for name in columns)
+    corner = f"<th scope=col>{first}" if first else "<td>"
+    return (
+        f"<table><caption>{caption}</caption><thead><tr>{corner}{head}</thead><tbody>"
         + "".join(f"<tr><th scope=row>{name}<td>{'<td>'.join(cells)}" for name, cells in rows)
         + "</tbody></table>\n"
     )

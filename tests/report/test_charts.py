@@ -48,6 +48,14 @@ def test_a_tick_stands_where_its_number_is(one, other, is_log):
         assert -1e-6 <= at <= 100 + 1e-6
 
 
+@given(st.integers(0, 10_000), st.integers(0, 100_000))
+def test_what_is_counted_has_ticks_at_integers(low, number):
+    ticks = Axis.around("step", [low, low + number], is_whole=True).ticks()
+    counts = [int(text.replace(",", "")) for _, text in ticks]
+    assert counts == sorted(set(counts))
+    assert low <= counts[0] <= counts[-1] <= low + number
+
+
 @given(st.lists(NUMBERS, min_size=1, max_size=300), st.integers(1, 20))
 def test_thinning_keeps_ends_and_extremes(values, most):
     kept = thin(values, most)

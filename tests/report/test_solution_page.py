@@ -10,7 +10,7 @@ import pytest
 
 import copyreg_jax as cr
 from copyreg_jax.report.folders import certified_page, folder_page
-from copyreg_jax.report.gamma_path import NUM_SOLVES, find_path
+from copyreg_jax.report.gamma_path import NUM_SOLVES, find_path, path_section
 from copyreg_jax.report.read_solution import read_solution
 from copyreg_jax.report.run_sections import spectrum
 from copyreg_jax.report.solution_page import SolvedInstance, solution_page
@@ -264,6 +264,15 @@ def test_the_path_begins_at_the_solution_and_stays_on_its_branch(x0, direction):
     problem = cr.CopyrightRegression([[1.0], [-0.5], [-0.5]], np.full(3, 1 / 3), 1, gamma=0.1)
     solution = cr.solve(problem, x0=[x0])
     path = find_path(problem, np.asarray(solution.x))
+    section = path_section(path, 1, 3)
+    looks = {"suppressed": "dots", "amplified": "squares"}
+    drawn = dict(re.findall(r'<path class="(dots|squares) [a-z]+" d="(.*?)"', section)).keys()
+    assert drawn == {looks[direction]}
+    marks = re.findall(r'<path class="(?:dots|squares) ([a-z]+)" d="(.*?)"', section)
+    numbers = {color: places.count("M") for color, places in marks}
+    assert numbers.pop("ink") == 1  # this solution, and no mark of another color is below it
+    assert sum(numbers.values()) == NUM_SOLVES - 1
+    assert f"this solution, {direction}</span>" in section
     assert [found.direction for found in path.solutions] == [direction] * NUM_SOLVES
     here = path.solutions[path.here]
     np.testing.assert_allclose(here.x, solution.x, rtol=1e-9)  # the tolerance of the solver
@@ -272,6 +281,29 @@ def test_the_path_begins_at_the_solution_and_stays_on_its_branch(x0, direction):
         margin = found.ell_1 - found.ell_2 / 2
         assert tau is not None
         assert tau <= margin * (1 + 1e-12)  # of a few terms, each rounded once
+
+
+def test_a_column_of_names_says_what_they_are(results):
+    folder, *_ = results
+    page = folder_page(folder, gamma_path=True)
+    heads = re.findall(r"<caption>(.*?)</caption><thead><tr>(?:<th scope=col>([^<]*))?", page)
+    assert [first for _, first in heads] == ["Row", "Row", "Row", "gamma"]
+
+
+def test_no_path_of_gamma_is_offered_where_there_is_none(tmp_path):
+    problem, x = problem_and_point()
+    solved(tmp_path / "out", problem.replace(gamma=0.0), x)
+    alone = certified_page(tmp_path / "out" / "certificate.json", tmp_path / "out" / "instance.npz")
+    for page in (folder_page(tmp_path / "out"), alone):
+        assert "gamma is 0: L has no protection" in page
+        assert "--gamma-path" not in page.partition("More or less protection")[2].partition("h2")[0]
+    solved(tmp_path / "out", problem, x)
+    page = certified_page(tmp_path / "out" / "certificate.json", tmp_path / "out" / "instance.npz")
+    assert "is shown on the page of a run" in page
+
+
+def test_the_numbers_of_the_charts_and_of_the_table_are_told_apart(results):
+    assert "computed once more in the end, from x, by other code" in folder_page(results[0])
 
 
 def change(folder, **fields):

@@ -39,21 +39,28 @@ class Axis(NamedTuple):
     low, high : float
         Ends, low < high; of a logarithmic axis the powers of ten.
     is_log : bool
+    is_whole : bool
+        Only integers are along it, so only they are ticks.
     """
 
     name: str
     low: float
     high: float
     is_log: bool
+    is_whole: bool = False
 
     @classmethod
-    def around(cls, name: str, *values: ArrayLike, is_log: bool = False) -> Axis:
+    def around(
+        cls, name: str, *values: ArrayLike, is_log: bool = False, is_whole: bool = False
+    ) -> Axis:
         """The axis that has room for all values that it can show.
 
         Examples
         --------
         >>> Axis.around("step", [0, 4, float("nan")])
-        Axis(name='step', low=0.0, high=4.0, is_log=False)
+        Axis(name='step', low=0.0, high=4.0, is_log=False, is_whole=False)
+        >>> Axis.around("step", [0, 2], is_whole=True).ticks()
+        [(0.0, '0'), (50.0, '1'), (100.0, '2')]
         >>> Axis.around("f", [0.0, 1e-3, 10.0], is_log=True).ticks()
         [(0.0, '0.001'), (25.0, '0.01'), (50.0, '0.1'), (75.0, '1'), (100.0, '10')]
         """
@@ -63,9 +70,9 @@ class Axis(NamedTuple):
             shown = np.log10(shown)
         low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
         if high - low <= 1e-9 * max(abs(low), abs(high)):  # a tick between its ends needs room
-            room = 0.5 if is_log else max(abs(low), 1e-300) / 2
+            room = 0.5 if is_log or is_whole else max(abs(low), 1e-300) / 2
             low, high = low - room, high + room
-        return cls(name, low, high, is_log)
+        return cls(name, low, high, is_log, is_whole)
 
     def places(self, values: ArrayLike) -> NDArray[np.float64]:
         """Where values are, from 0 to 1; NaN for those that can't be shown."""
@@ -87,13 +94,14 @@ class Axis(NamedTuple):
             inside = (value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9))
             words = {value: f"{value:g}" for value in inside}
         else:
-            words = _even_ticks(low, high)
+            words = _even_ticks(low, high, 1.0 if self.is_whole else 0.0)
         places = self.places(list(words)).tolist()
         return [(100 * at, text) for at, text in zip(places, words.values(), strict=True)]
 
 
-def _even_ticks(low: float, high: float) -> dict[float, str]:
-    rough = (high - low) / _TICKS
+def _even_ticks(low: float, high: float, least: float) -> dict[float, str]:
+    """Ticks with a step of at least ``least``."""
+    rough = max((high - low) / _TICKS, least)
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
     numbers = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
@@ -175,7 +183,8 @@ def draw(
     legend = "".join(
         f'<span class="key {one.look} {one.color}">{escape(one.name)}</span> ' for one in series
     )
-    return _figure(key, extra + paths, x, y, (legend if len(series) > 1 else "") + escape(caption))
+    keys = f'<span class="keys">{legend}</span>' if len(series) > 1 else ""
+    return _figure(key, extra + paths, x, y, keys + escape(caption))
 
 
 def _path(one: Series, x: Axis, y: Axis) -> str:

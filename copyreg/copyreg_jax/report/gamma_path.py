@@ -111,13 +111,17 @@ def path_section(path: GammaPath, n1: int, n: int) -> str:
     y = Axis.around("margin ell_1/n1 - ell_2/n2", margin[solved], is_log=is_log)
     looks = (("suppressed", "dots", "soft"), ("amplified", "squares", "mark"))
     series = [Series("along the path", "line", ell[solved], margin[solved], "soft")]
+    is_here = np.arange(len(solutions)) == path.here
     series += [
         Series(name, look, ell[mask], margin[mask], color)
         for name, look, color in looks
-        if (mask := solved & np.array([one == name for one in directions])).any()
+        if (mask := solved & ~is_here & np.array([one == name for one in directions])).any()
     ]
-    here = [path.here] if solved[path.here] else []
-    series += [Series("this solution", "dots", ell[here], margin[here], "ink")] if here else []
+    if solved[path.here]:  # in the look of its direction, and not over another mark
+        way = directions[path.here]
+        look = next((look for name, look, _ in looks if name == way), "dots")
+        at = ell[is_here], margin[is_here]
+        series.append(Series(f"this solution, {way}", look, *at, "ink"))
     unsolved = int((~solved).sum())
     caption = (
         f"From gamma = {path.gammas[0]:.3g} to {path.gammas[-1]:.3g}: the farther to the right, "
@@ -147,5 +151,5 @@ def path_section(path: GammaPath, n1: int, n: int) -> str:
         "L is not convex it is one branch: other starts may lead to other minimizers. The numbers "
         "are floating-point results, which are not proved.</p>\n"
         f"{draw('path', series, x, y, caption)}"
-        f"{wide('The path of gamma', table(title, columns, rows))}"
+        f"{wide('The path of gamma', table(title, columns, rows, first='gamma'))}"
     )

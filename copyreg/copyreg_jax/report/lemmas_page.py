@@ -137,4 +137,4 @@ def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
         where = escape(plain(row["where"])).replace(" ", "\u00a0")
         lines.append((where, [escape(plain(text)) for text in cells]))
     columns = ["Statement", "Reading", "Verdict", "Worst case", "Slack", "Counterexample"]
-    return wide(title, table(title, columns, lines))
+    return wide(title, table(title, columns, lines, first="Where"))

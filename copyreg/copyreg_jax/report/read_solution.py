@@ -79,10 +79,20 @@ def read_solution(
                 f"it is {summary[name]}"
             )
     x, *history = _read_arrays(folder / _SOLUTION, problem)
+    elsewhere = () if instance is None else ("--instance", os.path.relpath(instance, folder))
+    again = shlex.join(["copyreg", "report", ".", "--gamma-path", "--overwrite", *elsewhere])
     certificate = folder / _CERTIFICATE
     if not certificate.exists():
         return SolvedInstance(
-            summary["instance"], problem, x, summary, (history[0], history[1]), None, None, ""
+            summary["instance"],
+            problem,
+            x,
+            summary,
+            (history[0], history[1]),
+            None,
+            None,
+            "",
+            again,
         )
     found = read_certified(certificate, place, folder, problem, progress)
     if found.said is not None and not np.array_equal(found.said.x, x):
@@ -91,7 +101,11 @@ def read_solution(
             "or solve again"
         )
     return found._replace(
-        name=summary["instance"], x=x, summary=summary, history=(history[0], history[1])
+        name=summary["instance"],
+        x=x,
+        summary=summary,
+        history=(history[0], history[1]),
+        path_command=again,
     )
 
 

@@ -38,15 +38,20 @@
     const kinds = [...group.options].slice(1).map((option) => option.textContent);
     let found = [];
     let from = 0;
+    let hint = "";
 
     const wanted = () => {
       const text = find.value.trim();
+      hint = "";
       if (text === "") return () => true;
       if (!whole) return (k) => lower[k].includes(text.toLowerCase());
-      const range = /^(\d+)(?:\s*[-–]\s*(\d+))?$/.exec(text);
-      if (!range) return () => false;
-      const [low, high] = [Number(range[1]), Number(range[2] ?? range[1])];
-      return (k) => names[k] >= low && names[k] <= high;
+      const range = /^(\d+)(?:\s*[-–]\s*(\d+))?$/.exec(text.replaceAll(",", "")); // 1,234
+      if (!range) {
+        hint = "; only their numbers are searched, such as 7 or 20-30";
+        return () => false;
+      }
+      const ends = [Number(range[1]), Number(range[2] ?? range[1])];
+      return (k) => names[k] >= Math.min(...ends) && names[k] <= Math.max(...ends);
     };
     const search = () => {
       const fits = wanted();
@@ -81,7 +86,7 @@
         return row;
       }));
       const count = (number) => number.toLocaleString("en");
-      status.textContent = found.length === 0 ? `none of ${count(groups.length)} rows`
+      status.textContent = found.length === 0 ? `none of ${count(groups.length)} rows${hint}`
         : `${count(from + 1)} to ${count(Math.min(from + SHOWN, found.length))} of `
           + `${count(found.length)} rows`;
       previous.disabled = from === 0;

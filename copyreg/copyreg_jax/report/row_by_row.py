@@ -92,4 +92,4 @@ def _extremes(
         for row in chosen.tolist()
     ]
     title = f"{name} rows, {which}the farthest from the target first"
-    return wide(title, table(title, ["f", "b", "f - b"], rows_shown))
+    return wide(title, table(title, ["f", "b", "f - b"], rows_shown, first="Row"))

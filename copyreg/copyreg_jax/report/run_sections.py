@@ -38,7 +38,7 @@ def run_section(
     for key, name, values in (("values", "L", value), ("gradients", "|gradient|", norm)):
         places = thin(values, _POINTS)
         is_log = key == "gradients" or _spans_decades(values)
-        x = Axis.around("step", [0, max(len(values) - 1, 1)])
+        x = Axis.around("step", [0, max(len(values) - 1, 1)], is_whole=True)
         y = Axis.around(name, values, is_log=is_log)
         line = Series(name, "line", places, values[places])
         caption = (
@@ -63,7 +63,13 @@ def run_section(
         ("ell_1, protected rows", number(summary["ell_1"])),
         ("ell_2, other rows", number(summary["ell_2"])),
     ]
-    return f'<div class="pair">{charts}</div>{facts("The run in numbers", numbers + counts)}'
+    return (
+        f'<div class="pair">{charts}</div>{facts("The run in numbers", numbers + counts)}'
+        "<p>The charts have the numbers that the solver went by. L, |gradient|, ell_1 and ell_2 in "
+        "the table were computed once more in the end, from x, by other code, so last digits may "
+        "differ. Of a gradient near 0 only rounding may be left, and then all its digits "
+        "differ.</p>"
+    )
 
 
 def _spans_decades(values: NDArray[np.float64]) -> bool:
@@ -109,7 +115,7 @@ def spectrum_section(eigenvalues: NDArray[np.float64] | None, eps: float) -> str
         for name, look, color, mask in groups
         if mask.any()
     ]
-    x = Axis.around("number of the eigenvalue, the smallest first", rank)
+    x = Axis.around("number of the eigenvalue, the smallest first", rank, is_whole=True)
     y = Axis.around("size of the eigenvalue", np.abs(eigenvalues), is_log=True)
     return draw("eigenvalues", series, x, y, " ".join(parts))
 

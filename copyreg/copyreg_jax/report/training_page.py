@@ -244,7 +244,7 @@ def _curves(found: TrainedModel) -> str:
     ]
     if isinstance(target, int | float):
         series.append(Series("target", "line", step[[0, -1]], [target, target], "ink equal"))
-    x = Axis.around("step", step)
+    x = Axis.around("step", step, is_whole=True)
     y = Axis.around("nats per token", *(one.y for one in series))
     losses = draw("losses", series, x, y, "Losses of the batches, without the protection term.")
     weight = draw(
@@ -290,6 +290,7 @@ def _documents(found: TrainedModel) -> str:
             (escape(plain(outcome.names[k])), [number(each[k]), f"{found.num_tokens[k]:,}"])
             for k in best
         ],
+        first="Document",
     )
     return explorer + note + (wide(title, extremes) if best else "")
 
