@@ -1,6 +1,9 @@
 """`copyreg report`, and the option --report of other commands."""
 
+import html
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -95,7 +98,12 @@ def test_nothing_is_replaced_unasked(instance, tmp_path):
     assert in_process("report", out, "--out", tmp_path / "page.html").exit_code == 0
     assert (tmp_path / "page.html").read_text() == (out / "report.html").read_text()
     assert "is no folder" in refusal("report", instance)
-    assert "can't write" in refusal("report", out, "--out", tmp_path / "none" / "page.html")
+    page = tmp_path / "none" / "page.html"
+    assert refusal("report", out, "--out", page) == (
+        f"can't write --out {page}: there is no folder {page.parent}; make it first, or name "
+        "another"
+    )
+    assert not page.parent.exists()
     assert "report.html already exists" in refusal("lemmas", "--out", out, "--report")
     assert "report.html is a folder" in refusal(
         "train", instance, "--out", with_folder(tmp_path / "run"), "--report"
@@ -107,9 +115,17 @@ def with_folder(run):
     return run
 
 
-def test_the_path_of_gamma_says_what_it_costs_first(tmp_path):
-    solved(tmp_path / "out", *problem_and_point())
-    run = in_process("report", tmp_path / "out", "--gamma-path")
+def test_the_path_of_gamma_says_what_it_costs_first(tmp_path, monkeypatch):
+    """By the command that stands on the page without it, in the folder of the run."""
+    out = tmp_path / "out"
+    solved(out, *problem_and_point())
+    (out / "instance.npz").rename(tmp_path / "an instance.npz")
+    assert in_process("report", out, "--instance", tmp_path / "an instance.npz").exit_code == 0
+    page = (out / "report.html").read_text()
+    (command,) = re.findall("<code>(copyreg report .*?)</code>", page)
+    assert "The path of gamma" not in page
+    monkeypatch.chdir(out)
+    run = in_process(*shlex.split(html.unescape(command))[1:])
     assert run.exit_code == 0, run.output
     assert run.stderr.startswith(f"{NUM_SOLVES} problems will be solved")
     assert f"This takes {NUM_SOLVES} more solves." in words(in_process("report", "--help").output)
