@@ -126,6 +126,37 @@ def test_flags(source, columns):
     assert rows(targets.FlagFile(path)) == [0, 1]
 
 
+LARGE = 1234567890123456781
+
+LABELS = {
+    "the text": ("01,1,1.0", "1", [1]),
+    "the number": ("3.0,4.0,-0.5", "3", [0]),
+    "the number with a point": ("3,4,5e2", "3.0", [0]),
+    "a large number": (f"{LARGE},{LARGE - 1},{LARGE + 1}", str(LARGE), [0]),
+    "a large number that is not there": (f"{LARGE},1", str(LARGE - 1), "has no row with"),
+    "two texts": ("500,5e2,1", "500.0", "has '500' and '5e2', which both are the number 500.0"),
+    "a code": ("01234,99", "1234", "has no row with '1234'"),
+    "no code": ("1234,99", "01234", "has no row with '01234'"),
+    "a version": ("1.10,1.2", "1.1", "has no row with '1.1'"),
+    "an underscore": ("1_000,2", "1000", "has no row with '1000'"),
+    "nan": ("nan,1", "NaN", "has no row with 'NaN'"),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_are_texts_before_they_are_numbers(name, tmp_path):
+    cells, label, expected = LABELS[name]
+    rows = [f"{cell},1,1" for cell in cells.split(",")]
+    (tmp_path / "a.csv").write_text("\n".join(["t,x0,x1", *rows, "0,2,2"]))
+    target, flags = targets.TargetLabel("t", label), targets.FlagLabel("t", label)
+    if isinstance(expected, str):
+        refused(expected, tmp_path / "a.csv", target)
+        refused(expected, tmp_path / "a.csv", flags=flags)
+        return
+    made = plan(tmp_path / "a.csv", target, flags)
+    assert np.flatnonzero(made.b).tolist() == np.flatnonzero(made.protected).tolist() == expected
+
+
 def refused(message, source, target=X0, flags=FIRST):
     with pytest.raises(cr.InputError, match=message):
         plan(source, target, flags)
@@ -145,6 +176,12 @@ def test_what_is_no_target_or_flag_is_named(source, columns):
     for array, message in ((np.ones(3), r"shape \(3,\)"), (np.full(N, np.nan), "nan at row 0")):
         np.save(path, array)
         refused(message, source, targets.TargetFile(path))
+    np.save(path, 3)
+    refused(
+        r"file.npy has shape \(\); give a mask of 11 rows", source, flags=targets.FlagFile(path)
+    )
+    np.save(path, [2**53 + 1] * N)
+    refused("file.npy is 9007199254740993 at row 0", source, targets.TargetFile(path))
     np.save(path, [4, 99])
     refused(r"file.npy: protected\[1\] = 99 is outside", source, flags=targets.FlagFile(path))
     refused("can't read .*none", source, flags=targets.FlagFile(source.parent / "none.npy"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,11 +12,13 @@ import numpy as np
 from copyreg_jax._files import unreadable
 from copyreg_jax.errors import InputError
 from copyreg_jax.instances.readers.row_tables import (
+    EXACT_INTEGERS,
     DenseTable,
     Field,
     Fields,
     Labels,
     Wanted,
+    exact_numbers,
     list_names,
 )
 from copyreg_jax.instances.readers.sparse_table import SparseTable
@@ -38,6 +41,9 @@ __all__ = [
 _FLAGS = dict.fromkeys(("1", "1.0", "true", "yes"), True) | dict.fromkeys(
     ("0", "0.0", "false", "no"), False
 )
+
+_PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.0|\.[0-9]*[1-9])?(e[+-]?[0-9]+)?")
+"""A number without zeros that a code has, as in 0123 or 1.10."""
 
 
 class Target(Protocol):
@@ -151,7 +157,7 @@ class TargetFile:
                 f"{self.path} has shape {array.shape} and dtype {array.dtype}; b needs {n} "
                 "numbers, one for each row"
             )
-        b = array.astype(np.float64)
+        b = exact_numbers(str(self.path), array[:, None], np.dtype(np.float64), 0, ["0"])[:, 0]
         if not np.isfinite(b).all():
             row = int(np.argmax(~np.isfinite(b)))
             raise InputError(f"{self.path} is {b[row]} at row {row}; give finite numbers")
@@ -289,6 +295,11 @@ class FlagFile:
         """Return the mask."""
         array = _read_vector(self.path)
         # A list of n row numbers would protect all rows, so n numbers are a mask.
+        if array.ndim != 1:
+            raise InputError(
+                f"{self.path} has shape {array.shape}; give a mask of {n} rows, or a list of the "
+                "numbers of the protected rows"
+            )
         if array.shape == (n,) and array.dtype != bool and np.isin(array, (0, 1)).all():
             array = array.astype(bool)
         try:
@@ -317,18 +328,33 @@ def _labels(field: Field) -> Labels:
 def _labeled(field: Field, column: str, label: str) -> np.ndarray:
     """Rows whose label is a text, or the same number."""
     codes, texts = _labels(field)
-    same = np.array([text == label or _as_number(text) == _as_number(label) for text in texts])
+    same = _are_label(texts, column, label)
     chosen = same[codes]
     if not chosen.any():
         raise InputError(f"column {column!r} has no row with {label!r}; {list_names(texts)}")
     return np.asarray(chosen)
 
 
-def _as_number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _are_label(texts: list[str], column: str, label: str) -> np.ndarray:
+    """Which text is the label; if none is, and all are plain numbers, which is that number."""
+    same = np.array([text == label for text in texts])
+    if same.any() or not all(_is_plain_number(text) for text in (label, *texts)):
+        return same
+    same = np.array([float(text) == float(label) for text in texts])
+    if np.count_nonzero(same) > 1:
+        shown = " and ".join(
+            repr(text) for text, is_same in zip(texts, same, strict=True) if is_same
+        )
+        raise InputError(
+            f"column {column!r} has {shown}, which both are the number {label}; give the label as "
+            "it is written"
+        )
+    return same
+
+
+def _is_plain_number(text: str) -> bool:
+    """Whether a text is a number as programs write it, which float64 tells from all others."""
+    return bool(_PLAIN_NUMBER.fullmatch(text)) and abs(float(text)) < EXACT_INTEGERS
 
 
 def _read_vector(path: Path) -> np.ndarray:
