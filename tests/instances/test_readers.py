@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from hypothesis.extra import numpy as hnp
 
 pytest.importorskip("pyarrow")
@@ -118,6 +118,16 @@ def test_sparse_entries_of_one_place_are_added_in_float64(tmp_path):
         assert (found.nnz, found.dtype, found[0, 0]) == (1, np.float64, sum(entries))
 
 
+@pytest.mark.parametrize("entries", [(2**52, 2**52 + 1), (2**53, 1, -(2**53))])
+def test_integers_of_one_place_whose_sum_is_rounded_are_refused(entries, tmp_path):
+    rows = np.zeros(len(entries) + 1, int)
+    rows[-1] = 1
+    held = scipy.sparse.coo_array((np.array([*entries, 2**53]), (rows, rows)), shape=(2, 2))
+    scipy.sparse.save_npz(tmp_path / "a.npz", held)
+    with pytest.raises(cr.InputError, match="row 0, column 0 are integers whose sum may be beyond"):
+        cr.read_matrix(tmp_path / "a.npz")
+
+
 def as_lists(form, flat, width):
     """A column of Arrow whose rows have so many of the numbers."""
     edges = np.arange(0, len(flat) + 1, width)
@@ -196,6 +206,80 @@ def test_csv(A, data, line, delimiter, mark, quoting, folder):
     labels = fields[column, "text"]
     assert isinstance(labels, Labels)
     assert [labels.texts[code] for code in labels.codes] == texts
+
+
+@given(content=st.text(st.sampled_from('12,"\n\r -'), max_size=30), quoted=st.booleans())
+@example(content='1,"2\n1,2\n1,"2', quoted=False)
+@example(content="1\r2\n", quoted=False)
+@example(content="1\n\n2", quoted=False)
+def test_csv_that_is_read_has_the_rows_of_the_file(content, quoted, folder):
+    """Python's strict parser finds as many rows and the same numbers, or the file is refused."""
+    if quoted:
+        content = content.replace("1", '"1"').replace("2", '"\n2"')
+    (folder / "a.csv").write_text(content, newline="")
+    try:
+        found = cr.read_matrix(folder / "a.csv", header=False)
+    except cr.InputError:
+        return
+    rows = list(csv.reader(io.StringIO(content, newline=""), strict=True))
+    if found.shape[1] > 1:
+        rows = [row for row in rows if row]
+    assert found.tolist() == [[float(cell) for cell in row] for row in rows]
+
+
+def test_a_quoted_name_may_have_several_lines(tmp_path):
+    for line in ("\r", "\n", "\r\n"):
+        (tmp_path / "a.csv").write_bytes(f'\n"x{line}y",z\r\n1,2\r\n3,4\n'.encode())
+        assert cr.read_matrix(tmp_path / "a.csv").tolist() == [[1, 2], [3, 4]]
+    (tmp_path / "a.csv").write_bytes(b'x,t\n1,"a\r\rb"\n5,c\nz,d\n')
+    with pytest.raises(cr.InputError, match="line 4: column 'x' holds 'z'"):
+        cr.read_matrix(tmp_path / "a.csv", columns=["x"])
+
+
+def test_a_line_with_numbers_is_names_or_a_row_as_it_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("0,1\n5,6\n")
+    assert cr.read_matrix(tmp_path / "a.csv", header=True).tolist() == [[5, 6]]
+    assert cr.read_matrix(tmp_path / "a.csv", header=False).tolist() == [[0, 1], [5, 6]]
+
+
+@given(
+    value=st.integers(-(2**70), 2**70) | st.integers(2**53 - 2, 2**53 + 9),
+    shown=st.sampled_from(["{}", "{:+}", "{:030}", "{}.0", "{}e0"]),
+)
+def test_an_integer_in_text_is_read_exactly_or_refused(value, shown, folder):
+    word = shown.format(value)
+    (folder / "a.csv").write_text(f"x\n{word}\n")
+    (folder / "a.svm").write_text(f"1 0:{word}\n")
+    lines = matrix_market("array", "real", "general", (1, 1), [word])
+    (folder / "a.mtx").write_text(lines)
+    for name in ("a.csv", "a.svm", "a.mtx"):
+        try:
+            found = cr.read_matrix(folder / name)
+        except cr.InputError:
+            assert float(value) != value
+        else:
+            assert int(found[0, 0]) == value or "." in word or "e" in word
+
+
+def test_the_index_of_a_data_frame_is_no_column_of_A(tmp_path):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"x": [1.0, 2], "y": [3.0, 4]})
+    for index, name in (pd.Index([3, 1]), "__index_level_0__"), (pd.Index([3, 1], name="i"), "i"):
+        table = pa.Table.from_pandas(frame.set_axis(index))
+        pq.write_table(table, tmp_path / "a.parquet")
+        feather.write_feather(table, tmp_path / "a.feather")
+        for path in (tmp_path / "a.parquet", tmp_path / "a.feather"):
+            for columns in (None, ["*"]):
+                with pytest.raises(cr.InputError, match=rf"'{name}' .*--without-columns {name}\)"):
+                    cr.read_matrix(path, columns=columns)
+            assert cr.read_matrix(path, without=[name]).tolist() == [[1, 3], [2, 4]]
+            assert cr.read_matrix(path, columns=["y", name]).tolist() == [[3, 3], [4, 1]]
+    frame.to_parquet(tmp_path / "a.parquet")  # an index that is no column
+    assert cr.read_matrix(tmp_path / "a.parquet").shape == (2, 2)
+    for metadata in (b"no JSON", b"[]"):
+        table = pa.table({"x": [1.0]}).replace_schema_metadata({"pandas": metadata})
+        pq.write_table(table, tmp_path / "a.parquet")
+        assert cr.read_matrix(tmp_path / "a.parquet").tolist() == [[1]]
 
 
 def svmlight_text(A, labels, base, data):
@@ -442,10 +526,34 @@ BAD = {
     "csv: gap": ("a.csv", b'x,y\n"1",2\n,4\n', "line 3: column 'x' is empty"),
     "csv: nan": ("a.csv", b"x,y\n1,nan\n", "line 2: column 'y' holds 'nan'"),
     "csv: ragged": ("a.csv", b"x,y\n" + b"1,2\n" * 30 + b"3\n", "line 32: 1 cells, but there"),
-    "csv: old lines": ("a.csv", b"x,y\r1,2\r", "has no row"),
+    "csv: old lines": ("a.csv", b"x,y\r1,2\r", "line 1: a carriage return ends no line"),
+    "csv: old line": ("a.csv", b"x,y\n1,2\r3,4\n", "line 2: a carriage return ends no line"),
+    "csv: old names": ("a.csv", b"x,y\r1,2\n3,4\n", "line 1: a carriage return ends no line"),
+    "csv: UTF-16": ("a.csv", 'x,"y"\r\n1,2\r\n'.encode("utf-16"), "line 1: not UTF-8"),
+    "csv: open quote": (
+        "a.csv", b"x\n" + b'"1"\n' * 18 + b'"2\n' + b"3\n" * 30,
+        "line 20: a quote is opened and never closed",
+    ),
+    "csv: two open quotes": (
+        "a.csv", b'x,t\n1,"12 inch\n2,b\n3,"13 inch\n4,d\n', "line 4: a quote in the middle",
+    ),
+    "csv: quote in a cell": ("a.csv", b'x,t\n1,5" pipe\n', "line 2: a quote in the middle"),
+    "csv: text after a quote": ("a.csv", b'x,t\n1,"a"b\n', "line 2: a quote in the middle"),
+    "csv: blank": ("a.csv", b"x\n1\n\n3\n", "line 3 is empty, which in a table of one column"),
+    "csv: last blank": ("a.csv", b"x\n" + b"1\n" * 30 + b"\r\n", "line 32 is empty"),
+    "csv: integer": (
+        "a.csv", b"x,y\n1,2\n3,9007199254740993\n", "line 3: column 'y' holds 9007199254740993,",
+    ),
+    "csv: negative integer": (
+        "a.csv", b'x\n1e300\n" -9007199254740993"\n', "line 3: column 'x' holds  -9007199254740993",
+    ),
     "csv: not UTF-8": ("a.csv", b"x,y\n1,2\n\xff,3\n", "line 3: not UTF-8"),
     "csv: names twice": ("a.csv", b"x,x\n1,2\n", "two columns have the name 'x'"),
-    "csv: no header": ("a.csv", b"1,2\n3,4\n", "the first line holds numbers"),
+    "csv: no header": ("a.csv", b"1,2\n3,4\n", "the first line holds the number 1; if it is a row"),
+    "csv: half a header": ("a.csv", b"s,5.1,q\n1,2,3\n", r"number 5.1; .*\(--no-header"),
+    "csv: names of pandas": (
+        "a.csv", b",0,1\n0,2,3\n", r"counts the columns, as pandas .*\(--header, or header=True",
+    ),
     "csv: delimiter": ("a.csv", b"x;y\n1;2\n", "--delimiter ';'"),
     "csv: index of pandas": ("a.csv", b",x\n0,2\n", "column 1 has no name"),
     "svmlight: empty": ("a.svm", b"\n# none\n", "has no row"),
@@ -459,6 +567,15 @@ BAD = {
     "svmlight: index": ("a.svm", b"1 -1:2\n", "the index '-1' is not a whole number"),
     "svmlight: half an index": ("a.svm", b"1 0.5:2\n", "the index '0.5' is not a whole number"),
     "svmlight: large index": ("a.svm", b"1 9999999999:2\n", "the index '9999999999' is not"),
+    "svmlight: integer": (
+        "a.svm", b"1 0:1 # a\n" * 9 + b"1 0:9007199254740993\n", "line 10: 9007199254740993 is an",
+    ),
+    "svmlight: integer label": ("a.svm", b"-9007199254740993 0:1\n", "line 1: -9007199254740993"),
+    "svmlight: another comment": ("a.svm", b"1 1:0.5 # not one-based\n", "no index 0, so it does"),
+    "svmlight: late comment": (
+        "a.svm", b"1 1:5\n# Column indices are one-based\n", "no index 0, so it does",
+    ),
+    "svmlight: comment of a person": ("a.svm", b"# is it one-based?\n1 1:5\n", "no index 0, so it"),
     "svmlight: query": ("a.svm", b"1 qid:4 0:2\n", "'qid:4' is an id of a query"),
     "mtx: no header": ("a.mtx", b"1 1 1\n", "line 1: not a header of Matrix Market"),
     "mtx: complex": (
@@ -479,6 +596,11 @@ BAD = {
         "a.mtx",
         matrix_market("array", "integer", "general", (1, 1), [str(2**53 + 1)]),
         r"is not one number below 2\^53",
+    ),
+    "mtx: real integer": (
+        "a.mtx",
+        matrix_market("coordinate", "real", "general", (1, 1, 1), ["1 1 9007199254740993"]),
+        "line 4: 9007199254740993 is an integer",
     ),
     "mtx: not square": (
         "a.mtx", matrix_market("array", "real", "symmetric", (1, 2), ["1"]), r"has shape \(1, 2\)",
@@ -534,6 +656,11 @@ WRONG = {
     "index_base": ({"index_base": 1}, "index_base is for svmlight files only"),
     "key": ({"key": "x"}, "is for npz and safetensors files only"),
     "delimiter": ({"delimiter": "ab"}, "the delimiter is 'ab'"),
+    "null byte": ({"delimiter": "\0"}, r"the delimiter is '\\x00'"),
+    "no text": ({"delimiter": 5}, "delimiter is 5; give a text"),
+    "no names": ({"without": 5}, "without is 5; give a list of names"),
+    "no name": ({"columns": 5}, "columns is 5; give a list of names"),
+    "no format": ({"format": []}, r"format is \[\]; give a text"),
     "format": ({"format": "xls"}, "format is 'xls'; choose one of npy"),
 }
 

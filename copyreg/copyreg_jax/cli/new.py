@@ -136,14 +136,15 @@ def new(
             rich_help_panel=_FILE,
         ),
     ] = None,
-    no_header: Annotated[
-        bool,
+    header: Annotated[
+        bool | None,
         typer.Option(
-            "--no-header",
-            help="Take the first line of a table in text as a row. Columns are called 0, 1, ...",
+            "--header/--no-header",
+            help="Say whether the first line of a table in text is names or a row. Without names, "
+            "columns are called 0, 1, ... Needed if a number is in that line.",
             rich_help_panel=_FILE,
         ),
-    ] = False,
+    ] = None,
     format: Annotated[
         FormatName | None,
         typer.Option(help="Format of a file with another suffix.", rich_help_panel=_FILE),
@@ -177,7 +178,7 @@ def new(
                 choice,
                 index_base=index_base,
                 delimiter=delimiter,
-                header=not no_header,
+                header=header,
                 format=format,
             )
             instance = plan_instance(table, target, flags, w, gamma)

@@ -54,6 +54,7 @@ class ArrowTable:
             raise InputError(f"{path} has no row")
         schema = self._reader.schema
         chosen = choose(self.name, schema.names, choice)
+        self._refuse_index({schema.names[place] for place in chosen}, choice)
         self._parts = [schema.names[place] for place in chosen]
         types = [_Type(self.name, schema.field(place)) for place in chosen]
         self.dtype = np.result_type(*(each.dtype for each in types))
@@ -64,6 +65,20 @@ class ArrowTable:
             for name, each, width in zip(self._parts, types, widths, strict=True)
             for place in range(width)
         ]
+
+    def _refuse_index(self, names: set[str], choice: Choice) -> None:
+        """`InputError` if the index of a data frame is a column of A, and nobody asked for it."""
+        try:
+            held = (self._reader.schema.pandas_metadata or {}).get("index_columns", ())
+        except (ValueError, AttributeError):  # what another program has written under that name
+            return
+        for index in held:
+            if isinstance(index, str) and index in names - set(choice.columns or ()):
+                raise InputError(
+                    f"{self.name}: column {index!r} is the index of a data frame of pandas; leave "
+                    f"it out (--without-columns {index}), or name it among the columns of A "
+                    "(--columns)"
+                )
 
     def survey(self, wanted: Wanted) -> tuple[int, Fields]:
         """Count the rows, and read some columns beside A."""

@@ -13,6 +13,7 @@ import numpy as np
 from copyreg_jax.errors import InputError
 from copyreg_jax.instances.readers.arrow_files import FieldBuilder, fill
 from copyreg_jax.instances.readers.row_tables import (
+    EXACT_INTEGERS,
     Choice,
     Fields,
     Wanted,
@@ -22,6 +23,7 @@ from copyreg_jax.instances.readers.row_tables import (
 from copyreg_jax.instances.readers.text_chunks import (
     find_line,
     is_number,
+    is_rounded,
     map_chunks,
     open_bytes,
     split_chunks,
@@ -39,23 +41,22 @@ class CsvTable:
 
     dtype = np.dtype(np.float64)
 
-    def __init__(self, path: Path, choice: Choice, delimiter: str, *, header: bool) -> None:
-        if len(delimiter) != 1 or delimiter in '"\r\n' or ord(delimiter) > 127:
+    def __init__(
+        self, path: Path, choice: Choice, delimiter: str, *, header: bool | None = None
+    ) -> None:
+        if len(delimiter) != 1 or delimiter in '"\r\n\0' or ord(delimiter) > 127:
             raise InputError(f"the delimiter is {delimiter!r}; give one character, as ',' or ';'")
         self.name, self._path, self._delimiter = str(path), path, delimiter
         self.kind = f"table in text, cells separated by {delimiter!r}" + ", no header" * (
-            not header
+            header is False
         )
         self.file = find_file(path)
         first = self._first_row()
-        numbers = [is_number(cell) for cell in first]
-        if header and all(numbers):
-            raise InputError(
-                f"{path}: the first line holds numbers, no names of columns; add a line of "
-                "names, or say that there is none (--no-header, or header=False in Python)"
-            )
-        self._names = first if header else [str(place) for place in range(len(first))]
-        self._start = self._header_end if header else self._bom
+        if header is None:
+            self._refuse_numbers(first)
+        is_row = header is False
+        self._names = [str(place) for place in range(len(first))] if is_row else first
+        self._start = self._bom if is_row else self._header_end
         if len(first) == 1 and (other := next((c for c in ";\t|" if c in first[0]), None)):
             raise InputError(
                 f"{path}: one column, with the name {first[0]!r:.60}; say what separates the "
@@ -71,6 +72,23 @@ class CsvTable:
                 f"{path}: column {self._names.index('') + 1} has no name, as an index that pandas "
                 "has written; leave it out (--without-columns '') or give it a name"
             )
+
+    def _refuse_numbers(self, first: list[str]) -> None:
+        """`InputError` if the first line may be a row, of which the numbers would be lost."""
+        number = next((cell for cell in first if is_number(cell)), None)
+        if number is None:
+            return
+        names = "say that these are names (--header, or header=True in Python)"
+        named = [cell for cell in first if cell]
+        if named == [str(place) for place in range(len(named))]:
+            raise InputError(
+                f"{self.name}: the first line counts the columns, as pandas does for an array; "
+                f"{names}, or give the columns names"
+            )
+        raise InputError(
+            f"{self.name}: the first line holds the number {number}; if it is a row, say that "
+            f"there is no line of names (--no-header, or header=False in Python), else {names}"
+        )
 
     def survey(self, wanted: Wanted) -> tuple[int, Fields]:
         """Count the rows, and read some columns beside A."""
@@ -99,6 +117,7 @@ class CsvTable:
         with open_bytes(self._path) as stream:
             self._bom = len(_BOM) if stream.read(len(_BOM)) == _BOM else 0
         for place, chunk in split_chunks(self._path, self._bom, quote=_QUOTE):
+            self._refuse_broken(place, chunk)
             for number, cells in self._rows(place, chunk):
                 if cells:
                     lines = chunk.split(b"\n")[:number]
@@ -116,6 +135,7 @@ class CsvTable:
         import pyarrow as pa
         import pyarrow.csv as pacsv
 
+        self._refuse_broken(place, chunk)
         arrow = {"number": pa.float64(), "text": pa.dictionary(pa.int32(), pa.string())}
         try:
             table = pacsv.read_csv(
@@ -124,7 +144,10 @@ class CsvTable:
                     column_names=self._names, use_threads=False, block_size=len(chunk) + 1
                 ),
                 parse_options=pacsv.ParseOptions(
-                    delimiter=self._delimiter, newlines_in_values=_QUOTE in chunk
+                    delimiter=self._delimiter,
+                    newlines_in_values=_QUOTE in chunk,
+                    # In one column, such a line is a number that is missing.
+                    ignore_empty_lines=len(self._names) > 1,
                 ),
                 convert_options=pacsv.ConvertOptions(
                     include_columns=list(types),
@@ -136,47 +159,102 @@ class CsvTable:
         except pa.ArrowInvalid as error:
             self._explain(place, chunk, types, str(error))
         for name, way in types.items():
-            column = table[name]
-            if way == "number" and (column.null_count or not np.isfinite(column.to_numpy()).all()):
+            if way != "number":
+                continue
+            column = table[name].to_numpy()
+            if table[name].null_count or not np.isfinite(column).all():
                 self._explain(place, chunk, types, "a number is missing")
+            if (abs(column) >= EXACT_INTEGERS).any():
+                self._refuse_faults(place, chunk, types)
         return table
+
+    def _refuse_broken(self, place: int, chunk: bytes) -> None:
+        """`InputError` where quotes or ends of lines would make rows of other rows."""
+        quotes = np.empty(0, int)
+        text = np.frombuffer(b"\n" + chunk, np.uint8)
+        at, why = None, ""
+        if _QUOTE in chunk:
+            quotes = np.flatnonzero(text == _QUOTE[0])
+            ends = np.frombuffer(self._delimiter.encode() + b'\r\n"', np.uint8)
+            # Quotes open and close in turn, and one that is doubled closes and opens.
+            opens, closes = quotes[::2], quotes[1::2]
+            stray = np.concatenate(
+                [
+                    opens[~np.isin(text[opens - 1], ends)],
+                    closes[~np.isin(text[closes + 1], ends)],
+                ]
+            )
+            if stray.size:
+                at = int(stray.min())
+                why = (
+                    "a quote in the middle of a cell; put the whole cell in quotes and double "
+                    "those in it, or remove them"
+                )
+            elif quotes.size % 2:
+                at, why = int(quotes[-1]), "a quote is opened and never closed; close or remove it"
+        if at is None and b"\r" in chunk:
+            bare = np.flatnonzero((text[:-1] == ord("\r")) & (text[1:] != ord("\n")))
+            bare = bare[np.searchsorted(quotes, bare) % 2 == 0]
+            if bare.size:
+                at = int(bare[0])
+                why = "a carriage return ends no line; save the table with line feeds (LF or CRLF)"
+        if at is not None:
+            self._decode(place, chunk)  # UTF-16 looks broken too, and has a better name
+            line = find_line(self._path, place) + chunk.count(b"\n", 0, at - 1)
+            raise InputError(f"{self.name}, line {line}: {why}")
 
     def _explain(self, place: int, chunk: bytes, types: dict[str, Any], why: str) -> NoReturn:
         """`InputError` for the first row of a chunk that has a fault."""
+        self._refuse_faults(place, chunk, types)
+        base = find_line(self._path, place) - 1
+        raise InputError(f"{self.name}, after line {base}: {why}")
+
+    def _refuse_faults(self, place: int, chunk: bytes, types: dict[str, Any]) -> None:
         base = find_line(self._path, place) - 1
         for number, cells in self._rows(place, chunk):
             where = f"{self.name}, line {base + number}"
             if not cells:
-                continue
+                if len(self._names) > 1:
+                    continue
+                raise InputError(
+                    f"{where} is empty, which in a table of one column is a missing number; fill "
+                    "it or remove the line"
+                )
             if len(cells) != len(self._names):
                 raise InputError(
                     f"{where}: {len(cells)} cells, but there are {len(self._names)} columns; "
                     "mend or remove this row"
                 )
             for name, cell in zip(self._names, cells, strict=True):
-                if types.get(name) != "number" or is_number(cell):
+                if types.get(name) != "number" or (is_number(cell) and not is_rounded(cell)):
                     continue
                 what = f"holds {cell!r:.60}, no finite number" if cell.strip() else "is empty"
+                if is_number(cell):
+                    what = f"holds {cell}, an integer beyond 2^53 that float64 does not have"
                 raise InputError(
                     f"{where}: column {name!r} {what}; mend or remove this row, or leave the "
                     "column out (--without-columns)"
                 )
-        raise InputError(f"{self.name}, after line {base}: {why}")
 
-    def _rows(self, place: int, chunk: bytes) -> Iterator[tuple[int, list[str]]]:
-        """Rows of a chunk, each with the number of its last line in the chunk."""
-        line = 0
+    def _decode(self, place: int, chunk: bytes) -> str:
         try:
-            lines = io.StringIO(chunk.decode("utf-8"), newline="")
-            reader = csv.reader(lines, delimiter=self._delimiter)
-            for cells in reader:
-                line = reader.line_num
-                yield line, cells
+            return chunk.decode("utf-8")
         except UnicodeDecodeError as error:
             line = find_line(self._path, place) + chunk.count(b"\n", 0, error.start)
             raise InputError(
                 f"{self.name}, line {line}: not UTF-8; save the table as UTF-8"
             ) from None
+
+    def _rows(self, place: int, chunk: bytes) -> Iterator[tuple[int, list[str]]]:
+        """Rows of a chunk, each with the number of its last line in the chunk."""
+        line = 0
+        try:
+            # Lines end as in `find_line`, at line feeds alone.
+            lines = io.StringIO(self._decode(place, chunk), newline="\n")
+            reader = csv.reader(lines, delimiter=self._delimiter)
+            for cells in reader:
+                line = reader.line_num
+                yield line, cells
         except csv.Error as error:
             line += find_line(self._path, place)
             raise InputError(f"{self.name}, line {line}: not CSV: {error}") from None

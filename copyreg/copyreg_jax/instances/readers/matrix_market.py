@@ -20,6 +20,7 @@ from copyreg_jax.instances.readers.text_chunks import (
     map_chunks,
     open_bytes,
     read_numbers,
+    refuse_rounded,
     split_chunks,
     tidy,
 )
@@ -67,6 +68,7 @@ def open_matrix_market(path: Path, choice: Choice) -> ArrayTable | SparseTable:
         lines = numbers.reshape(-1, width)
         if not _are_entries(header, lines).all():
             _explain(path, header, place, chunk)
+        refuse_rounded(path, place, chunk, numbers)
         return lines
 
     parts = list(map_chunks(parse, split_chunks(path, header.place)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def read_matrix(
     key: str | None = None,
     index_base: int | None = None,
     delimiter: str | None = None,
-    header: bool = True,
+    header: bool | None = None,
     format: str | None = None,
 ) -> Any:
     r"""Read the matrix A from a file, into memory.
@@ -83,8 +83,9 @@ def read_matrix(
     delimiter : str, optional
         Character between the cells of a line, or ``"tab"``. The default is a comma, and a tab in
         .tsv files.
-    header : bool, default True
-        Whether a table in text has a line of names on top.
+    header : bool, optional
+        Whether a table in text has a line of names on top. Without it, the first line has to be
+        one in which no name is a number.
     format : str, optional
         A key of ``FORMATS`` for a file with another suffix: npy, npz, parquet, arrow, csv,
         svmlight, matrix-market or safetensors.
@@ -148,7 +149,7 @@ def open_table(
     key: str | None = None,
     index_base: int | None = None,
     delimiter: str | None = None,
-    header: bool = True,
+    header: bool | None = None,
     format: str | None = None,
 ) -> DenseTable | SparseTable:
     """Open a file by its suffix or by the name of its format; the parameters of `read_matrix`."""
@@ -156,6 +157,12 @@ def open_table(
         raise InputError(f"{source!r:.60} is no path; give the name of a file")
     if isinstance(choice.columns, str) or isinstance(choice.without, str):
         raise InputError("columns and without are lists of names; put the one name into a list")
+    for name, names in ("columns", choice.columns), ("without", choice.without):
+        if not isinstance(names, Iterable | None):
+            raise InputError(f"{name} is {names!r:.60}; give a list of names")
+    for name, word in ("key", key), ("delimiter", delimiter), ("format", format):
+        if not isinstance(word, str | None):
+            raise InputError(f"{name} is {word!r:.60}; give a text")
     choice = choice._replace(
         columns=None if choice.columns is None else list(map(str, choice.columns)),
         without=list(map(str, choice.without)),
@@ -166,7 +173,7 @@ def open_table(
         ("a name of an array (FILE:NAME)", key is not None, ("npz", "safetensors")),
         ("index_base", index_base is not None, ("svmlight",)),
         ("delimiter", delimiter is not None, ("csv",)),
-        ("a missing header", not header, ("csv",)),
+        ("header", header is not None, ("csv",)),
     ):
         if given and form not in formats:
             raise InputError(f"{path}: {option} is for {' and '.join(formats)} files only")

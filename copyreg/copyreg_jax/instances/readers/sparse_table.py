@@ -76,7 +76,26 @@ class SparseTable:
         # In float64, because SciPy would add entries of one place in their own type.
         csr = scipy.sparse.csr_array(matrix.astype(np.float64))
         csr.sum_duplicates()
+        if numbers.dtype.kind in "iu" and csr.nnz < numbers.size:
+            self._refuse_rounded_sums(matrix)
         return csr.astype(dtype) if csr.nnz == numbers.size else csr
+
+    def _refuse_rounded_sums(self, matrix: Any) -> None:
+        """`InputError` for integers of one place whose sum float64 may not have."""
+        listed = matrix.tocoo()
+        sizes, counts = (
+            scipy.sparse.csr_array((each, (listed.row, listed.col)), shape=matrix.shape)
+            for each in (abs(listed.data.astype(np.float64)), np.ones(listed.data.size))
+        )
+        # Below this size of all of them together, no sum on the way was rounded.
+        large = (sizes.data >= EXACT_INTEGERS) & (counts.data > 1)
+        if large.any():
+            k, places = int(np.argmax(large)), sizes.tocoo()
+            raise InputError(
+                f"{self.name}: the entries at row {places.row[k]}, column {places.col[k]} are "
+                "integers whose sum may be beyond 2^53, where float64 is not exact; add them up "
+                "before you save the matrix"
+            )
 
     def survey(self, wanted: Wanted) -> tuple[int, Fields]:
         """Count the rows, and give some columns beside A."""

@@ -18,6 +18,7 @@ from copyreg_jax.instances.readers.text_chunks import (
     is_number,
     map_chunks,
     read_numbers,
+    refuse_rounded,
     split_chunks,
     tidy,
 )
@@ -30,8 +31,8 @@ _NOTHING = np.empty(0)
 
 _MAX_INDEX = (1 << 31) - 2
 
-_STATED_BASE = re.compile(rb"#[^\n]*\b(zero|one)-based")
-"""What scikit-learn writes on top of a file that has a comment."""
+_STATED_BASE = re.compile(rb"(?:\s*#[^\n]*\n)*?\s*# Column indices are (zero|one)-based\s*\n")
+"""What scikit-learn writes on top of a file that has a comment, before the first row."""
 
 
 class _Part(NamedTuple):
@@ -111,14 +112,18 @@ def _base(
 
 
 def _parse(path: Path, place: int, chunk: bytes) -> _Part:
-    stated = _STATED_BASE.search(chunk) if place == 0 else None
+    stated = _STATED_BASE.match(chunk) if place == 0 else None
     base = None if stated is None else int(stated[1] == b"one")
     # Most files need no tidying, which takes as long as all the rest; LIBSVM's own do.
     ends_in_space = chunk.partition(b"\n")[0].endswith(b" ")
     part = None if ends_in_space else _parse_tidy(chunk, base)
     if part is None:
         part = _parse_tidy(tidy(chunk), base)
-    return part or _explain(path, place, chunk)
+    if part is None:
+        _explain(path, place, chunk)
+    for numbers in (part.labels, part.values):
+        refuse_rounded(path, place, chunk, numbers)
+    return part
 
 
 def _parse_tidy(text: bytes, base: int | None) -> _Part | None:

@@ -19,14 +19,17 @@ import numpy as np
 
 from copyreg_jax._files import unreadable
 from copyreg_jax.errors import InputError
+from copyreg_jax.instances.readers.row_tables import EXACT_INTEGERS
 
 __all__ = [
     "LINE",
     "find_line",
     "is_number",
+    "is_rounded",
     "map_chunks",
     "open_bytes",
     "read_numbers",
+    "refuse_rounded",
     "split_chunks",
     "tidy",
 ]
@@ -80,7 +83,7 @@ def split_chunks(
 def _last_line_end(content: bytes, quote: bytes | None) -> int:
     end = content.rfind(b"\n") + 1
     while quote and end and content.count(quote, 0, end) % 2:
-        end = content.rfind(b"\n", 0, end - 1) + 1
+        end = content.rfind(b"\n", 0, content.rfind(quote, 0, end)) + 1
     return end
 
 
@@ -151,6 +154,25 @@ def read_numbers(text: bytes, separators: bytes) -> tuple[np.ndarray, np.ndarray
     except pa.ArrowInvalid:
         return None
     return (numbers, np.frombuffer(text, np.uint8)[ends]) if numbers.size == ends.size else None
+
+
+def is_rounded(word: str) -> bool:
+    """Whether a finite number is an integer that float64 does not have."""
+    digits = word.strip().lstrip("+-").lstrip("0")
+    return bool(re.fullmatch("[0-9]{16,}", digits)) and int(digits) != float(digits)
+
+
+def refuse_rounded(path: Path, place: int, chunk: bytes, numbers: np.ndarray) -> None:
+    """`InputError` for an integer in lines of words that was rounded when it was read."""
+    if not (abs(numbers) >= EXACT_INTEGERS).any():
+        return
+    for number, content in enumerate(chunk.split(b"\n")):
+        for word in re.split(rb"[\s:]+", content.partition(b"#")[0]):
+            if is_rounded(word.decode("utf-8", "replace")):
+                raise InputError(
+                    f"{path}, line {find_line(path, place) + number}: {word.decode()} is an "
+                    "integer beyond 2^53 that float64 does not have; scale it, or leave it out"
+                )
 
 
 def is_number(word: str) -> bool:
