@@ -128,6 +128,17 @@ def test_integers_of_one_place_whose_sum_is_rounded_are_refused(entries, tmp_pat
         cr.read_matrix(tmp_path / "a.npz")
 
 
+def test_what_entries_of_one_place_come_to(tmp_path):
+    rows = np.zeros(2, int)
+    held = scipy.sparse.coo_array((np.ones(2, bool), (rows, rows)), shape=(1, 1))
+    scipy.sparse.save_npz(tmp_path / "a.npz", held)
+    assert_same(cr.read_matrix(tmp_path / "a.npz").toarray(), held.toarray())
+    held = scipy.sparse.coo_array((np.full(2, 1e308), (rows, rows)), shape=(1, 1))
+    scipy.sparse.save_npz(tmp_path / "a.npz", held)
+    with pytest.raises(cr.InputError, match="row 0, column 0 have a sum that is not finite"):
+        cr.read_matrix(tmp_path / "a.npz")
+
+
 def as_lists(form, flat, width):
     """A column of Arrow whose rows have so many of the numbers."""
     edges = np.arange(0, len(flat) + 1, width)
@@ -453,6 +464,33 @@ def test_null_rows_of_arrow_lists_do_not_shift_the_others(tmp_path):
                 cr.read_matrix(tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize("way", ["text", "number"])
+def test_nulls_in_the_dictionary_of_a_column_are_nulls(way, tmp_path):
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["1", None]))
+    feather.write_feather(pa.table({"t": words, "x": [1, 2]}), tmp_path / "a.feather")
+    table = open_table(tmp_path / "a.feather", Choice(fields=("t",)))
+    with pytest.raises(cr.InputError, match="row 1: column 't' is null"):
+        table.survey([("t", way)])
+
+
+def test_texts_of_a_dictionary_that_no_row_has_are_left_out(tmp_path):
+    words = pa.DictionaryArray.from_arrays(pa.array([2, 1]), pa.array([None, "a", "b", "c"]))
+    feather.write_feather(pa.table({"t": words, "x": [1, 2]}), tmp_path / "a.feather")
+    table = open_table(tmp_path / "a.feather", Choice(fields=("t",)))
+    labels = table.survey([("t", "text")])[1]["t", "text"]
+    assert [labels.texts[code] for code in labels.codes] == ["b", "a"]
+    assert len(labels.texts) == 2
+
+
+def test_an_integer_in_a_column_of_text_is_not_rounded(tmp_path):
+    words = pa.array(["1", "1e300", str(2**53 + 1)])
+    for column in words, words.dictionary_encode(), words.cast(pa.large_string()):
+        pq.write_table(pa.table({"t": column, "x": [1, 2, 3]}), tmp_path / "a.parquet")
+        table = open_table(tmp_path / "a.parquet", Choice(fields=("t",)))
+        with pytest.raises(cr.InputError, match="row 2: column 't' is 9007199254740993, an int"):
+            table.survey([("t", "number")])
+
+
 def test_tensors_of_arrow_are_read_if_they_are_rows(tmp_path):
     numbers = np.arange(12, dtype=np.float32)
     for shape in ((4,), (2, 2)):
@@ -541,6 +579,7 @@ BAD = {
     "csv: text after a quote": ("a.csv", b'x,t\n1,"a"b\n', "line 2: a quote in the middle"),
     "csv: blank": ("a.csv", b"x\n1\n\n3\n", "line 3 is empty, which in a table of one column"),
     "csv: last blank": ("a.csv", b"x\n" + b"1\n" * 30 + b"\r\n", "line 32 is empty"),
+    "csv: line feed": ("a.csv", b'x,y\n1,"2\n"\n', r"after line 1: .* value '2 '"),
     "csv: integer": (
         "a.csv", b"x,y\n1,2\n3,9007199254740993\n", "line 3: column 'y' holds 9007199254740993,",
     ),
@@ -576,6 +615,9 @@ BAD = {
         "a.svm", b"1 1:5\n# Column indices are one-based\n", "no index 0, so it does",
     ),
     "svmlight: comment of a person": ("a.svm", b"# is it one-based?\n1 1:5\n", "no index 0, so it"),
+    "svmlight: old line": (
+        "a.svm", b"1 0:5\r\n2 0:5 # a\r3 0:6\n", "line 2: a carriage return in a comment",
+    ),
     "svmlight: query": ("a.svm", b"1 qid:4 0:2\n", "'qid:4' is an id of a query"),
     "mtx: no header": ("a.mtx", b"1 1 1\n", "line 1: not a header of Matrix Market"),
     "mtx: complex": (
@@ -601,6 +643,11 @@ BAD = {
         "a.mtx",
         matrix_market("coordinate", "real", "general", (1, 1, 1), ["1 1 9007199254740993"]),
         "line 4: 9007199254740993 is an integer",
+    ),
+    "mtx: old line": (
+        "a.mtx",
+        matrix_market("array", "real", "general", (1, 1), ["1 # a\r2"]).encode(),
+        "line 4: a carriage return in a comment",
     ),
     "mtx: not square": (
         "a.mtx", matrix_market("array", "real", "symmetric", (1, 2), ["1"]), r"has shape \(1, 2\)",

@@ -14,6 +14,7 @@ from copyreg_jax._files import unreadable
 from copyreg_jax.errors import InputError
 from copyreg_jax.instances.readers.row_tables import (
     BLOCK_BYTES,
+    EXACT_INTEGERS,
     Choice,
     Field,
     Fields,
@@ -26,6 +27,7 @@ from copyreg_jax.instances.readers.row_tables import (
     find_file,
     refuse_not_finite,
 )
+from copyreg_jax.instances.readers.text_chunks import is_rounded
 
 __all__ = ["ArrowTable", "FieldBuilder", "fill"]
 
@@ -259,6 +261,10 @@ def _is_list(kind: Any) -> bool:
 
 
 def _refuse_null(name: str, column: Any, called: str, first_row: int) -> None:
+    import pyarrow as pa
+
+    if isinstance(column, pa.DictionaryArray) and column.dictionary.null_count:
+        column = column.dictionary_decode()  # whose own count leaves out these nulls
     if column.null_count:
         at = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise InputError(
@@ -318,6 +324,13 @@ class FieldBuilder:
         if pa.types.is_dictionary(column.type):
             column = pc.cast(column, column.type.value_type)
         numbers = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            for at in np.flatnonzero(abs(numbers) >= EXACT_INTEGERS):
+                if is_rounded(word := column[int(at)].as_py()):
+                    raise InputError(
+                        f"{self._name}, row {self._size + at}: column {self._called!r} is "
+                        f"{word}, an integer beyond 2^53 that float64 does not have"
+                    )
         return refuse_not_finite(self._name, numbers[:, None], self._size, [self._called])[:, 0]
 
     def _codes_of(self, column: Any) -> np.ndarray:
@@ -327,5 +340,9 @@ class FieldBuilder:
         if not pa.types.is_dictionary(column.type):
             column = pc.dictionary_encode(pc.cast(column, pa.string()))
         texts = pc.cast(column.dictionary, pa.string()).to_pylist()
-        codes = [self._codes.setdefault(text, len(self._codes)) for text in texts]
-        return np.array(codes, np.int32)[column.indices.to_numpy()]
+        places = column.indices.to_numpy()
+        codes = np.zeros(len(texts), np.int32)
+        # A dictionary may have texts that no row has.
+        for k in np.flatnonzero(np.bincount(places, minlength=len(texts))):
+            codes[k] = self._codes.setdefault(texts[k], len(self._codes))
+        return codes[places]

@@ -207,7 +207,7 @@ class CsvTable:
         """`InputError` for the first row of a chunk that has a fault."""
         self._refuse_faults(place, chunk, types)
         base = find_line(self._path, place) - 1
-        raise InputError(f"{self.name}, after line {base}: {why}")
+        raise InputError(f"{self.name}, after line {base}: {' '.join(why.split())}")
 
     def _refuse_faults(self, place: int, chunk: bytes, types: dict[str, Any]) -> None:
         base = find_line(self._path, place) - 1

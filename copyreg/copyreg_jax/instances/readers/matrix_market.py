@@ -20,6 +20,7 @@ from copyreg_jax.instances.readers.text_chunks import (
     map_chunks,
     open_bytes,
     read_numbers,
+    refuse_hidden,
     refuse_rounded,
     split_chunks,
     tidy,
@@ -58,6 +59,7 @@ def open_matrix_market(path: Path, choice: Choice) -> ArrayTable | SparseTable:
     width = header.num_words
 
     def parse(place: int, chunk: bytes) -> np.ndarray:
+        refuse_hidden(path, place, chunk)
         found = read_numbers(tidy(chunk), b" ")
         if found is None:
             _explain(path, header, place, chunk)

@@ -78,6 +78,15 @@ class SparseTable:
         csr.sum_duplicates()
         if numbers.dtype.kind in "iu" and csr.nnz < numbers.size:
             self._refuse_rounded_sums(matrix)
+        if numbers.dtype.kind == "b":  # true twice is true
+            csr.data[:] = csr.data != 0
+            return csr.astype(dtype)
+        if not np.isfinite(csr.data).all():
+            k, places = int(np.argmax(~np.isfinite(csr.data))), csr.tocoo()
+            raise InputError(
+                f"{self.name}: the entries at row {places.row[k]}, column {places.col[k]} have a "
+                "sum that is not finite; scale the numbers down"
+            )
         return csr.astype(dtype) if csr.nnz == numbers.size else csr
 
     def _refuse_rounded_sums(self, matrix: Any) -> None:

@@ -18,6 +18,7 @@ from copyreg_jax.instances.readers.text_chunks import (
     is_number,
     map_chunks,
     read_numbers,
+    refuse_hidden,
     refuse_rounded,
     split_chunks,
     tidy,
@@ -112,6 +113,7 @@ def _base(
 
 
 def _parse(path: Path, place: int, chunk: bytes) -> _Part:
+    refuse_hidden(path, place, chunk)
     stated = _STATED_BASE.match(chunk) if place == 0 else None
     base = None if stated is None else int(stated[1] == b"one")
     # Most files need no tidying, which takes as long as all the rest; LIBSVM's own do.

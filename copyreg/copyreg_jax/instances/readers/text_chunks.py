@@ -29,6 +29,7 @@ __all__ = [
     "map_chunks",
     "open_bytes",
     "read_numbers",
+    "refuse_hidden",
     "refuse_rounded",
     "split_chunks",
     "tidy",
@@ -160,6 +161,17 @@ def is_rounded(word: str) -> bool:
     """Whether a finite number is an integer that float64 does not have."""
     digits = word.strip().lstrip("+-").lstrip("0")
     return bool(re.fullmatch("[0-9]{16,}", digits)) and int(digits) != float(digits)
+
+
+def refuse_hidden(path: Path, place: int, chunk: bytes) -> None:
+    """`InputError` for a comment that may hide rows, because it has an end of a line in it."""
+    found = re.search(rb"#[^\n]*\r[^\n]", chunk) if b"\r" in chunk else None
+    if found is not None:
+        line = find_line(path, place) + chunk.count(b"\n", 0, found.start())
+        raise InputError(
+            f"{path}, line {line}: a carriage return in a comment ends no line; save the file "
+            "with line feeds (LF or CRLF)"
+        )
 
 
 def refuse_rounded(path: Path, place: int, chunk: bytes, numbers: np.ndarray) -> None:
