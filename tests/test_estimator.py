@@ -84,6 +84,24 @@ def test_without_normalization_it_takes_any_target():
     assert same_bits(model.coef_, solution.x)
 
 
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.full(N, 6000, np.float16),
+        np.full(N, 3e38, np.float32),
+        np.full(N, 1e308),
+        np.full(N, 2**62),
+        np.ones(N, bool),
+        np.full(N, 5e-324),
+    ],
+    ids=lambda y: y.dtype.name,
+)
+def test_the_sum_of_y_neither_overflows_nor_vanishes(y, fitted):
+    """All of these are the uniform distribution, each entry after two roundings at most."""
+    b = fitted.problem(X, y, protected=MASK).b
+    np.testing.assert_allclose(b, np.full(N, 1 / N), SUMS)
+
+
 def test_prediction_is_f_of_the_rows_given(fitted):
     problem = cr.CopyrightRegression(X, Y, MASK)
     assert same_bits(fitted.predict(X), problem.f(fitted.coef_))
@@ -104,6 +122,18 @@ def test_score_is_the_loss_on_rows_that_are_not_protected(fitted):
     crossed = CopyrightRegressor(w=0.5, metric="cross-entropy").fit(X, Y, protected=MASK)
     own = np.sum((b * np.log(crossed.predict(X)))[~MASK])
     np.testing.assert_allclose(crossed.score(X, Y, protected=MASK), own, SUMS)
+
+
+def test_how_protected_targets_count_in_a_score():
+    """In the sum that y is divided by, and nowhere else."""
+    y = np.where(MASK, 3 * Y, Y)
+    plain = CopyrightRegressor(normalize_y=False).fit(X, Y, protected=MASK)
+    assert plain.score(X, y, MASK) == plain.score(X, Y, MASK)
+    divided = CopyrightRegressor().fit(X, Y, protected=MASK)
+    assert divided.score(X, y, MASK) != divided.score(X, Y, MASK)
+    np.testing.assert_allclose(
+        divided.score(X, y, MASK), -np.sum((divided.predict(X) - y / y.sum())[~MASK] ** 2), SUMS
+    )
 
 
 def test_no_row_of_a_part_need_be_protected(fitted):
@@ -214,6 +244,20 @@ WRONG = {
         "protected has index 1 where X has 0, at row 0; give protected.loc",
     ),
     "another index of y": ({"X": pd.DataFrame(X), "y": series(Y)}, "y has index 1 where X has 0"),
+    "another index of y in a frame": (
+        {"X": pd.DataFrame(X), "y": series(Y).to_frame()},
+        "y has index 1 where X has 0",
+    ),
+    "two indexes beside an array": (
+        {"y": series(Y, range(N)), "protected": series(MASK)},
+        r"protected has index 1 where y has 0, at row 0; give protected.loc\[y.index\]",
+    ),
+    "words for y": ({"y": ["a"] * N}, "y has dtype <U1; give real numbers of at most 64 bits"),
+    "words, as they are": ({"y": ["a"] * N, "normalize_y": False}, "y has dtype <U1"),
+    "too large for X": (
+        {"X": X.astype(np.float32), "y": np.full(N, 1e300), "normalize_y": False},
+        r"y is 1e\+300 at row 0, too large for the float32 of X",
+    ),
     "a negative target": ({"y": Y - 0.01}, "y is -.* at row .*normalize_y=False"),
     "no target": ({"y": 0 * Y}, "y is 0 at all rows"),
     "missing": ({"y": np.where(MASK, np.nan, Y)}, "y contains NaN"),
@@ -222,6 +266,10 @@ WRONG = {
     "weights": ({"w": np.ones(N)}, "w is an array; an estimator takes one number"),
     "gamma": ({"gamma": -1.0}, "gamma is -1.0; give a finite number >= 0"),
     "reading": ({"reading": "odd"}, "reading is 'odd'; choose one of"),
+    "reading, nothing protected": (
+        {"reading": "odd", "gamma": 0, "protected": None},
+        "reading is 'odd'; choose one of",
+    ),
 }
 
 

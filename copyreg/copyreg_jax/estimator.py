@@ -15,7 +15,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import Matrix, RowBlocks, ShardedRows, SparseMatrix
 from copyreg_jax.problems import CopyrightRegression, SoftmaxRegression, objective
 from copyreg_jax.problems.frames import check_same_index, frame_labels, mask_values
-from copyreg_jax.problems.input import read_matrix
+from copyreg_jax.problems.input import check_reading, read_matrix
 from copyreg_jax.problems.objective import Metric, Reading
 from copyreg_jax.solvers import Solver, solve
 from copyreg_jax.solvers.solution import Solution, Status
@@ -152,9 +152,12 @@ class CopyrightRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def score(self, X: Any, y: ArrayLike, protected: ArrayLike | None = None) -> float:
         """Return minus the loss ell_2 on the rows that are not protected; higher is better.
 
-        Protected rows are to be away from their targets, so they do not count. They stay in the
-        softmax. The joint reading is used, with y as in ``fit`` and without the regularization: so
-        scores on the same rows can be compared for any gamma, w and reading.
+        Protected rows are to be away from their targets, so how far they are does not count. They
+        stay in the softmax, and their targets in the sum by which y is divided: what the other rows
+        should get is their share of the whole, as f is. With ``normalize_y=False`` a score does not
+        depend on y at the protected rows. The joint reading is used, with y as in ``fit`` and
+        without the regularization: so scores on the same rows can be compared for any gamma, w and
+        reading.
 
         Parameters
         ----------
@@ -190,6 +193,7 @@ class CopyrightRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _problem(self, X: Any, y: Any, protected: Any, reset: bool) -> SoftmaxRegression:
         if np.ndim(self.w):
             raise InputError("w is an array; an estimator takes one number for all rows")
+        check_reading(self.reading)
         A, b, mask = self._rows(X, y, protected, reset)
         if not mask.any():
             if self.gamma != 0:
@@ -209,9 +213,10 @@ class CopyrightRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """A, b in its precision and the mask, read and checked."""
         check_same_index(frame_labels("X", X), y=y, protected=protected)
         X, y = validate_data(self, _in_memory(X), y, reset=reset, y_numeric=True, **_MATRICES)
+        y = _doubles(y)
         if self.normalize_y:
             y = _normalized(y)
-        return X, y.astype(X.dtype), self._mask(protected, len(y))
+        return X, _in_precision(y, X.dtype), self._mask(protected, len(y))
 
     def _mask(self, protected: Any, n: int) -> NDArray[np.bool_]:
         if protected is None:
@@ -251,7 +256,14 @@ def _in_memory(X: Any) -> Any:
     return X
 
 
-def _normalized(y: NDArray[Any]) -> NDArray[Any]:
+def _doubles(y: NDArray[Any]) -> NDArray[np.float64]:
+    """Convert y to float64; `InputError` for what is no real numbers of at most 64 bits."""
+    if y.dtype.kind not in "fiub" or y.dtype.itemsize > 8:
+        raise InputError(f"y has dtype {y.dtype}; give real numbers of at most 64 bits")
+    return y.astype(np.float64)
+
+
+def _normalized(y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Divide y by its sum; `InputError` where that is no distribution."""
     if (y < 0).any():
         i = int(np.argmax(y < 0))
@@ -259,7 +271,21 @@ def _normalized(y: NDArray[Any]) -> NDArray[Any]:
             f"y is {y[i]} at row {i}, and is to be divided by its sum; give y >= 0, or "
             "normalize_y=False"
         )
-    total = y.sum()
+    with np.errstate(over="ignore"):
+        total = y.sum()
+    if total == np.inf:  # each entry is finite
+        y = y / y.max()
+        total = y.sum()
     if not total > 0:
         raise InputError("y is 0 at all rows and can't be divided by its sum; give other rows")
     return np.asarray(y / total)
+
+
+def _in_precision(y: NDArray[np.float64], dtype: Any) -> NDArray[Any]:
+    """Round y to the dtype of X; `InputError` where an entry is too large for that."""
+    with np.errstate(over="ignore"):
+        rounded = y.astype(dtype)
+    if not np.isfinite(rounded).all():
+        i = int(np.argmin(np.isfinite(rounded)))
+        raise InputError(f"y is {y[i]} at row {i}, too large for the {dtype} of X; scale y down")
+    return rounded

@@ -88,7 +88,7 @@ class CopyrightRegression(SoftmaxRegression):
         self._read(A, b, w, metric)
         check_reading(reading)
         self._reading: Reading = reading
-        check_same_index(self._labels, protected=protected)
+        check_same_index(self._labels, b=b, w=w, protected=protected)
         self._protected = read_mask(protected, self.n)
         self._gamma = read_weight(gamma, self.dtype)
         self._promote()

@@ -60,7 +60,8 @@ def plain_values(name: str, data: Any) -> Any:
     Raises
     ------
     InputError
-        A column that is not of real numbers, or an entry that is missing or not finite.
+        A column that is not of real numbers, an entry that is missing or not finite, or an integer
+        that the precision of the other columns may not hold.
     """
     found = _read(name, data)
     if isinstance(found, nw.Series):
@@ -75,6 +76,7 @@ def plain_values(name: str, data: Any) -> Any:
     dtype = np.result_type(*(inexact or [column.dtype for column in columns] or [np.dtype(float)]))
     values = np.empty(found.shape, dtype, order="F")
     for k, column in enumerate(columns):
+        _refuse_rounded(name, column, dtype, found.columns[k], index)
         values[:, k] = column
     return values
 
@@ -107,16 +109,26 @@ def mask_values(name: str, rows: Any) -> Any:
 
 
 def check_same_index(labels: FrameLabels | None, **columns: Any) -> None:
-    """Refuse a pandas column whose index is not that of the frame: values are taken by position."""
+    """Refuse a pandas column whose index is not that of the frame: values are taken by position.
+
+    Without a frame that has an index, the columns are compared with the first of them that has one.
+    """
+    A, index = ("", None) if labels is None else (labels.name, labels.index)
     for name, data in columns.items():
         found = _read(name, data)
-        own = nw.maybe_get_index(found) if isinstance(found, nw.Series) else None
-        if labels is None or labels.index is None or own is None or own.equals(labels.index):
+        if not isinstance(found, nw.Series | nw.DataFrame):
             continue
-        if len(own) == len(labels.index):  # else the lengths are what is said
-            i, A = int(np.argmin(np.asarray(own == labels.index))), labels.name
+        own = nw.maybe_get_index(found)
+        if own is None:
+            continue
+        if index is None:
+            A, index = name, own
+        if own.equals(index):
+            continue
+        if len(own) == len(index):  # else the lengths are what is said
+            i = int(np.argmin(np.asarray(own == index)))
             raise InputError(
-                f"{name} has index {own[i]!r} where {A} has {labels.index[i]!r}, at row {i}; give "
+                f"{name} has index {own[i]!r} where {A} has {index[i]!r}, at row {i}; give "
                 f"{name}.loc[{A}.index], or {name}.to_numpy() if its rows are in the order of {A}"
             )
 
@@ -148,6 +160,28 @@ def _numbers(name: str, column: Any, index: Any, where: str = "") -> np.ndarray:
     return values
 
 
+def _refuse_rounded(name: str, column: np.ndarray, dtype: np.dtype, where: str, index: Any) -> None:
+    """`InputError` for the first integer that may change in a dtype of floats."""
+    if column.dtype.kind not in "iu" or dtype.kind != "f":
+        return
+    digits = np.finfo(dtype).nmant + 1
+    large = column > 2**digits if column.dtype.itemsize > 2 else np.zeros(len(column), bool)
+    if column.dtype.kind == "i" and column.dtype.itemsize > 2:
+        large |= column < -(2**digits)
+    if large.any():
+        i = int(np.argmax(large))
+        raise InputError(
+            f"{name} is {column[i]} at {_place(i, index)}, column {where!r}; integers beyond "
+            f"2^{digits} are not exact in {dtype}, the precision of the other columns; convert "
+            "that column to the precision that you want"
+        )
+
+
+def _place(i: int, index: Any) -> str:
+    label = "" if index is None or index[i] == i else f" (index {index[i]!r})"
+    return f"row {i}{label}"
+
+
 def _refuse(
     name: str, bad: np.ndarray, index: Any, where: str = "", values: np.ndarray | None = None
 ) -> None:
@@ -156,8 +190,7 @@ def _refuse(
         return
     i = int(np.argmax(bad))
     what = "missing" if values is None else values[i]
-    label = "" if index is None or index[i] == i else f" (index {index[i]!r})"
     comma = f", {where}" if where else ""
     raise InputError(
-        f"{name} is {what} at row {i}{label}{comma}; replace that entry or leave its row out"
+        f"{name} is {what} at {_place(i, index)}{comma}; replace that entry or leave its row out"
     )

@@ -56,7 +56,7 @@ class LeaveOutRegression(SoftmaxRegression):
         metric: Metric = "squared",
     ) -> None:
         self._read(A, b, w, metric)
-        check_same_index(self._labels, left_out=left_out)
+        check_same_index(self._labels, b=b, w=w, left_out=left_out)
         self._protected = read_rows("left_out", left_out, self.n)
         self._place()
 
