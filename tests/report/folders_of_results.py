@@ -11,6 +11,8 @@ from copyreg_jax.certificates.training import certify_training, save_training
 from copyreg_jax.checker.guarantee import DocumentLoss
 from copyreg_jax.lm.hashing import hash_text
 from copyreg_jax.lm.records import fingerprint_model
+from copyreg_jax.report.recomputed import NUMBERS
+from copyreg_jax.solvers.recheck import evaluate
 
 HOSTILE = "</title></script><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
 
@@ -19,22 +21,23 @@ def solved(folder, problem, x, *, name="i.npz", status="CONVERGED", certificate=
     """Write the results of a run that ended at x, and return the certificate if there is one."""
     folder.mkdir(exist_ok=True)
     cr.save_instance(folder / "instance.npz", problem)
-    value, norm = ([2.0, 1.0], [1.0, 1e-9]) if history is None else history
+    here = evaluate(problem, x)._asdict()
+    value, norm = ([2.0, here["value"]], [1.0, here["gradient_norm"]])
+    if history is not None:
+        value, norm = history
     np.savez(folder / "solution.npz", x=x, f=x, history_value=value, history_gradient_norm=norm)
     summary = {
         "instance": name, "n": problem.n, "d": problem.d, "n1": problem.n1,
         "gamma": float(problem.gamma), "reading": problem.reading, "metric": problem.metric,
         "status": status, "explanation": "It ended.", "num_steps": len(value) - 1,
         "num_values": 3, "num_gradients": 3, "num_hessians": 0, "num_hvps": 4,
-        "value": value[-1], "gradient_norm": norm[-1], "ell_1": 0.5, "ell_2": 0.25,
-        "certificate": None,
+        **{name: here[name] for name in NUMBERS}, "certificate": None,
     }  # fmt: skip
     made = cr.certify(problem, x) if certificate else None
     if made is not None:
         made.save(folder / "certificate.json")
         summary["certificate"] = {"given_up": dict(made.given_up), "reads": dict(made.reads)}
-    text = json.dumps(summary).replace("NaN", "null")
-    (folder / "summary.json").write_text(text)
+    (folder / "summary.json").write_text(json.dumps(summary))
     return made
 
 

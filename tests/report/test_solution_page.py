@@ -12,6 +12,7 @@ import copyreg_jax as cr
 from copyreg_jax.report.folders import certified_page, folder_page
 from copyreg_jax.report.gamma_path import NUM_SOLVES, find_path, path_section
 from copyreg_jax.report.read_solution import read_solution
+from copyreg_jax.report.recomputed import NUMBERS, recomputed
 from copyreg_jax.report.run_sections import spectrum
 from copyreg_jax.report.solution_page import SolvedInstance, solution_page
 from tests.checker.forgeries import FORGERIES, make_files
@@ -184,7 +185,7 @@ def test_names_are_only_text(results, tmp_path):
 
 def test_all_that_explain_says_is_on_the_page(results):
     folder, _, _, certificate = results
-    text = " ".join(Tags(folder_page(folder)).text.split())
+    text = " ".join(Tags(folder_page(folder)).text.split()).replace(" the run says:", "")
     lines = " ".join(certificate.explain().split()).split(" - ")
     for sentence in lines[1:]:
         name, _, rest = sentence.partition(": ")
@@ -333,7 +334,14 @@ def drop(folder, field):
         (lambda out: np.savez(out / "solution.npz", x=[1.0], history_value=[1.0],
                               history_gradient_norm=[1.0]), r"x of shape \(1,\); the instance has"),
         (lambda out: np.savez(out / "solution.npz", x=[1.0, 2.0], history_value=[1.0],
-                              history_gradient_norm=[1.0]), "is about another point than"),
+                              history_gradient_norm=[1.0]), "1 for 'num_steps', .* history of 0"),
+        (lambda out: np.savez(out / "solution.npz", x=[1.0, 2.0], history_value=[2.0, 1.0],
+                              history_gradient_norm=[2.0, 1.0]), "about another instance or point"),
+        (lambda out: np.savez(out / "solution.npz", x=[1.0, np.nan], history_value=[1.0],
+                              history_gradient_norm=[1.0]), "an x that is nan at entry 1; run"),
+        (lambda out: change(out, status="CERTIFIED"), "has 'CERTIFIED' for 'status', not one of"),
+        (lambda out: change(out, value=10**400), r"has the integer 10{19}\.\.\., which"),
+        (lambda out: change(out, num_hvps=2**63), "9223372036854775808, which has"),
         (lambda out: np.savez(out / "solution.npz", x=[1.0, 2.0], history_value=[],
                               history_gradient_norm=[]), "has a history of shapes"),
         (lambda out: (out / "instance.npz").unlink(), "name the instance .* with --instance"),
@@ -349,6 +357,101 @@ def test_what_is_no_page_is_refused_in_one_line(spoil, message, results, tmp_pat
     with pytest.raises(cr.InputError, match=message) as found:
         folder_page(out)
     assert "\n" not in str(found.value)
+
+
+def shifted(problem, **changes):
+    """The same problem with other arrays."""
+    arrays = {name: np.asarray(getattr(problem, name)) for name in ("A", "b", "protected", "w")}
+    return cr.CopyrightRegression(**arrays | changes, gamma=float(problem.gamma))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name"),
+    [
+        (lambda out, p, x: save(out, shifted(p, A=-3 * p.A)), "value"),
+        (lambda out, p, x: save(out, shifted(p, w=p.w * 1.1)), "value"),
+        (lambda out, p, x: save(out, shifted(p, protected=np.roll(p.protected, 1))), "value"),
+        (lambda out, p, x: move(out, 1e6 * x), "value"),
+        (lambda out, p, x: move(out, x * (1 + 1e-7)), "gradient_norm"),  # L is flat there
+        *((lambda out, p, x, name=name: nudge(out, name), name) for name in NUMBERS),
+        (lambda out, p, x: change(out, ell_1=None), "ell_1"),
+        (lambda out, p, x: change(out, ell_2=float("nan")), "ell_2"),
+    ],
+)  # fmt: skip
+def test_numbers_of_another_instance_or_point_are_refused(spoil, name, tmp_path):
+    """Without a certificate, which would know its instance and point."""
+    problem, x = problem_and_point()
+    out = tmp_path / "out"
+    solved(out, problem, x, certificate=False)
+    folder_page(out)
+    spoil(out, problem, x)
+    with pytest.raises(cr.InputError, match=f"another instance or point: it has .* for '{name}'"):
+        folder_page(out)
+
+
+def save(folder, problem):
+    cr.save_instance(folder / "instance.npz", problem)
+
+
+def move(folder, x):
+    with np.load(folder / "solution.npz") as file:
+        arrays = dict(file)
+    np.savez(folder / "solution.npz", **arrays | {"x": x})
+
+
+def nudge(folder, name):
+    """Change a number in the eighth digit, or one near zero by as much as it is."""
+    said = json.loads((folder / "summary.json").read_text())[name]
+    change(folder, **{name: 1e-8 if name == "gradient_norm" else said * (1 + 1e-8)})
+
+
+def test_a_history_of_another_run_is_refused(tmp_path):
+    problem, x = problem_and_point()
+    for last in (0.5, np.nan):
+        solved(tmp_path / "out", problem, x, certificate=False, history=([2.0, last], [1.0, 0.1]))
+        with pytest.raises(cr.InputError, match=f"ends at L = {last}, and computed again L is 0"):
+            folder_page(tmp_path / "out")
+
+
+def test_a_certificate_of_another_point_is_refused(tmp_path):
+    problem, x = problem_and_point()
+    certificate = solved(tmp_path / "out", problem, x)
+    solved(tmp_path / "out", problem, x + 1, certificate=False)
+    certificate.save(tmp_path / "out" / "certificate.json")
+    with pytest.raises(cr.InputError, match="is about another point than"):
+        folder_page(tmp_path / "out")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", [cr.NewtonCG(), cr.GradientDescent()])
+@pytest.mark.parametrize("metric", ["squared", "cross-entropy"])
+def test_what_runs_really_say_is_believed(metric, solver, dtype, tmp_path):
+    """Of a flat and of a steep instance, with large logits: rounding is no reason to refuse."""
+    problem = random_problem(4, 10, 2, w=0.1)
+    for scale in (1, 300):
+        arrays = ((scale * problem.A).astype(dtype), problem.b.astype(dtype), problem.protected)
+        scaled = cr.CopyrightRegression(*arrays, 0.1, 0.1, metric=metric)
+        solution = cr.solve(scaled, solver, max_steps=40)
+        history = solution.history.value, solution.history.gradient_norm
+        numbers = {name: getattr(solution, name) for name in NUMBERS}
+        said = {"status": solution.status.name, **numbers}
+        x = np.asarray(solution.x, np.float64)
+        here = recomputed(scaled, x, said, history[0][-1], solution.num_steps, "summary.json")
+        assert here == numbers
+
+
+def test_words_of_the_summary_are_not_on_the_page(tmp_path):
+    """Of the words in it, those that explain a status are ours, and reasons are the run's."""
+    problem, x = problem_and_point()
+    certificate = solved(tmp_path / "out", problem, x)
+    assert "global" in certificate.given_up
+    change(tmp_path / "out", explanation="It is suppressed (proved).",
+           certificate={"given_up": {"global": "It is proved."}, "reads": {}})  # fmt: skip
+    text = Tags(folder_page(tmp_path / "out")).text
+    assert "suppressed (proved)" not in text
+    assert cr.Status.CONVERGED.explanation in text
+    assert "as good or better: the run says: It is proved." in text
+    assert "The run says that the solver ended as CONVERGED" in text
 
 
 def test_what_the_summary_adds_to_the_certificate_is_only_words(results, tmp_path):

@@ -12,7 +12,7 @@ import copyreg_jax as cr
 from copyreg_jax.certificates.training import load_training
 from copyreg_jax.certificates.words import below
 from copyreg_jax.report.folders import folder_page
-from tests.report.folders_of_results import HOSTILE, searched, table_of, trained
+from tests.report.folders_of_results import HOSTILE, lemma, searched, table_of, trained
 from tests.report.test_solution_page import Tags, heading, labels
 
 
@@ -56,6 +56,19 @@ def change(path, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+def first_document(run, **fields):
+    path = run / "documents.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps([rows[0] | fields, *rows[1:]]))
+
+
+def test_held_out_losses_are_said_to_be_in_no_certificate(tmp_path):
+    text = Tags(folder_page(trained(tmp_path / "run"))).text
+    assert "Held out4.0000 (no certificate covers this)" in text
+    assert text.count("no certificate covers") == 2
+    assert "The losses of held-out documents. They are in no certificate" in text
+
+
 def test_a_false_certificate_is_refuted_and_not_repeated(tmp_path):
     """tau, and nothing else, is raised; the file is signed as a true one is."""
     folder = trained(tmp_path / "run", (6.0, 1.0, 4.0), gamma=18.0, share=50)
@@ -86,6 +99,8 @@ def test_documents_are_found_by_name_and_names_are_only_text(tmp_path):
     ("spoil", "message"),
     [
         (lambda run: (run / "documents.json").unlink(), "not the folder of a finished run"),
+        (lambda run: change(run / "run.json", settings={"steps": 10**400}), "more than 64 bits"),
+        (lambda run: first_document(run, num_tokens=10**30), "more than 64 bits"),
         (lambda run: change(run / "run.json", settings=3), "has '3' for 'settings', not an object"),
         (lambda run: (run / "metrics.jsonl").write_text("{}"), "metrics.jsonl that can be read"),
         (lambda run: (run / "model" / "weights").write_bytes(b"other"), "about another model than"),
@@ -144,6 +159,16 @@ def test_a_search_says_what_fails_and_that_a_search_is_no_proof(tmp_path):
         ({"rows": [3]}, "has a row that is no object"), ({"rows": [{}]}, "has no 'where'"),
         ({"verdicts": []}, "has '\\[\\]' for 'verdicts', not an object"),
         ({"seed": True}, "has 'True' for 'seed', not an integer"),
+        ({"seed": 10**4000}, r"has the integer 10{19}\.\.\., which"),
+        ({"num_printed": 3}, "has 3 for 'num_printed' and 3 rows"),
+        ({"num_printed": -1}, "has -1 for 'num_printed' and 3 rows"),
+        ({"replacements_hold": False}, "False for 'replacements_hold', and its rows say True"),
+        ({"verdicts": {"Lemma 1": "holds", "Lemma 2": "holds"}},
+            "'holds' as its verdict on Lemma 1, and its rows say 'fails'"),
+        ({"verdicts": {"Lemma 1": "fails"}}, "None as its verdict on Lemma 2"),
+        ({"verdicts": {"Lemma 1": "fails", "Lemma 2": "holds", "Lemma 3": "holds"}},
+            "'holds' as its verdict on Lemma 3, and its rows say None"),
+        ({"rows": [lemma("Lemma 1", "proved")]}, "has 'proved' for 'verdict', not one of holds"),
     ],
 )  # fmt: skip
 def test_a_damaged_table_of_a_search_is_refused(tmp_path, fields, message):

@@ -59,7 +59,8 @@ def lemmas(
     enable_x64()
     from copyreg_jax.report.lemmas_page import LEMMAS
     from copyreg_jax.theory import counterexample
-    from copyreg_jax.theory.search import NUM_PRINTED, audit, count_verdicts
+    from copyreg_jax.theory.search import NUM_PRINTED, audit
+    from copyreg_jax.theory.search_results import count_verdicts
 
     if out is not None:
         files = [out / f"{name}.npz" for name in counterexample.stored_counterexamples()]
@@ -69,7 +70,7 @@ def lemmas(
     with errors.status("compiling", spinner="line") as line:
         rows = audit(seed, seconds=search, progress=line.update)
     is_sound = all(row.verdict == "holds" for row in rows[NUM_PRINTED:])
-    verdicts = count_verdicts(rows)
+    verdicts = count_verdicts(rows[:NUM_PRINTED])
     content = {
         "seed": seed,
         "verdicts": verdicts,

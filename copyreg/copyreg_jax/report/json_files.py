@@ -10,20 +10,35 @@ from typing import Any
 from copyreg_jax._files import unreadable
 from copyreg_jax.errors import InputError
 
-__all__ = ["read_json", "require_fields"]
+__all__ = ["parse_json", "read_json", "require_fields"]
+
+
+def parse_json(path: Path) -> Any:
+    """Read any JSON; `InputError` if the file has none, or an integer of more than 64 bits."""
+    try:
+        return json.loads(path.read_bytes(), parse_int=_integer)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except OverflowError as error:
+        raise InputError(f"{path} has {error}; run the command again") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is not JSON, or damaged; run the command again") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; `InputError` if the file has none."""
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{path} is not JSON, or damaged; run the command again") from None
+    """Read a JSON object as `parse_json` does; `InputError` if the file has another value."""
+    content = parse_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a JSON object; run the command again")
     return content
+
+
+def _integer(digits: str) -> int:
+    """An integer that floats and NumPy can take, as all are that a command writes."""
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+        shown = digits if len(digits) <= 20 else f"{digits:.20}..."
+        raise OverflowError(f"the integer {shown}, which has more than 64 bits")
+    return int(digits)
 
 
 def require_fields(content: Mapping[str, Any], fields: Mapping[str, type], where: object) -> None:

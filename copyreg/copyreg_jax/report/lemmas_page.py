@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from copyreg_jax._pages import (
@@ -21,7 +22,7 @@ from copyreg_jax._pages import (
 )
 from copyreg_jax.errors import InputError
 from copyreg_jax.report.json_files import read_json, require_fields
-from copyreg_jax.theory.search_results import write_slack, write_worst
+from copyreg_jax.theory.search_results import count_verdicts, write_slack, write_worst
 
 __all__ = ["LEMMAS", "lemmas_page", "read_lemmas"]
 
@@ -42,7 +43,13 @@ _VERDICTS = {
 
 
 def read_lemmas(folder: Path) -> dict[str, Any]:
-    """Read the lemmas.json that `copyreg lemmas` wrote; `InputError` if it is damaged."""
+    """Read the lemmas.json that `copyreg lemmas` wrote.
+
+    Raises
+    ------
+    InputError
+        It is damaged, or its summary is not that of its rows.
+    """
     path = folder / LEMMAS
     content = read_json(path)
     fields = {"seed": int, "num_printed": int, "verdicts": dict, "replacements_hold": bool}
@@ -56,7 +63,37 @@ def read_lemmas(folder: Path) -> dict[str, Any]:
             isinstance(found, dict) and isinstance(found.get("name"), str)
         ):
             raise InputError(f"{path} has a counterexample without a name; run the command again")
+        if row["verdict"] not in _VERDICTS:
+            raise InputError(
+                f"{path} has {row['verdict']!r:.40} for 'verdict', not one of "
+                f"{', '.join(_VERDICTS)}; run the command again"
+            )
+    if not 0 < content["num_printed"] < len(content["rows"]):
+        raise InputError(
+            f"{path} has {content['num_printed']} for 'num_printed' and {len(content['rows'])} "
+            "rows; run the command again"
+        )
+    _check_summary(content, path)
     return content
+
+
+def _check_summary(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse a summary that is not that of the rows."""
+    rows = [SimpleNamespace(**row) for row in content["rows"]]
+    printed, ours = rows[: content["num_printed"]], rows[content["num_printed"] :]
+    verdicts, said = count_verdicts(printed), content["verdicts"]
+    for name in dict.fromkeys([*verdicts, *said]):
+        if verdicts.get(name) != said.get(name):
+            raise InputError(
+                f"{path} has {said.get(name)!r} as its verdict on {name}, and its rows say "
+                f"{verdicts.get(name)!r}; run the command again"
+            )
+    holds = all(row.verdict == "holds" for row in ours)
+    if content["replacements_hold"] is not holds:
+        raise InputError(
+            f"{path} has {content['replacements_hold']} for 'replacements_hold', and its rows say "
+            f"{holds}; run the command again"
+        )
 
 
 def lemmas_page(content: Mapping[str, Any]) -> str:

@@ -20,7 +20,9 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.instances import load_instance
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.report.json_files import read_json, require_fields
+from copyreg_jax.report.recomputed import NUMBERS, recomputed
 from copyreg_jax.report.solution_page import SolvedInstance
+from copyreg_jax.solvers.solution import Status
 
 __all__ = ["SUMMARY", "read_certified", "read_solution"]
 
@@ -29,10 +31,10 @@ SUMMARY = "summary.json"
 _CERTIFICATE, _INSTANCE, _SOLUTION = "certificate.json", "instance.npz", "solution.npz"
 
 _FIELDS = {
-    **dict.fromkeys(("instance", "status", "explanation", "reading", "metric"), str),
+    **dict.fromkeys(("instance", "status", "reading", "metric"), str),
     **dict.fromkeys(("n", "d", "n1", "num_steps", "num_values", "num_gradients"), int),
     **dict.fromkeys(("num_hessians", "num_hvps"), int),
-    **dict.fromkeys(("gamma", "value", "gradient_norm", "ell_1", "ell_2"), float),
+    **dict.fromkeys(("gamma", *NUMBERS), float),
 }
 
 _SAME = ("n", "d", "n1", "gamma", "reading", "metric")
@@ -58,9 +60,15 @@ def read_solution(
     ------
     InputError
         A file is missing or damaged, or two of them are not about the same instance or point.
+
+    Notes
+    -----
+    The losses and masses are computed again from the instance and x, in three reads of A. How the
+    run ended and what it cost is what the run says.
     """
     summary = read_json(folder / SUMMARY)
     require_fields(summary, _FIELDS, folder / SUMMARY)
+    _check_status(summary, folder / SUMMARY)
     _clean_certificate(summary)
     place = folder / _INSTANCE if instance is None else instance
     if instance is None and not place.exists():
@@ -79,6 +87,14 @@ def read_solution(
                 f"it is {summary[name]}"
             )
     x, *history = _read_arrays(folder / _SOLUTION, problem)
+    num_steps = len(history[0]) - 1
+    if summary["num_steps"] != num_steps:
+        raise InputError(
+            f"{folder / SUMMARY} has {summary['num_steps']} for 'num_steps', and "
+            f"{folder / _SOLUTION} has a history of {num_steps}; run the command again"
+        )
+    progress("computing the numbers again")
+    summary |= recomputed(problem, x, summary, history[0][-1], num_steps, folder / SUMMARY)
     elsewhere = () if instance is None else ("--instance", os.path.relpath(instance, folder))
     again = shlex.join(["copyreg", "report", ".", "--gamma-path", "--overwrite", *elsewhere])
     certificate = folder / _CERTIFICATE
@@ -147,15 +163,28 @@ def read_certified(
     return SolvedInstance(str(instance), problem, x, None, None, said, checked, command)
 
 
+def _check_status(summary: dict[str, Any], where: Path) -> None:
+    """Refuse what is no status, and put our words for it in place of those in the file."""
+    known = [status.name for status in Status if status is not Status.RUNNING]
+    if summary["status"] not in known:
+        raise InputError(
+            f"{where} has {summary['status']!r:.40} for 'status', not one of {', '.join(known)}; "
+            "run the command again"
+        )
+    summary["explanation"] = Status[summary["status"]].explanation
+
+
 def _clean_certificate(summary: dict[str, Any]) -> None:
     """Keep what the summary adds to the certificate: why claims were given up, and the costs."""
     given = summary.get("certificate")
     given = given if isinstance(given, dict) else {}
-    kept = {}
+    kept: dict[str, dict[str, Any]] = {}
     for name, kind in (("given_up", str), ("reads", int | float)):
         part = given.get(name)
-        whole = isinstance(part, dict) and all(isinstance(value, kind) for value in part.values())
-        kept[name] = part if whole else {}
+        part = part if isinstance(part, dict) else {}
+        kept[name] = part if all(isinstance(value, kind) for value in part.values()) else {}
+    # Words of a file: no checker has looked at them.
+    kept["given_up"] = {name: f"the run says: {why}" for name, why in kept["given_up"].items()}
     summary["certificate"] = kept
 
 
@@ -175,6 +204,9 @@ def _read_arrays(path: Path, problem: CopyrightRegression) -> list[NDArray[np.fl
         raise InputError(f"can't read {path}: {reason}") from None
     if x.shape != (problem.d,):
         raise InputError(f"{path} has an x of shape {x.shape}; the instance has d = {problem.d}")
+    if not np.isfinite(x).all():
+        i = int(np.argmin(np.isfinite(x)))
+        raise InputError(f"{path} has an x that is {x[i]} at entry {i}; run the command again")
     if value.ndim != 1 or value.shape != norm.shape or not math.prod(value.shape):
         raise InputError(f"{path} has a history of shapes {value.shape} and {norm.shape}")
     return [x, value, norm]

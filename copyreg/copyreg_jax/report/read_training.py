@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from copyreg_jax.lm.records import (
     load_outcome,
 )
 from copyreg_jax.lm.run_folder import METRICS
-from copyreg_jax.report.json_files import read_json, require_fields
+from copyreg_jax.report.json_files import parse_json, read_json, require_fields
 from copyreg_jax.report.training_page import TrainedModel
 
 __all__ = ["read_training"]
@@ -53,7 +52,7 @@ def read_training(
     """
     progress("reading")
     outcome = load_outcome(folder)
-    rows = json.loads((folder / DOCUMENTS).read_bytes())
+    rows = parse_json(folder / DOCUMENTS)
     for row in rows:
         require_fields(row, {"num_tokens": int}, folder / DOCUMENTS)
     tokens = np.array([row["num_tokens"] for row in rows], np.int64)

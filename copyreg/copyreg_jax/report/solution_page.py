@@ -235,7 +235,7 @@ def _answer(found: SolvedInstance, proved: Statements | None, mass: tuple[float,
     if found.summary is not None:
         summary = found.summary
         rest.append(
-            f"The solver ended as {summary['status']} after "
+            f"The run says that the solver ended as {summary['status']} after "
             f"{counted(summary['num_steps'], 'step')}. {summary['explanation']}"
         )
     rest.append(

@@ -58,9 +58,14 @@ _GLOSSARY = {
 _NOT_PROVED = (
     "That this model has the losses in the certificate. Whoever has the texts measures them again "
     "with copyreg audit.",
+    "The losses of held-out documents. They are in no certificate; copyreg audit measures them.",
     "Anything about a single document. The guarantee is about a mean over all protected tokens.",
     "That the model can't be made to write protected text. copyreg audit measures that.",
 )
+
+
+_UNPROVED = {"Held out": " (no certificate covers this)"}
+"""What a bar says beside its number."""
 
 
 class TrainedModel(NamedTuple):
@@ -180,7 +185,7 @@ def _heading(found: TrainedModel, losses: dict[str, float]) -> str:
 def _answer(found: TrainedModel, losses: dict[str, float]) -> str:
     largest = max((loss for loss in losses.values() if np.isfinite(loss)), default=1.0) or 1.0
     bars = "".join(
-        f"<dt>{name}<dd>{bar(loss / largest)}{loss:.4f}"
+        f"<dt>{name}<dd>{bar(loss / largest)}{loss:.4f}{_UNPROVED.get(name, '')}"
         for name, loss in losses.items()
         if np.isfinite(loss)
     )
@@ -192,7 +197,8 @@ def _answer(found: TrainedModel, losses: dict[str, float]) -> str:
     detail = (
         "Nats per token, without the protection term; a longer bar is text that the model knows "
         "less. Texts differ in difficulty: harder than other text is not the same as unknown. "
-        "Compare with held-out text of the same kind."
+        "Compare with held-out text of the same kind. Its loss is what documents.json says, and no "
+        "certificate covers it."
     )
     if np.isfinite(tau := losses["Protected"] - losses["Other"]):
         detail = f"The difference, tau_CE, is {tau:+.4f}. {detail}"

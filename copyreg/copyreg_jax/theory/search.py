@@ -30,7 +30,7 @@ from copyreg_jax.theory.counterexample import Counterexample
 from copyreg_jax.theory.search_results import Row
 from copyreg_jax.theory.theorem_16 import theorem_16
 
-__all__ = ["NUM_PRINTED", "audit", "count_verdicts"]
+__all__ = ["NUM_PRINTED", "audit"]
 
 _BATCH = 200
 
@@ -38,28 +38,6 @@ _STEP = 0.3
 
 NUM_PRINTED = len(CLAIMS) + len(READINGS)
 """How many rows of `audit` are about what the paper prints; they come first."""
-
-
-def count_verdicts(rows: list[Row]) -> dict[str, str]:
-    """One verdict per numbered statement of the paper, from the rows about what it prints.
-
-    "holds", "fails", "holds under ...", or which of its parts fails.
-    """
-    said: dict[str, str] = {}
-    for where in dict.fromkeys(row.where for row in rows[:NUM_PRINTED]):
-        mine = [row for row in rows[:NUM_PRINTED] if row.where == where]
-        failed = [row for row in mine if row.verdict == "fails"]
-        if not failed:
-            said[where] = mine[0].verdict
-        elif len(failed) == len(mine):
-            said[where] = "fails"
-        elif len({row.says for row in mine}) == 1:
-            held = [row.reading for row in mine if row.verdict != "fails"]
-            said[where] = f"holds under {' and '.join(held)}"
-        else:
-            parts = dict.fromkeys(row.says for row in failed)
-            said[where] = f"holds, except: {'; '.join(parts)}"
-    return said
 
 
 # The search.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from copyreg_jax.theory.counterexample import Counterexample
 
-__all__ = ["Row", "write_slack", "write_worst"]
+__all__ = ["Row", "count_verdicts", "write_slack", "write_worst"]
 
 
 class Row(NamedTuple):
@@ -45,6 +46,41 @@ class Row(NamedTuple):
         if self.scale == "log10":
             return -self.worst
         return -math.log10(self.worst) if self.scale == "ratio" and self.worst > 0 else None
+
+
+class _Verdict(Protocol):
+    """What `count_verdicts` reads of a row."""
+
+    @property
+    def where(self) -> str: ...
+    @property
+    def says(self) -> str: ...
+    @property
+    def reading(self) -> str: ...
+    @property
+    def verdict(self) -> str: ...
+
+
+def count_verdicts(printed: Sequence[_Verdict]) -> dict[str, str]:
+    """One verdict per numbered statement of the paper, from the rows about what it prints.
+
+    "holds", "fails", "holds under ...", or which of its parts fails.
+    """
+    said: dict[str, str] = {}
+    for where in dict.fromkeys(row.where for row in printed):
+        mine = [row for row in printed if row.where == where]
+        failed = [row for row in mine if row.verdict == "fails"]
+        if not failed:
+            said[where] = mine[0].verdict
+        elif len(failed) == len(mine):
+            said[where] = "fails"
+        elif len({row.says for row in mine}) == 1:
+            held = [row.reading for row in mine if row.verdict != "fails"]
+            said[where] = f"holds under {' and '.join(held)}"
+        else:
+            parts = dict.fromkeys(row.says for row in failed)
+            said[where] = f"holds, except: {'; '.join(parts)}"
+    return said
 
 
 def write_worst(worst: float, scale: str) -> str:
