@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from copyreg_jax.errors import InputError
 
-__all__ = ["jsonable", "unreadable", "write_whole"]
+__all__ = ["jsonable", "require_new", "unreadable", "write_whole"]
 
 
 def write_whole(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
@@ -46,6 +46,16 @@ def write_whole(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) 
         raise InputError(f"can't write {path}: {error.strerror or error}") from None
     except ValueError as error:  # a path with a null byte
         raise InputError(f"can't write {path!r}: {error}") from None
+
+
+def require_new(out: Path) -> None:
+    """`InputError` if there is something where a new folder is to be."""
+    if not out.name:
+        raise InputError(f"{out} is this folder; give the name of a new one")
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if os.path.lexists(out):
+        raise InputError(f"{out} is there already; choose another place, or remove it")
 
 
 def unreadable(path: object, error: Exception) -> InputError:

@@ -1,7 +1,9 @@
 """A new instance folder: b and the protected rows, written whole or not at all, and continued."""
 
 import errno
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,6 +186,25 @@ def test_what_is_no_target_or_flag_is_named(source, columns):
     refused("file.npy is 9007199254740993 at row 0", source, targets.TargetFile(path))
     np.save(path, [4, 99])
     refused(r"file.npy: protected\[1\] = 99 is outside", source, flags=targets.FlagFile(path))
+    protected = {
+        "file.npy has dtype <U2": np.array(["n1", "n2"]),
+        "file.npy has dtype int64 and shape (12,); give a mask with": np.arange(N + 1) % 2,
+        "file.npy has dtype bool and shape (3,)": np.ones(3, bool),
+        "file.npy has dtype int64 and shape ()": np.array(3),
+        "file.npy has dtype float64 and shape (2,)": np.ones(2),
+    }
+    for message, array in protected.items():
+        np.save(path, array)
+        refused(
+            f"^{re.escape(str(path.parent))}.{re.escape(message)}",
+            source,
+            flags=targets.FlagFile(path),
+        )
+    refused(
+        f"^{re.escape(str(source))}: column 'owner' has no row",
+        source,
+        flags=targets.FlagLabel("owner", "c"),
+    )
     refused("can't read .*none", source, flags=targets.FlagFile(source.parent / "none.npy"))
 
 
@@ -197,8 +218,9 @@ def test_weights_that_are_none(w, gamma, source):
 def assert_is_instance(out, columns):
     assert not new_folder.part_of(out).exists()
     assert sorted(path.name for path in out.iterdir()) == [
-        "A.npy", "b.npy", "gamma.npy", "protected.npy", "w.npy",
+        "A.npy", "b.npy", "columns.json", "gamma.npy", "protected.npy", "w.npy",
     ]  # fmt: skip
+    assert json.loads((out / "columns.json").read_text()) == [f"x{j}" for j in range(D)]
     problem = cr.load_instance(out)
     A = np.stack([columns[f"x{j}"] for j in range(D)], axis=1)
     assert np.array_equal(problem.A, A)

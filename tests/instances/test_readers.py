@@ -499,7 +499,7 @@ def test_tensors_of_arrow_are_read_if_they_are_rows(tmp_path):
         if len(shape) == 1:
             assert np.array_equal(cr.read_matrix(tmp_path / "a.parquet"), numbers.reshape(3, 4))
         else:
-            with pytest.raises(cr.InputError, match=r"column 'x' has type .*tensor"):
+            with pytest.raises(cr.InputError, match=r"column 'x' holds the type .*tensor"):
                 cr.read_matrix(tmp_path / "a.parquet")
 
 
@@ -527,6 +527,14 @@ def npy(array):
     return write
 
 
+def under_any_name(save):
+    def write(path):
+        with path.open("wb") as file:
+            save(file, np.eye(2))
+
+    return write
+
+
 def parquet(**columns):
     return lambda path: pq.write_table(pa.table(columns), path)
 
@@ -542,7 +550,10 @@ BAD = {
     "npy: no array": ("a.npy", b"hello", "truncated or not an .npy file"),
     "npz: no archive": ("a.npz", b"hello", "truncated or not an .npz file"),
     "npz: several": ("a.npz", lambda p: np.savez(p, a=1, b=2), "several arrays; it has 'a', 'b'"),
-    "parquet: text": ("a.parquet", parquet(x=[1.0], t=["a"]), "column 't' has type string"),
+    "parquet: text": (
+        "a.parquet", parquet(x=[1.0], t=["a"], u=["b"]),
+        r"columns 't', 'u' hold the type string, no .* \(--without-columns t,u; without=",
+    ),
     "parquet: null": ("a.parquet", parquet(x=[1.0, None]), "row 1: column 'x' is null"),
     "parquet: nan": ("a.parquet", parquet(x=[1.0, np.nan]), "is nan at row 1, column 'x'"),
     "parquet: null in a list": (
@@ -561,6 +572,20 @@ BAD = {
     "csv: empty": ("a.csv", b"", "is empty"),
     "csv: no rows": ("a.csv", b"x,y\n", "has no row"),
     "csv: text": ("a.csv", b"x,y\n1,2\n\n3,abc\n", "line 4: column 'y' holds 'abc'"),
+    "csv: columns of text": (
+        "a.csv", b'x,t,"u v"\n1,a,b\n2,c,d\n',
+        "a.csv: columns 't', 'u v' hold text, as 'a' in line 2, .* \\(--without-columns 't,u v';",
+    ),
+    "csv: decimal commas": (
+        "a.csv", b'x,y\n1,"-1,5"\n', "line 2: column 'y' holds '-1,5', .*; save .* decimal points",
+    ),
+    "csv: a Parquet file": (
+        "a.csv", parquet(x=[1.0]), "is a Parquet file; say --format parquet",
+    ),
+    "csv: an archive": ("a.csv", under_any_name(np.savez), "is a zip archive, as spr"),
+    "csv: an array": ("a.csv", under_any_name(np.save), "is an .npy file; say"),
+    "csv: packed": ("a.csv", gzip.compress(b"x,y"), "is packed by gzip; let its name end in .gz"),
+    "a spreadsheet": ("a.xlsx", b"PK", "is a spreadsheet; save the sheet as CSV"),
     "csv: gap": ("a.csv", b'x,y\n"1",2\n,4\n', "line 3: column 'x' is empty"),
     "csv: nan": ("a.csv", b"x,y\n1,nan\n", "line 2: column 'y' holds 'nan'"),
     "csv: ragged": ("a.csv", b"x,y\n" + b"1,2\n" * 30 + b"3\n", "line 32: 1 cells, but there"),

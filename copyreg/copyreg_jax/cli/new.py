@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from copyreg_jax._files import require_new, unreadable
 from copyreg_jax.cli.common import (
     EXIT_INTERRUPTED,
     AsJson,
@@ -37,8 +38,9 @@ def new(
     source: Annotated[
         str,
         typer.Argument(
-            help="File with one row for each row of A: .csv, .tsv, .npy, .npz, .parquet, .arrow, "
-            ".svm, .mtx or .safetensors. FILE:NAME chooses an array of an .npz or .safetensors."
+            help="File with one row for each row of A: .csv, .tsv, .npy, .npz, .parquet, .pq, "
+            ".arrow, .feather, .ipc, .svm, .svmlight, .libsvm, .mtx or .safetensors. Text may be "
+            "packed: .gz, .bz2, .xz. FILE:NAME is an array of an .npz or .safetensors file."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the instance. It must not exist yet.")],
@@ -118,8 +120,17 @@ def new(
             rich_help_panel=_FLAGS,
         ),
     ] = None,
-    gamma: Annotated[float, typer.Option(help="Weight of the protection term.")] = 1e-3,
-    w: Annotated[float, typer.Option(help="Regularization weight of every row.")] = 1e-3,
+    gamma: Annotated[
+        float,
+        typer.Option(help="Weight of the protection term. A note says which suppress."),
+    ] = 1e-3,
+    w: Annotated[
+        float,
+        typer.Option(
+            help="Regularization weight of every row. A smaller one fits b better; with a large "
+            "one, as 0.1, f is nearly the same for all rows."
+        ),
+    ] = 1e-3,
     index_base: Annotated[
         int | None,
         typer.Option(
@@ -147,7 +158,12 @@ def new(
     ] = None,
     format: Annotated[
         FormatName | None,
-        typer.Option(help="Format of a file with another suffix.", rich_help_panel=_FILE),
+        typer.Option(
+            metavar="FORMAT",
+            help="Format of a file with another suffix: npy, npz, parquet, arrow, csv, svmlight, "
+            "matrix-market or safetensors.",
+            rich_help_panel=_FILE,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -159,18 +175,40 @@ def new(
 
     Exit codes: 0 done, 2 bad input, 130 interrupted.
     """
-    target = _target(target_column, count_column, target_label, query_row, temperature, target_file)
-    flags = _flags(protected_column, protected_label, protected_rows, protected_file)
-    from copyreg_jax.instances.new_folder import part_of, plan_instance, require_new
+    given_target = _one_of(
+        "b is",
+        {
+            "--target-column": target_column,
+            "--count-column": count_column,
+            "--target-label": target_label and _split("--target-label", target_label),
+            "--query-row": query_row,
+            "--target-file": target_file,
+        },
+    )
+    given_flags = _one_of(
+        "the protected rows are",
+        {
+            "--protected-column": protected_column,
+            "--protected-label": protected_label and _split("--protected-label", protected_label),
+            "--protected-rows": protected_rows,
+            "--protected-file": protected_file,
+        },
+    )
+    if temperature is not None and query_row is None:
+        raise InputError("--temperature is for --query-row; give that too")
+    require_new(out)
+    _require_source(source)
+    # From here on JAX is imported, which takes longer than all that was refused so far.
+    from copyreg_jax.instances.new_folder import part_of, plan_instance
     from copyreg_jax.instances.readers import open_table
     from copyreg_jax.instances.readers.row_tables import Choice
 
-    require_new(out)
+    target, flags = _made(*given_target, temperature), _made(*given_flags)
     try:
         with errors.status("reading", spinner="line"):
             choice = Choice(
-                None if columns is None else columns.split(","),
-                () if without_columns is None else without_columns.split(","),
+                None if columns is None else _names(columns),
+                () if without_columns is None else _names(without_columns),
                 tuple({name for name, _ in (*target.wanted, *flags.wanted)}),
             )
             table = open_table(
@@ -183,6 +221,8 @@ def new(
             )
             instance = plan_instance(table, target, flags, w, gamma)
         _show(instance, target, flags)
+        for doubt in _doubts(instance, target_column, index_base):
+            errors.print(f"note: {doubt}", style="yellow", markup=False, soft_wrap=True)
         with _progress(instance.shape[0]) as progress:
             instance.write(out, progress)
     except KeyboardInterrupt:
@@ -197,51 +237,66 @@ def new(
     output.print(f"Wrote {out}. To solve it: {command}", markup=False, soft_wrap=True)
 
 
-def _target(
-    column: str | None,
-    counts: str | None,
-    label: str | None,
-    row: int | None,
-    temperature: float | None,
-    file: Path | None,
-) -> Target:
-    from copyreg_jax.instances import targets
-
-    if temperature is not None and row is None:
-        raise InputError("--temperature is for --query-row; give that too")
-    return _one_of(
-        "b is",
-        {
-            "--target-column": column and targets.TargetColumn(column),
-            "--count-column": counts and targets.Frequencies(counts),
-            "--target-label": label and targets.TargetLabel(*_split("--target-label", label)),
-            "--query-row": None if row is None else targets.Attention(row, temperature),
-            "--target-file": file and targets.TargetFile(file),
-        },
-    )
-
-
-def _flags(column: str | None, label: str | None, rows: int | None, file: Path | None) -> Flags:
-    from copyreg_jax.instances import targets
-
-    return _one_of(
-        "the protected rows are",
-        {
-            "--protected-column": column and targets.FlagColumn(column),
-            "--protected-label": label and targets.FlagLabel(*_split("--protected-label", label)),
-            "--protected-rows": None if rows is None else targets.FirstRows(rows),
-            "--protected-file": file and targets.FlagFile(file),
-        },
-    )
-
-
-def _one_of(what: str, options: dict[str, Any]) -> Any:
-    given = {name: made for name, made in options.items() if made is not None}
+def _one_of(what: str, options: dict[str, Any]) -> tuple[str, Any]:
+    """Name and value of the one option that is given."""
+    given = {name: value for name, value in options.items() if value is not None}
     if len(given) != 1:
         have = "more than one option says" if given else "no option says"
         shown = ", ".join(given or options)
         raise InputError(f"{have} what {what}; give one of {shown}")
-    return next(iter(given.values()))
+    return next(iter(given.items()))
+
+
+def _made(option: str, value: Any, *more: Any) -> Any:
+    """Make the `Target` or the `Flags` that an option asks for."""
+    from copyreg_jax.instances import targets
+
+    if option == "--query-row":
+        return targets.Attention(value, *more)
+    makers: dict[str, Any] = {
+        "--target-column": targets.TargetColumn,
+        "--count-column": targets.Frequencies,
+        "--target-label": lambda label: targets.TargetLabel(*label),
+        "--target-file": targets.TargetFile,
+        "--protected-column": targets.FlagColumn,
+        "--protected-label": lambda label: targets.FlagLabel(*label),
+        "--protected-rows": targets.FirstRows,
+        "--protected-file": targets.FlagFile,
+    }
+    return makers[option](value)
+
+
+def _require_source(source: str) -> None:
+    """`InputError` if there is no such file; FILE:NAME is an array of a file."""
+    try:
+        Path(source).stat()
+    except (OSError, ValueError) as error:
+        file, colon, _ = source.rpartition(":")
+        if not colon or not Path(file).exists():
+            raise unreadable(source, error) from None
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",")]
+
+
+def _doubts(
+    instance: NewInstance, target_column: str | None, index_base: int | None
+) -> Iterator[str]:
+    """Say what is allowed, but is mostly a slip."""
+    from copyreg_jax.instances.doubts import doubt_of_gamma, doubt_of_target, doubts_of_columns
+
+    if doubt := doubt_of_target(instance.b):
+        cure = "divide b by its sum if it should be a distribution"
+        if target_column is not None and (instance.b >= 0).all():
+            cure = "did you mean " + shlex.join(["--count-column", target_column]) + "?"
+        yield f"{doubt}; {cure}"
+    elif doubt := doubt_of_gamma(instance):
+        yield doubt
+    table: Any = instance.table
+    if index_base == 0 and table.columns[0] == "0" and not table.matrix[:, [0]].nnz:
+        yield "no row has the index 0; if the file counts from 1, say --index-base 1"
+    yield from doubts_of_columns(instance)
 
 
 def _split(option: str, text: str) -> tuple[str, str]:

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from copyreg_jax._files import write_whole
+from copyreg_jax._files import require_new, write_whole
 from copyreg_jax.errors import InputError
 from copyreg_jax.instances.readers.row_tables import DenseTable, require_unchanged
 from copyreg_jax.instances.readers.sparse_table import SparseTable
 from copyreg_jax.instances.targets import Flags, Target
 
-__all__ = ["NewInstance", "part_of", "plan_instance", "require_new"]
+__all__ = ["NewInstance", "part_of", "plan_instance"]
 
 _SYNC_BYTES = 1 << 28
 """Bytes after which what was written is made safe, and a later run goes on from there."""
@@ -88,6 +88,7 @@ class NewInstance(NamedTuple):
             _save(part, "protected", self.protected)
             _save(part, "w", np.broadcast_to(np.float64(self.w), self.b.shape))
             _save(part, "gamma", np.array(self.gamma))
+            write_whole(part / "columns.json", json.dumps(list(table.columns)).encode())
             require_unchanged(table.file)
             if out.exists():
                 out.rmdir()
@@ -101,16 +102,6 @@ class NewInstance(NamedTuple):
 def part_of(out: Path) -> Path:
     """Return the name that the folder has until it is complete."""
     return out.with_name(f"{out.name}.part")
-
-
-def require_new(out: Path) -> None:
-    """`InputError` if there is something where the folder is to be."""
-    if not out.name:
-        raise InputError(f"{out} is this folder; give the name of a new one")
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if os.path.lexists(out):
-        raise InputError(f"{out} is there already; choose another place, or remove it")
 
 
 def plan_instance(
@@ -131,11 +122,7 @@ def plan_instance(
     if n < 2:
         raise InputError(f"{table.name} has one row; some have to be protected, and some not")
     b = target.make(n, fields, table)
-    try:
-        protected = flags.make(n, fields)
-    except InputError as error:
-        raise InputError(f"{table.name}: {error}") from None
-    return NewInstance(table, b, protected, w, gamma)
+    return NewInstance(table, b, flags.make(n, fields, table), w, gamma)
 
 
 class _State(NamedTuple):

@@ -67,7 +67,7 @@ class Flags(Protocol):
         """Columns of the file that it needs."""
         ...
 
-    def make(self, n: int, fields: Fields) -> np.ndarray:
+    def make(self, n: int, fields: Fields, table: Any) -> np.ndarray:
         """Return a mask of n rows, of which some are protected and some are not."""
         ...
 
@@ -134,7 +134,7 @@ class TargetLabel:
 
     def make(self, n: int, fields: Fields, table: Any) -> np.ndarray:
         """Return 1/k on the k rows with the label."""
-        chosen = _labeled(fields[self.column, "text"], self.column, self.label)
+        chosen = _labeled(table.name, fields[self.column, "text"], self.column, self.label)
         return chosen / np.count_nonzero(chosen)
 
     def __str__(self) -> str:
@@ -227,7 +227,7 @@ class FlagColumn:
         """The column, as text."""
         return ((self.column, "text"),)
 
-    def make(self, n: int, fields: Fields) -> np.ndarray:
+    def make(self, n: int, fields: Fields, table: Any) -> np.ndarray:
         """Return the mask."""
         codes, texts = _labels(fields[self.column, "text"])
         flags = np.zeros(len(texts), bool)
@@ -236,12 +236,12 @@ class FlagColumn:
             if flag is None:
                 row = int(np.argmax(codes == k))
                 raise InputError(
-                    f"row {row}: column {self.column!r} is {text!r:.60}; mark protected rows by "
-                    "1, true or yes and the others by 0, false or no, or say which label is "
-                    f"protected: --protected-label {self.column}=LABEL"
+                    f"{table.name}, row {row}: column {self.column!r} is {text!r:.60}; mark "
+                    "protected rows by 1, true or yes and the others by 0, false or no, or say "
+                    f"which label is protected: --protected-label {self.column}=LABEL"
                 )
             flags[k] = flag
-        return _mask(flags[codes], n)
+        return _mask(table.name, flags[codes], n)
 
     def __str__(self) -> str:
         return f"column {self.column!r}"
@@ -259,9 +259,10 @@ class FlagLabel:
         """The column, as text."""
         return ((self.column, "text"),)
 
-    def make(self, n: int, fields: Fields) -> np.ndarray:
+    def make(self, n: int, fields: Fields, table: Any) -> np.ndarray:
         """Return the mask."""
-        return _mask(_labeled(fields[self.column, "text"], self.column, self.label), n)
+        chosen = _labeled(table.name, fields[self.column, "text"], self.column, self.label)
+        return _mask(table.name, chosen, n)
 
     def __str__(self) -> str:
         return f"{self.column!r} = {self.label!r}"
@@ -275,9 +276,9 @@ class FirstRows:
 
     wanted: Wanted = dataclasses.field(default=(), init=False)
 
-    def make(self, n: int, fields: Fields) -> np.ndarray:
+    def make(self, n: int, fields: Fields, table: Any) -> np.ndarray:
         """Return the mask."""
-        return _mask(self.n1, n)
+        return _mask(table.name, self.n1, n)
 
     def __str__(self) -> str:
         return f"the first {self.n1}"
@@ -291,7 +292,7 @@ class FlagFile:
 
     wanted: Wanted = dataclasses.field(default=(), init=False)
 
-    def make(self, n: int, fields: Fields) -> np.ndarray:
+    def make(self, n: int, fields: Fields, table: Any) -> np.ndarray:
         """Return the mask."""
         array = _read_vector(self.path)
         # A list of n row numbers would protect all rows, so n numbers are a mask.
@@ -302,17 +303,27 @@ class FlagFile:
             )
         if array.shape == (n,) and array.dtype != bool and np.isin(array, (0, 1)).all():
             array = array.astype(bool)
-        try:
-            return _mask(array, n)
-        except InputError as error:
-            raise InputError(f"{self.path}: {error}") from None
+        is_mask = array.dtype == bool and array.shape == (n,)
+        # More than two zeros and ones are a mask of other rows.
+        is_short = array.size > 2 and array.dtype.kind in "iu" and np.isin(array, (0, 1)).all()
+        is_rows = array.dtype.kind in "iu" and array.ndim == 1 and not is_short
+        if not is_mask and not is_rows:
+            raise InputError(
+                f"{self.path} has dtype {array.dtype} and shape {array.shape}; give a mask with a "
+                f"truth value for each of the {n} rows, or the numbers of the protected rows, "
+                "counted from 0"
+            )
+        return _mask(str(self.path), array, n)
 
     def __str__(self) -> str:
         return f"file {self.path}"
 
 
-def _mask(rows: Any, n: int) -> np.ndarray:
-    return np.asarray(read_mask(rows, n))
+def _mask(name: str, rows: Any, n: int) -> np.ndarray:
+    try:
+        return np.asarray(read_mask(rows, n))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def _numbers(field: Field) -> np.ndarray:
@@ -325,13 +336,15 @@ def _labels(field: Field) -> Labels:
     return field
 
 
-def _labeled(field: Field, column: str, label: str) -> np.ndarray:
+def _labeled(name: str, field: Field, column: str, label: str) -> np.ndarray:
     """Rows whose label is a text, or the same number."""
     codes, texts = _labels(field)
     same = _are_label(texts, column, label)
     chosen = same[codes]
     if not chosen.any():
-        raise InputError(f"column {column!r} has no row with {label!r}; {list_names(texts)}")
+        raise InputError(
+            f"{name}: column {column!r} has no row with {label!r}; {list_names(texts)}"
+        )
     return np.asarray(chosen)
 
 

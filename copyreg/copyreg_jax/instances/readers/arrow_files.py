@@ -26,6 +26,7 @@ from copyreg_jax.instances.readers.row_tables import (
     exact_numbers,
     find_file,
     refuse_not_finite,
+    refuse_texts,
 )
 from copyreg_jax.instances.readers.text_chunks import is_rounded
 
@@ -58,8 +59,12 @@ class ArrowTable:
         chosen = choose(self.name, schema.names, choice)
         self._refuse_index({schema.names[place] for place in chosen}, choice)
         self._parts = [schema.names[place] for place in chosen]
-        types = [_Type(self.name, schema.field(place)) for place in chosen]
-        self.dtype = np.result_type(*(each.dtype for each in types))
+        types = [_Type(schema.field(place)) for place in chosen]
+        others = [each for each in types if not each.is_number]
+        if others:
+            what = "the type " + ", ".join(dict.fromkeys(each.kind for each in others))
+            refuse_texts(self.name, [each.name for each in others], what)
+        self.dtype = np.result_type(*(each.dtype(self.name) for each in types))
         self._widths = widths = self._find_widths(types)
         self._edges = [0, *itertools.accumulate(widths)]
         self.columns = [
@@ -230,12 +235,13 @@ class _Ipc:
 
 
 class _Type:
-    """What a column of a schema holds, if that is numbers."""
+    """What a column of a schema holds."""
 
-    def __init__(self, name: str, field: Any) -> None:
+    def __init__(self, field: Any) -> None:
         import pyarrow as pa
 
         kind = field.type
+        self.name, self.kind = field.name, str(kind)
         if isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) == 1:
             kind = kind.storage_type
         self.is_list = _is_list(kind)
@@ -243,13 +249,13 @@ class _Type:
             kind = kind.value_type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-        if not is_number and not pa.types.is_boolean(kind):
-            raise InputError(
-                f"{name}: column {field.name!r} has type {field.type}, which is no number; name "
-                "the columns of A (--columns), or leave it out (--without-columns)"
-            )
-        self.dtype = exact_dtype(name, kind.to_pandas_dtype())
+        types = pa.types
+        self.is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+        self._inner = kind
+
+    def dtype(self, where: str) -> np.dtype:
+        """Narrowest type that has its numbers exactly, if it holds numbers."""
+        return exact_dtype(where, self._inner.to_pandas_dtype())
 
 
 def _is_list(kind: Any) -> bool:

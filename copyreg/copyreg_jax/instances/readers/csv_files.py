@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from copyreg_jax.instances.readers.row_tables import (
     Wanted,
     choose,
     find_file,
+    refuse_texts,
 )
 from copyreg_jax.instances.readers.text_chunks import (
     find_line,
@@ -34,6 +36,9 @@ __all__ = ["CsvTable"]
 _QUOTE = b'"'
 
 _BOM = b"\xef\xbb\xbf"
+
+_WITH_COMMA = re.compile(r"\s*[-+]?[\d.]*,\d+([eE][-+]?\d+)?\s*")
+"""A number as many countries write it, which may also be one with separators of thousands."""
 
 
 class CsvTable:
@@ -211,6 +216,7 @@ class CsvTable:
 
     def _refuse_faults(self, place: int, chunk: bytes, types: dict[str, Any]) -> None:
         base = find_line(self._path, place) - 1
+        texts = self._text_columns(place, chunk) if place == self._start else []
         for number, cells in self._rows(place, chunk):
             where = f"{self.name}, line {base + number}"
             if not cells:
@@ -228,13 +234,29 @@ class CsvTable:
             for name, cell in zip(self._names, cells, strict=True):
                 if types.get(name) != "number" or (is_number(cell) and not is_rounded(cell)):
                     continue
+                if name in texts and name in self.columns:
+                    inner = [each for each in texts if each in self.columns]
+                    refuse_texts(self.name, inner, f"text, as {cell!r:.60} in line {base + number}")
                 what = f"holds {cell!r:.60}, no finite number" if cell.strip() else "is empty"
                 if is_number(cell):
                     what = f"holds {cell}, an integer beyond 2^53 that float64 does not have"
-                raise InputError(
-                    f"{where}: column {name!r} {what}; mend or remove this row, or leave the "
-                    "column out (--without-columns)"
-                )
+                cure = "mend or remove this row"
+                if _WITH_COMMA.fullmatch(cell):
+                    cure = "save the table with decimal points, and no separators of thousands"
+                elif name in texts:
+                    cure = "choose a column of numbers"
+                elif name in self.columns:
+                    cure += ", or leave the column out (--without-columns)"
+                raise InputError(f"{where}: column {name!r} {what}; {cure}")
+
+    def _text_columns(self, place: int, chunk: bytes) -> list[str]:
+        """Columns that hold text and no number, as far as a chunk shows it."""
+        rows = [cells for _, cells in self._rows(place, chunk) if len(cells) == len(self._names)]
+        return [
+            name
+            for name, cells in zip(self._names, zip(*rows, strict=True), strict=False)
+            if any(cell.strip() for cell in cells) and not any(map(_is_numeric, cells))
+        ]
 
     def _decode(self, place: int, chunk: bytes) -> str:
         try:
@@ -258,3 +280,12 @@ class CsvTable:
         except csv.Error as error:
             line += find_line(self._path, place)
             raise InputError(f"{self.name}, line {line}: not CSV: {error}") from None
+
+
+def _is_numeric(cell: str) -> bool:
+    """Tell whether a cell is a number, or what programs write for one, as nan or 1,5."""
+    try:
+        float(cell)
+    except ValueError:
+        return _WITH_COMMA.fullmatch(cell) is not None
+    return True

@@ -83,7 +83,7 @@ def open_matrix_market(path: Path, choice: Choice) -> ArrayTable | SparseTable:
     kind = f"Matrix Market file ({header.form} {header.field} {header.symmetry})"
     if header.form == "array":
         return ArrayTable(file, str(path), kind, _dense(header, lines[:, 0]), choice)
-    return SparseTable(file, kind, _sparse(path, header, lines), choice)
+    return SparseTable(file, str(path), kind, _sparse(path, header, lines), choice)
 
 
 def _read_header(path: Path) -> _Header:

@@ -94,7 +94,7 @@ def open_npz(path: Path, choice: Choice, key: str | None) -> ArrayTable | Sparse
             names = list(held.files)
             if key is None and {"format", "shape", "data"} <= set(names):
                 stream.seek(0)
-                return _sparse_table(file, scipy.sparse.load_npz(stream), choice)
+                return _sparse_table(file, path, scipy.sparse.load_npz(stream), choice)
             if key is None and len(names) == 1:
                 key = names[0]
             if key not in names:
@@ -110,12 +110,12 @@ def open_npz(path: Path, choice: Choice, key: str | None) -> ArrayTable | Sparse
     return ArrayTable(file, f"{path}:{key}", "NumPy array", array, choice)
 
 
-def _sparse_table(file: StoredFile, matrix: Any, choice: Choice) -> SparseTable:
+def _sparse_table(file: StoredFile, path: Path, matrix: Any, choice: Choice) -> SparseTable:
     if matrix.ndim != 2:
-        raise InputError(f"{file.path} has {matrix.ndim} dimensions; a matrix has two")
+        raise InputError(f"{path} has {matrix.ndim} dimensions; a matrix has two")
     if matrix.format in ("csr", "csc", "bsr"):
         matrix.check_format(full_check=True)
-    return SparseTable(file, f"SciPy matrix in {matrix.format} form", matrix, choice)
+    return SparseTable(file, str(path), f"SciPy matrix in {matrix.format} form", matrix, choice)
 
 
 def _require_start(path: Path, start: bytes, suffix: str) -> None:

@@ -38,6 +38,22 @@ _TEXT = "csv", "svmlight", "matrix-market"
 
 _PACKED = ".gz", ".bz2", ".xz"
 
+_SHEETS = ".xlsx", ".xls", ".ods", ".numbers"
+
+_STARTS = {
+    b"PAR1\x15": ("parquet", "a Parquet file; say --format parquet (format= in Python)"),
+    b"ARROW1\0\0": ("arrow", "an Arrow file; say --format arrow (format= in Python)"),
+    b"\x93NUMPY": ("npy", "an .npy file; say --format npy (format= in Python)"),
+    b"PK\x03\x04": (
+        "npz",
+        "a zip archive, as spreadsheets and .npz files are; save a sheet as CSV, and for an .npz "
+        "say --format npz (format= in Python)",
+    ),
+    b"\x1f\x8b\x08": ("", "packed by gzip; let its name end in .gz, or unpack it"),
+    b"\xfd7zXZ": ("", "packed by xz; let its name end in .xz, or unpack it"),
+}
+"""Formats with the bytes that a file begins with, and what to say where another one is wanted."""
+
 _PACKAGES = {
     "parquet": "pyarrow", "arrow": "pyarrow", "csv": "pyarrow", "svmlight": "pyarrow",
     "matrix-market": "pyarrow", "safetensors": "safetensors",
@@ -177,6 +193,7 @@ def open_table(
     ):
         if given and form not in formats:
             raise InputError(f"{path}: {option} is for {' and '.join(formats)} files only")
+    _require_start(path, form)
     package = _PACKAGES.get(form)
     if package is not None and importlib.util.find_spec(package) is None:
         raise InputError(f"{package} is not installed; run: pip install 'copyreg-jax[data]'")
@@ -191,6 +208,20 @@ def open_table(
         "safetensors": lambda: open_safetensors(path, choice, key),
     }
     return openers[form]()
+
+
+def _require_start(path: Path, form: str) -> None:
+    """`InputError` if the file is evidently of another format; else its reader looks closer."""
+    if not path.is_file() or path.suffix.lower() in _PACKED:
+        return
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(8)
+    except OSError:
+        return
+    for begin, (its_form, what) in _STARTS.items():
+        if start.startswith(begin) and its_form != form:
+            raise InputError(f"{path} is {what}")
 
 
 def _delimiter(suffix: str, asked: str | None) -> str:
@@ -222,6 +253,8 @@ def _format_of(path: Path, format: str | None) -> tuple[str, str]:
         found = format
     else:
         known = {each: name for name, all_of in FORMATS.items() for each in all_of}
+        if suffix in _SHEETS:
+            raise InputError(f"{path} is a spreadsheet; save the sheet as CSV, and give that")
         if suffix not in known:
             raise InputError(
                 f"{path}: the suffix {suffix!r} is of no known format; known are "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
@@ -32,6 +33,7 @@ __all__ = [
     "find_file",
     "list_names",
     "refuse_not_finite",
+    "refuse_texts",
     "require_unchanged",
     "to_labels",
 ]
@@ -202,6 +204,19 @@ def refuse_not_finite(
             "replace that number or remove the row"
         )
     return block
+
+
+def refuse_texts(where: str, names: Sequence[str], what: str) -> NoReturn:
+    """`InputError` for the columns that would be a part of A, and hold no numbers."""
+    several = len(names) > 1
+    shown = ", ".join(map(repr, names))
+    # The option is split at commas, and takes patterns.
+    option = shlex.join(["--without-columns", ",".join(name.replace(",", "?") for name in names)])
+    raise InputError(
+        f"{where}: column{'s' * several} {shown} {'hold' if several else 'holds'} {what}, no "
+        f"numbers; leave {'them' if several else 'it'} out ({option}; without= in Python), or "
+        "name the columns of A (--columns; columns=)"
+    )
 
 
 def to_labels(numbers: np.ndarray) -> Labels:

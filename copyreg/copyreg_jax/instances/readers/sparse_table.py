@@ -29,12 +29,13 @@ class SparseTable:
     def __init__(
         self,
         file: StoredFile,
+        name: str,
         kind: str,
         matrix: Any,
         choice: Choice,
         beside: dict[str, np.ndarray] | None = None,
     ) -> None:
-        self.name, self.kind, self.file = file.path, kind, file
+        self.name, self.kind, self.file = name, kind, file
         self._beside = beside or {}
         n, d = matrix.shape
         if 0 in (n, d):

@@ -78,8 +78,10 @@ def open_svmlight(path: Path, choice: Choice, index_base: int | None) -> SparseT
     shape = counts.size, int(indices.max()) + 1
     matrix = scipy.sparse.csr_array((values, indices, indptr), shape=shape)
     matrix.has_canonical_format = True
-    kind = f"svmlight text with columns counted from {base}"
-    return SparseTable(file, kind, matrix, choice, {"label": labels})
+    kind = f"svmlight text with indices counted from {base}"
+    if base:
+        kind += ", so that index 1 is column 0"
+    return SparseTable(file, str(path), kind, matrix, choice, {"label": labels})
 
 
 def _base(
