@@ -17,14 +17,13 @@ from copyreg_jax.problems import objective
 from copyreg_jax.problems.coercivity import num_free_directions, same_zeros, warn_if_not_coercive
 from copyreg_jax.problems.frames import check_same_index
 from copyreg_jax.problems.input import (
-    check_finite,
     check_metric,
     check_not_negative,
     check_protected_loss,
     check_reading,
     read_mask,
-    read_vector,
     read_weight,
+    read_weights,
 )
 from copyreg_jax.problems.objective import Mask, Metric, Reading, Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -50,7 +49,7 @@ class CopyrightRegression(SoftmaxRegression):
     gamma : float, default 0.1
         Weight gamma_c >= 0 of the protection term. Zero keeps the rows marked, to compare with.
     w : float or (n,) array, default 1.0
-        Regularization weights.
+        Regularization weights >= 0.
     reading : {"joint", "block"}, default "joint"
         Reading of Definition 5: the protected entries of one softmax, or a softmax over the
         protected rows alone.
@@ -181,9 +180,7 @@ class CopyrightRegression(SoftmaxRegression):
             new._gamma = read_weight(gamma, self.dtype)
         if w is not None:
             check_same_index(new._labels, w=w)
-            given = read_vector("w", w, self.n, like=self.dtype, scalar_allowed=True)
-            new.w = jnp.broadcast_to(given, (self.n,))
-            check_finite("w", new.w)
+            new.w = jnp.broadcast_to(read_weights(w, self.n, self.dtype), (self.n,))
         new._promote()
         if new.metric == "cross-entropy" and not all(
             given is None for given in (gamma, reading, metric)

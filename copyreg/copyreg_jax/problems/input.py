@@ -41,6 +41,7 @@ __all__ = [
     "read_rows",
     "read_vector",
     "read_weight",
+    "read_weights",
 ]
 
 _LARGE = 1 << 20
@@ -222,12 +223,21 @@ def read_rows(name: str, rows: ArrayLike, n: int, least: int = 0, most: int | No
         mask = np.zeros(n, bool)
         mask[array] = True
         if np.count_nonzero(mask) != array.size:
-            raise InputError(f"{name} names a row twice; give each row once, or a boolean mask")
+            cure = _mask_of_numbers(name, array, n) or "give each row once, or a boolean mask"
+            raise InputError(f"{name} names a row twice; {cure}")
         return jnp.asarray(mask)
+    wanted = f"give a boolean mask of shape ({n},), an array of row indices, or the int n1"
     raise InputError(
-        f"{name} has dtype {array.dtype} and shape {array.shape}; give a boolean mask of "
-        f"shape ({n},), an array of row indices, or the int n1"
+        f"{name} has dtype {array.dtype} and shape {array.shape}; "
+        f"{_mask_of_numbers(name, array, n) or wanted}"
     )
+
+
+def _mask_of_numbers(name: str, array: np.ndarray, n: int) -> str:
+    """What to do with an array that looks like a mask, but is one of numbers; else nothing."""
+    alike = array.shape == (n,) and array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all()
+    cure = f"if {name} is a mask, of 1 where a row is meant and else 0, give {name} != 0"
+    return cure if alike else ""
 
 
 def read_weight(gamma: ArrayLike, dtype: Any) -> Scalar:
@@ -237,6 +247,26 @@ def read_weight(gamma: ArrayLike, dtype: Any) -> Scalar:
         raise InputError(f"gamma has shape {array.shape}; give one number")
     if is_concrete(array) and not 0 <= float(array) < np.inf:
         raise InputError(f"gamma is {float(array)}; give a finite number >= 0")
+    return array
+
+
+def read_weights(w: ArrayLike, n: int, dtype: Any) -> Vector:
+    """Read the weights w, one number for all rows or one a row, and refuse what is negative.
+
+    L has their squares, so that a sign would do nothing: whoever gives one means something else.
+    """
+    array = read_vector("w", w, n, like=dtype, scalar_allowed=True)
+    check_finite("w", jnp.atleast_1d(array))
+    if not is_concrete(array):
+        return array
+    seen = np.asarray(array) if array.is_fully_addressable else array
+    with jax.ensure_compile_time_eval():
+        is_negative = bool((seen < 0).any())
+    if is_negative:
+        host = np.asarray(array).reshape(-1)
+        row = np.flatnonzero(host < 0)[0]
+        where = f" at row {row}" if array.ndim else ""
+        raise InputError(f"w is {host[row]}{where}; give finite numbers >= 0")
     return array
 
 

@@ -25,6 +25,7 @@ from copyreg_jax.problems.input import (
     read_array,
     read_matrix,
     read_vector,
+    read_weights,
 )
 from copyreg_jax.problems.objective import Form, Mask, Metric, Point, Scalar, Terms, Vector
 
@@ -54,7 +55,7 @@ class SoftmaxRegression:
         Target; a probability vector in most uses, but any finite vector is allowed. If A is a
         frame of pandas, all that is given as a Series must have the index of A: nothing is aligned.
     w : float or (n,) array, default 1.0
-        Regularization weights. They may be zero; if then L no longer grows in some direction,
+        Regularization weights >= 0. They may be zero; if then L no longer grows in some direction,
         a `NotCoerciveWarning` says so.
     metric : {"squared", "cross-entropy"}, default "squared"
         Loss: the squared distance to b, or the cross-entropy for a target ``b >= 0``.
@@ -100,14 +101,13 @@ class SoftmaxRegression:
         A = read_matrix(A)
         n = A.shape[0]
         b = read_vector("b", b, n, like=A.dtype)
-        w = read_vector("w", w, n, like=A.dtype, scalar_allowed=True)
+        w = read_weights(w, n, A.dtype)
         dtype = np.result_type(A.dtype, b.dtype, w.dtype)
         self.A: Matrix = A.astype(dtype)
         self.b: Vector = b.astype(dtype)
         self.w: Vector = jnp.broadcast_to(w.astype(dtype), (n,))
         check_matrix_finite(self.A)
         check_finite("b", self.b)
-        check_finite("w", self.w)
         if metric == "cross-entropy":
             check_not_negative(self.b)
         self._num_free = num_free_directions(self.A, self.w)
