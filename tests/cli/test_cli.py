@@ -13,7 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 import copyreg_jax as cr
+from copyreg_jax.cli.common import TABLE_SUFFIXES, in_options
 from copyreg_jax.cli.main import app, main
+from copyreg_jax.instances.readers.opening import FORMATS
 from tests.support.registry import random_problem
 
 COMMAND = [sys.executable, "-c", "from copyreg_jax.cli import main; main()"]
@@ -90,7 +92,9 @@ def test_solve_certify_check(instance, tmp_path):
         assert len(stored["history_value"]) == summary["num_steps"] + 1
 
     check = copyreg("check", out / "certificate.json", out / "instance.npz")
-    assert (check.returncode, check.stdout.splitlines()[-1]) == (0, "CERTIFIED")
+    assert (check.returncode, check.stdout.splitlines()[-1]) == (
+        0, "CERTIFIED; the protected mass went UP. This is amplified, not suppressed.",
+    )  # fmt: skip
     certificate = tmp_path / "c.json"
     point = ("certify", instance, out / "solution.npz")
     assert copyreg(*point, "--out", certificate).returncode == 0
@@ -126,6 +130,8 @@ def test_the_last_lines_say_which_way_and_what_to_do(tmp_path, gamma, direction)
     assert (summary["headline"], summary["direction"]) == (verdict, direction)
     point = ("certify", out / "instance.npz", out / "solution.npz", "--no-local")
     assert copyreg(*point, required).returncode == int(wrong)
+    check = in_process("check", out / "certificate.json", out / "instance.npz")
+    assert f"CERTIFIED; the protected mass went {'UP' if wrong else 'DOWN'}." in check.stdout
     unasked = copyreg(*point)
     assert unasked.returncode == 0
     assert unasked.stdout.splitlines()[-1 - int(wrong)] == verdict
@@ -141,6 +147,31 @@ def test_a_direction_that_is_not_proved_is_not_suppressed(tmp_path):
     assert found.returncode == 0
     assert "whether the protected mass went up or down is open" in found.stdout.splitlines()[-1]
     assert copyreg(*point, "--require-suppressed").returncode == 1
+    cr.certify(tmp_path / "i.npz", np.zeros(4), -1, local=False).save(tmp_path / "c.json")
+    check = in_process("check", tmp_path / "c.json", tmp_path / "i.npz")
+    assert check.stdout.splitlines()[-1] == (
+        "CERTIFIED; whether the protected mass went up or down is not proved."
+    )
+
+
+@pytest.mark.parametrize("status", cr.Status)
+def test_why_a_solver_stopped_is_said_in_options(status):
+    """The names of Python that an explanation has are those of options here."""
+    shown = in_options(status.explanation)
+    named = {word.strip(".,;:") for word in shown.split()}
+    assert not named & {*cr.__all__, "callback", "max_steps", "rtol"}
+
+
+def test_tables_are_what_new_reads():
+    read = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
+    assert read == {*TABLE_SUFFIXES, ".npz"}
+
+
+def test_an_instance_folder_is_no_place_for_results(tmp_path):
+    save_folder(tmp_path / "songs")
+    words = "songs is the folder of the instance; choose another place, such as .*songs-solved"
+    for command in ("solve", "ledger"):
+        untouched(words, tmp_path, command, tmp_path / "songs", "--out", tmp_path / "songs")
 
 
 def test_json_and_overrides(instance):

@@ -48,7 +48,7 @@ def test_three_commands_lead_from_a_table_to_a_checked_certificate(table, tmp_pa
     assert run.returncode == 0, run.stderr
     assert json.loads((solved / "summary.json").read_text())["status"] == "CONVERGED"
     check = copyreg("check", solved / "certificate.json", out)
-    assert (check.returncode, check.stdout.splitlines()[-1]) == (0, "CERTIFIED")
+    assert (check.returncode, check.stdout.splitlines()[-1][:10]) == (0, "CERTIFIED;")
 
 
 def run(*arguments):

@@ -16,11 +16,14 @@ from typing import Any
 
 from copyreg_jax.checker import access, guarantee, inextractable, removal
 from copyreg_jax.checker.budget import MAX_TOKENS, MAX_TOKENS_HELP, Budget, read_budget
-from copyreg_jax.checker.check import check
+from copyreg_jax.checker.check import check, proved_direction
 from copyreg_jax.checker.format import FORMAT, read_document
 from copyreg_jax.checker.verdicts import CheckResult, Verdict, VoidError, void
 
 __all__ = ["check_file", "main", "show"]
+
+_CERTIFICATE, _INSTANCE = "certificate.json", "instance.npz"
+"""The names that `copyreg solve` gives them."""
 
 
 def check_file(
@@ -61,6 +64,8 @@ def check_file(
     >>> check_file("no-such-file").verdict.name
     'VOID'
     """
+    if meant := _meant(certificate, instance):
+        return void(meant)
     budget = Budget(0, 0)
     try:
         document = read_document(certificate)
@@ -90,6 +95,17 @@ def check_file(
         ),
     }
     return checkers.get(str(kind), check)(certificate, instance)
+
+
+def _meant(certificate: str | Path, instance: str | Path | None) -> str:
+    """What to name in place of a folder that `copyreg solve` wrote; nothing for anything else."""
+    with contextlib.suppress(OSError, TypeError, ValueError):  # no path; who reads it says so
+        if Path(certificate).is_dir():
+            return f"{certificate} is a folder; name the file, {Path(certificate, _CERTIFICATE)}"
+        folder = Path(instance or _CERTIFICATE)
+        if (folder / _INSTANCE).is_file() and not any(folder.glob("A*.npy")):
+            return f"{instance} is a folder of results; name {folder / _INSTANCE}"
+    return ""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,9 +139,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def show(result: CheckResult) -> int:
-    """Print a verdict and what it is about; returns the exit code."""
+    """Print what was tested, and last the verdict and which way the protected mass goes.
+
+    Returns the exit code.
+    """
+    ways = {
+        "suppressed": "; the protected mass went DOWN.",
+        "amplified": "; the protected mass went UP. This is amplified, not suppressed.",
+        "undecided": "; whether the protected mass went up or down is not proved.",
+        None: "",
+    }
+    last = result.verdict.name + ways[proved_direction(result)]
     try:
-        print("\n".join([*result.lines, result.verdict.name]), flush=True)
+        print("\n".join([*result.lines, last]), flush=True)
     except (OSError, ValueError):
         # Nobody reads the verdict: don't let the interpreter's own exit code 1 pass for one.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

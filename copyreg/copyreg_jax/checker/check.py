@@ -52,10 +52,23 @@ __all__ = [
     "level_set_tau",
     "minimizer_statements",
     "protection",
+    "proved_direction",
     "require_same",
     "settle",
     "within",
 ]
+
+_MASS = "protected mass"
+
+_SAYS = {
+    "CERTIFIED": "holds",
+    "REFUTED": "does not hold",
+    "UNDECIDED": "is left open",
+    "suppressed": "is suppressed",
+    "amplified": "is amplified",
+    "undecided": "is not said to go up or down",
+}
+"""What a certificate states, as the end of a sentence that a verdict can be put before."""
 
 
 def protection(margin: arb, tau: float | None) -> Verdict:
@@ -103,6 +116,19 @@ def check(certificate: str | Path, instance: str | Path) -> CheckResult:
             return _test(said, data)
 
     return judge(test)
+
+
+def proved_direction(result: CheckResult) -> str | None:
+    """Which way the protected mass is proved to go; none where nothing is said of it.
+
+    Read from the lines that were tested, whatever the verdict on the other ones is.
+    """
+    stated = {f"{_MASS} {_SAYS[way]}": way for way in ("suppressed", "amplified", "undecided")}
+    for line in result.lines:
+        verdict, text = line[:9], line[10:]
+        if text in stated:
+            return stated[text] if verdict == Verdict.CERTIFIED.name else "undecided"
+    return None
 
 
 def control_machine() -> None:
@@ -173,12 +199,12 @@ def _test_point(point: proofs.View, said: Statements) -> Tested:
         (f"{name} in [{low:.17g}, {high:.17g}]", within(exact[name], Interval(low, high)))
         for name, (low, high) in said.bounds.items()
     ]
-    tested.append(_stated("protected mass is", said.direction, direction(losses)))
+    tested.append(_stated(_MASS, said.direction, direction(losses)))
     tau, verdict = said.point
     proved = protection(margin, tau)
     wanted = "some tau > 0" if tau is None else f"tau = {tau:.17g}"
     tested.append((f"point: margin >= {wanted}", proved))
-    tested.append(_stated("point: the verdict is stated", verdict.name, proved.name))
+    tested.append(_stated("point: by the certificate, this", verdict.name, proved.name))
     if said.level_set is not None:
         level, tau = said.level_set
         inside = at_most(point.value, level)
@@ -207,10 +233,10 @@ def _test_paper(paper: Paper, local: Local | None, losses: proofs.Losses, data: 
     conclusion = at_least(losses.margin, tau_c)
     return [
         (f"paper: tau_c in [{low:.17g}, {high:.17g}]", within(tau_c, paper.tau_c)),
-        _stated("paper: margin >= tau_c is stated", paper.verdict.name, conclusion.name),
-        _stated("paper: ell_2 <= eps_2 is stated", paper.hypothesis.name, hypothesis.name),
+        _stated("paper: margin >= tau_c", paper.verdict.name, conclusion.name),
+        _stated("paper: ell_2 <= eps_2", paper.hypothesis.name, hypothesis.name),
         _stated(
-            "paper: margin >= tau_c at the minimizer is stated",
+            "paper: margin >= tau_c at the minimizer",
             paper.minimizer.name,
             at_minimizer(local, tau_c).name,
         ),
@@ -250,7 +276,7 @@ def _test_local(point: proofs.View, local: Local) -> Tested:
             within(there.margin, local.margin),
         ),
         ("local: its protected mass", within(there.protected_mass, local.protected_mass)),
-        _stated("local: its protected mass is", local.direction, direction(there)),
+        _stated("local: its protected mass", local.direction, direction(there)),
     ]
 
 
@@ -292,7 +318,7 @@ def within(ball: arb, interval: Interval) -> Verdict:
 
 def _stated(text: str, stated: str, proved: str) -> tuple[str, Verdict]:
     """A stated finding: right (or claiming nothing), open, or proved wrong."""
-    text = f"{text} {stated}"
+    text = f"{text} {_SAYS[stated]}"
     if stated.lower() == "undecided" or stated == proved:
         return text, Verdict.CERTIFIED
     return text, Verdict.UNDECIDED if proved.lower() == "undecided" else Verdict.REFUTED

@@ -274,6 +274,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
         raw = path.read_bytes()
         document = json.loads(raw)
         require(isinstance(document, dict), "it is not a JSON object")
+        require("sha256" in document, "it has no sha256, as certificates have")
         require(raw == canonical(document), "its bytes do not match its sha256")
     except VoidError as error:
         raise VoidError(f"{path} is not a valid certificate: {error}") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from copyreg_jax._files import jsonable
+from copyreg_jax._pages import counted
 from copyreg_jax.cli.common import output
 from copyreg_jax.errors import InputError, TrainingError
 
@@ -106,7 +107,9 @@ class Changes:
             _row(f"  weights of {self._bits} bits", found.quantized["protected"])
             _row("    Q", scores.quantization)
         for kind, groups in found.relearned.items():
-            _row(f"  {self._steps} steps on {_SHORT[kind]} text", groups["protected"])
+            _row(
+                f"  {counted(self._steps or 0, 'step')} on {_SHORT[kind]} text", groups["protected"]
+            )
             if without is not None:
                 _row("    R", scores.relearning[kind])
             if without is not None and kind in scores.both:
@@ -133,7 +136,7 @@ class Changes:
     def _in_words(self, found: Changed) -> dict[str, Measures]:
         """The measures of protected text after each change, by what was done."""
         parts = {
-            f"after {self._steps} steps on {_TEXTS[kind]}": groups["protected"]
+            f"after {counted(self._steps or 0, 'step')} on {_TEXTS[kind]}": groups["protected"]
             for kind, groups in found.relearned.items()
         }
         if found.quantized is not None:

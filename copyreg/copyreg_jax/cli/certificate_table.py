@@ -93,9 +93,15 @@ def _local_row(certificate: dict[str, Any]) -> str:
     return f"within {distance} of x, {alone}; margin >= {margin}, {local['direction']}"
 
 
-def show_verdict(certificate: dict[str, Any]) -> None:
-    """Print what is certified and in which direction, and what to do if that is the wrong one."""
+def show_verdict(certificate: dict[str, Any], doubt: str = "") -> None:
+    """Print what is certified and in which direction, and what to do if that is the wrong one.
+
+    ``doubt`` says why the target is no distribution, if it is none.
+    """
     from copyreg_jax.certificates.words import remedy
 
-    for sentence in (certificate["headline"], *remedy(certificate["direction"])):
+    headline = certificate["headline"]
+    if doubt:
+        headline += f" But {doubt}, and f sums to 1: b is no distribution."
+    for sentence in (headline, *remedy(certificate["direction"])):
         output.print(sentence, markup=False, soft_wrap=True)

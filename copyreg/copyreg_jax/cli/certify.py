@@ -22,6 +22,7 @@ from copyreg_jax.cli.common import (
     errors,
     output,
     require_free,
+    require_instance,
     require_writable,
     show_table,
     to_json,
@@ -72,6 +73,8 @@ def certify(
     Exit codes: 0 CERTIFIED, 1 REFUTED or not suppressed as required, 3 UNDECIDED, 2 bad input.
     """
     require_out(report, out)
+    x = _read_point(point)
+    require_instance(instance)
     if report:
         enable_x64()
     if out is not None:
@@ -83,9 +86,7 @@ def certify(
     import copyreg_jax as cr
 
     with errors.status("certifying", spinner="line"):
-        certificate = cr.certify(
-            instance, _read_point(point), tau, eps_2=eps_2, local=local, max_bits=max_bits
-        )
+        certificate = cr.certify(instance, x, tau, eps_2=eps_2, local=local, max_bits=max_bits)
     if out is not None:
         certificate.save(out)
     summary = certificate_summary(certificate)
@@ -122,6 +123,7 @@ def check(
     Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID.
     """
     from copyreg_jax.checker.__main__ import check_file, show
+    from copyreg_jax.checker.check import proved_direction
 
     with errors.status("checking", spinner="line") as line:
 
@@ -132,7 +134,8 @@ def check(
 
         result = check_file(certificate, instance, tell, max_tokens=max_tokens)
     if as_json:
-        print(to_json({"verdict": result.verdict.name, "lines": result.lines}))
+        way = proved_direction(result)
+        print(to_json({"verdict": result.verdict.name, "direction": way, "lines": result.lines}))
         raise typer.Exit(result.verdict.value)
     raise typer.Exit(show(result))
 
@@ -140,6 +143,8 @@ def check(
 def _read_point(path: Path) -> Any:
     import numpy as np
 
+    if (solution := path / "solution.npz").is_file():
+        raise InputError(f"{path} is a folder of results; name {solution}")
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)

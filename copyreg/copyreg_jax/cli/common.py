@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,17 +24,20 @@ __all__ = [
     "EXIT_INPUT",
     "EXIT_INTERRUPTED",
     "EXIT_NOT_CONVERGED",
+    "TABLE_SUFFIXES",
     "AsJson",
     "DeviceName",
     "Overwrite",
     "all_files",
     "enable_x64",
     "errors",
+    "in_options",
     "output",
     "prepare_folder",
     "read_lines",
     "require_extra",
     "require_free",
+    "require_instance",
     "require_writable",
     "show_table",
     "to_json",
@@ -48,9 +52,24 @@ errors = Console(stderr=True, highlight=False)
 
 DeviceName = Literal["cpu", "gpu"]
 
+TABLE_SUFFIXES = (
+    ".npy", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv", ".svm", ".svmlight",
+    ".libsvm", ".mtx", ".safetensors",
+)  # fmt: skip
+"""Suffixes that `copyreg new` reads, without importing its readers; .npz may be an instance too."""
+
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the files that an earlier run wrote to --out.")
 ]
+
+_OPTIONS = {
+    "The callback asked to stop": "You stopped the run",
+    "max_steps": "--max-steps",
+    "rtol": "--rtol",
+    "TrustRegionNewton": "--solver newton",
+    "NewtonCG": "--solver newton-cg",
+}
+"""Words of `Status.explanation`, and what to type for them here."""
 
 
 def _say_on_stderr(context: typer.Context, wanted: bool) -> bool:
@@ -80,8 +99,28 @@ def enable_x64(*, cached: bool = True) -> None:
         use_compile_cache()
 
 
-def prepare_folder(out: Path) -> None:
+def require_instance(path: Path | None) -> None:
+    """Refuse a file that an instance can be made of, and a folder of results, which has one."""
+    if path is None:
+        return
+    if (inside := path / "instance.npz").is_file() and not any(path.glob("A*.npy")):
+        raise InputError(f"{path} is a folder of results; name {inside}")
+    name = path.name.lower().removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")
+    if name.endswith(TABLE_SUFFIXES) and path.is_file():
+        made = path.with_name(path.name.partition(".")[0] or "instance")
+        command = shlex.join(["copyreg", "new", str(path), "--out", str(made)])
+        raise InputError(
+            f"{path} is a table, and no instance, which says what b and the protected rows are; "
+            f"make one first: {command} ... (see `copyreg new --help`)"
+        )
+
+
+def prepare_folder(out: Path, instance: Path | None = None) -> None:
     """Make the folder for results, or refuse before the work if it can't be written to."""
+    if instance is not None and instance.is_dir() and _is_same(out, instance):
+        raise InputError(
+            f"--out {out} is the folder of the instance; choose another place, such as {out}-solved"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -93,6 +132,8 @@ def prepare_folder(out: Path) -> None:
 
 def require_writable(folder: Path, what: str) -> None:
     """Refuse before the work if no file can be made in the folder."""
+    if not folder.exists():
+        raise InputError(f"can't write {what}: the folder {folder} is not there; make it first")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -143,6 +184,13 @@ def to_json(summary: dict[str, Any]) -> str:
 def write_json(path: Path, summary: dict[str, Any]) -> None:
     """Write a summary, whole or not at all."""
     write_whole(path, (to_json(summary) + "\n").encode())
+
+
+def in_options(words: str) -> str:
+    """An explanation of a status, with what it names in Python as on the command line."""
+    for name, option in _OPTIONS.items():
+        words = words.replace(name, option)
+    return words
 
 
 def show_table(rows: list[tuple[str, str]]) -> None:

@@ -104,6 +104,8 @@ def _failure_of_jax() -> str:
             [sys.executable, "-P", "-c", code],
             capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False,
         )  # fmt: skip
+    except OSError as error:
+        return f"{sys.executable} can't be run: {error.strerror or error}"
     except subprocess.TimeoutExpired:
         return f"it found no device within {_SECONDS} seconds"
     if run.returncode == 0:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from copyreg_jax._files import write_whole
+from copyreg_jax._pages import counted
 from copyreg_jax.cli.common import (
     AsJson,
     Overwrite,
@@ -20,6 +21,7 @@ from copyreg_jax.cli.common import (
     prepare_folder,
     require_extra,
     require_free,
+    require_instance,
     show_table,
     to_json,
 )
@@ -81,11 +83,12 @@ def ledger(
     if instance is not None and without is not None:
         _of_runs(instance, without, out, overwrite, as_json)
         return
+    require_instance(instance)
     enable_x64()
     paths = [] if out is None else [out / "ledger.json", out / "instance.npz"]
     require_free("--out", paths, [instance], overwrite=overwrite)
     if out is not None:
-        prepare_folder(out)
+        prepare_folder(out, instance)
     import copyreg_jax as cr
     from copyreg_jax.neighbours.ledger import ledger as make
 
@@ -188,7 +191,7 @@ def _rows(problem: CopyrightRegression, found: Ledger) -> list[tuple[str, str]]:
     middle = np.array([0.5 * (row.lower + row.upper) for row in of_protected])
     order = np.argsort(middle)
     places = ("least", order[0]), ("median", order[len(order) // 2]), ("most", order[-1])
-    rows.append(("K of the protected rows", f"{len(middle)} rows, in bits"))
+    rows.append(("K of the protected rows", f"{counted(len(middle), 'row')}, in bits"))
     rows += [(f"  {name}", f"row {protected[i]} {_text(of_protected[i])}") for name, i in places]
     more: dict[str, Any] = {
         "protected mass, in bits": found.mass_bits,

@@ -69,8 +69,10 @@ app = typer.Typer(
 _SOLVING = new, solve, certify, check, report, lemmas, bench, doctor
 _MODELS = train, audit
 _NEIGHBOURS = naf, ledger, royalty, compress, decompress, nearest
-for _command in (*_SOLVING, *_MODELS, *_NEIGHBOURS):
-    app.command(cls=_Command)(_command)
+_PANELS = {"Solve": _SOLVING, "Language models": _MODELS, "Neighbours": _NEIGHBOURS}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(cls=_Command, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:
@@ -85,6 +87,8 @@ def main() -> None:
     except InputError as error:
         _end(str(error), EXIT_INPUT)
     except OSError as error:
+        if error.filename is not None:
+            _end(f"can't use {error.filename}: {error.strerror or error}", EXIT_INPUT)
         # Python's own exit code for this is 1, which means something else here.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _end(f"can't write the output: {error}", EXIT_INPUT)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from copyreg_jax._pages import counted
 from copyreg_jax.cli.certificate_table import (
     RequireSuppressed,
     certificate_rows,
@@ -27,9 +28,11 @@ from copyreg_jax.cli.common import (
     Overwrite,
     enable_x64,
     errors,
+    in_options,
     output,
     prepare_folder,
     require_free,
+    require_instance,
     show_table,
     to_json,
     write_json,
@@ -89,17 +92,33 @@ def solve(
     ] = None,
     w: Annotated[
         float | None,
-        typer.Option(help="Regularization weight of every row (default: the instance's)."),
+        typer.Option(
+            help="Regularization weight of every row, often 0.001 to 1 (default: the instance's)."
+        ),
     ] = None,
     reading: Annotated[
         ReadingName | None,
-        typer.Option(help="Reading of the paper's Definition 5 (default: the instance's)."),
+        typer.Option(
+            help="Entries of the protected rows: joint, those of the softmax over all rows, or "
+            "block, those of a softmax over the protected rows alone (default: the instance's)."
+        ),
     ] = None,
     metric: Annotated[
         MetricName | None,
-        typer.Option(help="Loss between softmax(A x) and b (default: the instance's)."),
+        typer.Option(
+            metavar="NAME",
+            help="Loss between softmax(A x) and b: squared or cross-entropy (default: the "
+            "instance's).",
+        ),
     ] = None,
-    solver: Annotated[SolverName, typer.Option(help="Algorithm to use.")] = "newton-cg",
+    solver: Annotated[
+        SolverName,
+        typer.Option(
+            metavar="NAME",
+            help="Algorithm: newton-cg, newton, sketched-newton, gradient-descent, "
+            "accelerated-gradient, lbfgs or adam.",
+        ),
+    ] = "newton-cg",
     rtol: Annotated[
         float | None,
         typer.Option(help="Relative tolerance of the gradient (default 1e-10 in float64)."),
@@ -137,6 +156,7 @@ def solve(
     enable_x64()
     _check_options(tau, globally, checkpoint)
     require_out(report, out)
+    require_instance(instance)
     _prepare_results(out, instance, checkpoint, overwrite)
     import copyreg_jax as cr
 
@@ -145,7 +165,7 @@ def solve(
         problem = cr.example_instance() if instance is None else cr.load_instance(instance)
         if is_changed:
             problem = problem.replace(gamma=gamma, w=w, reading=reading, metric=metric)
-    _doubt_target(problem)
+    doubt = _doubt_target(problem)
     is_copied = not isinstance(problem.A, cr.RowBlocks)  # a matrix on disk is not
     if report and is_changed and not is_copied:
         raise InputError(
@@ -184,7 +204,7 @@ def solve(
         print(to_json(summary))
     else:
         certified = out / "instance.npz" if out is not None and is_copied else place
-        _show(problem, summary, out, certified)
+        _show(problem, summary, out, certified, doubt)
     if report and out is not None:
         write_report(out, instance=place)
     if solution.status is cr.Status.INTERRUPTED:
@@ -232,8 +252,8 @@ def _notes() -> Iterator[None]:
         errors.print(f"note: {warning.message}", style="yellow", markup=False, soft_wrap=True)
 
 
-def _doubt_target(problem: CopyrightRegression) -> None:
-    """Say that b is no distribution, which is allowed, but mostly a slip."""
+def _doubt_target(problem: CopyrightRegression) -> str:
+    """Say that b is no distribution, which is allowed, but mostly a slip; returns the reason."""
     import numpy as np
 
     b = np.asarray(problem.b, np.float64)
@@ -249,6 +269,7 @@ def _doubt_target(problem: CopyrightRegression) -> None:
             "its sum if it should be a distribution",
             style="yellow", markup=False, soft_wrap=True,
         )  # fmt: skip
+    return " and ".join(said)
 
 
 @contextmanager
@@ -286,7 +307,7 @@ def _prepare_results(
         same_run = checkpoint is not None and _is_of_run(out, checkpoint)
         results = [out / name for name in _RESULTS]
         require_free("--out", results, [instance, checkpoint], overwrite=overwrite or same_run)
-        prepare_folder(out)
+        prepare_folder(out, instance)
 
 
 def _is_of_run(out: Path, checkpoint: Path) -> bool:
@@ -362,14 +383,19 @@ def _write_solution(
 
 
 def _show(
-    problem: CopyrightRegression, summary: dict[str, Any], out: Path | None, certified: Path | None
+    problem: CopyrightRegression,
+    summary: dict[str, Any],
+    out: Path | None,
+    certified: Path | None,
+    doubt: str,
 ) -> None:
-    """Print the summary, and the command that checks the certificate."""
+    """Print the summary, the command that checks the certificate, and last the verdict."""
     style = "green" if summary["status"] == "CONVERGED" else "red"
     output.print(f"{summary['instance']}: {problem!r}", markup=False, soft_wrap=True)
-    output.print(f"[{style}]{summary['status']}[/] after {summary['num_steps']} steps")
+    steps = counted(summary["num_steps"], "step")
+    output.print(f"[{style}]{summary['status']}[/] after {steps}")
     if summary["status"] != "CONVERGED":
-        output.print(summary["explanation"], markup=False, soft_wrap=True)
+        output.print(in_options(summary["explanation"]), markup=False, soft_wrap=True)
     rows = [
         ("L", f"{summary['value']:.12g}"),
         ("|gradient|", f"{summary['gradient_norm']:.3e}"),
@@ -391,4 +417,4 @@ def _show(
         command = shlex.join(["copyreg", "check", *map(str, files)])
         output.print(f"To check this without the solver: {command}", markup=False, soft_wrap=True)
     if summary["certificate"] is not None:
-        show_verdict(summary["certificate"])
+        show_verdict(summary["certificate"], doubt)

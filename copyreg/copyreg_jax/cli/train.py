@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from copyreg_jax._pages import counted
 from copyreg_jax.cli.common import (
     EXIT_INTERRUPTED,
     AsJson,
@@ -255,9 +256,9 @@ def _show_data(prepared: Prepared, num_empty: int, num_tokens: int, settings: Se
         )
     empty = f", {num_empty} empty ones left out" if num_empty else ""
     output.print(
-        f"{sum(counts):,} documents{empty}: {counts[0]:,} protected, {counts[1]:,} unprotected, "
-        f"{counts[2]:,} held out; {num_tokens:,} tokens to train on, "
-        f"{settings.steps:,} steps",
+        f"{counted(sum(counts), 'document')}{empty}: {counts[0]:,} protected, {counts[1]:,} "
+        f"unprotected, {counts[2]:,} held out; {num_tokens:,} tokens to train on, "
+        f"{counted(settings.steps, 'step')}",
         soft_wrap=True,
     )
 
