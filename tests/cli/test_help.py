@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pytest
@@ -42,6 +43,29 @@ def test_help_is_made_of_plain_sentences(name):
     shown = CliRunner().invoke(app, [name, "--help"] if name else ["--help"]).output
     assert "--help" in shown
     assert "bool" not in shown.lower()
+
+
+def choices(hint):
+    """The words of each Literal in a hint."""
+    if typing.get_origin(hint) is typing.Literal:
+        return set(typing.get_args(hint))
+    return set().union(*map(choices, typing.get_args(hint)))
+
+
+@pytest.mark.parametrize("command", app.registered_commands, ids=lambda c: c.callback.__name__)
+def test_choices_are_not_broken_at_80_columns(command):
+    shown = CliRunner().invoke(app, [command.callback.__name__, "--help"], terminal_width=80).output
+    for choice in set().union(*map(choices, typing.get_type_hints(command.callback).values())):
+        assert re.search(rf"(?<![\w-]){choice}(?![\w-])", shown), choice
+
+
+def test_the_help_groups_the_commands():
+    """Each command is in the group of its like, in this order."""
+    shown = CliRunner().invoke(app, ["--help"]).output
+    groups = {"Solve": "new", "Language models": "train", "Neighbours": "naf"}
+    found = [re.search(rf"─ {title} ─+╮\n│ {first} ", shown) for title, first in groups.items()]
+    assert all(found)
+    assert sorted(found, key=re.Match.start) == found
 
 
 def test_each_command_has_examples_and_shows_them():

@@ -5,6 +5,7 @@ Each message names the cause and the cure. Those of tables are with the readers 
 
 import importlib.util
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -42,6 +43,7 @@ FILES = {
     "short_mask": {"protected": MASK[:3]},
     "none": {"protected": np.zeros(4, bool)},
     "all": {"protected": np.ones(4, bool)},
+    "negative_w": {"w": with_value(np.ones(4), 2, -1)},
     "negative_gamma": {"gamma": np.array(-1.0)},
     "reading": {"reading": np.array("both")},
     "no_point": {"A": None, "b": None, "protected": None, "gamma": None},
@@ -70,6 +72,13 @@ def folder(tmp_path_factory):
     for name, text in texts.items():
         (place / name).write_text(text)
     (place / "empty").mkdir()
+    for name in ("instance.npz", "solution.npz", "certificate.json"):  # a folder of results
+        (place / "solved").mkdir(exist_ok=True)
+        (place / "solved" / name).write_bytes(b"")
+    (place / "summary.json").write_text("{}")
+    (place / "songs").mkdir()
+    for name, array in sound.items():
+        np.save(place / "songs" / f"{name}.npy", array)
     certificate = cr.certify(place / "sound.npz", np.zeros(2), -1.0, local=False)
     certificate.save(place / "c.json")
     old = json.loads((place / "c.json").read_text()) | {"format": "copyreg-certificate/1"}
@@ -83,6 +92,10 @@ WAYS = "--protect-share, --protect-source, --protect-column, --protect-names"
 SOLVERS = (
     "'newton-cg', 'newton', 'sketched-newton', 'gradient-descent', 'accelerated-gradient', "
     "'lbfgs', 'adam'"
+)
+TABLE = (
+    "{} is a table, and no instance, which says what b and the protected rows are; make one first: "
+    "copyreg new {} ... (see `copyreg new --help`)"
 )
 REFUSED = {
     # The command line.
@@ -104,7 +117,11 @@ REFUSED = {
     "solve notes.txt": f"notes.txt is truncated or not an .npz file; give one with {WANTED}",
     "solve truncated.npz":
         f"truncated.npz is truncated or not an .npz file; give one with {WANTED}",
-    "solve A.npy": f"A.npy holds one array; give an .npz with {WANTED}",
+    "solve A.npy": TABLE.format("A.npy", "A.npy --out A"),
+    "certify table.csv x.npy": TABLE.format("table.csv", "table.csv --out table"),
+    "ledger labels.csv": TABLE.format("labels.csv", "labels.csv --out labels"),
+    "solve solved": "solved is a folder of results; name solved/instance.npz",
+    "certify sound.npz solved": "solved is a folder of results; name solved/solution.npz",
     "solve empty": f"empty lacks {WANTED}; it holds nothing",
     "solve no_b.npz": "no_b.npz lacks b; it holds A, gamma, protected, w",
     "solve objects.npz":
@@ -113,6 +130,10 @@ REFUSED = {
         "can't write to --out notes.txt: it is a file; give a folder",
     "solve sound.npz --checkpoint x.npy":
         "x.npy is not a checkpoint (it holds one array); name another file",
+    "solve songs --out songs":
+        "--out songs is the folder of the instance; choose another place, such as songs-solved",
+    "certify sound.npz x.npy --out absent/c.json":
+        "can't write absent/c.json: the folder absent is not there; make it first",
     "certify sound.npz x.npy --out c.json":
         "--out: c.json already exists; choose another place, or give --overwrite",
     "certify x.npy sound.npz": "sound.npz is an instance; give it first, and the point x after it",
@@ -135,6 +156,8 @@ REFUSED = {
     "solve all.npz": "all.npz: protected marks all 4 rows; leave at least one unprotected",
     "solve negative_gamma.npz":
         "negative_gamma.npz: gamma is -1.0; give a finite number >= 0",
+    "solve negative_w.npz": "negative_w.npz: w is -1.0 at row 2; give finite numbers >= 0",
+    "solve sound.npz --w -1": "w is -1.0; give finite numbers >= 0",
     "solve reading.npz": "reading.npz: reading is 'both'; choose one of joint, block",
     "certify sound.npz short.npy": "x has shape (1,); A has 2 columns, so give shape (2,)",
     # Other commands.
@@ -176,6 +199,11 @@ VOID = {
     "check sound.npz c.json":
         "sound.npz is damaged, or no certificate, which is JSON; "
         "give the certificate first, and after it what it is about",
+    "check summary.json sound.npz":
+        "summary.json is not a valid certificate: it has no sha256, as certificates have",
+    "check solved sound.npz":
+        "solved is a folder; name the file, solved/certificate.json",
+    "check c.json solved": "solved is a folder of results; name solved/instance.npz",
     "check c.json": "c.json is about an instance or a table; name its .npz file after it",
     "check c.json infinite.npz": "w must be finite numbers",
     "check c.json negative_gamma.npz": "gamma must be one number >= 0",
@@ -244,8 +272,10 @@ def test_a_target_that_is_no_distribution_is_solved_and_said(b, words, run, tmp_
     cr.save_instance(
         tmp_path / "i.npz", cr.CopyrightRegression(first.A, b, first.protected, 0.1, 0.1)
     )
-    code, _, err = run(f"solve {tmp_path / 'i.npz'}")
+    code, out, err = run(f"solve {tmp_path / 'i.npz'}")
     assert code == 0
+    doubted = f" But {words}, and f sums to 1: b is no distribution."
+    assert any(line.endswith(doubted) for line in out.splitlines()[-2:]) == (words is not None)
     cure = "divide b by its sum if it should be a distribution"
     said = f"note: {words}, but softmax(A x) is positive and sums to 1; {cure}\n"
     assert err == ("" if words is None else said)
@@ -287,8 +317,8 @@ PYTHON = {
     ),
     "a float mask": (
         lambda: problem(protected=MASK.astype(float)),
-        "protected has dtype float64 and shape (4,); give a boolean mask of shape (4,), an array "
-        "of row indices, or the int n1",
+        "protected has dtype float64 and shape (4,); if protected is a mask, of 1 where a row is "
+        "meant and else 0, give protected != 0",
     ),
     "the name of a file for A": (
         lambda: problem(A="A.npy"),
@@ -310,3 +340,21 @@ def test_what_python_refuses(name):
     with pytest.raises(cr.InputError) as refused:
         mistake()
     assert str(refused.value) == words
+
+
+def test_a_program_that_may_not_run_is_named(run, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", sys.executable)
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert f"JAX does not start: {sys.executable} can't be run: Permission denied." in out
+
+
+def test_a_file_that_fails_is_named_and_is_not_the_output(run, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr("copyreg_jax.checker.__main__.check_file", fail)
+    assert run("check c.json") == (2, "", "copyreg: can't use /some/file: Permission denied\n")

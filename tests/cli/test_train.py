@@ -287,7 +287,10 @@ def test_a_report_that_can_not_be_written_is_found_before_the_work(corpus, tmp_p
     command = ["audit", tmp_path, "--text", corpus, "--out"]
     for path, message in (
         (tmp_path, "is a folder; choose another place"),
-        (tmp_path / "no" / "audit.json", "can't write --out .*: No such file or directory"),
+        (
+            tmp_path / "no" / "audit.json",
+            "can't write --out .*: the folder .* is not there; make it first",
+        ),
         (corpus / "audit.json", "can't write --out .*: Not a directory"),
     ):
         assert re.search(message, refusal(*command, path))
