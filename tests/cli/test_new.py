@@ -64,6 +64,7 @@ REFUSED = {
     "two targets": ((*ANSWERS, "--query-row", 1), "give one of --count-column, --query-row"),
     "temperature": ((*ANSWERS, "--temperature", 1), "--temperature is for --query-row"),
     "label": (("--target-label", "owner", *ANSWERS[2:]), "'owner' is not COLUMN=LABEL"),
+    "no label": (("--target-label", "", *ANSWERS[2:]), "'' is not COLUMN=LABEL"),
     "no such column": ((*ANSWERS, "--columns", "x1,y"), "no column 'y'; it has 'title', "),
     "index base": ((*ANSWERS, "--index-base", 1), "index_base is for svmlight files only"),
     "text for b": (
@@ -83,6 +84,11 @@ def test_what_is_refused_writes_nothing(name, table, tmp_path):
     assert message in str(error)
     assert "\n" not in str(error)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["songs.csv"]
+
+
+def test_no_part_of_a_name_becomes_a_picture(tmp_path):
+    refused = copyreg("new", "no.npz:a", "--out", tmp_path / "out", *ANSWERS)
+    assert refused.stderr == "copyreg: can't read no.npz:a: No such file or directory\n"
 
 
 def test_a_refusal_is_one_line_and_exit_code_2(table, tmp_path):

@@ -46,9 +46,9 @@ __all__ = [
 
 EXIT_NOT_CONVERGED, EXIT_INPUT, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 70, 130
 
-output = Console(highlight=False)
+output = Console(highlight=False, emoji=False)  # a name may hold :a:
 
-errors = Console(stderr=True, highlight=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 DeviceName = Literal["cpu", "gpu"]
 

@@ -180,7 +180,7 @@ def new(
         {
             "--target-column": target_column,
             "--count-column": count_column,
-            "--target-label": target_label and _split("--target-label", target_label),
+            "--target-label": _split("--target-label", target_label),
             "--query-row": query_row,
             "--target-file": target_file,
         },
@@ -189,7 +189,7 @@ def new(
         "the protected rows are",
         {
             "--protected-column": protected_column,
-            "--protected-label": protected_label and _split("--protected-label", protected_label),
+            "--protected-label": _split("--protected-label", protected_label),
             "--protected-rows": protected_rows,
             "--protected-file": protected_file,
         },
@@ -299,7 +299,9 @@ def _doubts(
     yield from doubts_of_columns(instance)
 
 
-def _split(option: str, text: str) -> tuple[str, str]:
+def _split(option: str, text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
     column, equals, label = text.partition("=")
     if not equals or not column:
         raise InputError(f"{option}: {text!r} is not COLUMN=LABEL")
