@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shlex
 import signal
 import warnings
 from collections.abc import Iterator
@@ -14,13 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from copyreg_jax._pages import counted
-from copyreg_jax.cli.certificate_table import (
-    RequireSuppressed,
-    certificate_rows,
-    certificate_summary,
-    show_verdict,
-)
+from copyreg_jax.cli.certificate_table import RequireSuppressed, certificate_summary
 from copyreg_jax.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_NOT_CONVERGED,
@@ -28,29 +20,23 @@ from copyreg_jax.cli.common import (
     Overwrite,
     enable_x64,
     errors,
-    in_options,
-    output,
-    prepare_folder,
-    require_free,
     require_instance,
-    show_table,
     to_json,
     write_json,
 )
-from copyreg_jax.cli.global_option import (
-    Globally,
-    GlobalSeconds,
-    global_rows,
-    global_summary,
-    search,
+from copyreg_jax.cli.global_option import Globally, GlobalSeconds, global_summary, search
+from copyreg_jax.cli.make_report import Report, require_out, write_report
+from copyreg_jax.cli.solve_results import (
+    prepare_results,
+    show_results,
+    summarize,
+    write_solution,
 )
-from copyreg_jax.cli.make_report import PAGE, Report, require_out, write_report
 from copyreg_jax.errors import InputError, NotCoerciveWarning
 
 if TYPE_CHECKING:
     from copyreg_jax.problems.copyright_regression import CopyrightRegression
     from copyreg_jax.solvers import Progress, Solver
-    from copyreg_jax.solvers.solution import Solution
 
 __all__ = [
     "MetricName",
@@ -75,8 +61,6 @@ MetricName = Literal["squared", "cross-entropy"]
 
 _SUM_ATOL = 1e-3
 """How far from 1 a distribution may sum that was written with four digits, or in float32."""
-
-_RESULTS = "certificate.json", "instance.npz", "solution.npz", "summary.json", PAGE
 
 
 def solve(
@@ -157,7 +141,7 @@ def solve(
     _check_options(tau, globally, checkpoint)
     require_out(report, out)
     require_instance(instance)
-    _prepare_results(out, instance, checkpoint, overwrite)
+    prepare_results(out, instance, checkpoint, overwrite)
     import copyreg_jax as cr
 
     is_changed = (gamma, w, reading, metric) != (None, None, None, None)
@@ -183,7 +167,7 @@ def solve(
             callback=callback,
             checkpoint=checkpoint,
         )
-    summary = _summary(instance, problem, solution)
+    summary = summarize(instance, problem, solution)
     if found is not None:
         summary["global"] = global_summary(found)
     if checkpoint is not None:
@@ -191,7 +175,7 @@ def solve(
 
         summary["run"] = run_of(checkpoint)
     if out is not None:  # already now, so that no later failure loses the solution
-        _write_solution(out, problem, solution, summary)
+        write_solution(out, problem, solution, summary)
     if solution.status is not cr.Status.NONFINITE:
         with errors.status("certifying", spinner="line"):
             certificate = cr.certify(problem, solution.x, tau)
@@ -204,7 +188,7 @@ def solve(
         print(to_json(summary))
     else:
         certified = out / "instance.npz" if out is not None and is_copied else place
-        _show(problem, summary, out, certified, doubt)
+        show_results(problem, summary, out, certified, doubt)
     if report and out is not None:
         write_report(out, instance=place)
     if solution.status is cr.Status.INTERRUPTED:
@@ -296,125 +280,3 @@ def _progress() -> Iterator[Any]:
             yield callback
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def _prepare_results(
-    out: Path | None, instance: Path | None, checkpoint: Path | None, overwrite: bool
-) -> None:
-    if checkpoint is not None:
-        require_free("--checkpoint", [checkpoint], [instance], overwrite=True)
-    if out is not None:
-        same_run = checkpoint is not None and _is_of_run(out, checkpoint)
-        results = [out / name for name in _RESULTS]
-        require_free("--out", results, [instance, checkpoint], overwrite=overwrite or same_run)
-        prepare_folder(out, instance)
-
-
-def _is_of_run(out: Path, checkpoint: Path) -> bool:
-    """Tell whether a folder holds results of the run that the checkpoint stores."""
-    from copyreg_jax.solvers.checkpoint import run_of
-
-    try:
-        written = json.loads((out / "summary.json").read_bytes())["run"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return checkpoint.exists() and bool(written == run_of(checkpoint))
-
-
-def _summary(
-    instance: Path | None, problem: CopyrightRegression, solution: Solution
-) -> dict[str, Any]:
-    return {
-        "instance": "embedded example" if instance is None else str(instance),
-        "n": problem.n,
-        "d": problem.d,
-        "n1": problem.n1,
-        "gamma": float(problem.gamma),
-        "reading": problem.reading,
-        "metric": problem.metric,
-        "status": solution.status.name,
-        "explanation": solution.status.explanation,
-        "run": None,
-        "num_steps": solution.num_steps,
-        "num_values": solution.num_values,
-        "num_gradients": solution.num_gradients,
-        "num_hessians": solution.num_hessians,
-        "num_hvps": solution.num_hvps,
-        "value": solution.value,
-        "gradient_norm": solution.gradient_norm,
-        "ell_1": solution.ell_1,
-        "ell_2": solution.ell_2,
-        "protected_mass": solution.protected_mass,
-        "target_mass": solution.target_mass,
-        "direction": solution.direction,
-        "global": None,
-        "certificate": None,
-    }
-
-
-def _write_solution(
-    out: Path, problem: CopyrightRegression, solution: Solution, summary: dict[str, Any]
-) -> None:
-    import io
-
-    import numpy as np
-
-    import copyreg_jax as cr
-    from copyreg_jax._files import write_whole
-
-    arrays = io.BytesIO()
-    history = solution.history
-    assert history is not None
-    np.savez(
-        arrays,
-        x=np.asarray(solution.x),
-        f=np.asarray(problem.f(solution.x)),
-        history_value=history.value,
-        history_gradient_norm=history.gradient_norm,
-    )
-    for name in ("certificate.json", PAGE):  # older ones are about another x
-        (out / name).unlink(missing_ok=True)
-    if isinstance(problem.A, cr.RowBlocks):  # a matrix on disk is not copied
-        (out / "instance.npz").unlink(missing_ok=True)
-    else:
-        cr.save_instance(out / "instance.npz", problem)
-    write_whole(out / "solution.npz", arrays.getvalue())
-    write_json(out / "summary.json", summary)
-
-
-def _show(
-    problem: CopyrightRegression,
-    summary: dict[str, Any],
-    out: Path | None,
-    certified: Path | None,
-    doubt: str,
-) -> None:
-    """Print the summary, the command that checks the certificate, and last the verdict."""
-    style = "green" if summary["status"] == "CONVERGED" else "red"
-    output.print(f"{summary['instance']}: {problem!r}", markup=False, soft_wrap=True)
-    steps = counted(summary["num_steps"], "step")
-    output.print(f"[{style}]{summary['status']}[/] after {steps}")
-    if summary["status"] != "CONVERGED":
-        output.print(in_options(summary["explanation"]), markup=False, soft_wrap=True)
-    rows = [
-        ("L", f"{summary['value']:.12g}"),
-        ("|gradient|", f"{summary['gradient_norm']:.3e}"),
-        ("ell_1, protected rows", f"{summary['ell_1']:.6g}"),
-        ("ell_2, other rows", f"{summary['ell_2']:.6g}"),
-        (
-            "protected mass",
-            f"{summary['protected_mass']:.6g} of f, {summary['target_mass']:.6g} of b: "
-            f"{summary['direction']}",
-        ),
-    ]
-    if summary["global"] is not None:
-        rows += global_rows(summary["global"])
-    if summary["certificate"] is not None:
-        rows += certificate_rows(summary["certificate"])
-    show_table(rows)
-    if out is not None and certified is not None and summary["certificate"] is not None:
-        files = out / "certificate.json", certified
-        command = shlex.join(["copyreg", "check", *map(str, files)])
-        output.print(f"To check this without the solver: {command}", markup=False, soft_wrap=True)
-    if summary["certificate"] is not None:
-        show_verdict(summary["certificate"], doubt)
