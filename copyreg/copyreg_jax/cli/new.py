@@ -284,19 +284,19 @@ def _doubts(
     instance: NewInstance, target_column: str | None, index_base: int | None
 ) -> Iterator[str]:
     """Say what is allowed, but is mostly a slip."""
-    from copyreg_jax.instances.doubts import doubt_of_gamma, doubt_of_target, doubts_of_columns
+    from copyreg_jax.instances import doubts
 
-    if doubt := doubt_of_target(instance.b):
+    if doubt := doubts.doubt_of_target(instance.b):
         cure = "divide b by its sum if it should be a distribution"
         if target_column is not None and (instance.b >= 0).all():
             cure = "did you mean " + shlex.join(["--count-column", target_column]) + "?"
-        yield f"{doubt}; {cure}"
-    elif doubt := doubt_of_gamma(instance):
+        yield f"{doubt}, {doubts.BESIDE_SOFTMAX}; {cure}"
+    elif doubt := doubts.doubt_of_gamma(instance):
         yield doubt
     table: Any = instance.table
     if index_base == 0 and table.columns[0] == "0" and not table.matrix[:, [0]].nnz:
         yield "no row has the index 0; if the file counts from 1, say --index-base 1"
-    yield from doubts_of_columns(instance)
+    yield from doubts.doubts_of_columns(instance)
 
 
 def _split(option: str, text: str | None) -> tuple[str, str] | None:

@@ -59,9 +59,6 @@ ReadingName = Literal["joint", "block"]
 
 MetricName = Literal["squared", "cross-entropy"]
 
-_SUM_ATOL = 1e-3
-"""How far from 1 a distribution may sum that was written with four digits, or in float32."""
-
 
 def solve(
     instance: Annotated[
@@ -240,20 +237,15 @@ def _doubt_target(problem: CopyrightRegression) -> str:
     """Say that b is no distribution, which is allowed, but mostly a slip; returns the reason."""
     import numpy as np
 
-    b = np.asarray(problem.b, np.float64)
-    total, least = b.sum(), b.argmin()
-    said = []
-    if b[least] < 0:
-        said.append(f"b is {b[least]:g} at row {least}")
-    if abs(total - 1) > _SUM_ATOL:
-        said.append(f"b sums to {total:g}")
-    if said:
+    from copyreg_jax.instances.doubts import BESIDE_SOFTMAX, doubt_of_target
+
+    doubt = doubt_of_target(np.asarray(problem.b))
+    if doubt:
         errors.print(
-            f"note: {' and '.join(said)}, but softmax(A x) is positive and sums to 1; divide b by "
-            "its sum if it should be a distribution",
+            f"note: {doubt}, {BESIDE_SOFTMAX}; divide b by its sum if it should be a distribution",
             style="yellow", markup=False, soft_wrap=True,
         )  # fmt: skip
-    return " and ".join(said)
+    return doubt
 
 
 @contextmanager

@@ -7,7 +7,10 @@ import numpy as np
 from copyreg_jax.instances.new_folder import NewInstance
 from copyreg_jax.instances.readers.row_tables import BLOCK_BYTES
 
-__all__ = ["doubt_of_gamma", "doubt_of_target", "doubts_of_columns"]
+__all__ = ["BESIDE_SOFTMAX", "doubt_of_gamma", "doubt_of_target", "doubts_of_columns"]
+
+BESIDE_SOFTMAX = "but softmax(A x) is positive and sums to 1"
+"""Why such a b is odd."""
 
 _SUM_ATOL = 1e-3
 """How far from 1 a distribution may sum that was written with four digits, or in float32."""
@@ -30,7 +33,7 @@ def doubt_of_target(b: np.ndarray) -> str:
         said.append(f"b is {b[least]:g} at row {least}")
     if abs(total - 1) > _SUM_ATOL:
         said.append(f"b sums to {total:g}")
-    return " and ".join(said) + ", but softmax(A x) is positive and sums to 1" * bool(said)
+    return " and ".join(said)
 
 
 def doubt_of_gamma(instance: NewInstance) -> str:
