@@ -731,6 +731,8 @@ WRONG = {
     "null byte": ({"delimiter": "\0"}, r"the delimiter is '\\x00'"),
     "no text": ({"delimiter": 5}, "delimiter is 5; give a text"),
     "no names": ({"without": 5}, "without is 5; give a list of names"),
+    "without nothing": ({"without": None}, "without is None; give a list of names"),
+    "header": ({"header": 0}, "header is 0; give True for names"),
     "no name": ({"columns": 5}, "columns is 5; give a list of names"),
     "no format": ({"format": []}, r"format is \[\]; give a text"),
     "format": ({"format": "xls"}, "format is 'xls'; choose one of npy"),

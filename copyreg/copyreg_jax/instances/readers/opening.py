@@ -174,11 +174,13 @@ def open_table(
     if isinstance(choice.columns, str) or isinstance(choice.without, str):
         raise InputError("columns and without are lists of names; put the one name into a list")
     for name, names in ("columns", choice.columns), ("without", choice.without):
-        if not isinstance(names, Iterable | None):
+        if not isinstance(names, Iterable) and (name, names) != ("columns", None):
             raise InputError(f"{name} is {names!r:.60}; give a list of names")
     for name, word in ("key", key), ("delimiter", delimiter), ("format", format):
         if not isinstance(word, str | None):
             raise InputError(f"{name} is {word!r:.60}; give a text")
+    if not isinstance(header, bool | None):
+        raise InputError(f"header is {header!r:.60}; give True for names, or False for a row")
     choice = choice._replace(
         columns=None if choice.columns is None else list(map(str, choice.columns)),
         without=list(map(str, choice.without)),
