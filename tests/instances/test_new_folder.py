@@ -180,7 +180,9 @@ def test_what_is_no_target_or_flag_is_named(source, columns):
         refused(message, source, targets.TargetFile(path))
     np.save(path, 3)
     refused(
-        r"file.npy has shape \(\); give a mask of 11 rows", source, flags=targets.FlagFile(path)
+        r"file.npy has dtype int64 and shape \(\); give a mask",
+        source,
+        flags=targets.FlagFile(path),
     )
     np.save(path, [2**53 + 1] * N)
     refused("file.npy is 9007199254740993 at row 0", source, targets.TargetFile(path))

@@ -296,11 +296,6 @@ class FlagFile:
         """Return the mask."""
         array = _read_vector(self.path)
         # A list of n row numbers would protect all rows, so n numbers are a mask.
-        if array.ndim != 1:
-            raise InputError(
-                f"{self.path} has shape {array.shape}; give a mask of {n} rows, or a list of the "
-                "numbers of the protected rows"
-            )
         if array.shape == (n,) and array.dtype != bool and np.isin(array, (0, 1)).all():
             array = array.astype(bool)
         is_mask = array.dtype == bool and array.shape == (n,)
