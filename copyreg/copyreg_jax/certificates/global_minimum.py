@@ -47,19 +47,22 @@ class GlobalStatus(enum.Enum):
 
 
 class Enclosure(NamedTuple):
-    """A box in which global minimizers may be; every one is in one of the boxes.
+    """A set in which global minimizers may be; every one is in one of them.
+
+    The set is a box in the coordinates y of docs/theory/global.md, so a parallelepiped of points x.
+    Sets do not meet, but the ranges of x that they have may.
 
     Attributes
     ----------
     x, radius : (d,) arrays
-        ``|x*_j - x_j| <= radius_j`` for those minimizers in the box that are zero along the null
-        space of A.
+        ``|x*_j - x_j| <= radius_j`` for those minimizers in the set that are zero in the columns of
+        A that are not needed: those that are combinations of the others.
     is_unique : bool
-        L is proved to be strictly convex on the box: it has one minimizer there at most.
+        L is proved to be strictly convex on the set: it has one minimizer there at most.
     lower : float
-        L is at least that on the box.
+        L is at least that at every global minimizer in the set.
     margin, protected_mass : Interval
-        Bounds of ``ell_1/n1 - ell_2/n2``, and of the sum of f over the protected rows, on the box.
+        Bounds of ``ell_1/n1 - ell_2/n2``, and of the sum of f over the protected rows, on the set.
     """
 
     x: np.ndarray
@@ -82,7 +85,7 @@ class GlobalMinimum:
     x : (d,) array
         The best point.
     minimizers : tuple of Enclosure
-        Disjoint boxes that contain all global minimizers, lowest bound first. With the status GAP
+        Disjoint sets that contain all global minimizers, lowest bound first. With the status GAP
         they are as large as the part of space that was not excluded.
     margin : Interval
         Bounds of ``ell_1/n1 - ell_2/n2`` at every global minimizer.
@@ -240,7 +243,7 @@ def _result(chart: Chart, frontier: Frontier, gap: float, seconds: float) -> Glo
         direction = "suppressed"
     elif all(mass.lower > target + slack for mass in masses):
         direction = "amplified"
-    proved_gap = proved - lower <= gap * max(proved, LEAST_SCALE)
+    proved_gap = math.isfinite(proved) and proved - lower <= gap * max(proved, LEAST_SCALE)
     return GlobalMinimum(
         GlobalStatus.PROVED if proved_gap else GlobalStatus.GAP,
         lower,

@@ -31,7 +31,10 @@ _FARTHEST = 2.0**-6
 """Logits that are known less well than this are not used."""
 
 _DEFECT = 2.0**-10
-"""The largest defect of coordinates that are used."""
+"""The largest defect of coordinates that are used; d times it is 1/2 at most, too."""
+
+_MEASURES = 3
+"""How often a defect is measured, at most."""
 
 
 class Group(NamedTuple):
@@ -148,8 +151,9 @@ class Chart:
             reach = np.maximum(-before[:, 0], after[:, 0])
             rho = np.einsum("mij,mj->mi", np.abs(slopes[:, 0]), reach) + off[:, :1]
             total = exp_bounds(log_hi[:, 0] + rho)[1].sum(axis=1, keepdims=True)
-            bottom = log_lo[:, 0] - rho - _log_above(total * (1 + 2.0**-40 + self.rounding))
-            bottom = bottom - 2.0**-45 * (1 + rho + np.abs(log_lo[:, 0]))
+            log_total = _log_above(total * (1 + 2.0**-40 + self.rounding))
+            bottom = log_lo[:, 0] - rho - log_total
+            bottom = bottom - 2.0**-45 * (1 + rho + np.abs(log_lo[:, 0]) + np.abs(log_total))
             bottom = np.where(np.isnan(bottom), -np.inf, bottom)
         low, high = exp_bounds(bottom)[0], np.minimum(exp_bounds(top)[1], 1.0)
         # The entries of f sum to one.
@@ -203,12 +207,12 @@ def chart(data: Instance) -> Chart:
     """
     A = data.A.rows(0, data.n)
     columns = tuple(range(data.d))
-    if not _spans(A, data.w, columns)[2] <= _DEFECT:
+    if not _spans(A, data.w, columns)[2] <= min(_DEFECT, 0.5 / data.d):
         columns = _independent_columns(A)
         require(bool(columns), "all logits are zero: A has no entry other than zero")
     V, product, defect = _spans(A, data.w, columns)
     require(
-        defect <= _DEFECT,
+        defect <= min(_DEFECT, 0.5 / len(columns)),
         "the weighted columns w * A are nearly dependent: L_reg does not bound the search; "
         "give w > 0, or leave out columns of A",
     )
@@ -229,14 +233,15 @@ def _spans(
     n, d = chosen.shape
     balls, weights = arb_mat(n, d, chosen.ravel().tolist()), w.tolist()
     V, product, defect = np.eye(d), balls, np.nan
-    # The first round is as exact as the condition of A allows, the others mend what it left.
-    for attempt in range(4):
+    # The first round is as exact as the condition of A allows, the others mend what it left. The
+    # last one measures alone: a defect is that of the V that it is returned with.
+    for attempt in range(_MEASURES + 1):
         weighted = arb_mat(n, d, [p * weights[k // d] for k, p in enumerate(product.entries())])
         M = weighted.transpose() * weighted
         if attempt > 0:
             off = [abs(ball - (k % (d + 1) == 0)) for k, ball in enumerate(M.entries())]
             defect = max(map(upper, off))
-            if not defect > 2.0**-40:
+            if not defect > 2.0**-40 or attempt == _MEASURES:
                 break
         factor = inverse_of_triangle(cholesky(to_floats(M))).T
         V = np.einsum("ij,jk->ik", V, factor)
