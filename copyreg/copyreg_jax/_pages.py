@@ -9,6 +9,7 @@ import base64
 import hashlib
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from string import Template
@@ -29,6 +30,7 @@ __all__ = [
     "raised",
     "resource",
     "sections",
+    "sentence",
     "table",
     "wide",
 ]
@@ -110,6 +112,17 @@ def _hash(text: str) -> str:
 def escape(text: str) -> str:
     """Text as HTML that a browser shows as it is; NUL is no character there."""
     return html.escape(text.replace("\0", "\ufffd"))
+
+
+def sentence(text: str) -> str:
+    """Text as HTML in which no number is broken at the sign of its exponent.
+
+    Examples
+    --------
+    >>> sentence("ends at 6.5e-11 < 1")
+    'ends at <span class="whole">6.5e-11</span> &lt; 1'
+    """
+    return re.sub(r"[\d.]+e[-+]\d+", r'<span class="whole">\g<0></span>', escape(text))
 
 
 def sections(parts: Mapping[str, str]) -> str:

@@ -203,7 +203,7 @@ def test_not_converged_is_exit_code_1_and_results_are_kept(instance, tmp_path):
     run = copyreg("solve", instance, "--solver", "adam", "--max-steps", 3, "--out", tmp_path)
     assert run.returncode == 1
     assert "MAX_STEPS after 3 steps" in run.stdout
-    assert "Raise max_steps or rtol" in run.stdout
+    assert "Raise --max-steps or --rtol" in run.stdout
     assert (tmp_path / "solution.npz").exists()
 
 
@@ -342,7 +342,7 @@ def test_ctrl_c_keeps_the_results(tmp_path):
     os.close(terminal)
     assert process.returncode == 130
     assert "INTERRUPTED" in output
-    assert "The callback asked to stop" in output
+    assert "You stopped the run" in output
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "INTERRUPTED"
     checked = cr.check(tmp_path / "certificate.json", tmp_path / "instance.npz")
     assert checked.verdict is not cr.Verdict.VOID

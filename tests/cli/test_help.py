@@ -94,6 +94,10 @@ def story(tmp_path, monkeypatch):
         "bea+cat,-6\nann+bea+cat,-5\n",
         "train.csv": "text,label\nthe cat sat,animal\nthe dog,animal\nx = y + 1,code\n",
         "test.csv": "text\nthe dog sat\n",
+        "songs.csv": "title,owner,plays,tempo,loudness\n"
+        + "".join(
+            f"song {k},{'ACME' if k < 3 else 'other'},{k + 1},{k % 4},{k % 7}\n" for k in range(12)
+        ),
         "emma.txt": "Emma Woodhouse, handsome, clever, and rich",
     }
     for name, text in files.items():

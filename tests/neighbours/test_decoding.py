@@ -88,7 +88,7 @@ def test_three_models_and_a_prompt_of_one_token():
 BUGS = {
     "the place of the keys": ("layers:remember", "cache.place + k.shape[1]", "cache.place + 2"),
     "looking at empty room": ("layers:attend",
-        "jnp.arange(k.shape[1])[None] <= (place + jnp.arange(length))[:, None]",
+        "all_places[None] <= (place + own)[:, None]",
         "jnp.ones((length, k.shape[1]), bool)"),
     "the values of keys": ("layers:remember", "put(cache.values, v, cache.place, 1)",
                            "put(cache.values, k, cache.place, 1)"),

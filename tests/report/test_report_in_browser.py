@@ -18,8 +18,7 @@ LONG = "a_name_without_any_space_" * 12
 
 
 def suppressed(folder):
-    history = ([2.0, 0.0478045024653436], [1.0, 1e-9])
-    solved(folder, *problem_and_point(8), name=HOSTILE + LONG, history=history)
+    solved(folder, *problem_and_point(8), name=HOSTILE + LONG)
     return folder_page(folder, gamma_path=True)
 
 
@@ -39,7 +38,7 @@ def awkward(folder):
     b = [0.5, 0.0, 1e-300, 1e-5, -0.25, 123456.7, 1234567.0, 1e-4, 9.9999996]
     problem = cr.CopyrightRegression(np.eye(9, 3), b, 4, gamma=0.1)
     solved(folder, problem, np.array([900.0, -3.0, 1.0]), certificate=False, status="NONFINITE",
-           history=([np.nan, 1.0], [np.nan, np.nan]))  # fmt: skip
+           history=([1.0, np.nan], [np.nan, np.nan]))  # fmt: skip
     return folder_page(folder)
 
 

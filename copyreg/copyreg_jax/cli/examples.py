@@ -9,7 +9,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "copyreg doctor",
         "copyreg solve --out austen",
         "copyreg check austen/certificate.json austen/instance.npz",
-        "copyreg new songs.csv --out songs --count-column plays --protected-label owner=ACME",
+        "copyreg new songs.csv --out songs --without-columns title "
+        "--count-column plays --protected-label owner=ACME",
     ),
     "new": (
         "copyreg new songs.csv --out songs --without-columns title "

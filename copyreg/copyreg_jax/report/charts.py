@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from copyreg_jax._pages import escape, raised
+from copyreg_jax._pages import escape, raised, sentence
 
 __all__ = ["Axis", "Series", "density", "draw", "thin"]
 
@@ -184,7 +184,7 @@ def draw(
         f'<span class="key {one.look} {one.color}">{escape(one.name)}</span> ' for one in series
     )
     keys = f'<span class="keys">{legend}</span>' if len(series) > 1 else ""
-    return _figure(key, extra + paths, x, y, keys + escape(caption))
+    return _figure(key, extra + paths, x, y, keys + sentence(caption))
 
 
 def _path(one: Series, x: Axis, y: Axis) -> str:
@@ -252,4 +252,4 @@ def density(
     if ends[0] < ends[1]:
         same = 10**ends if x.is_log else ends
         drawing += _path(Series("", "line", same, same, "ink equal"), x, y)
-    return _figure(key, drawing, x, y, escape(caption))
+    return _figure(key, drawing, x, y, sentence(caption))
