@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import report
 
 from copyreg_jax._files import write_whole
 from copyreg_jax.lm.corpus.loading import load_documents
 from copyreg_jax.lm.records import load_outcome
+from report import report
 
 ARTICLES, CHARACTERS = 260, 700
 

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from interleaved import medians
-from report import report
 
 import copyreg_jax as cr
 from copyreg_jax.problems import curvature, objective
+from report import report
 
 FIRST = """
 import time

@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 from interleaved import medians
-from report import report
 
 import copyreg_jax as cr
+from report import report
 
 RTOL = 1e-8
 

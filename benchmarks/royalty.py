@@ -19,12 +19,12 @@ from typing import Any
 import jax
 import numpy as np
 from interleaved import medians
-from report import report
 
 import copyreg_jax as cr
 from copyreg_jax.neighbours.coalitions import Table
 from copyreg_jax.neighbours.retraining import Retraining
 from copyreg_jax.neighbours.royalty import royalties
+from report import report
 
 
 def measure(metric: Any, num_owners: int, sample: int, repeats: int) -> dict[str, Any]:
