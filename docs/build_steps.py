@@ -159,6 +159,13 @@ def link_pages(
         lines[number] = re.sub(r"(?<![`\w/])(docs/[\w/-]+)\.md\b", r":doc:`\1.md </\1>`", line)
 
 
+def skip_foreign(
+    app: Sphinx, what: str, name: str, thing: object, skip: bool, options: object
+) -> bool | None:
+    """Leave out what scikit-learn adds to an estimator, whose docstrings name its own pages."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def resolve_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element
 ) -> nodes.Node | None:
@@ -199,6 +206,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", write_reference)
     app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", link_pages)
+    app.connect("autodoc-skip-member", skip_foreign)
     app.connect("missing-reference", resolve_name)
     app.connect("env-check-consistency", check_names)
     app.connect("build-finished", finish)

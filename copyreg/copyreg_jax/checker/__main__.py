@@ -23,7 +23,7 @@ from copyreg_jax.checker.verdicts import CheckResult, Verdict, VoidError, void
 __all__ = ["check_file", "main", "show"]
 
 _CERTIFICATE, _INSTANCE = "certificate.json", "instance.npz"
-"""The names that `copyreg solve` gives them."""
+"""The names that ``copyreg solve`` gives them."""
 
 
 def check_file(
@@ -98,7 +98,7 @@ def check_file(
 
 
 def _meant(certificate: str | Path, instance: str | Path | None) -> str:
-    """What to name in place of a folder that `copyreg solve` wrote; nothing for anything else."""
+    """What to name in place of a folder that ``copyreg solve`` wrote; nothing for anything else."""
     with contextlib.suppress(OSError, TypeError, ValueError):  # no path; who reads it says so
         if Path(certificate).is_dir():
             return f"{certificate} is a folder; name the file, {Path(certificate, _CERTIFICATE)}"

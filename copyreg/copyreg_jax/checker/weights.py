@@ -112,7 +112,7 @@ def read_model(folder: str | Path) -> Model:
     Returns
     -------
     Model
-        Its arrays have the shapes of `_shapes`: (vocab_size, width) for the embedding, (in, out)
+        Its arrays have the shapes of ``_shapes``: (vocab_size, width) for the embedding, (in, out)
         for matrices of a GPT-2, and (out, in) for those of a Llama. bfloat16 is widened to float32.
 
     Raises

@@ -46,7 +46,7 @@ def folder_page(
     gamma_path: bool = False,
     progress: Callable[[str], object] = lambda stage: None,
 ) -> str:
-    """Make a page of the results of `copyreg solve`, `copyreg train` or `copyreg lemmas`.
+    """Make a page of the results of ``copyreg solve``, ``copyreg train`` or ``copyreg lemmas``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The page of `copyreg lemmas`: which statements of the paper fail, and what replaces them."""
+"""The page of ``copyreg lemmas``: which statements of the paper fail, and what replaces them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _VERDICTS = {
 
 
 def read_lemmas(folder: Path) -> dict[str, Any]:
-    """Read the lemmas.json that `copyreg lemmas` wrote.
+    """Read the lemmas.json that ``copyreg lemmas`` wrote.
 
     Raises
     ------

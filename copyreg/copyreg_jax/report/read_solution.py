@@ -1,4 +1,4 @@
-"""Reading what `copyreg solve` and `copyreg certify` wrote, for a page about it."""
+"""Reading what ``copyreg solve`` and ``copyreg certify`` wrote, for a page about it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_solution(
     Parameters
     ----------
     folder : path
-        The ``--out`` of `copyreg solve`.
+        The ``--out`` of ``copyreg solve``.
     instance : path, optional
         Where the instance is, if not in the folder: a matrix on disk is not copied there.
     progress : callable, optional

@@ -1,4 +1,4 @@
-"""Reading what `copyreg train` wrote, for a page about it."""
+"""Reading what ``copyreg train`` wrote, for a page about it."""
 
 from __future__ import annotations
 
