@@ -1,4 +1,4 @@
-"""The page of a run of ``copyreg train``: what the model makes of protected text, and what is proved.
+"""The page of ``copyreg train``: what the model makes of protected text, and what is proved.
 
 What it says of the certificate is what the checker found when the page was made.
 """
