@@ -19,6 +19,7 @@ from copyreg_jax.lm.corpus.rows import make_rows
 from copyreg_jax.lm.experiment import Prepared
 from copyreg_jax.lm.leakage.extraction import extract
 from copyreg_jax.lm.leakage.losses import HELD_OUT, PROTECTED
+from copyreg_jax.lm.leakage.planning import plan_audit
 from copyreg_jax.lm.leakage.report import Report, audit
 from copyreg_jax.lm.leakage.windows import choose_windows
 from copyreg_jax.neighbours.decoding import Rule, Seen
@@ -92,10 +93,10 @@ def audit_decoder(
     texts = [prepared.documents[i].text for i in np.flatnonzero(chosen)]
     protected, held_out = split.protected[chosen], split.held_out[chosen]
     tokenizer = prepared.tokenizer
-    report = audit(  # for the losses: its only windows are of two tokens
-        Decoder(models, rule, 1), tokenizer, texts, protected, held_out, rows_length=length,
-        prefix=1, suffix=1, max_windows=1,
-    )  # fmt: skip
+    plan = plan_audit(  # for the losses: its only windows are of two tokens
+        tokenizer, texts, protected, held_out, rows_length=length, prefix=1, suffix=1, max_windows=1
+    )
+    report = audit(Decoder(models, rule, 1), plan)
     rows, found = make_rows(tokenizer, texts, length), []
     for name, group in ((PROTECTED, protected), (HELD_OUT, held_out)):
         windows = choose_windows(

@@ -48,6 +48,7 @@ from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import loading, selection
 from copyreg_jax.lm.corpus.duplicates import near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
+from copyreg_jax.lm.leakage.planning import plan_audit
 from copyreg_jax.lm.leakage.report import Report, audit
 from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.models.hugging_face import load_pretrained, save_pretrained
@@ -177,13 +178,14 @@ class Reference:
 
 def arms(prepared: experiment.Prepared, seed: int, reference: Reference) -> Iterator[Any]:
     """Yield names of arms and functions that give their reports."""
+    plan = plan_audit(
+        prepared.tokenizer, [document.text for document in prepared.documents],
+        prepared.split.protected, prepared.split.held_out, rows_length=LENGTH,
+        max_windows=2 * PROTECTED,
+    )  # fmt: skip
 
     def measured(make: Callable[[], Any]) -> Callable[[], Report]:
-        return lambda: audit(
-            make(), prepared.tokenizer, [document.text for document in prepared.documents],
-            prepared.split.protected, prepared.split.held_out, rows_length=LENGTH,
-            max_windows=2 * PROTECTED,
-        )  # fmt: skip
+        return lambda: audit(make(), plan)
 
     def trained(**settings: Any) -> Callable[[], Report]:
         copies = settings.pop("copies", reference.copies)

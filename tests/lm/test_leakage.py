@@ -31,7 +31,6 @@ from copyreg_jax.lm.leakage.losses import measure_group, tau_ce  # noqa: E402
 from copyreg_jax.lm.leakage.planning import plan_audit  # noqa: E402
 from copyreg_jax.lm.leakage.report import (  # noqa: E402
     audit,
-    audit_planned,
     check_comparable,
     gap_closed,
 )
@@ -77,7 +76,7 @@ def corpus():
 
 def audited(model, tokenizer, **change):
     case = dict(zip(("texts", "protected", "held_out"), corpus(), strict=True))
-    return audit(model, tokenizer, **case | WINDOW | {"rows_length": 16} | change)
+    return audit(model, plan_audit(tokenizer, **case | WINDOW | {"rows_length": 16} | change))
 
 
 def memorizing(tokenizer, logit=30.0):
@@ -517,7 +516,7 @@ def test_a_plan_is_made_once_for_many_models(tokenizer, monkeypatch):
         )
     plan = plan_audit(tokenizer, **case, **WINDOW, rows_length=16, top_k=9, seed=3)
     models = [random_bigram(seed) for seed in range(3)]
-    planned = [audit_planned(model, plan) for model in models]
+    planned = [audit(model, plan) for model in models]
     assert calls == ["make_rows", "near_duplicates"]
     for model, report in zip(models, planned, strict=True):
         alone = audited(model, tokenizer, top_k=9, seed=3)

@@ -157,7 +157,7 @@ def _measure(
     plan = plans[spelled]
 
     def measure(model: Any) -> Report:
-        return auditing.audit_planned(model, plan)
+        return auditing.audit(model, plan)
 
     report = measure(loaded)
     changes.measure(str(folder), loaded, plan.rows, report, measure, progress)

@@ -11,23 +11,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jaxtyping import Array
 from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError, TrainingError
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.models.layers import token_nll
 from copyreg_jax.lm.protection import (
-    Estimate,
-    Sums,
     init_estimate,
-    protected_loss,
-    raised_gamma,
-    sum_tokens,
-    weigh,
-    weighted_loss,
 )
 from copyreg_jax.lm.run_folder import (
     CHECKPOINT_SECONDS,
@@ -38,24 +29,9 @@ from copyreg_jax.lm.run_folder import (
     describe_run,
 )
 from copyreg_jax.lm.settings import Metrics, Settings, refuse_unless
+from copyreg_jax.lm.updates import Batch, compile_updates, make_optimizer
 
-__all__ = ["FINAL_RATE", "fit"]
-
-_WARMUP = 0.05
-
-FINAL_RATE = 0.1
-"""Learning rate at the end of a run, as a part of its peak."""
-
-_BETA_2 = 0.95
-
-_CLIP = 1.0
-
-
-class _Batch(NamedTuple):
-    tokens: Any
-    mask: Any
-    protected: Any
-    of_target: Any  # None if they are the protected ones
+__all__ = ["fit"]
 
 
 def fit(
@@ -122,8 +98,8 @@ def fit(
         refuse_unless(checkpoint_steps >= 1, f"checkpoint_steps is {checkpoint_steps}", ">= 1")
     place = _placement(settings.batch_size)
     graph, params = nnx.split(model)
-    optimizer = _optimizer(settings)
-    advance = _compile(graph, optimizer, settings)
+    optimizer = make_optimizer(settings)
+    advance = compile_updates(graph, optimizer, settings)
     kept: RunFolder | NoFolder = NoFolder()
     if folder is not None:
         both = protected if of_target is None else np.stack([protected, of_target])
@@ -132,7 +108,7 @@ def fit(
     params = jax.tree_util.tree_map(jnp.copy, params)
     state = State(params, optimizer.init(params), init_estimate(), jnp.zeros((), jnp.int32))
     state = kept.restore(place(state, ()))
-    everything = _Batch(rows.tokens, rows.mask, protected, of_target)
+    everything = Batch(rows.tokens, rows.mask, protected, of_target)
     per_call = settings.steps_per_call
     clock = _Clock()
     pending: list[_Part] = []
@@ -148,7 +124,7 @@ def fit(
             count = min(per_call, settings.steps - first)
             index = _draw(first, count, len(rows.tokens), settings)
             updates = index.reshape(-1, settings.accumulate, settings.batch_size)
-            batches = _Batch(*(None if array is None else array[updates] for array in everything))
+            batches = Batch(*(None if array is None else array[updates] for array in everything))
             state, numbers = advance(state, place(batches, (None, None, "rows")))
             pending.append(_Part(first + 1, updates, numbers))
             look(1)  # while this is computed, at what was computed before
@@ -168,111 +144,6 @@ def fit(
     finally:
         kept.close()
     return nnx.merge(graph, state.params)
-
-
-def _optimizer(settings: Settings) -> optax.GradientTransformation:
-    updates = settings.steps // settings.accumulate
-    warmup = max(1, round(_WARMUP * updates))
-    rate = optax.warmup_cosine_decay_schedule(
-        settings.learning_rate / (warmup + 1),
-        settings.learning_rate,
-        warmup,
-        updates + 1,
-        FINAL_RATE * settings.learning_rate,
-    )
-
-    def matrices(params: Any) -> Any:
-        return jax.tree_util.tree_map(lambda leaf: leaf.ndim >= 2, params)
-
-    return optax.chain(
-        optax.clip_by_global_norm(_CLIP),
-        optax.adamw(rate, b2=_BETA_2, weight_decay=settings.weight_decay, mask=matrices),
-    )
-
-
-def _compile(graph: Any, optimizer: optax.GradientTransformation, settings: Settings) -> Any:
-    """Compile some updates into a program from state and batches to state and metrics."""
-
-    def losses(params: Any, batch: _Batch) -> Array:
-        logits = nnx.merge(graph, params)(batch.tokens[:, :-1])
-        return token_nll(logits, batch.tokens[:, 1:])
-
-    def sums(params: Any, batch: _Batch) -> tuple[Sums, Sums]:
-        """Sums with all protected rows, and with those that CE_1 is of."""
-        nll = losses(params, batch)
-        of_all = sum_tokens(nll, batch.mask, batch.protected)
-        own = batch.of_target
-        return of_all, of_all if own is None else sum_tokens(nll, batch.mask, own)
-
-    def loss(params: Any, batch: _Batch, gamma: Array, estimate: Estimate) -> Any:
-        if batch.of_target is None:
-            nll = losses(params, batch)
-            value, terms = protected_loss(nll, batch.mask, batch.protected, gamma, estimate)
-            return value, (terms, terms[:3])
-        of_all, own = sums(params, batch)
-        terms = weigh(own, gamma, estimate)
-        value = weighted_loss(of_all, terms.weight, of_all.num_tokens)  # for its gradient
-        return value, (terms, _means(of_all, own))
-
-    def part(params: Any, batch: _Batch, weight: Array, num_tokens: Array) -> Any:
-        of_all, own = sums(params, batch)
-        return weighted_loss(of_all, weight, num_tokens), (of_all, own)
-
-    def accumulated(params: Any, batches: _Batch, gamma: Array, estimate: Estimate) -> Any:
-        """Gradient and terms of one batch of all the rows, and the sums of each step's rows."""
-
-        def add(total: Any, batch: _Batch) -> Any:
-            gradient, of_part = jax.grad(part, has_aux=True)(params, batch, weight, num_tokens)
-            added = jax.tree_util.tree_map(lambda a, b: a + b.astype(a.dtype), total, gradient)
-            return added, of_part
-
-        weight, num_tokens = jnp.ones(()), jnp.sum(batches.mask)
-        if settings.is_protected:
-            apart = jax.lax.map(lambda batch: sums(params, batch)[1], batches)
-            weight = weigh(_joined(apart), gamma, estimate).weight
-        zeros = jax.tree_util.tree_map(
-            lambda leaf: jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32)), params
-        )
-        total, apart = jax.lax.scan(add, zeros, batches)
-        gradient = jax.tree_util.tree_map(lambda a, b: a.astype(b.dtype), total, params)
-        return gradient, weigh(_joined(apart[1]), gamma, estimate), _means(*apart)
-
-    def update(state: State, batches: _Batch) -> tuple[State, dict[str, Array]]:
-        gamma = jnp.asarray(settings.gamma, jnp.float32)
-        if settings.target_loss is not None:
-            gamma = raised_gamma(state.estimate, settings.target_loss)
-        if settings.accumulate == 1:
-            batch = jax.tree_util.tree_map(lambda array: array[0], batches)
-            gradient, (terms, means) = jax.grad(loss, has_aux=True)(
-                state.params, batch, gamma, state.estimate
-            )
-        else:
-            gradient, terms, means = accumulated(state.params, batches, gamma, state.estimate)
-        updates, memory = optimizer.update(gradient, state.memory, state.params)
-        params = optax.apply_updates(state.params, updates)
-        numbers = dict(zip(("cross_entropy", "protected", "unprotected"), means, strict=True)) | {
-            "penalty": terms.penalty,
-            "weight": terms.weight,
-            "gamma": gamma,
-            "running_protected": terms.estimate.protected_loss,
-            "gradient_norm": optax.tree.norm(gradient),
-        }
-        numbers = {k: jnp.broadcast_to(v, settings.accumulate) for k, v in numbers.items()}
-        step = state.step + settings.accumulate
-        return State(params, memory, terms.estimate, step), numbers
-
-    # Several steps a call: XLA on CPU maps its memory anew at each, a third of the time of a step.
-    return jax.jit(lambda state, batches: jax.lax.scan(update, state, batches), donate_argnums=0)
-
-
-def _means(of_all: Sums, own: Sums) -> tuple[Any, Any, Any]:
-    """Cross-entropies of all tokens, of the protected ones that CE_1 is of, and of open ones."""
-    everything, _, unprotected = of_all.means()
-    return everything, own.means()[1], unprotected
-
-
-def _joined(apart: Sums) -> Sums:
-    return Sums(*(jnp.sum(column, axis=0) for column in apart))
 
 
 def _draw(first: int, count: int, num_rows: int, settings: Settings) -> NDArray[np.int64]:

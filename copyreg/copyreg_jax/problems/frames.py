@@ -25,8 +25,8 @@ class FrameLabels:
     ----------
     name : str
         The name of the argument that the frame was.
-    library : narwhals Implementation
-        Whose frame it is.
+    kind : narwhals Implementation
+        Whether it is of pandas, polars or another package.
     columns : tuple
         The names of its columns.
     index : pandas Index or None
@@ -34,13 +34,13 @@ class FrameLabels:
     """
 
     name: str
-    library: Any
+    kind: Any
     columns: tuple[Any, ...]
     index: Any
 
     def frame(self, columns: dict[str, np.ndarray]) -> Any:
-        """A frame of the same library, with the same rows."""
-        made = nw.from_dict(columns, backend=self.library).to_native()
+        """A frame of the same kind, with the same rows."""
+        made = nw.from_dict(columns, backend=self.kind).to_native()
         return made if self.index is None else made.set_axis(self.index)
 
 

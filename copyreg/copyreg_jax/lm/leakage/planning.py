@@ -67,14 +67,23 @@ def plan_audit(
     seed: int = 0,
     names: Sequence[str] | None = None,
 ) -> AuditPlan:
-    """Encode documents and choose windows of them, for `audit_planned` of several models.
+    """Encode documents and choose windows of them, for `report.audit` of any number of models.
 
     Parameters
     ----------
-    tokenizer, texts, protected, held_out, rows_length
-        See `audit`.
-    prefix, suffix, max_windows, top_k, seed, names
-        See `audit`.
+    tokenizer : Tokenizer
+        The tokenizer that the models were trained with.
+    texts : sequence of str, length n
+    protected, held_out : (n,) bool arrays
+        The groups of a `selection.Split`; the rest is unprotected and was trained on.
+    rows_length : int
+        Number of targets of a row for the losses, as in training.
+    prefix, suffix, max_windows, top_k : int, optional
+        See `choose_windows` and `extract`; max_windows holds for each group.
+    seed : int
+        Seed of the bootstrap and of the choice of windows.
+    names : sequence of str, length n, optional
+        Names of the documents for messages, which otherwise count them from 0.
 
     Returns
     -------
@@ -83,7 +92,8 @@ def plan_audit(
     Raises
     ------
     InputError
-        As `audit`, where that is not about the model.
+        A group is empty or has no document that is long enough, groups overlap, sizes are out of
+        range, or rouge-score is not installed.
 
     Notes
     -----

@@ -13,10 +13,11 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.experiment import take_rows
 from copyreg_jax.lm.leakage.losses import HELD_OUT, UNPROTECTED
-from copyreg_jax.lm.loop import FINAL_RATE, fit
+from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.models.hugging_face import LanguageModel
 from copyreg_jax.lm.records import DOCUMENTS, SUMMARY, Flags
 from copyreg_jax.lm.settings import Settings
+from copyreg_jax.lm.updates import FINAL_RATE
 
 __all__ = ["Relearning", "plan_relearning", "relearn"]
 

@@ -7,7 +7,7 @@ this kind knows without memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,18 +29,17 @@ from copyreg_jax.lm.leakage.losses import (
     measure_group,
     tau_ce,
 )
-from copyreg_jax.lm.leakage.planning import AuditPlan, plan_audit
+from copyreg_jax.lm.leakage.planning import AuditPlan
 from copyreg_jax.lm.leakage.sampling import PROBABILITY, SAMPLES
 from copyreg_jax.lm.leakage.windows import check_fit
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    pass
 
 __all__ = [
     "GapClosed",
     "Report",
     "audit",
-    "audit_planned",
     "check_comparable",
     "gap_closed",
 ]
@@ -111,84 +110,16 @@ class Report(NamedTuple):
         }
 
 
-def audit(
-    model: nnx.Module,
-    tokenizer: Tokenizer,
-    texts: Sequence[str],
-    protected: NDArray[np.bool_],
-    held_out: NDArray[np.bool_],
-    *,
-    rows_length: int,
-    prefix: int = 50,
-    suffix: int = 50,
-    max_windows: int = 256,
-    top_k: int | None = None,
-    seed: int = 0,
-    names: Sequence[str] | None = None,
-) -> Report:
+def audit(model: nnx.Module, plan: AuditPlan) -> Report:
     """Measure losses of the three groups, their differences, and extraction of protected text.
-
-    For several models with one tokenizer, `plan_audit` encodes the texts once.
-
-    Parameters
-    ----------
-    model : nnx.Module
-        Called with (batch, length) tokens it returns (batch, length, vocabulary) logits; causal.
-    tokenizer : Tokenizer
-        The tokenizer that the model was trained with.
-    texts : sequence of str, length n
-    protected, held_out : (n,) bool arrays
-        The groups of a `selection.Split`; the rest is unprotected and was trained on.
-    rows_length : int
-        Number of targets of a row for the losses, as in training.
-    prefix, suffix, max_windows, top_k : int, optional
-        See `choose_windows` and `extract`; max_windows holds for each group.
-    seed : int
-        Seed of the bootstrap and of the choice of windows.
-    names : sequence of str, length n, optional
-        Names of the documents for messages, which otherwise count them from 0.
-
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    InputError
-        A group is empty or has no document that is long enough, sizes are out of range or above
-        the model's context, the tokenizer is of another model, a loss is not finite, or
-        rouge-score is not installed.
-
-    Examples
-    --------
-    >>> from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
-    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
-    >>> config = GPT2Config(vocab_size=257, context=8, width=8, num_layers=1, num_heads=2)
-    >>> texts = ["a white sail", "the gulls", "west wind"]
-    >>> report = audit(
-    ...     GPT2(config), train_tokenizer([], vocab_size=257), texts, np.array([1, 0, 0], bool),
-    ...     np.array([0, 0, 1], bool), rows_length=8, prefix=4, suffix=4,
-    ... )
-    >>> report.protected.num_tokens, report.extraction.summary().exact
-    (13, 0.0)
-    """
-    check_fit(model, tokenizer, prefix, suffix, rows_length)  # before the texts are encoded
-    plan = plan_audit(
-        tokenizer, texts, protected, held_out, rows_length=rows_length, prefix=prefix,
-        suffix=suffix, max_windows=max_windows, top_k=top_k, seed=seed, names=names,
-    )  # fmt: skip
-    return audit_planned(model, plan)
-
-
-def audit_planned(model: nnx.Module, plan: AuditPlan) -> Report:
-    """Measure a model on documents that are encoded already.
 
     Parameters
     ----------
     model : nnx.Module
         Called with (batch, length) tokens it returns (batch, length, vocabulary) logits; causal.
     plan : AuditPlan
-        From `plan_audit`, with the tokenizer that the model was trained with.
+        From `plan_audit`, with the tokenizer that the model was trained with. It serves for several
+        models.
 
     Returns
     -------
@@ -213,7 +144,7 @@ def audit_planned(model: nnx.Module, plan: AuditPlan) -> Report:
     ...     train_tokenizer([], vocab_size=257), ["a white sail", "the gulls", "west wind"],
     ...     np.array([1, 0, 0], bool), np.array([0, 0, 1], bool), rows_length=8, prefix=4, suffix=4,
     ... )
-    >>> audit_planned(GPT2(config), plan).protected.num_tokens
+    >>> audit(GPT2(config), plan).protected.num_tokens
     13
     """
     rows, names, prefix, top_k = plan.rows, plan.names, plan.prefix, plan.top_k
