@@ -72,6 +72,8 @@ class CopyrightRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ------
     InputError, PrecisionError
         From ``fit``, ``score`` and ``problem``, as in `CopyrightRegression`.
+    NotFittedError
+        From ``predict``, ``score`` and ``problem`` before ``fit``.
 
     Notes
     -----
@@ -128,6 +130,11 @@ class CopyrightRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         protected : (n,) boolean mask
             The protected rows: at least one and not all, unless gamma is 0. It is a mask, not row
             numbers, because cross-validation cuts it like X and y.
+
+        Returns
+        -------
+        CopyrightRegressor
+            This estimator.
         """
         problem = self._problem(X, y, protected, reset=True)
         solution: Solution = solve(problem, self.solver, rtol=self.rtol, max_steps=self.max_steps)
@@ -145,7 +152,17 @@ class CopyrightRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """(n,) softmax of ``X coef_`` over the rows given: more rows mean less for each."""
+        """Return the softmax of ``X coef_`` over the rows given: more rows mean less for each.
+
+        Parameters
+        ----------
+        X : (n, d) array, data frame or sparse matrix
+
+        Returns
+        -------
+        (n,) array
+            Its sum is 1. O(n d).
+        """
         check_is_fitted(self)
         return np.asarray(objective.f(self._matrix(X) @ jnp.asarray(self.coef_)))
 

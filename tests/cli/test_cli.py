@@ -64,6 +64,8 @@ def test_solve_starts_at_the_proved_global_minimum(instance, tmp_path):
     refused = ["solve", str(instance), "--global", "--checkpoint", str(tmp_path / "run.npz")]
     run = CliRunner().invoke(app, refused)
     assert "leave --checkpoint out" in str(run.exception)
+    run = CliRunner().invoke(app, ["solve", str(instance), "--global-seconds", "5"])
+    assert "give --global too" in str(run.exception)
 
 
 def test_solve_certify_check(instance, tmp_path):

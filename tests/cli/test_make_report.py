@@ -100,8 +100,7 @@ def test_nothing_is_replaced_unasked(instance, tmp_path):
     assert "is no folder" in refusal("report", instance)
     page = tmp_path / "none" / "page.html"
     assert refusal("report", out, "--out", page) == (
-        f"can't write --out {page}: there is no folder {page.parent}; make it first, or name "
-        "another"
+        f"can't write --out {page}: the folder {page.parent} is not there; make it first"
     )
     assert not page.parent.exists()
     assert "report.html already exists" in refusal("lemmas", "--out", out, "--report")

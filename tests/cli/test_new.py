@@ -72,6 +72,11 @@ REFUSED = {
         "line 2: column 'title' holds 'song, 0', no finite number; choose a column of numbers",
     ),
     "gamma": ((*ANSWERS, "--columns", "x*", "--gamma", -1), "gamma is -1"),
+    "w": ((*ANSWERS, "--columns", "x*", "--w", -1), "w is -1.0; give a finite number >= 0"),
+    "twice": (
+        ("--target-column", "x1", *ANSWERS[2:], "--columns", "x1,x2"),
+        "column 'x1' is asked for twice, as a part of A and beside it",
+    ),
 }
 
 
@@ -107,6 +112,9 @@ NOTED = {
     "a large gamma": ({}, OWN, ["gamma 0.001 asks for more distance than f = 0 on the protected "
         "rows has, so some of them may get more than b; to suppress them, solve with "
         "--gamma 6.2e-05 or less"]),
+    "nothing to suppress": ({"b": [0, 0.05, 0.05] * 10}, OWN, ["b is 0 on all protected rows, so "
+        "they can't get less than b, and any gamma amplifies them; to leave them out of the "
+        "protection, solve with --gamma 0"]),
     "counts": ({"b": range(1, 31)}, OWN, ["b sums to 465, but softmax(A x) is positive and sums "
         "to 1; did you mean --count-column b?"]),
     "negative b": ({"b": [-1, 2] + [0] * 28}, OWN, ["b is -1 at row 0, but softmax(A x) is "
@@ -189,3 +197,13 @@ def test_messages_name_a_sparse_file_as_it_was_given(tmp_path, monkeypatch):
     options = "--target-column", "label", "--protected-label", "label=7"
     _, _, error = run("a.svm", "--out", "out", *options)
     assert str(error) == "a.svm: column 'label' has no row with '7'; it has '-1', '1'"
+
+
+def test_an_array_may_have_a_colon_in_its_name(tmp_path):
+    pytest.importorskip("safetensors.numpy").save_file(
+        {"a:b": np.eye(2)}, tmp_path / "m.safetensors"
+    )
+    name = f"{tmp_path / 'm.safetensors'}:a:b"
+    code, output, _ = run(name, "--query-row", 0, "--protected-rows", 1, "--out", tmp_path / "out")
+    assert code == 0, output
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "A.npy"), np.eye(2))

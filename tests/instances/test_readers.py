@@ -783,12 +783,21 @@ def test_random_damage_never_crashes(seed, tmp_path):
     listed = matrix_market("coordinate", "real", "general", (*A.shape, A.size), lines)
     (tmp_path / "b.mtx").write_text(listed)
     for path in sorted(Path(tmp_path).iterdir()):
-        raw = path.read_bytes()
+        raw, refused = path.read_bytes(), 0
         for position in rng.integers(0, len(raw), 25):
             changed = bytearray(raw)
             changed[position] ^= int(rng.integers(1, 256))
             path.write_bytes(changed if rng.random() < 0.8 else changed[:position])
             try:
                 cr.read_matrix(path)
-            except cr.InputError:
-                continue  # any other exception fails the test
+            except cr.InputError:  # any other exception fails the test
+                refused += 1
+        assert refused > 0, path.name
+
+
+def test_a_row_without_an_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_chunks, "_CHUNK", 1 << 20)
+    monkeypatch.setattr(text_chunks, "_MAX_CHUNK", 1 << 20)
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n" + "3" * (3 << 20))
+    with pytest.raises(cr.InputError, match=r"line 3: no end of this row in 1 MB"):
+        cr.read_matrix(tmp_path / "a.csv")

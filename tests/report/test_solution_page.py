@@ -472,3 +472,9 @@ def test_an_instance_elsewhere_is_read_there(results, tmp_path):
     page = folder_page(out, instance=tmp_path / "data.npz")
     assert heading(page).startswith("CERTIFIED")
     assert "copyreg check certificate.json ../data.npz" in page
+
+
+def test_there_is_no_path_of_gamma_without_gamma():
+    problem, x = problem_and_point()
+    with pytest.raises(cr.InputError, match="gamma is 0, so no path of gamma"):
+        find_path(problem.replace(gamma=0.0), x)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from copyreg_jax.cli.common import all_files, require_free, require_writable
+from copyreg_jax.cli.common import all_files, is_same, require_free, require_writable
 from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ class Proof:
                 f"--certificate needs a Hugging Face folder, and {model} is none; write one with "
                 "copyreg_jax.lm.models.hugging_face.save_pretrained"
             )
+        if any(other is not None and is_same(self.path, other) for other in outputs):
+            raise InputError(f"--certificate: {self.path} is another output too; choose two files")
         read = [file for path in inputs for file in all_files(path)]
-        require_free("--certificate", [self.path], [*read, *outputs], overwrite=overwrite)
+        require_free("--certificate", [self.path], read, overwrite=overwrite)
         require_writable(self.path.absolute().parent, f"--certificate {self.path}")
         with input_errors():
             read_model(folder)

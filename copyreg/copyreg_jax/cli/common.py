@@ -32,6 +32,7 @@ __all__ = [
     "enable_x64",
     "errors",
     "in_options",
+    "is_same",
     "output",
     "prepare_folder",
     "read_lines",
@@ -117,7 +118,7 @@ def require_instance(path: Path | None) -> None:
 
 def prepare_folder(out: Path, instance: Path | None = None) -> None:
     """Make the folder for results, or refuse before the work if it can't be written to."""
-    if instance is not None and instance.is_dir() and _is_same(out, instance):
+    if instance is not None and instance.is_dir() and is_same(out, instance):
         raise InputError(
             f"--out {out} is the folder of the instance; choose another place, such as {out}-solved"
         )
@@ -147,7 +148,7 @@ def require_free(
     """Refuse before the work if a file that is read, or that already exists, would be lost."""
     for file in (file for path in inputs if path is not None for file in _files_of(path)):
         for path in outputs:
-            if _is_same(path, file):
+            if is_same(path, file):
                 raise InputError(
                     f"{option}: {path} would replace {file}, which this command needs; "
                     "choose another place"
@@ -168,7 +169,7 @@ def _files_of(path: Path) -> list[Path]:
     return [path, *path.glob("*.npy")] if path.is_dir() else [path]
 
 
-def _is_same(one: Path, two: Path) -> bool:
+def is_same(one: Path, two: Path) -> bool:
     """Tell whether two names mean one file, also through links or before it exists."""
     try:
         return one.samefile(two)

@@ -62,7 +62,11 @@ def doctor(as_json: AsJson = False) -> None:
         "-ffast-math: start Python without LD_PRELOAD, or rebuild that library": flushes,
     }
     faults = [cure for cure, found in cures.items() if found]
-    advice = [*_outdated(facts["versions"]["jax"]), *_single_core(), *_compiled_anew(facts)]
+    advice = [
+        *_outdated(facts["versions"]["jax"]),
+        *_single_core(facts["cores"]),
+        *_compiled_anew(facts),
+    ]
     facts |= {"flushes_to_zero": flushes, "faults": faults, "advice": advice}
     if as_json:
         print(to_json(facts))
@@ -146,8 +150,8 @@ def _cores() -> tuple[int, int]:
     return mine, every
 
 
-def _single_core() -> list[str]:
-    mine, every = _cores()
+def _single_core(cores: tuple[int, int]) -> list[str]:
+    mine, every = cores
     if mine > 1 or every == 1:
         return []
     return [

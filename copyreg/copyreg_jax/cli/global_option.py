@@ -25,14 +25,17 @@ Globally: TypeAlias = Annotated[
 ]
 
 GlobalSeconds: TypeAlias = Annotated[
-    float,
+    float | None,
     typer.Option(
-        min=1.0, help="Seconds after which the search for --global stops and keeps its bound."
+        min=1.0,
+        help="Seconds after which the search for --global stops and keeps its bound (default 600).",
     ),
 ]
 
+_SECONDS = 600.0
 
-def search(problem: CopyrightRegression, seconds: float) -> GlobalMinimum:
+
+def search(problem: CopyrightRegression, seconds: float | None) -> GlobalMinimum:
     """Search for the global minimum, and show how far it is."""
     import copyreg_jax as cr
 
@@ -44,7 +47,8 @@ def search(problem: CopyrightRegression, seconds: float) -> GlobalMinimum:
                 f"least L in [{progress.lower:.9g}, {progress.upper:.9g}]"
             )
 
-        return cr.minimize_globally(problem, max_seconds=seconds, callback=callback)
+        limit = _SECONDS if seconds is None else seconds
+        return cr.minimize_globally(problem, max_seconds=limit, callback=callback)
 
 
 def global_summary(found: GlobalMinimum) -> dict[str, Any]:

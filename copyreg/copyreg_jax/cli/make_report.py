@@ -80,11 +80,6 @@ def report(
     page = folder / PAGE if out is None else out
     read = [file for file in all_files(folder) if file != folder / PAGE]
     require_free("--out", [page], [*read, instance], overwrite=overwrite)
-    if not page.absolute().parent.is_dir():
-        raise InputError(
-            f"can't write --out {page}: there is no folder {page.parent}; make it first, or name "
-            "another"
-        )
     require_writable(page.absolute().parent, f"--out {page}")
     if gamma_path and command == SOLVE:
         from copyreg_jax.report.gamma_path import NUM_SOLVES

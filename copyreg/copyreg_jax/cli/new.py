@@ -271,7 +271,7 @@ def _require_source(source: str) -> None:
     try:
         Path(source).stat()
     except (OSError, ValueError) as error:
-        file, colon, _ = source.rpartition(":")
+        file, colon, _ = source.partition(":")
         if not colon or not Path(file).exists():
             raise unreadable(source, error) from None
 
@@ -338,7 +338,7 @@ def _show(instance: NewInstance, target: Target, flags: Flags) -> None:
     rows = [
         ("read", f"{table.name}: {table.kind}"),
         ("A", f"{n:,} rows, {d:,} columns, {table.dtype}, {form}"),
-        ("columns", _shortened(list(table.columns))),
+        ("columns", _shortened(table.columns)),
         *(
             (f"row {i}", _shortened([f"{number:.6g}" for number in row]))
             for i, row in enumerate(instance.first_rows(3))
@@ -347,15 +347,15 @@ def _show(instance: NewInstance, target: Target, flags: Flags) -> None:
         (
             "protected",
             f"{flags}: {marked.size:,} rows with {b[protected].sum():.6g} of b: "
-            f"{_shortened(list(map(str, marked)))}",
+            f"{_shortened(marked)}",
         ),
         ("gamma, w", f"{instance.gamma:g}, {instance.w:g}"),
     ]
     show_table(rows)
 
 
-def _shortened(words: list[str]) -> str:
-    return ", ".join(words[:6]) + f", ... and {len(words) - 6:,} more" * (len(words) > 6)
+def _shortened(words: Any) -> str:
+    return ", ".join(map(str, words[:6])) + f", ... and {len(words) - 6:,} more" * (len(words) > 6)
 
 
 @contextmanager

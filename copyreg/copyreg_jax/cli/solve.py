@@ -121,7 +121,7 @@ def solve(
     overwrite: Overwrite = False,
     require_suppressed: RequireSuppressed = False,
     globally: Globally = False,
-    global_seconds: GlobalSeconds = 600.0,
+    global_seconds: GlobalSeconds = None,
     report: Report = False,
     as_json: AsJson = False,
 ) -> None:
@@ -135,7 +135,7 @@ def solve(
     the point that it reached.
     """
     enable_x64()
-    _check_options(tau, globally, checkpoint)
+    _check_options(tau, globally, global_seconds, checkpoint)
     require_out(report, out)
     require_instance(instance)
     prepare_results(out, instance, checkpoint, overwrite)
@@ -197,8 +197,12 @@ def solve(
         raise typer.Exit(EXIT_NOT_CONVERGED)
 
 
-def _check_options(tau: float | None, globally: bool, checkpoint: Path | None) -> None:
+def _check_options(
+    tau: float | None, globally: bool, seconds: float | None, checkpoint: Path | None
+) -> None:
     """Refuse before the work."""
+    if seconds is not None and not globally:
+        raise InputError("--global-seconds is for the search of --global; give --global too")
     if tau is not None and not math.isfinite(tau):
         raise InputError(f"tau is {tau}; give a finite number")
     if globally and checkpoint is not None:

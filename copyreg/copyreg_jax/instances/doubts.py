@@ -40,8 +40,13 @@ def doubt_of_gamma(instance: NewInstance) -> str:
     """Say that gamma is served by amplifying only; nothing if suppressing can serve it."""
     # A gamma asks for ell_1 = sqrt(2 gamma). With f = 0 on the protected rows, ell_1 is this sum.
     most = float(np.sum(instance.b[instance.protected] ** 2)) ** 2 / 2
-    if instance.gamma <= most * _ROUNDED or most == 0:
+    if instance.gamma <= most * _ROUNDED:
         return ""
+    if most == 0:
+        return (
+            "b is 0 on all protected rows, so they can't get less than b, and any gamma amplifies "
+            "them; to leave them out of the protection, solve with --gamma 0"
+        )
     return (
         f"gamma {instance.gamma:g} asks for more distance than f = 0 on the protected rows has, so "
         "some of them may get more than b; to suppress them, solve with "

@@ -114,8 +114,8 @@ def plan_instance(
     InputError
         b or the mask can't be made, or a weight is not finite.
     """
-    if not np.isfinite(w):
-        raise InputError(f"w is {w}; give a finite number")
+    if not 0 <= w < np.inf:
+        raise InputError(f"w is {w}; give a finite number >= 0")
     if not 0 <= gamma < np.inf:
         raise InputError(f"gamma is {gamma}; give a finite number >= 0")
     n, fields = table.survey({*flags.wanted, *target.wanted})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,8 +54,6 @@ class ArrowTable:
             raise InputError(f"{path} is truncated or no {kind}: {error}") from None
         except OSError as error:
             raise unreadable(path, error) from None
-        if self._reader.num_rows == 0:
-            raise InputError(f"{path} has no row")
         schema = self._reader.schema
         chosen = choose(self.name, schema.names, choice)
         self._refuse_index({schema.names[place] for place in chosen}, choice)
@@ -97,6 +96,8 @@ class ArrowTable:
             for (name, _), builder in found.items():
                 builder.add(batch.column(name))
         pa.default_memory_pool().release_unused()
+        if self._reader.num_rows == 0:
+            raise InputError(f"{self.name} has no row")
         return self._reader.num_rows, {each: found[each].finish() for each in wanted}
 
     def blocks(self, place: int = 0) -> Iterator[tuple[np.ndarray, int]]:
@@ -211,7 +212,11 @@ class _Ipc:
         except pa.ArrowInvalid:
             self._is_file = False
             self.schema = pa.ipc.open_stream(pa.memory_map(self._path)).schema
-        self.num_rows = sum(batch.num_rows for batch in self._held())
+
+    @functools.cached_property
+    def num_rows(self) -> int:
+        """How many rows there are, which only the batches themselves say."""
+        return sum(batch.num_rows for batch in self._held())
 
     def _held(self) -> Iterator[Any]:
         """The batches as they are stored, one at a time, because they may be packed."""
