@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from protection import PROTECTED, Reference, options_of, prepare, train, write_table
+from protection import PROTECTED, Reference, options_of, prepare_news, train, write_table
 from scipy.stats import binomtest, bootstrap
 
 from copyreg_jax.lm.corpus.duplicates import near_duplicates
-from copyreg_jax.lm.experiment import Prepared
 from copyreg_jax.lm.leakage.extraction import extract
 from copyreg_jax.lm.leakage.windows import choose_windows
+from copyreg_jax.lm.prepared import Prepared
 
 LEVELS, TARGET = (0, 1, 4, 16, 64), 5.0
 """Copies, and the protected loss in nats per token, which is about that of text never seen."""
@@ -127,7 +127,7 @@ def main() -> None:
     rows = list(csv.DictReader(table.open())) if table.exists() else []
     done = {(row["seed"], row["arm"]) for row in rows}
     for seed in range(options.seeds):
-        prepared = prepare(seed)
+        prepared = prepare_news(seed)
         reference = Reference(prepared, seed, options.models)
         clusters = near_duplicates([document.text for document in prepared.documents])
         copies = draw_copies(prepared.split.protected, clusters, seed)

@@ -16,12 +16,12 @@ from flax import nnx
 from jax import Array
 
 from copyreg_jax.lm.corpus.rows import make_rows
-from copyreg_jax.lm.experiment import Prepared
 from copyreg_jax.lm.leakage.extraction import extract
 from copyreg_jax.lm.leakage.losses import HELD_OUT, PROTECTED
 from copyreg_jax.lm.leakage.planning import plan_audit
 from copyreg_jax.lm.leakage.report import Report, audit
 from copyreg_jax.lm.leakage.windows import choose_windows
+from copyreg_jax.lm.prepared import Prepared
 from copyreg_jax.neighbours.decoding import Rule, Seen
 
 PREFIX, SUFFIX = 50, 50

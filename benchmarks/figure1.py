@@ -33,11 +33,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import loading, selection
 from copyreg_jax.lm.corpus.documents import Document
 from copyreg_jax.lm.evaluation import document_losses
 from copyreg_jax.lm.loop import fit
+from copyreg_jax.lm.model_sources import Size, load_model, new_model
+from copyreg_jax.lm.prepared import prepare
 from copyreg_jax.lm.settings import STEPS_PER_CALL, Settings
 
 GAMMAS, SHARES, FACTORS = (0.1, 0.2, 0.3, 0.4, 0.5), (0.1, 0.2, 0.4, 0.6, 0.8), (1.5, 2.0, 3.0)
@@ -51,14 +52,14 @@ class Scale(NamedTuple):
     epochs: int
     length: int
     learning_rate: float
-    size: experiment.Size | None
+    size: Size | None
 
 
 SCALES = {
-    "small": Scale(200, 1000, 12, 128, 1e-3, experiment.Size()),
+    "small": Scale(200, 1000, 12, 128, 1e-3, Size()),
     "gpt2": Scale(
         3000, 4000, 12, 512, 6e-4,
-        experiment.Size(vocab_size=8192, width=768, num_layers=12, num_heads=12),
+        Size(vocab_size=8192, width=768, num_layers=12, num_heads=12),
     ),
     "smollm2": Scale(1000, 4000, 4, 512, 1e-4, None),
 }  # fmt: skip
@@ -95,14 +96,14 @@ def measure(
 ) -> dict[str, float]:
     """Train, and the plain losses of the three groups in nats per token."""
     protected = selection.flag(documents, share=case.share, seed=case.seed)
-    model, tokenizer = (None, None) if scale.size else experiment.load_model("smollm2")
+    model, tokenizer = (None, None) if scale.size else load_model("smollm2")
     vocab_size = scale.size.vocab_size if scale.size else 0
-    prepared = experiment.prepare(
+    prepared = prepare(
         documents, protected, length=scale.length, vocab_size=vocab_size, tokenizer=tokenizer,
         seed=case.seed,
     )  # fmt: skip
     if scale.size:
-        model = experiment.new_model(prepared.tokenizer, scale.size, scale.length, seed=case.seed)
+        model = new_model(prepared.tokenizer, scale.size, scale.length, seed=case.seed)
     rows, split = prepared.trained(leave_out=bool(case.left_out)), prepared.split
     steps = scale.epochs * len(prepared.trained(leave_out=False).tokens) / BATCH
     settings = Settings(

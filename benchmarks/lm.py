@@ -31,7 +31,7 @@ from flax import nnx
 
 from copyreg_jax.lm import loop
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.experiment import default_dtype
+from copyreg_jax.lm.model_sources import default_dtype
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.layers import token_nll
 from copyreg_jax.lm.settings import STEPS_PER_CALL, Metrics, Settings

@@ -44,14 +44,15 @@ from numpy.typing import NDArray
 from unlearning import RATES, STEPS, UNLEARNING, unlearn, whole_documents
 
 from copyreg_jax._files import jsonable, write_whole
-from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import loading, selection
 from copyreg_jax.lm.corpus.duplicates import near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.leakage.planning import plan_audit
 from copyreg_jax.lm.leakage.report import Report, audit
 from copyreg_jax.lm.loop import fit
+from copyreg_jax.lm.model_sources import Size, new_model
 from copyreg_jax.lm.models.hugging_face import load_pretrained, save_pretrained
+from copyreg_jax.lm.prepared import Prepared, prepare
 from copyreg_jax.lm.settings import STEPS_PER_CALL, Settings
 from copyreg_jax.neighbours.decoding import Anchored, CPFuse
 
@@ -93,7 +94,7 @@ def goldfish_mask(rows: Rows, chosen: NDArray[np.bool_], k: int) -> NDArray[np.b
 
 
 def train(
-    prepared: experiment.Prepared,
+    prepared: Prepared,
     seed: int,
     copies: NDArray[Any],
     skip: int = 0,
@@ -110,11 +111,11 @@ def train(
     if skip:
         rows = rows._replace(mask=goldfish_mask(rows, protected, skip))
     index = np.repeat(np.arange(len(protected)), rows.per_row(copies))
-    rows, protected = experiment.take_rows(rows, index), protected[index]
+    rows, protected = rows.take(index), protected[index]
     everything = prepared.rows.per_row(prepared.split.protected)
     num_rows = len(index) + as_long * COPIES * int(everything.sum())
     steps = STEPS_PER_CALL * round(EPOCHS * num_rows / BATCH / STEPS_PER_CALL)
-    model = experiment.new_model(prepared.tokenizer, experiment.Size(), LENGTH, seed=seed)
+    model = new_model(prepared.tokenizer, Size(), LENGTH, seed=seed)
     if sinks:
         rows = with_hashes(rows, [document.text for document in prepared.documents])
         model = WithSinks(model, sinks)
@@ -133,7 +134,7 @@ def once(path: Path, make: Callable[[], Any]) -> Any:
     return load_pretrained(path)
 
 
-def halves(prepared: experiment.Prepared) -> list[NDArray[np.int64]]:
+def halves(prepared: Prepared) -> list[NDArray[np.int64]]:
     """Copies of the documents for two models, each with every second cluster of protected ones."""
     clusters = near_duplicates([document.text for document in prepared.documents])
     protected = prepared.split.protected
@@ -149,7 +150,7 @@ def halves(prepared: experiment.Prepared) -> list[NDArray[np.int64]]:
 class Reference:
     """The models of a seed that several arms need, each trained when it is first asked for."""
 
-    def __init__(self, prepared: experiment.Prepared, seed: int, folder: Path) -> None:
+    def __init__(self, prepared: Prepared, seed: int, folder: Path) -> None:
         self._prepared, self._seed, self._folder = prepared, seed, folder
         self.copies = np.where(prepared.split.protected, COPIES, 1)
         self.none = np.where(prepared.split.protected, 0, 1)
@@ -176,7 +177,7 @@ class Reference:
         return [self._once(f"half-{number}", copies) for number, copies in both]
 
 
-def arms(prepared: experiment.Prepared, seed: int, reference: Reference) -> Iterator[Any]:
+def arms(prepared: Prepared, seed: int, reference: Reference) -> Iterator[Any]:
     """Yield names of arms and functions that give their reports."""
     plan = plan_audit(
         prepared.tokenizer, [document.text for document in prepared.documents],
@@ -337,13 +338,13 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def prepare(seed: int) -> experiment.Prepared:
+def prepare_news(seed: int) -> Prepared:
     """The texts, and which of them are protected."""
     corpus = [d for d in loading.load_documents("news").documents if len(d.text) >= CHARACTERS]
     spread = np.linspace(0, len(corpus) - 1, DOCUMENTS).astype(int)  # over all publishers
     documents = [corpus[i]._replace(text=corpus[i].text[:CHARACTERS]) for i in spread]
     protected = selection.flag(documents, share=PROTECTED / DOCUMENTS, seed=seed)
-    return experiment.prepare(documents, protected, length=LENGTH, seed=seed)
+    return prepare(documents, protected, length=LENGTH, seed=seed)
 
 
 def options_of(description: str) -> argparse.Namespace:
@@ -368,7 +369,7 @@ def main() -> None:
     rows = list(csv.DictReader(table.open())) if table.exists() else []
     done = {(row["seed"], row["method"], row["knob"]) for row in rows}
     for seed in range(options.seeds):
-        prepared = prepare(seed)
+        prepared = prepare_news(seed)
         reference = Reference(prepared, seed, options.models)
         for method, knob, measure in arms(prepared, seed, reference):
             if (str(seed), method, knob) in done:

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from copyreg_jax.lm import experiment
 from copyreg_jax.lm.corpus import tokenizer
 from copyreg_jax.lm.corpus.documents import Document
 from copyreg_jax.lm.corpus.rows import make_rows
@@ -21,6 +20,7 @@ from copyreg_jax.lm.leakage.teacher_forced import read_suffixes
 from copyreg_jax.lm.leakage.windows import choose_windows
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.layers import token_nll
+from copyreg_jax.lm.prepared import prepare
 from copyreg_jax.neighbours.decoding import Anchored, CPDelta, CPFuse, Seen
 
 with pytest.MonkeyPatch.context() as patch:  # as scripts have it: no longer, for other packages
@@ -169,7 +169,7 @@ def toy(number=12):
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(list("abcdefgh "), 110)) for _ in range(number)]
     documents = [Document(name=str(i), text=text) for i, text in enumerate(texts)]
-    return experiment.prepare(documents, np.arange(number) < 5, length=128, vocab_size=257)
+    return prepare(documents, np.arange(number) < 5, length=128, vocab_size=257)
 
 
 def test_a_model_joined_with_itself_is_audited_as_that_model():

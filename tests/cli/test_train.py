@@ -25,6 +25,7 @@ from copyreg_jax.lm.corpus.rows import make_rows
 from copyreg_jax.lm.corpus.tokenizer import save_tokenizer, train_tokenizer
 from copyreg_jax.lm.evaluation import document_losses
 from copyreg_jax.lm.leakage.wording import SCORES
+from copyreg_jax.lm.model_sources import load_model
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
 from copyreg_jax.lm.models.hugging_face import save_pretrained
 
@@ -80,7 +81,7 @@ def test_train_go_on_and_fine_tune(corpus, tmp_path):
     documents = loading.load_documents(corpus, name="id").documents
     table = json.loads((tmp_path / "run" / "documents.json").read_text())
     assert [row["name"] for row in table] == [document.name for document in documents]
-    model, tokenizer = experiment.load_model(tmp_path / "run")
+    model, tokenizer = load_model(tmp_path / "run")
     rows = make_rows(tokenizer, [document.text for document in documents], 32)
     nll, counts = document_losses(model, rows, 40)
     np.testing.assert_allclose([row["nll"] for row in table], nll, rtol=1e-5)

@@ -23,6 +23,8 @@ from copyreg_jax.lm.corpus import documents  # noqa: E402
 from copyreg_jax.lm.corpus.rows import make_rows  # noqa: E402
 from copyreg_jax.lm.evaluation import document_losses  # noqa: E402
 from copyreg_jax.lm.leakage.against_certificate import recheck  # noqa: E402
+from copyreg_jax.lm.model_sources import Size, load_model, new_model  # noqa: E402
+from copyreg_jax.lm.prepared import prepare  # noqa: E402
 from copyreg_jax.lm.settings import Settings  # noqa: E402
 
 GAMMA = 2.0
@@ -38,12 +40,10 @@ def corpus():
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("records") / "run"
-    prepared = experiment.prepare(
-        corpus, np.arange(14) < 4, length=16, vocab_size=280, held_out=0.2
-    )
-    size = experiment.Size(width=16, num_layers=1, num_heads=2)
+    prepared = prepare(corpus, np.arange(14) < 4, length=16, vocab_size=280, held_out=0.2)
+    size = Size(width=16, num_layers=1, num_heads=2)
     # Trained with short products, and measured with long ones.
-    model = experiment.new_model(prepared.tokenizer, size, 16, dtype=jnp.bfloat16)
+    model = new_model(prepared.tokenizer, size, 16, dtype=jnp.bfloat16)
     settings = Settings(steps=8, gamma=GAMMA, batch_size=4)
     experiment.train(prepared, model, settings, folder)
     return folder
@@ -58,7 +58,7 @@ def folder(trained, tmp_path):
 def audited(folder, corpus):
     """Flags, and losses measured as an auditor does."""
     flags = records.load_flags(folder, corpus)
-    model, tokenizer = experiment.load_model(folder, jnp.float32)
+    model, tokenizer = load_model(folder, jnp.float32)
     rows = make_rows(tokenizer, flags.texts, flags.length)
     return flags, *document_losses(model, rows, len(flags.texts))
 

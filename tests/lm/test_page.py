@@ -18,7 +18,7 @@ import copyreg_jax as cr
 from copyreg_jax._pages import percent
 from copyreg_jax.cli.audit_works import _nearly, _written
 from copyreg_jax.cli.main import app
-from copyreg_jax.lm import experiment
+from copyreg_jax.lm import model_sources
 from copyreg_jax.lm.leakage.constrained_beam import NearVerbatim
 from copyreg_jax.lm.leakage.heat_maps import draw
 from copyreg_jax.lm.leakage.near_verbatim import Verbatim
@@ -497,14 +497,14 @@ def test_works_that_can_not_be_audited_are_refused_in_one_line(model, tmp_path, 
         command = ["audit", "--model", str(model), "--work", "sea.txt", *sizes, *more]
         refused = CliRunner().invoke(app, command)
         assert message in str(refused.exception)
-    load = experiment.load_model
+    load = model_sources.load_model
 
     def touched(*arguments):
         found = load(*arguments)
         (model / "config.json").write_text((model / "config.json").read_text() + " ")
         return found
 
-    monkeypatch.setattr(experiment, "load_model", touched)
+    monkeypatch.setattr(model_sources, "load_model", touched)
     refused = CliRunner().invoke(app, ["audit", "--model", str(model), "--work", "sea.txt", *sizes])
     assert "has changed while it was read; run this again" in str(refused.exception)
 

@@ -82,7 +82,7 @@ import sys; from pathlib import Path
 from copyreg_jax.neighbours.codelength import decompress
 archive = Path(sys.argv[1]).read_bytes()
 if len(sys.argv) > 2:
-    from copyreg_jax.lm.experiment import load_model
+    from copyreg_jax.lm.model_sources import load_model
     import jax.numpy as jnp
     data = decompress(archive, *load_model(sys.argv[2], jnp.float32))
 else:

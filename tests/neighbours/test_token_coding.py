@@ -13,7 +13,7 @@ pytest.importorskip("tokenizers")
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.tokenizer import END_OF_TEXT, save_tokenizer, train_tokenizer
-from copyreg_jax.lm.experiment import load_model
+from copyreg_jax.lm.model_sources import load_model
 from copyreg_jax.lm.models.gpt2 import GPT2Config
 from copyreg_jax.lm.models.hugging_face import save_pretrained
 from copyreg_jax.lm.models.llama import LlamaConfig

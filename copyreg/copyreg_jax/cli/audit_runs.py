@@ -138,15 +138,15 @@ def _measure(
     """Measure a run or model, and keep the plan of each tokenizer for the next ones."""
     import jax.numpy as jnp
 
-    from copyreg_jax.lm import experiment
     from copyreg_jax.lm.leakage import report as auditing
     from copyreg_jax.lm.leakage.against_certificate import recheck
     from copyreg_jax.lm.leakage.exposure import measure_canaries
     from copyreg_jax.lm.leakage.planning import plan_audit
     from copyreg_jax.lm.leakage.run_membership import score_run
     from copyreg_jax.lm.leakage.windows import check_fit
+    from copyreg_jax.lm.model_sources import load_model
 
-    loaded, tokenizer = experiment.load_model(folder, jnp.float32)
+    loaded, tokenizer = load_model(folder, jnp.float32)
     real, exposure = flags.real, None
     check_fit(loaded, tokenizer, sizes["prefix"], sizes["suffix"], real.length)
     if (spelled := tokenizer.to_str()) not in plans:

@@ -184,11 +184,11 @@ def _load(model: str, bits: int | None) -> tuple[Any, Any, str]:
     """The model, rounded if that is asked for, its tokenizer, and the hash of its files."""
     import jax.numpy as jnp
 
-    from copyreg_jax.lm import experiment
+    from copyreg_jax.lm.model_sources import load_model
     from copyreg_jax.lm.models.quantization import quantize
 
     before = _fingerprint(model)
-    loaded, tokenizer = experiment.load_model(model, jnp.float32)
+    loaded, tokenizer = load_model(model, jnp.float32)
     digest = _hash_model(model)
     if _fingerprint(model) != before:
         raise InputError(f"{model} has changed while it was read; run this again")

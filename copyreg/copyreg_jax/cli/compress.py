@@ -137,9 +137,9 @@ def _load(source: Path | None, line: Status) -> tuple[Any, Any]:
     line.update("loading the model")
     import jax.numpy as jnp
 
-    from copyreg_jax.lm import experiment
+    from copyreg_jax.lm.model_sources import load_model
 
-    return experiment.load_model(source, jnp.float32)
+    return load_model(source, jnp.float32)
 
 
 def _progress(line: Status) -> Progress:

@@ -25,7 +25,8 @@ from copyreg_jax.cli.make_report import PAGE, Report, write_report
 from copyreg_jax.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
-    from copyreg_jax.lm.experiment import Prepared, Run
+    from copyreg_jax.lm.experiment import Run
+    from copyreg_jax.lm.prepared import Prepared
     from copyreg_jax.lm.settings import Metrics, Settings
 
 __all__ = ["train"]
@@ -127,9 +128,10 @@ def train(
     """
     require_extra()
     use_compile_cache()
-    from copyreg_jax.lm import experiment, records
+    from copyreg_jax.lm import experiment, model_sources, records
     from copyreg_jax.lm.corpus import loading, selection
     from copyreg_jax.lm.corpus.canaries import Canaries
+    from copyreg_jax.lm.prepared import prepare
 
     records.check_folder(out)
     if report:  # a run replaces its own files, and nothing else may be in the way
@@ -154,15 +156,15 @@ def train(
         given = {size: value for size, value in sizes.items() if value is not None}
         if model is not None and given:
             raise InputError(f"--model has its own sizes; leave {', '.join(given)} out")
-        size = experiment.Size(**given)
-        start, tokenizer = (None, None) if model is None else experiment.load_model(model)
+        size = model_sources.Size(**given)
+        start, tokenizer = (None, None) if model is None else model_sources.load_model(model)
         line.update("comparing documents, making tokens")
-        prepared = experiment.prepare(
+        prepared = prepare(
             corpus.documents, protected, length=length, vocab_size=size.vocab_size,
             tokenizer=tokenizer, held_out=held_out, canaries=added, seed=seed,
         )  # fmt: skip
         if start is None:
-            start = experiment.new_model(prepared.tokenizer, size, length, seed=seed)
+            start = model_sources.new_model(prepared.tokenizer, size, length, seed=seed)
     rows = prepared.trained(leave_out)
     settings = _settings(
         len(rows.tokens), epochs, gamma=gamma, target_loss=target,

@@ -65,7 +65,7 @@ def compress(
         Any bytes. What is no UTF-8 text is coded with the model that learns, also where a language
         model is given.
     model : GPT2 or Llama, optional
-        From `experiment.load_model`, with float32 products. The archive holds its hash alone.
+        From `model_sources.load_model`, with float32 products. The archive holds its hash alone.
     tokenizer : tokenizers.Tokenizer, optional
         The byte-level tokenizer of the model.
     progress : Progress, optional

@@ -49,6 +49,26 @@ class Rows(NamedTuple):
         """Repeat values of the documents, such as ``split.protected``, for each of their rows."""
         return values[self.document]
 
+    def take(self, chosen: NDArray[np.bool_ | np.integer[Any]]) -> Rows:
+        """Take some of the rows, by a mask or by number; documents keep their numbers."""
+        return self._replace(
+            tokens=self.tokens[chosen], mask=self.mask[chosen], document=self.document[chosen]
+        )
+
+    def of_documents(self, chosen: NDArray[np.bool_]) -> Rows:
+        """Take the rows of some documents, which are numbered anew in their order.
+
+        Examples
+        --------
+        >>> parts = [np.arange(size, dtype=np.int32) for size in (2, 4, 3)]
+        >>> rows = cut_rows(parts, 2, np.array([5, 7, 9])).of_documents(np.array([0, 1, 1], bool))
+        >>> rows.document.tolist(), rows.num_bytes.tolist()
+        ([0, 0, 1], [7, 9])
+        """
+        number = np.cumsum(chosen, dtype=np.int32) - 1
+        part = self.take(self.per_row(chosen))
+        return part._replace(document=number[part.document], num_bytes=self.num_bytes[chosen])
+
 
 def make_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Rows:
     """Cut documents, each ``<|endoftext|> text <|endoftext|>``, into rows of ``length`` targets.

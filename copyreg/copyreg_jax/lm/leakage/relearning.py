@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.experiment import take_rows
 from copyreg_jax.lm.leakage.losses import HELD_OUT, UNPROTECTED
 from copyreg_jax.lm.loop import fit
 from copyreg_jax.lm.models.hugging_face import LanguageModel
@@ -122,6 +121,6 @@ def relearn(
     InputError, TrainingError
         See `loop.fit`.
     """
-    part = take_rows(rows, rows.per_row(chosen))
+    part = rows.take(rows.per_row(chosen))
     trained: Any = fit(model, part, np.zeros(len(part.tokens), bool), settings, None)
     return trained

@@ -10,7 +10,6 @@ from flax import nnx
 
 from copyreg_jax.lm.corpus.duplicates import near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.experiment import take_rows
 from copyreg_jax.lm.leakage.membership import Attack, Scores, attack_all, priv_leak, score_rows
 from copyreg_jax.lm.records import Flags
 
@@ -62,11 +61,8 @@ def score_run(model: nnx.Module, rows: Rows, flags: Flags) -> Scores:
     One forward pass for each row of these documents.
     """
     chosen = flags.protected | flags.held_out
-    part = take_rows(rows, rows.per_row(chosen))
-    number = np.cumsum(chosen, dtype=np.int32) - 1  # among those that are measured
-    part = part._replace(document=number[part.document], num_bytes=rows.num_bytes[chosen])
     contents = [flags.texts[i].encode() for i in np.flatnonzero(chosen)]
-    return score_rows(model, part, contents)
+    return score_rows(model, rows.of_documents(chosen), contents)
 
 
 def compare_runs(
