@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError
 
-__all__ = ["near_duplicates", "words_of"]
+__all__ = ["first_of_clusters", "near_duplicates", "words_of"]
 
 _ALONE = r"\p{Line_Break=SA}" + "".join(
     rf"\p{{Script={name}}}"
@@ -143,6 +143,27 @@ def near_duplicates(
         cluster = _link(shared, need, cluster)
     _, first, inverse = np.unique(cluster, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
+
+
+def first_of_clusters(clusters: _Ints) -> _Ints:
+    """Choose one text of each cluster: near-duplicates are no two draws, so one of them counts.
+
+    Parameters
+    ----------
+    clusters : (n,) array
+        From `near_duplicates`.
+
+    Returns
+    -------
+    (k,) array
+        The first text of each of k clusters.
+
+    Examples
+    --------
+    >>> first_of_clusters(np.array([0, 1, 0, 2]))
+    array([0, 1, 3])
+    """
+    return np.unique(clusters, return_index=True)[1]
 
 
 class _Shared(NamedTuple):

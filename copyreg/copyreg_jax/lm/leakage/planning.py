@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.duplicates import near_duplicates
+from copyreg_jax.lm.corpus.duplicates import first_of_clusters, near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows, make_rows
 from copyreg_jax.lm.leakage.losses import HELD_OUT, PROTECTED, check_group
 from copyreg_jax.lm.leakage.similarity import rouge_scorer
@@ -126,9 +126,8 @@ def plan_audit(
         )
         for name, chosen in ((PROTECTED, protected), (HELD_OUT, held_out))
     }  # fmt: skip
-    # Near-duplicates are no two draws: one of each cluster, whatever a model makes of it.
     clusters = near_duplicates([texts[i] for i in windows[HELD_OUT].document.tolist()])
-    distinct = np.unique(clusters, return_index=True)[1]
+    distinct = first_of_clusters(clusters)  # whatever a model makes of it
     return AuditPlan(
         tokenizer, protected, held_out, names, rows, windows, distinct, prefix, suffix, top_k, seed
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from flax import nnx
 
-from copyreg_jax.lm.corpus.duplicates import near_duplicates
+from copyreg_jax.lm.corpus.duplicates import first_of_clusters, near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.leakage.membership import Attack, Scores, attack_all, priv_leak, score_rows
 from copyreg_jax.lm.records import Flags
@@ -93,7 +93,7 @@ def compare_runs(
     held_out = np.flatnonzero(flags.held_out)
     clusters = near_duplicates([flags.texts[i] for i in held_out])
     others = np.zeros_like(members)
-    others[np.flatnonzero(~members)[np.unique(clusters, return_index=True)[1]]] = True
+    others[np.flatnonzero(~members)[first_of_clusters(clusters)]] = True
     found: dict[str, RunMembership] = {}
     for name, own in scores.items():
         other = reference if reference != name else None

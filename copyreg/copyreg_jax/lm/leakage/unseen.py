@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.lm.corpus.duplicates import near_duplicates
+from copyreg_jax.lm.corpus.duplicates import first_of_clusters, near_duplicates
 from copyreg_jax.lm.leakage.calibration import Calibration, calibrate
 from copyreg_jax.lm.leakage.passages import Passages, excerpt, runs
 from copyreg_jax.lm.leakage.teacher_forced import Suffixes
@@ -91,8 +91,7 @@ def draw(
     if held_out:
         size = min(size, int(np.quantile([len(text) for text in held_out.values()], 0.25)))
     excerpts = {name: excerpt(passages[name], size, seed + k) for k, name in enumerate(held_out)}
-    _, first = np.unique(clusters, return_index=True)
-    chosen = tuple(list(held_out)[k] for k in first)
+    chosen = tuple(list(held_out)[k] for k in first_of_clusters(clusters))
     rng = np.random.default_rng([seed, 1])
     drawn = np.zeros((len(chosen), next(iter(passages.values())).size), np.int32)
     for row, name in zip(drawn, chosen, strict=True):
