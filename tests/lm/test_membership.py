@@ -31,6 +31,7 @@ from copyreg_jax.lm.leakage.membership import (
 from copyreg_jax.lm.leakage.membership_section import few_texts, membership_section
 from copyreg_jax.lm.leakage.page import audit_page
 from copyreg_jax.lm.leakage.passages import cut_passages
+from copyreg_jax.lm.leakage.preset import Preset
 from copyreg_jax.lm.leakage.report import GapClosed
 from copyreg_jax.lm.leakage.run_membership import RunMembership, compare_runs, score_run
 from copyreg_jax.lm.leakage.wording import memorized
@@ -39,7 +40,7 @@ from copyreg_jax.lm.leakage.work_membership import (
     compare_works,
     score_texts,
 )
-from copyreg_jax.lm.leakage.works import Preset, audit_works
+from copyreg_jax.lm.leakage.works import audit_works
 from copyreg_jax.lm.records import Flags
 from tests.support.audits import audit, calibration, membership, work
 from tests.support.mutants import planted

@@ -24,6 +24,7 @@ from copyreg_jax.lm.leakage.heat_maps import draw
 from copyreg_jax.lm.leakage.near_verbatim import Verbatim
 from copyreg_jax.lm.leakage.page import audit_page
 from copyreg_jax.lm.leakage.phrases import odds, power
+from copyreg_jax.lm.leakage.preset import Preset
 from copyreg_jax.lm.leakage.wording import (
     any_decoder,
     extractable,
@@ -31,7 +32,7 @@ from copyreg_jax.lm.leakage.wording import (
     memorized,
     memorized_of_all,
 )
-from copyreg_jax.lm.leakage.works import Preset, Written
+from copyreg_jax.lm.leakage.works import Written
 from tests.support.audits import NEAR, PRESET, audit, calibration, large, nothing, work
 
 HOSTILE = [

@@ -10,9 +10,10 @@ pytest.importorskip("tokenizers")
 from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
 from copyreg_jax.lm.leakage import searching
+from copyreg_jax.lm.leakage.preset import Preset
 from copyreg_jax.lm.leakage.searching import search_works
 from copyreg_jax.lm.leakage.teacher_forced import Suffixes, read_suffixes
-from copyreg_jax.lm.leakage.works import Preset, audit_works
+from copyreg_jax.lm.leakage.works import audit_works
 from tests.support.mutants import planted
 from tests.support.small_models import Bigram
 
@@ -36,14 +37,12 @@ def check_parts(works, held_out):
     """By work, which of all held-out passages are searched beside it, in the order of texts."""
     windows, found = numbered({f"w{k}": size for k, size in enumerate(works)})
     theirs = numbered({f"h{k}": size for k, size in enumerate(held_out)})
-    calls = []
-    own = searching.search_near
-    searching.search_near = lambda model, *given, **more: calls.append((*given, more["label"]))
-    try:
-        names = [*windows], [*theirs[0]]
+    calls, names = [], ([*windows], [*theirs[0]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            searching, "search_near", lambda _, *own, **more: calls.append((*own, more["label"]))
+        )
         search_works(None, *names, windows | theirs[0], found | theirs[1])
-    finally:
-        searching.search_near = own
     total, counted = sum(held_out), np.zeros(sum(held_out), int)
     whose = [(f"h{k}", i) for k, size in enumerate(held_out) for i in range(size)]
     for size, (rows, known, _), (tokens, suffixes, label) in zip(

@@ -24,8 +24,9 @@ from copyreg_jax.lm.leakage.passages import (  # noqa: E402
     likeliest_places,
     longest_stretch,
 )
+from copyreg_jax.lm.leakage.preset import Preset  # noqa: E402
 from copyreg_jax.lm.leakage.teacher_forced import Suffixes, read_suffixes  # noqa: E402
-from copyreg_jax.lm.leakage.works import Preset, audit_works  # noqa: E402
+from copyreg_jax.lm.leakage.works import audit_works  # noqa: E402
 from tests.support.small_models import Bigram  # noqa: E402
 
 VOCAB = 257  # bytes and end-of-text

@@ -223,7 +223,7 @@ def audit(
                 raise InputError(f"{option} is for a certificate; give --certificate FILE too")
         if quantize is not None and certificate is not None:
             raise InputError("--certificate is about the weights of the folder; omit --quantize")
-        from copyreg_jax.lm.leakage.works import Preset
+        from copyreg_jax.lm.leakage.preset import Preset
 
         preset = Preset(
             prefix=prefix, suffix=suffix, stride=stride, budget=budget, alpha=alpha,

@@ -24,7 +24,8 @@ from copyreg_jax.errors import InputError
 if TYPE_CHECKING:
     from copyreg_jax.cli.audit_proof import Proof
     from copyreg_jax.lm.leakage.constrained_beam import NearVerbatim
-    from copyreg_jax.lm.leakage.works import Preset, WorkReport, Written
+    from copyreg_jax.lm.leakage.preset import Preset
+    from copyreg_jax.lm.leakage.works import WorkReport, Written
 
 __all__ = ["audit_works"]
 
