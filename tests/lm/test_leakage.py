@@ -147,7 +147,7 @@ def test_interval_is_that_of_a_plain_loop(monkeypatch):
     nll, tokens, protected = nll[order], tokens[order], protected[order]
     monkeypatch.setattr(losses, "_DRAWS", 7 * 9)  # blocks of nine resamples, and a rest of five
     monkeypatch.setattr(losses, "_RESAMPLES", 50)
-    monkeypatch.setattr(losses, "_LEVEL", 0.8)
+    monkeypatch.setattr(losses, "CONFIDENCE", 0.8)
     found = tau_ce(nll, tokens, protected, ~protected, seed=3)
 
     rng = np.random.default_rng(3)

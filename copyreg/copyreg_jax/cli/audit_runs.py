@@ -203,6 +203,9 @@ def _refuse_other_runs(folders: list[Path], flags: Flags, documents: list[Docume
 
 
 def _show_audit(name: str, report: Report) -> None:
+    from copyreg_jax.lm.leakage.calibration import CONFIDENCE
+
+    sure = f"{100 * CONFIDENCE:g} %"
     output.print(name, markup=False, soft_wrap=True, style="bold")
     output.print("                                       protected  unprotected   held out")
     groups = (report.protected, report.unprotected, report.held_out)
@@ -213,7 +216,7 @@ def _show_audit(name: str, report: Report) -> None:
         output.print(f"  {label:34}" + "".join(f"{number:13.4f}" for number in numbers))
     for label, tau in (("unprotected", report.tau), ("held out", report.tau_held_out)):
         interval = f"{tau.lower:+.4f} to {tau.upper:+.4f}"
-        output.print(f"  tau_CE against {label:12} {tau.value:+.4f}, 95 %: {interval}")
+        output.print(f"  tau_CE against {label:12} {tau.value:+.4f}, {sure}: {interval}")
     protected, held_out = report.extraction.summary(), report.extraction_held_out.summary()
     for label, field in _EXTRACTED.items():
         numbers = [getattr(summary, field) for summary in (protected, held_out)]

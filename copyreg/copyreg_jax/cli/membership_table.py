@@ -52,7 +52,6 @@ def show_works(found: WorkMembership | None, alpha: float) -> None:
 def _show(scores: Mapping[str, Attack]) -> None:
     """Print a line for each score."""
     from copyreg_jax._pages import percent
-    from copyreg_jax.lm.leakage.phrases import interval
     from copyreg_jax.lm.leakage.wording import SCORES
 
     for name, one in scores.items():
@@ -61,7 +60,7 @@ def _show(scores: Mapping[str, Attack]) -> None:
             for share in (one.found_at_1_percent, one.found_at_10_percent)
         ]
         _line(
-            f"    {SCORES[name]:12}{one.auroc:7.3f}    95 %: {interval(one.lower, one.upper)}; "
+            f"    {SCORES[name]:12}{one.auroc:7.3f}    {_interval(one)}; "
             f"p-value {one.p_value:.2g}; found with 1 % false alarms: {found[0]}, with 10 %: "
             f"{found[1]}"
         )
@@ -70,8 +69,6 @@ def _show(scores: Mapping[str, Attack]) -> None:
 
 def show_canaries(found: Exposure, *, left_out: bool) -> None:
     """Print what is kept of canaries; of a run that left them out, none was trained on."""
-    from copyreg_jax.lm.leakage.phrases import interval
-
     most = math.log2(found.candidates + 1)
     how = "left out" if left_out else f"{found.copies:,} times each"
     _line(
@@ -87,10 +84,17 @@ def show_canaries(found: Exposure, *, left_out: bool) -> None:
         )
         one = found.attack
         _line(
-            f"    AUROC {one.auroc:.3f}, 95 %: {interval(one.lower, one.upper)}, "
+            f"    AUROC {one.auroc:.3f}, {_interval(one)}, "
             f"p-value {one.p_value:.2g}; "
             f"{bound if least > 0 else 'no bound on the privacy of the training follows'}"
         )
+
+
+def _interval(found: Attack) -> str:
+    from copyreg_jax.lm.leakage.calibration import CONFIDENCE
+    from copyreg_jax.lm.leakage.phrases import interval
+
+    return f"{100 * CONFIDENCE:g} %: {interval(found.lower, found.upper)}"
 
 
 def _bits(value: float | None) -> str:

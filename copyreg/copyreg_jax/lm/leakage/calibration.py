@@ -94,7 +94,7 @@ def _count_likelier(log_p: ArrayLike, held_out: ArrayLike) -> NDArray[np.int64]:
     return len(held) - np.searchsorted(np.sort(held), values, side="left")
 
 
-def mean_interval(mean: float, number: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def mean_interval(mean: float, number: int) -> tuple[float, float]:
     """Confidence interval of an expectation, from the mean of independent numbers in [0, 1].
 
     Parameters
@@ -103,14 +103,13 @@ def mean_interval(mean: float, number: int, confidence: float = CONFIDENCE) -> t
         Mean of the numbers, in [0, 1].
     number : int
         How many there are, >= 1. They are independent and have one distribution, whichever.
-    confidence : float
-        The expectation is within the interval with this probability at least, in (0, 1).
 
     Returns
     -------
     lower, upper : float
-        Never a single point: of m numbers that are all 1 the lower end is ``tail^(1/m)``, with
-        ``tail = (1 - confidence) / 2``.
+        The expectation is within them with probability `CONFIDENCE` at least. They are never a
+        single point: of m numbers that are all 1 the lower end is ``tail^(1/m)``, with ``tail = (1
+        - CONFIDENCE) / 2``.
 
     Raises
     ------
@@ -141,12 +140,11 @@ def mean_interval(mean: float, number: int, confidence: float = CONFIDENCE) -> t
     >>> [round(end, 3) for end in mean_interval(0.5, 30)]
     [0.299, 0.701]
     """
-    if not (0 <= mean <= 1 and number >= 1 and 0 < confidence < 1):
+    if not (0 <= mean <= 1 and number >= 1):
         raise InputError(
-            f"mean is {mean}, number {number} and confidence {confidence}; give a mean from 0 to "
-            "1, a number of at least 1, and a confidence between 0 and 1"
+            f"mean is {mean} and number {number}; give a mean from 0 to 1, a number of at least 1"
         )
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     return _lower_end(mean, number, tail), 1 - _lower_end(1 - mean, number, tail)
 
 

@@ -14,6 +14,7 @@ from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.canaries import Canaries, random_text
 from copyreg_jax.lm.corpus.rows import make_rows
 from copyreg_jax.lm.evaluation import document_losses
+from copyreg_jax.lm.leakage.calibration import CONFIDENCE
 from copyreg_jax.lm.leakage.membership import Attack, attack
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ __all__ = ["Exposure", "epsilon_bound", "exposures", "measure_canaries", "requir
 _CANDIDATES = 1023
 """Together with the canary they are 2^10: no exposure is above 10 bits."""
 
-_DELTA, _CONFIDENCE = 1e-5, 0.95
+_DELTA = 1e-5
 
 _GUESSED = (0.0, 0.01, 0.1, 0.5)
 """Canaries are taken for inserted ones if fewer candidates than such a share are as likely."""
@@ -140,7 +141,7 @@ def epsilon_bound(inserted: ArrayLike, others: ArrayLike, candidates: ArrayLike)
 
     auditor = CanaryScoreAuditor(-np.asarray(inserted), -np.asarray(others))
     falling = -np.sort(np.asarray(candidates, np.float64))
-    significance = (1 - _CONFIDENCE) / len(_GUESSED)
+    significance = (1 - CONFIDENCE) / len(_GUESSED)
     bounds = []
     for share in _GUESSED:
         # The library takes scores for inserted ones from the threshold on, and here above it.
@@ -204,6 +205,6 @@ def measure_canaries(
         attack=attack(own[is_in], own[~is_in]) if both else None,
         epsilon=epsilon_bound(own[is_in], own[~is_in], candidates) if both else None,
         delta=_DELTA,
-        confidence=_CONFIDENCE,
+        confidence=CONFIDENCE,
     )
     return found, own, counts[: canaries.number]

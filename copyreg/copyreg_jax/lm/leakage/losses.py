@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError
+from copyreg_jax.lm.leakage.calibration import CONFIDENCE
 
 __all__ = [
     "HELD_OUT",
@@ -25,8 +26,8 @@ __all__ = [
 
 PROTECTED, UNPROTECTED, HELD_OUT = "protected", "unprotected", "held-out"
 
-_RESAMPLES, _LEVEL = 2000, 0.95
-"""Draws of the bootstrap, and the part of them that an interval contains."""
+_RESAMPLES = 2000
+"""Draws of the bootstrap."""
 
 _DRAWS = 2**20
 """The most documents that the bootstrap draws at once."""
@@ -176,7 +177,7 @@ def tau_ce(
             shape = (min(block, _RESAMPLES - start), len(sums))
             draws = rng.integers(0, len(sums), shape)
             difference[start : start + block] += sign * _ratios(sums, counts, draws)
-    lower, upper = np.quantile(difference, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]).tolist()
+    lower, upper = np.quantile(difference, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
     return Tau(value, lower, upper)
 
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from copyreg_jax._pages import counted, percent, table
+from copyreg_jax.lm.leakage.calibration import CONFIDENCE
 from copyreg_jax.lm.leakage.phrases import interval
 from copyreg_jax.lm.leakage.wording import SCORES
 
@@ -18,9 +19,9 @@ _ABOUT = (
     "the true tokens. It is smaller for a text that looks as if the model was trained on it. AUROC "
     "is the probability that a work has a smaller one than a held-out text: 0.5 means that the "
     "score tells nothing, 1 that it tells each work from each held-out text. The interval has, "
-    "with a confidence of 95\u00a0%, the AUROC of these works against all texts that those held "
-    "out are a sample of; it says nothing of other works. The p-value is the chance of such an "
-    "AUROC among works that the model has never seen, if these are of the same kind as the "
+    f"with a confidence of {percent(CONFIDENCE)}, the AUROC of these works against all texts that "
+    "those held out are a sample of; it says nothing of other works. The p-value is the chance of "
+    "such an AUROC among works that the model has never seen, if these are of the same kind as the "
     "held-out texts. If they are of another kind, that alone can make it large."
 )
 
@@ -65,7 +66,7 @@ def membership_section(found: Mapping[str, Any] | None, alpha: float) -> str:
     ]  # fmt: skip
     columns = (
         "AUROC",
-        "95\u00a0% interval",
+        f"{percent(CONFIDENCE)} interval",
         "p-value",
         "Found with 1\u00a0% false alarms",
         "With 10\u00a0%",
