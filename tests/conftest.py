@@ -86,6 +86,15 @@ def pytest_collection_modifyitems(items):
             family[k].add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser for one file: while it is there, nothing else of the process can run a loop."""
+    from tests.support.browser import launched
+
+    with launched() as browser:
+        yield browser
+
+
 MAPPINGS = Path("/proc/self/maps")
 
 

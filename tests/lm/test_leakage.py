@@ -38,6 +38,7 @@ from copyreg_jax.lm.leakage.sampling import discoverable, samples_needed  # noqa
 from copyreg_jax.lm.leakage.similarity import longest_common_substring  # noqa: E402
 from copyreg_jax.lm.leakage.windows import Windows, choose_windows  # noqa: E402
 from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config  # noqa: E402
+from tests.support.calls import count_calls  # noqa: E402
 from tests.support.mutants import planted  # noqa: E402
 from tests.support.small_models import Bigram, perturbed  # noqa: E402
 
@@ -508,12 +509,7 @@ def test_models_are_compared_on_the_same_windows(tokenizer):
 def test_a_plan_is_made_once_for_many_models(tokenizer, monkeypatch):
     """Whatever a model is changed to, its report is that of an audit of its own."""
     case = dict(zip(("texts", "protected", "held_out"), corpus(), strict=True))
-    calls = []
-    for name in ("make_rows", "near_duplicates"):
-        own = getattr(planning, name)
-        monkeypatch.setattr(
-            planning, name, lambda *a, n=name, f=own, **k: (calls.append(n), f(*a, **k))[1]
-        )
+    calls = count_calls(monkeypatch, planning, "make_rows", "near_duplicates")
     plan = plan_audit(tokenizer, **case, **WINDOW, rows_length=16, top_k=9, seed=3)
     models = [random_bigram(seed) for seed in range(3)]
     planned = [audit(model, plan) for model in models]

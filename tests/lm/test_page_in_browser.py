@@ -4,7 +4,7 @@ import pytest
 
 from copyreg_jax.lm.leakage.page import audit_page
 from tests.support.audits import NEAR, audit, calibration, large, membership, nothing, work
-from tests.support.browser import MARKS, launched, opener, violations
+from tests.support.browser import MARKS, opener, violations
 
 pytestmark = MARKS
 
@@ -33,12 +33,6 @@ PAGES = {
     "texts": audit(work("text", near=NEAR, likeliest=PLACES)),
 }
 TEXTS = {"texts": {"text": (HOSTILE + "\n\n  " + LONG + " שלום. ") * 3}}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture

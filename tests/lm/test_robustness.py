@@ -27,6 +27,7 @@ from copyreg_jax.lm.models.gpt2 import GPT2Config  # noqa: E402
 from copyreg_jax.lm.models.llama import LlamaConfig  # noqa: E402
 from copyreg_jax.lm.models.quantization import quantize, round_trip  # noqa: E402
 from copyreg_jax.lm.records import Flags  # noqa: E402
+from tests.support.calls import count_calls  # noqa: E402
 from tests.support.mutants import planted  # noqa: E402
 from tests.support.small_models import perturbed  # noqa: E402
 
@@ -236,12 +237,7 @@ def audit(folder, *arms, **options):
 
 @pytest.mark.slow
 def test_an_audit_says_what_comes_back(runs, tmp_path, monkeypatch):
-    calls = []
-    for name in ("make_rows", "near_duplicates"):
-        own = getattr(planning, name)
-        monkeypatch.setattr(
-            planning, name, lambda *a, n=name, f=own, **k: (calls.append(n), f(*a, **k))[1]
-        )
+    calls = count_calls(monkeypatch, planning, "make_rows", "near_duplicates")
     files = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
     found, texts = [], []
     for out in (tmp_path / "a.json", tmp_path / "b.json"):

@@ -10,7 +10,7 @@ from copyreg_jax.report.folders import folder_page
 from copyreg_jax.report.solution_page import solution_page
 from tests.report.folders_of_results import HOSTILE, searched, solved, trained
 from tests.report.test_solution_page import big, problem_and_point
-from tests.support.browser import MARKS, launched, opener, violations
+from tests.support.browser import MARKS, opener, violations
 
 pytestmark = MARKS
 
@@ -62,12 +62,6 @@ def files(tmp_path_factory):
         made[name] = folder / "report.html"
         made[name].write_text(make(folder / "out"), "utf-8")
     return made
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture
