@@ -20,7 +20,7 @@ from copyreg_jax.errors import InputError  # noqa: E402
 from copyreg_jax.lm.corpus.documents import Document  # noqa: E402
 from copyreg_jax.lm.corpus.duplicates import near_duplicates  # noqa: E402
 from copyreg_jax.lm.corpus.loading import load_documents  # noqa: E402
-from copyreg_jax.lm.corpus.rows import make_rows  # noqa: E402
+from copyreg_jax.lm.corpus.rows import cut_rows, make_rows  # noqa: E402
 from copyreg_jax.lm.corpus.selection import flag, split  # noqa: E402
 from copyreg_jax.lm.corpus.tokenizer import (  # noqa: E402
     END_OF_TEXT,
@@ -484,6 +484,21 @@ def test_bad_rows(tokenizer):
     ):
         with pytest.raises(InputError, match=message):
             make_rows(bad, ["aaaa"], length)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "length", "message"),
+    [
+        ((2,), 0, "rows of 0 targets are asked for; give 1 or more"),
+        ((2,), -1, "rows of -1 targets are asked for; give 1 or more"),
+        ((1, 0, 2), 1, "document 1 has no token; give one at least"),
+        ((1, 0, 2), 2, "document 1 has no token; give one at least"),
+    ],
+)
+def test_documents_that_can_not_be_cut_are_refused(sizes, length, message):
+    parts = [np.zeros(size, np.int32) for size in sizes]
+    with pytest.raises(InputError, match=message):
+        cut_rows(parts, length, np.zeros(len(sizes), np.int64))
 
 
 def test_tokens_have_to_spell_the_texts():

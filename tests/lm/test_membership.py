@@ -241,6 +241,17 @@ def test_rows_of_all_documents_score_some_as_rows_of_these_alone(tokenizer):
     found = score_run(model, make_rows(tokenizer, texts, 16), documents)
     for one, other in zip(found, alone, strict=True):
         np.testing.assert_array_equal(one, other)
+    with pytest.raises(InputError, match="rows are of 6 documents and flags of 9; give those of"):
+        score_run(model, make_rows(tokenizer, some, 16), documents)
+
+
+@pytest.mark.parametrize("flags_of_two", [([1, 1], [0, 0]), ([0, 0], [1, 1])])
+def test_runs_without_one_of_the_groups_are_refused(tokenizer, flags_of_two):
+    texts, (protected, held_out) = ["a sail", "the gulls"], np.array(flags_of_two, bool)
+    documents = Flags(texts, texts, protected, held_out, 16)
+    scores = {"run": score_run(random_bigram(), make_rows(tokenizer, texts, 16), documents)}
+    with pytest.raises(InputError, match="are none or have NaN"):
+        compare_runs(scores, documents, None, None)
 
 
 def test_of_held_out_near_duplicates_one_counts(tokenizer):

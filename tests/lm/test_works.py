@@ -316,6 +316,9 @@ def test_places_are_those_of_the_likeliest_suffixes_that_do_not_overlap(tokenize
         assert place.written_to == place.start + matched[k]
         assert place.shown_from == (place.start - 4 if place.start > 4 else 0)
     assert likeliest_places(found, 4, log_p, matched, 2) == places[:2]
+    for few in ((log_p[1:], matched), (log_p, matched[1:])):
+        with pytest.raises(InputError, match=f"give a number for each of {len(log_p)} passages"):
+            likeliest_places(found, 4, *few, 2)
 
 
 def test_held_out_texts_that_are_too_short_are_left_out(tokenizer):

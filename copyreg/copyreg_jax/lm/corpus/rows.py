@@ -144,8 +144,8 @@ def cut_rows(parts: Sequence[NDArray[np.int32]], length: int, num_bytes: NDArray
 
     Raises
     ------
-    ZeroDivisionError
-        length is 0. `make_rows`, which checks what people give, refuses it in a sentence.
+    InputError
+        length is not positive, or a document has no token.
 
     Notes
     -----
@@ -157,8 +157,12 @@ def cut_rows(parts: Sequence[NDArray[np.int32]], length: int, num_bytes: NDArray
     >>> cut_rows([np.arange(4, dtype=np.int32)], 2, np.array([9])).tokens.tolist()
     [[0, 1, 2], [2, 3, 3]]
     """
+    if length < 1:
+        raise InputError(f"rows of {length} targets are asked for; give 1 or more")
     stream = np.concatenate([np.zeros(0, np.int32), *parts])
     sizes = np.array([len(part) for part in parts], np.int64)
+    for number in np.flatnonzero(sizes == 0):
+        raise InputError(f"document {number} has no token; give one at least")
     last = np.cumsum(sizes) - 1  # in the stream, the last token of each
     counts = -(-(sizes - 1) // length)
     document = np.repeat(np.arange(len(parts)), counts)

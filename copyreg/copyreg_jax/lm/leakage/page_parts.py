@@ -17,7 +17,18 @@ def nearly(
     beside: Mapping[str, Any] | None,
     preset: Mapping[str, Any],
 ) -> str:
-    """What comes up nearly word for word of a work, and of held-out passages if there are any."""
+    """Make a table of what comes up nearly word for word of a work, and of held-out passages.
+
+    Parameters
+    ----------
+    found : mapping or None
+        The fields of `constrained_beam.NearVerbatim` for the work, as JSON has them; None without a
+        search, for which there is no table.
+    beside : mapping or None
+        The same for held-out passages; None without these.
+    preset : mapping
+        Two fields of `preset.Preset`: ``"suffix"`` and ``"budget"``.
+    """
     if found is None:
         return ""
     columns = [found] if beside is None else [found, beside]
@@ -54,7 +65,15 @@ def _times(found: Mapping[str, Any]) -> str:
 
 
 def likeliest(places: Sequence[Mapping[str, Any]], text: str | None) -> str:
-    """Where the likeliest passages of a work are; with its text, what they say."""
+    """Make a table of where the likeliest passages of a work are; with its text, what they say.
+
+    Parameters
+    ----------
+    places : sequence of mappings
+        The fields of `passages.Place`; none for no table.
+    text : str or None
+        The text of the work.
+    """
     if not places:
         return ""
     rows = [

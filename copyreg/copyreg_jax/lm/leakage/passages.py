@@ -261,8 +261,8 @@ def likeliest_places(
 
     Raises
     ------
-    IndexError
-        An array has fewer than w numbers.
+    InputError
+        An array does not have w numbers.
 
     Notes
     -----
@@ -278,6 +278,12 @@ def likeliest_places(
     >>> [(place.start, place.written_to, place.end) for place in found]
     [(6, 8, 9), (2, 2, 5)]
     """
+    number = len(passages.start)
+    for name, array in {"log_p": log_p, "matched": matched}.items():
+        if array.shape != (number,):
+            raise InputError(
+                f"{name} has shape {array.shape}; give a number for each of {number} passages"
+            )
     found: list[Place] = []
     for k in np.argsort(-log_p, kind="stable").tolist():
         start, end, first = (int(a[k]) for a in (passages.start, passages.end, passages.place))

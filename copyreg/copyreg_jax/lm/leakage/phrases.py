@@ -25,7 +25,19 @@ def odds(log10: float | None) -> str:
 
 
 def power(log10: float) -> str:
-    """Write the number that has this logarithm, however large or small it is."""
+    """Write the number that has this logarithm, however large or small it is.
+
+    Parameters
+    ----------
+    log10 : float
+        A finite number. From 0 to below 6 the number is written out, with three digits that count.
+        Any other one has one digit and a power of ten.
+
+    Examples
+    --------
+    >>> [power(log10) for log10 in (0.0, 3.14, 868.43, -7.3)]
+    ['1', '1,380', '3·10⁸⁶⁸', '5·10⁻⁸']
+    """
     if 0 <= log10 < 6:
         return f"{float(f'{10.0**log10:.3g}'):,.12g}"
     exponent = math.floor(log10)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from flax import nnx
 
+from copyreg_jax.errors import InputError
 from copyreg_jax.lm.corpus.duplicates import first_of_clusters, near_duplicates
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.leakage.membership import Attack, Scores, attack_all, priv_leak, score_rows
@@ -54,12 +55,23 @@ def score_run(model: nnx.Module, rows: Rows, flags: Flags) -> Scores:
     Returns
     -------
     Scores
-        Those of m documents, m of the n being protected or held out.
+        Those of m documents, m of the n being protected or held out. Scores of a model with a logit
+        that is NaN are NaN.
+
+    Raises
+    ------
+    InputError
+        Rows and flags are not of equally many documents.
 
     Notes
     -----
     One forward pass for each row of these documents.
     """
+    if len(rows.num_bytes) != len(flags.texts):
+        raise InputError(
+            f"rows are of {len(rows.num_bytes)} documents and flags of {len(flags.texts)}; give "
+            "those of one run"
+        )
     chosen = flags.protected | flags.held_out
     contents = [flags.texts[i].encode() for i in np.flatnonzero(chosen)]
     return score_rows(model, rows.of_documents(chosen), contents)
@@ -80,6 +92,11 @@ def compare_runs(
         Name of the run that left the protected documents out.
     reference : str or None
         Name of the model that the reference score is by.
+
+    Raises
+    ------
+    InputError
+        A score is NaN, or no document is protected or none is held out.
 
     Notes
     -----

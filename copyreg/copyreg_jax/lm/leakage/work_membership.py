@@ -72,6 +72,16 @@ def score_texts(
     callback : callable, optional
         Called with the share that is done.
 
+    Returns
+    -------
+    dict from names to TextScores
+        In the order of the stretches. Scores of a model with a logit that is NaN are NaN.
+
+    Raises
+    ------
+    InputError
+        length is not positive.
+
     Notes
     -----
     One forward pass for each row, and no token is scored in two of them.
