@@ -97,7 +97,7 @@ def test_an_interval_is_no_single_point_where_all_are_told():
 
 @pytest.mark.parametrize("given", [(1.5, 3), (math.nan, 3), (0.5, 0)])
 def test_what_has_no_interval_is_refused(given):
-    with pytest.raises(InputError, match="give a mean from 0 to 1, a number of at least 1"):
+    with pytest.raises(InputError, match="give a mean from 0 to 1 and a number >= 1"):
         mean_interval(*given)
 
 

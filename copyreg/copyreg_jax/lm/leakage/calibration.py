@@ -108,8 +108,8 @@ def mean_interval(mean: float, number: int) -> tuple[float, float]:
     -------
     lower, upper : float
         The expectation is within them with probability `CONFIDENCE` at least. They are never a
-        single point: of m numbers that are all 1 the lower end is ``tail^(1/m)``, with ``tail = (1
-        - CONFIDENCE) / 2``.
+        single point: of m numbers that are all 1 the lower end is ``tail^(1/m)``, with
+        ``tail = (1 - CONFIDENCE) / 2``.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def mean_interval(mean: float, number: int) -> tuple[float, float]:
     """
     if not (0 <= mean <= 1 and number >= 1):
         raise InputError(
-            f"mean is {mean} and number {number}; give a mean from 0 to 1, a number of at least 1"
+            f"mean is {mean} and number {number}; give a mean from 0 to 1 and a number >= 1"
         )
     tail = (1 - CONFIDENCE) / 2
     return _lower_end(mean, number, tail), 1 - _lower_end(1 - mean, number, tail)
