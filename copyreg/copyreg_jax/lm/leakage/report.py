@@ -137,8 +137,9 @@ def audit(model: nnx.Module, plan: AuditPlan) -> Report:
 
     Examples
     --------
-    >>> from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
     >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> from copyreg_jax.lm.leakage.planning import plan_audit
+    >>> from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
     >>> config = GPT2Config(vocab_size=257, context=8, width=8, num_layers=1, num_heads=2)
     >>> plan = plan_audit(
     ...     train_tokenizer([], vocab_size=257), ["a white sail", "the gulls", "west wind"],
