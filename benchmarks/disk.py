@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peak_memory import run_alone
+
+from report import report
 
 _ROWS = 1 << 15
 
@@ -54,15 +53,12 @@ def write_instance(folder: Path, n: int, d: int, dtype: Any, seed: int = 0) -> N
 
 # Prints the results of one solve as JSON.
 _PROGRAM = """
-import json, re, sys, threading, time
+import json, sys, time
 import jax
 jax.config.update("jax_enable_x64", sys.argv[2] == "float64")
 import numpy as np
 import copyreg_jax as cr
-
-def anonymous():
-    with open("/proc/self/status") as file:
-        return 1024 * int(re.search(r"RssAnon:\\s+(\\d+)", file.read())[1])
+from peak_memory import peak_memory
 
 @jax.tree_util.register_static
 class Counted(cr.RowBlocks):
@@ -72,31 +68,21 @@ class Counted(cr.RowBlocks):
         return super().read(number)
 
 jax.block_until_ready(jax.numpy.zeros(1))
-before, peak, running = anonymous(), [0], [True]
-
-def watch():
-    while running[0]:
-        peak[0] = max(peak[0], anonymous())
-        time.sleep(0.01)
-
-watcher = threading.Thread(target=watch)
-watcher.start()
-start = time.perf_counter()
-load = lambda name: np.load(f"{sys.argv[1]}/{name}.npy")
-A = Counted(f"{sys.argv[1]}/A.npy")
-problem = cr.CopyrightRegression(
-    A, *map(load, ("b", "protected", "gamma", "w")), metric="cross-entropy"
-)
-solution = cr.solve(problem)
-seconds = time.perf_counter() - start
-running[0] = False
-watcher.join()
+with peak_memory() as peak:
+    start = time.perf_counter()
+    load = lambda name: np.load(f"{sys.argv[1]}/{name}.npy")
+    A = Counted(f"{sys.argv[1]}/A.npy")
+    problem = cr.CopyrightRegression(
+        A, *map(load, ("b", "protected", "gamma", "w")), metric="cross-entropy"
+    )
+    solution = cr.solve(problem)
+    seconds = time.perf_counter() - start
 print(json.dumps({
     "status": solution.status.name, "steps": int(solution.num_steps),
     "hvps": int(solution.num_hvps), "gradient_norm": float(solution.gradient_norm),
     "seconds": seconds, "passes": A.reads[0] / A.num_blocks,
     "seconds_per_pass": seconds * A.num_blocks / A.reads[0],
-    "anonymous_gigabytes": (peak[0] - before) / 1e9,
+    "anonymous_gigabytes": peak.added / 1e9,
 }))
 """
 
@@ -116,29 +102,19 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
             n = int(size * 1e9) // (4 * d)
             write_instance(Path(name), n, d, dtype)
-            command = [sys.executable, "-c", _PROGRAM, name, dtype]
-            found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows.append({"gigabytes": size, "n": n, "d": d, "dtype": dtype} | json.loads(found.stdout))
-        print(json.dumps(rows[-1]), flush=True)
-    report: dict[str, Any] = {"rows": rows}
+            found = run_alone(_PROGRAM, name, dtype)
+        rows.append({"gigabytes": size, "n": n, "d": d, "dtype": dtype} | found)
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    results: dict[str, Any] = {"rows": rows}
     if len(rows) > 1:
         logs = np.log([[row["gigabytes"], row["seconds"], row["passes"]] for row in rows]).T
-        report["slope"] = float(np.polyfit(logs[0], logs[1], 1)[0])
-        report["slope_per_pass"] = float(np.polyfit(logs[0], logs[1] - logs[2], 1)[0])
+        results["slope"] = float(np.polyfit(logs[0], logs[1], 1)[0])
+        results["slope_per_pass"] = float(np.polyfit(logs[0], logs[1] - logs[2], 1)[0])
         per_gigabyte, fixed = np.polyfit(
             [row["gigabytes"] for row in rows], [row["seconds"] for row in rows], 1
         )
-        report |= {"seconds_per_gigabyte": float(per_gigabyte), "fixed_seconds": float(fixed)}
-        print({name: value for name, value in report.items() if name != "rows"})
-    if options.out is not None:
-        about = {
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-        }
-        options.out.write_text(json.dumps(about | report, indent=1) + "\n")
+        results |= {"seconds_per_gigabyte": float(per_gigabyte), "fixed_seconds": float(fixed)}
+    report(results, options.out)
 
 
 if __name__ == "__main__":

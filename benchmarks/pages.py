@@ -7,8 +7,10 @@ The browser runs already; each of the five pages has a context of its own.
 """
 
 import argparse
+import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,14 +23,17 @@ import copyreg_jax as cr
 from copyreg_jax.report.folders import certified_page
 from report import report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 
 
 def opening(path: Path) -> list[float]:
     """Seconds until the first rows are there, five times."""
     seconds = []
+    sandbox = [] if os.geteuid() else ["--no-sandbox"]  # root can't have one
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=sandbox)
         for _ in range(5):
             page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
             start = time.perf_counter()
@@ -46,6 +51,8 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=50)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if CHROMIUM is None:
+        sys.exit("chromium is not installed; apt-get install it")
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)
     shape = options.rows, options.columns

@@ -18,45 +18,31 @@ before the run (Linux), sampled every 10 ms: all but pages of files, which the k
 from __future__ import annotations
 
 import argparse
-import json
+import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peak_memory import run_alone
 
 from report import report
 
 _PROGRAM = """
-import json, re, sys, threading, time
+import json, sys, time
 from pathlib import Path
 import numpy as np
-way, path, out = sys.argv[1:]
+from peak_memory import peak_memory
+path, out = sys.argv[1:]
 {imports}
-
-def anonymous():
-    with open("/proc/self/status") as file:
-        return 1024 * int(re.search(r"RssAnon:\\s+(\\d+)", file.read())[1])
-
-before, peak, running = anonymous(), [0], [True]
-
-def watch():
-    while running[0]:
-        peak[0] = max(peak[0], anonymous())
-        time.sleep(0.01)
-
-watcher = threading.Thread(target=watch)
-watcher.start()
-start, cpu = time.perf_counter(), time.process_time()
-{body}
-seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-running[0] = False
-watcher.join()
+with peak_memory() as peak:
+    start, cpu = time.perf_counter(), time.process_time()
+    {body}
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 print(json.dumps({{"seconds": seconds, "cpu_seconds": cpu,
-                  "anonymous_megabytes": (peak[0] - before) / 1e6}}))
+                  "anonymous_megabytes": peak.added / 1e6}}))
 """
 
 _NEW = (
@@ -103,10 +89,9 @@ _SKLEARN = (
 
 def measure(way: tuple[str, str], path: Path, out: Path) -> dict[str, float]:
     """Run one way in a process of its own."""
-    program = _PROGRAM.format(imports=way[0], body=way[1])
-    command = [sys.executable, "-c", program, "way", str(path), str(out)]
-    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(found.stdout)
+    imports, body = way
+    program = _PROGRAM.format(imports=imports, body=textwrap.indent(body, "    ").strip())
+    return run_alone(program, path, out)
 
 
 def compare(
@@ -117,10 +102,7 @@ def compare(
     for _ in range(repeats):
         for name, way in ways.items():
             found[name].append(measure(way, path, out))
-            for file in out.glob("*"):
-                file.unlink()
-            if out.exists():
-                out.rmdir()
+            shutil.rmtree(out, ignore_errors=True)
     return {
         name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         for name, runs in found.items()
