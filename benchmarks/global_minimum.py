@@ -1,8 +1,8 @@
 """The proved global minimum: boxes, CPU seconds and gaps, and what two global solvers find.
 
     python benchmarks/global_minimum.py --d 3 [--instances 100] [--seconds 60] [--peers] [--out F]
-    python benchmarks/global_minimum.py --ties 1000
-    python benchmarks/global_minimum.py --example
+    python benchmarks/global_minimum.py --ties 1000 [--out F]
+    python benchmarks/global_minimum.py --example [--seconds 60] [--out F]
 
 Instances are random: n rows from 4 to 30 and more than d, b from a Dirichlet distribution, w from
 1e-4 to 0.3, gamma from 1e-4 to 1, both on logarithmic scales. L is then hardly ever convex. Seconds
@@ -14,9 +14,8 @@ nothing; what is counted is how often they find a value within 1e-6 of the least
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,6 +31,7 @@ from copyreg_jax.certificates import global_search
 from copyreg_jax.checker.boxes import Boxes
 from copyreg_jax.checker.chart import chart
 from copyreg_jax.checker.data import Instance, make_instance, read_instance
+from report import report
 
 _EXCESS = 1e-6
 
@@ -128,17 +128,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                     row[name] = {"excess": value / found.upper - 1, "seconds": time_}
                     row["contradicted"] |= value < found.lower
             rows.append(row)
-            print(number, row, flush=True)
-    return {"machine": machine(), "settings": vars(options) | {"out": None}, "rows": rows}
+            print(number, row["status"], f"{seconds:.2f} s", file=sys.stderr, flush=True)
+    return {"rows": rows}
 
 
-def ties(number: int, seed: int) -> dict[str, Any]:
+def ties(options: argparse.Namespace) -> dict[str, Any]:
     """Search problems of one column whose two least minima are about 1e-9 apart or less."""
-    rng, false, unproved = np.random.default_rng(seed), 0, 0
+    rng, false, unproved = np.random.default_rng(options.seed), 0, 0
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "instance.npz"
-        for _ in range(number):
+        for _ in range(options.ties):
             tilt, share = rng.uniform(-2e-9, 2e-9), rng.uniform(0.2, 0.35)
             b = np.array([share + tilt, share - tilt, 0.6 - share, 0.4 - share])
             np.savez(
@@ -167,8 +167,6 @@ def ties(number: int, seed: int) -> dict[str, Any]:
                     needed = value <= found.lower or value == values.min()
                     false += (needed and not inside) or value < found.lower
     return {
-        "machine": machine(),
-        "ties": number,
         "false": int(false),
         "unproved": int(unproved),
         "seconds": time.process_time() - start,
@@ -189,7 +187,6 @@ def example(seconds: float) -> dict[str, Any]:
         cr.save_instance(path, problem)
         found, took = search(path, seconds)
         return {
-            "machine": machine(),
             "lower": found.lower,
             "upper": found.upper,
             "level_set_alone": lower(least_loss(read_instance(path))),
@@ -198,17 +195,12 @@ def example(seconds: float) -> dict[str, Any]:
         }
 
 
-def machine() -> str:
-    """What the numbers depend on."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, NumPy {np.__version__}"
-
-
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--d", type=int, default=2)
     parser.add_argument("--instances", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of one search, at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reading", default="joint")
     parser.add_argument("--metric", default="squared")
@@ -218,15 +210,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.example:
-        result = example(options.seconds)
+        used, result = ["example", "seconds"], example(options.seconds)
     elif options.ties:
-        result = ties(options.ties, options.seed)
+        used, result = ["ties", "seed"], ties(options)
     else:
+        used = ["d", "instances", "seconds", "seed", "reading", "metric", "peers"]
         result = run(options)
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    else:
-        print(json.dumps({k: v for k, v in result.items() if k != "rows"}, indent=1))
+    settings = {name: getattr(options, name) for name in used}
+    report({"settings": settings, **result}, options.out)
 
 
 if __name__ == "__main__":
