@@ -7,7 +7,7 @@ import pytest
 
 from copyreg_jax.checker import budget, inextractable
 from copyreg_jax.checker.__main__ import check_file, main
-from copyreg_jax.checker.budget import MAX_TOKENS, Budget, read_budget
+from copyreg_jax.checker.budget import MAX_TOKENS, Budget, duration, read_budget
 from copyreg_jax.checker.format import canonical
 from copyreg_jax.checker.verdicts import Verdict
 from tests.support.exact_transformer import draw, gpt2, write
@@ -24,13 +24,27 @@ def document(windows):
 
 
 def test_the_rate_and_what_is_left_are_those_of_the_clock(monkeypatch):
-    times = iter([100.0, 100.0, 140.0, 700.0])
-    monkeypatch.setattr(budget.time, "monotonic", lambda: next(times))
+    now = 60.0
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now)
     asked = Budget(8, 800)
+    now = 100.0  # the model has been read
     assert asked.said(0) == "8 windows, 800 tokens through the model in exact arithmetic"
-    assert Budget.said(read_budget({"windows": [[0, 0]]}), 0).startswith("1 window, 1 tokens")
+    now = 140.0
     assert asked.said(2) == "2 of 8 windows done, 0.2 s a token, about 120 seconds left"
+    now = 700.0
     assert asked.said(6) == "6 of 8 windows done, 1 s a token, about 3.3 minutes left"
+
+
+def test_one_is_no_plural(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now)
+    asked = read_budget({"windows": [[0, 0]]})
+    assert asked.said(0) == "1 window, 1 token through the model in exact arithmetic"
+    now = 3.0
+    assert asked.said(1).startswith("1 of 1 window done, 3 s a token")
+    assert [duration(s) for s in (1.0, 0.996, 1.2, 0)] == [
+        "1 second", "1 second", "1.2 seconds", "0 seconds"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ MAX_TOKENS_HELP = (
 class Budget:
     """Windows and tokens of a check or a proof, and from the first ones on how long it takes.
 
+    The clock starts when ``said(0)`` is called: what comes before, as reading the model, is no part
+    of the rate.
+
     Parameters
     ----------
     windows, tokens : int
@@ -41,15 +44,14 @@ class Budget:
     def said(self, done: int) -> str:
         """How much there is, or with some windows done, at what rate, and how long it will take."""
         if done == 0:
-            return (
-                f"{self.windows:,} window{'' if self.windows == 1 else 's'}, {self.tokens:,} "
-                "tokens through the model in exact arithmetic"
-            )
+            self._begun = time.monotonic()
+            windows, tokens = _counted(self.windows, "window"), _counted(self.tokens, "token")
+            return f"{windows}, {tokens} through the model in exact arithmetic"
         passed = time.monotonic() - self._begun
         rate = passed * self.windows / (done * self.tokens)
         left = passed * (self.windows - done) / done
         return (
-            f"{done:,} of {self.windows:,} windows done, {rate:.2g} s a token, about "
+            f"{done:,} of {_counted(self.windows, 'window')} done, {rate:.2g} s a token, about "
             f"{duration(left)} left"
         )
 
@@ -70,16 +72,30 @@ def read_budget(document: dict[str, Any]) -> Budget:
 
 
 def duration(seconds: float) -> str:
-    """A time with two digits.
+    """A time with two digits, in seconds, minutes or hours.
+
+    Parameters
+    ----------
+    seconds : float
+
+    Returns
+    -------
+    str
 
     Examples
     --------
-    >>> [duration(seconds) for seconds in (0.4, 99, 5400, 7200.0, 1e6)]
-    ['0.4 seconds', '99 seconds', '90 minutes', '120 minutes', '280 hours']
+    >>> [duration(seconds) for seconds in (0.4, 1, 99, 5400, 7200.0, 1e6)]
+    ['0.4 seconds', '1 second', '99 seconds', '90 minutes', '120 minutes', '280 hours']
     """
-    number, unit = seconds, "seconds"
+    number, unit = seconds, "second"
     if seconds > 2 * 3600:
-        number, unit = seconds / 3600, "hours"
+        number, unit = seconds / 3600, "hour"
     elif seconds > 2 * 60:
-        number, unit = seconds / 60, "minutes"
-    return f"{float(f'{number:.2g}'):g} {unit}"
+        number, unit = seconds / 60, "minute"
+    return _counted(float(f"{number:.2g}"), unit)
+
+
+def _counted(number: float, noun: str) -> str:
+    """A number and its noun, in the plural unless the number is one."""
+    written = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{written} {noun}{'' if number == 1 else 's'}"
