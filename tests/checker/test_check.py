@@ -17,6 +17,7 @@ from flint import ctx
 
 import copyreg_jax as cr
 from copyreg_jax.checker import check, data, format, proofs, verdicts
+from copyreg_jax.checker.__main__ import main
 from copyreg_jax.checker.archive import read_arrays
 from copyreg_jax.checker.data import make_instance
 from copyreg_jax.checker.verdicts import VoidError
@@ -387,13 +388,50 @@ def test_exit_codes_in_a_fresh_process(document, files, tmp_path):
     def run(certificate, instance):
         command = [sys.executable, "-m", "copyreg_jax.checker", certificate, instance]
         found = subprocess.run(command, capture_output=True, text=True, check=False)
-        return found.returncode, found.stdout.splitlines()[-1].partition(";")[0]
+        return found.returncode, found.stdout.splitlines()[-1]
 
-    assert run(*files) == (0, "CERTIFIED")
+    way = WAYS[document["direction"]]
+    assert run(*files) == (0, f"CERTIFIED; {way}")
     assert run(files[0], tmp_path / "none.npz") == (2, "VOID")
     FORGERIES["huge tau"](document)
     (tmp_path / "c.json").write_bytes(format.canonical(document))
-    assert run(tmp_path / "c.json", files[1]) == (1, "REFUTED")
+    assert run(tmp_path / "c.json", files[1]) == (1, f"REFUTED; {way}")
+
+
+WAYS = {
+    "suppressed": "the protected mass went DOWN.",
+    "amplified": "the protected mass went UP. This is amplified, not suppressed.",
+    "undecided": "whether the protected mass went up or down is not proved.",
+}
+"""What the last line says of each direction."""
+
+
+@pytest.mark.parametrize(
+    ("x", "stated", "direction"),
+    [
+        (-1.0, "suppressed", "suppressed"),
+        (1.0, "amplified", "amplified"),
+        (0.0, "undecided", "undecided"),
+        (1.0, "undecided", "undecided"),
+        (1.0, "suppressed", "undecided"),
+    ],
+)
+def test_the_direction_is_the_one_that_is_stated_and_proved(x, stated, direction, tmp_path, capsys):
+    """At x = 0 the protected row has the mass that it has in b."""
+    problem = cr.CopyrightRegression([[1.0], [0.0]], [0.5, 0.5], 1, gamma=0.1, w=0.1)
+    paths = tmp_path / "certificate.json", tmp_path / "instance.npz"
+    cr.save_instance(paths[1], problem)
+    said = cr.certify(problem, np.array([x]), local=False).document | {"direction": stated}
+    paths[0].write_bytes(format.canonical(said))
+    found = cr.check(*paths)
+    assert found.direction == direction
+    assert ("REFUTED   protected mass is suppressed" in found.lines) == (stated != direction)
+    main(list(map(str, paths)))
+    assert capsys.readouterr().out.splitlines()[-1] == f"{found.verdict.name}; {WAYS[direction]}"
+
+
+def test_no_direction_is_said_where_nothing_was_tested(files, tmp_path):
+    assert cr.check(files[0], tmp_path / "none.npz").direction is None
 
 
 @pytest.mark.skipif(

@@ -33,14 +33,11 @@ def test_each_kind_is_checked_by_its_own_rules(files, capsys):
 def test_files_that_are_missing_or_too_many_are_named(files):
     certificate, instance, guarantee = files
     alone, both = check_file(certificate), check_file(guarantee, instance)
-    assert alone == (
-        cr.Verdict.VOID,
-        [f"{certificate} is about an instance or a table; name its .npz file after it"],
-    )
-    assert both == (
-        cr.Verdict.VOID,
-        [f"{guarantee} is about a language model; leave {instance} out"],
-    )
+    assert alone.verdict is both.verdict is cr.Verdict.VOID
+    assert alone.lines == [
+        f"{certificate} is about an instance or a table; name its .npz file after it"
+    ]
+    assert both.lines == [f"{guarantee} is about a language model; leave {instance} out"]
 
 
 @pytest.mark.parametrize("others", [(), ("instance.npz",)])

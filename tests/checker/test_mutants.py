@@ -206,7 +206,7 @@ CHECK = {
     "modulus may be negative": ("check:_test_curvature", "target > 0", "True"),
     "level not tested": ("check:_test_point", "at_most(point.value, level)", "Verdict.CERTIFIED"),
     "level-set tau not tested": ("check:_test_point", "tau <= level_set_tau(data, level)", "True"),
-    "stated findings not tested": ("check:_stated",
+    "stated findings not tested": ("check:_finding",
         'stated.lower() == "undecided" or stated == proved', "True"),
     "paper: margin of the far end": ("check:at_minimizer",
         "tau_c <= local.margin.lower", "tau_c <= local.margin.upper"),

@@ -16,7 +16,7 @@ from typing import Any
 
 from copyreg_jax.checker import access, guarantee, inextractable, removal
 from copyreg_jax.checker.budget import MAX_TOKENS, MAX_TOKENS_HELP, Budget, read_budget
-from copyreg_jax.checker.check import check, proved_direction
+from copyreg_jax.checker.check import check
 from copyreg_jax.checker.format import FORMAT, read_document
 from copyreg_jax.checker.verdicts import CheckResult, Verdict, VoidError, void
 
@@ -102,9 +102,11 @@ def _meant(certificate: str | Path, instance: str | Path | None) -> str:
     with contextlib.suppress(OSError, TypeError, ValueError):  # no path; who reads it says so
         if Path(certificate).is_dir():
             return f"{certificate} is a folder; name the file, {Path(certificate, _CERTIFICATE)}"
-        folder = Path(instance or _CERTIFICATE)
+        if instance is None:
+            return ""
+        folder = Path(instance)
         if (folder / _INSTANCE).is_file() and not any(folder.glob("A*.npy")):
-            return f"{instance} is a folder of results; name {folder / _INSTANCE}"
+            return f"{folder} is a folder of results; name {folder / _INSTANCE}"
     return ""
 
 
@@ -149,7 +151,7 @@ def show(result: CheckResult) -> int:
         "undecided": "; whether the protected mass went up or down is not proved.",
         None: "",
     }
-    last = result.verdict.name + ways[proved_direction(result)]
+    last = result.verdict.name + ways[result.direction]
     try:
         print("\n".join([*result.lines, last]), flush=True)
     except (OSError, ValueError):

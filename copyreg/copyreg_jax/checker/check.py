@@ -52,13 +52,10 @@ __all__ = [
     "level_set_tau",
     "minimizer_statements",
     "protection",
-    "proved_direction",
     "require_same",
     "settle",
     "within",
 ]
-
-_MASS = "protected mass"
 
 _SAYS = {
     "CERTIFIED": "holds",
@@ -105,30 +102,20 @@ def check(certificate: str | Path, instance: str | Path) -> CheckResult:
     >>> check("no-such-file", "no-such-file").verdict.name
     'VOID'
     """
+    way = None
 
     def test() -> Tested:
+        nonlocal way
         with ARITHMETIC:
             control_machine()
             said = read_certificate(certificate)
             claimed = said.document["instance"]
             data = read_instance(instance, (claimed["n"], claimed["d"]))
             require_same(claimed, data)
-            return _test(said, data)
+            tested, way = _test(said, data)
+            return tested
 
-    return judge(test)
-
-
-def proved_direction(result: CheckResult) -> str | None:
-    """Which way the protected mass is proved to go; none where nothing is said of it.
-
-    Read from the lines that were tested, whatever the verdict on the other ones is.
-    """
-    stated = {f"{_MASS} {_SAYS[way]}": way for way in ("suppressed", "amplified", "undecided")}
-    for line in result.lines:
-        verdict, text = line[:9], line[10:]
-        if text in stated:
-            return stated[text] if verdict == Verdict.CERTIFIED.name else "undecided"
-    return None
+    return judge(test)._replace(direction=way)
 
 
 def control_machine() -> None:
@@ -155,15 +142,22 @@ def _difference(claimed: dict[str, Any], actual: dict[str, Any]) -> str:
     return f"the hash of {', '.join(differing)} differs"
 
 
-def _test(said: Statements, data: Instance) -> Tested:
-    """Every statement in words, with what is proved about it here."""
+def _test(said: Statements, data: Instance) -> tuple[Tested, str]:
+    """Every statement in words, with what is proved about it here; and the direction, if proved."""
 
     def point(view: proofs.View) -> Tested:
         return _test_point(view, said)
 
     points = proofs.Points(data, said.x)
     tested = settle(point, said.bits, points)
-    return tested + minimizer_statements(points, said.local, said.global_)
+    is_proved = dict(tested)[_mass(said)] is Verdict.CERTIFIED
+    way = said.direction if is_proved else "undecided"
+    return tested + minimizer_statements(points, said.local, said.global_), way
+
+
+def _mass(said: Statements) -> str:
+    """The statement on the direction."""
+    return f"protected mass {_SAYS[said.direction]}"
 
 
 def minimizer_statements(
@@ -199,7 +193,7 @@ def _test_point(point: proofs.View, said: Statements) -> Tested:
         (f"{name} in [{low:.17g}, {high:.17g}]", within(exact[name], Interval(low, high)))
         for name, (low, high) in said.bounds.items()
     ]
-    tested.append(_stated(_MASS, said.direction, direction(losses)))
+    tested.append((_mass(said), _finding(said.direction, direction(losses))))
     tau, verdict = said.point
     proved = protection(margin, tau)
     wanted = "some tau > 0" if tau is None else f"tau = {tau:.17g}"
@@ -317,11 +311,15 @@ def within(ball: arb, interval: Interval) -> Verdict:
 
 
 def _stated(text: str, stated: str, proved: str) -> tuple[str, Verdict]:
+    """A stated finding in words, and what is known about it."""
+    return f"{text} {_SAYS[stated]}", _finding(stated, proved)
+
+
+def _finding(stated: str, proved: str) -> Verdict:
     """A stated finding: right (or claiming nothing), open, or proved wrong."""
-    text = f"{text} {_SAYS[stated]}"
     if stated.lower() == "undecided" or stated == proved:
-        return text, Verdict.CERTIFIED
-    return text, Verdict.UNDECIDED if proved.lower() == "undecided" else Verdict.REFUTED
+        return Verdict.CERTIFIED
+    return Verdict.UNDECIDED if proved.lower() == "undecided" else Verdict.REFUTED
 
 
 def _control(margin: arb) -> None:

@@ -73,10 +73,22 @@ Tested: TypeAlias = list[tuple[str, Verdict]]
 
 
 class CheckResult(NamedTuple):
-    """The verdict on a certificate, and a line for each statement that was tested."""
+    """The verdict on a certificate, and a line for each statement that was tested.
+
+    Attributes
+    ----------
+    verdict : Verdict
+    lines : list of str
+        Each begins with the verdict on its statement. If the verdict is VOID, the one line says
+        why.
+    direction : str or None
+        Which way the protected mass is proved to go, whatever the verdict on other statements is:
+        suppressed, amplified, or undecided. None where nothing is said of it.
+    """
 
     verdict: Verdict
     lines: list[str]
+    direction: str | None = None
 
 
 def judge(test: Callable[[], Tested]) -> CheckResult:

@@ -123,7 +123,6 @@ def check(
     Exit codes: 0 CERTIFIED, 1 REFUTED, 3 UNDECIDED, 2 VOID.
     """
     from copyreg_jax.checker.__main__ import check_file, show
-    from copyreg_jax.checker.check import proved_direction
 
     with errors.status("checking", spinner="line") as line:
 
@@ -134,8 +133,8 @@ def check(
 
         result = check_file(certificate, instance, tell, max_tokens=max_tokens)
     if as_json:
-        way = proved_direction(result)
-        print(to_json({"verdict": result.verdict.name, "direction": way, "lines": result.lines}))
+        verdict, lines, way = result
+        print(to_json({"verdict": verdict.name, "direction": way, "lines": lines}))
         raise typer.Exit(result.verdict.value)
     raise typer.Exit(show(result))
 
