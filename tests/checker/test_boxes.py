@@ -103,12 +103,25 @@ def second_order(case, rng, boxes, i, y):
     yield bool(curved < v @ K @ v - error[0] - rounding)
 
 
+def missing(boxes):
+    """True where bounds are no numbers, which no value contradicts.
+
+    Measured on 6,000 draws of four boxes: all ends were finite, and so was the quadratic bound of
+    two boxes of four at least. It is not where ell_1 may vanish.
+    """
+    for box in (boxes.value_at_center, boxes.margin, boxes.protected_mass):
+        yield not np.isfinite((box.lo, box.hi)).all()
+    yield not np.isfinite(boxes.value_bound).all()
+    yield not np.isfinite(boxes.curvature.value_bound).any()
+
+
 def faults(case, rng, number=16):
     """True for each thing that is proved of boxes, and not so at a point of them."""
     coordinates, boxes = sample(case, rng, number)
     curvature, mass = boxes.curvature, boxes.protected_mass
     direct, points = curvature.direct_strips(), low_points(rng, boxes)
     yield np.linalg.matrix_rank(case.A) != coordinates.d
+    yield from missing(boxes)
     contracted = [curvature.contract(s) for s in (direct, curvature.mean_value_strips())]
     for i in range(number):
         at = value(case, coordinates, boxes.center[i].tolist())
@@ -116,7 +129,7 @@ def faults(case, rng, number=16):
         for y in (found[i] for found in points):
             with ctx.workprec(BITS):
                 there = exact(case, exact_x(coordinates, y.tolist()))
-            yield bool(there.value < max(boxes.value_bound[i], -np.inf))
+            yield bool(there.value < boxes.value_bound[i])
             yield bool(there.value < curvature.value_bound[i])
             yield bool(there.margin < boxes.margin.lo[i]) or bool(there.margin > boxes.margin.hi[i])
             yield bool(there.protected_mass < mass.lo[i]) or bool(there.protected_mass > mass.hi[i])
@@ -231,6 +244,11 @@ BUGS = {
         "total + (_radius(each)[:, None, :] * a.rows[k]).sum(axis=2)", "total"),
     "strips of the center's Hessian": ("box_derivatives:Curvature.mean_value_strips",
         "self._gradient_error(a, P) + self._variation(a, self._box)", "self._gradient_error(a, P)"),
+    "a bound that is no number": ("boxes:Boxes.value_bound",
+        "np.maximum(bound * (1 - 2 * UNIT) - LOST, 0.0)", "np.nan * bound"),
+    "a quadratic bound that is no number": ("box_derivatives:Curvature.value_bound",
+        "np.abs(least)", "np.nan"),
+    "a margin that is no number": ("boxes:_share", "v.lo / number", "v.lo * np.nan"),
     "L_reg has half its slope": ("box_derivatives:Curvature.gradient",
         "sum(sums, start=self.boxes.center)", "sum(sums, start=0.5 * self.boxes.center)"),
 }  # fmt: skip
