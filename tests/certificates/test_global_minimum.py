@@ -15,15 +15,13 @@ from copyreg_jax.certificates.global_search import descend
 from copyreg_jax.checker.chart import chart
 from tests.checker.definition import Case, exact
 from tests.checker.test_boxes import KINDS, draw, exact_x
-
-SECONDS = 20
-"""A search that takes longer ends with the status GAP, and its bounds are tested all the same."""
+from tests.support.mutants import planted
 
 
 def solved(case, folder, **limits):
     """The search on an instance file: problems of JAX would be compiled for each shape."""
     np.savez(folder / "case.npz", **case._asdict())
-    return cr.minimize_globally(folder / "case.npz", max_seconds=SECONDS, **limits)
+    return cr.minimize_globally(folder / "case.npz", **{"max_boxes": 100_000, **limits})
 
 
 def lowest(case, rng, number=12):
@@ -175,6 +173,51 @@ def test_minimizers_along_a_null_space_are_said_once():
     )
     assert (narrow.num_free, found.num_free) == (0, 2)
     assert found.upper == pytest.approx(narrow.upper, rel=1e-12)
+    assert len(found.minimizers) == len(narrow.minimizers)
+    for one in found.minimizers:
+        assert (one.x[2:].tolist(), one.radius[2:].tolist()) == ([0, 0], [0, 0])
+        assert one.radius[:2].min() > 0
+
+
+def test_a_bound_that_excludes_all_boxes_is_found_out(tmp_path):
+    bound = "bound * (1 - 2 * UNIT) - LOST"
+    with (
+        planted("checker.boxes:Boxes.value_bound", bound, f"1 + {bound}"),
+        pytest.raises(RuntimeError, match="all boxes were excluded"),
+    ):
+        solved(near_tie(0.0), tmp_path)
+
+
+def test_boxes_beyond_a_number_are_enclosed_together(tmp_path):
+    case = near_tie(0.0)
+    apart = solved(case, tmp_path)
+    with planted("certificates.global_minimum:_MOST_CLUSTERED", "2_000", "1"):
+        (whole,) = solved(case, tmp_path).minimizers
+    assert not whole.is_unique
+    assert len(apart.minimizers) == 2
+    for one in apart.minimizers:
+        assert abs(one.x - whole.x) <= whole.radius
+        assert whole.lower <= one.lower
+
+
+def test_a_search_ends_at_boxes_of_neighboring_floats(tmp_path):
+    """No gap is below the rounding of L, so none of these boxes is closed by its bound."""
+    found = solved(near_tie(1e-3), tmp_path, gap=1e-18)
+    assert (found.status, found.num_open) == (GlobalStatus.GAP, 0)
+    assert found.num_boxes < 100_000
+    assert 0 < found.gap < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gamma": 1.7e308}, "L is finite at no start"),
+        ({"A": np.zeros((4, 1))}, "all logits are zero: A has no entry other than zero"),
+    ],
+)
+def test_an_instance_without_a_finite_value_or_logits_is_refused(change, said, tmp_path):
+    with pytest.raises(cr.InputError, match=said):
+        solved(near_tie(0.0)._replace(**change), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -268,13 +268,15 @@ def _clusters(leaves: Leaves) -> list[Leaves]:
     found: list[Leaves] = []
     for i in range(len(leaves.bound)):
         one = leaves.take(np.array([i]))
-        while True:
-            meeting = [other for other in found if _meet(one, other)]
-            if not meeting:
-                break
-            found = [other for other in found if not _meet(one, other)]
-            for other in meeting:
-                one = _hull(one.join(other))
+        size = len(found) + 1
+        while len(found) < size:  # a hull may meet those that its parts did not
+            size, apart = len(found), []
+            for other in found:
+                if _meet(one, other):
+                    one = _hull(one.join(other))
+                else:
+                    apart.append(other)
+            found = apart
         found.append(one)
     return found
 

@@ -105,6 +105,24 @@ def start(chart: Chart) -> Frontier:
 
     ``L_reg <= upper - least_loss`` for every global minimizer, and ``(1 - d defect) |y|^2 / 2 <=
     L_reg``.
+
+    Parameters
+    ----------
+    chart : Chart
+
+    Returns
+    -------
+    Frontier
+        One open box, the cube around that ball.
+
+    Raises
+    ------
+    VoidError
+        L is finite at none of the starts.
+
+    Notes
+    -----
+    The caller has set FLINT's precision. Cost: that of `descend` from 48 points.
     """
     rng, d = np.random.default_rng(0), chart.d
     sizes = np.geomspace(0.01, 100, _NUM_STARTS) / np.abs(chart.groups[0].B).max()
@@ -128,7 +146,26 @@ def start(chart: Chart) -> Frontier:
 
 
 def descend(chart: Chart, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Newton steps with halvings from (m, d) points; ends, and proved upper bounds of L there."""
+    """Newton steps with halvings from (m, d) points; ends, and proved upper bounds of L there.
+
+    Parameters
+    ----------
+    chart : Chart
+    y : (m, d) array of float64
+        Starts, in the coordinates of the chart.
+
+    Returns
+    -------
+    y : (m, d) array of float64
+        A point for each start, at which L is proved to be no higher.
+    values : (m,) array of float64
+        Upper bounds of L there; NaN or infinite where none is proved.
+
+    Notes
+    -----
+    Up to 60 steps of up to 14 trials, each O(m n d) with a Hessian of O(m n d^2) a step. Overflow
+    is part of it: call it under ``np.errstate(all="ignore")``.
+    """
     values = Boxes(chart, y, y).value_at_center.hi
     for _ in range(_STEPS):
         curvature = Boxes(chart, y, y).curvature
@@ -163,6 +200,29 @@ def search(
     """Look at boxes, those with the least bounds first, until none is open or a limit is met.
 
     Ctrl-C ends it too: a batch is done as a whole, or not at all.
+
+    Parameters
+    ----------
+    chart : Chart
+    frontier : Frontier
+        Of `start` or an earlier search; it is not changed.
+    gap : float
+        Boxes on which L is proved to be at least ``frontier.cut(gap)`` are kept as they are.
+    max_boxes : int
+        Stop once so many more were looked at; the last batch may go beyond, by up to 1,023.
+    max_seconds : float
+        Look at no further batch after so long.
+    callback : callable or None
+        Is told a `GlobalProgress` before each batch; stops the search by returning True.
+
+    Returns
+    -------
+    Frontier
+        With no open box, if no limit was met.
+
+    Notes
+    -----
+    Call it under ``np.errstate(all="ignore")``. A box costs O(n d (2^d + d)) up to six columns.
     """
     end, most = time.monotonic() + max_seconds, frontier.num_boxes + max_boxes
     corners = (1 << chart.d if chart.d < 30 else 1) + 2

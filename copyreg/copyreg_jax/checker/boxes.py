@@ -45,7 +45,25 @@ class _Losses(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Boxes:
-    """Boxes [lo, hi] of a chart, (m, d) floats, and what is proved of them."""
+    """Boxes [lo, hi] of a chart, and what is proved of them.
+
+    Attributes
+    ----------
+    chart : Chart
+    lo, hi : (m, d) arrays of float64
+        Ends of the boxes; equal ones make a point.
+    center, half : (m, d) arrays
+        A box is within center -+ half.
+    value_at_center : Box
+        (m,) enclosures of L at the centers.
+    value_bound : (m,) array
+        Lower bounds of L on the boxes.
+    margin, protected_mass : Box
+        (m,) enclosures, on the boxes, of ``ell_1/n1 - ell_2/n2`` and of the sum of f over the
+        protected rows.
+    curvature : Curvature
+        What is proved with derivatives. All of it is computed when it is first asked for.
+    """
 
     chart: Chart
     lo: np.ndarray

@@ -94,7 +94,7 @@ class Chart:
 
     @property
     def rounding(self) -> float:
-        """Twice the number of roundings on any path through a formula, times u; with a margin."""
+        """Four times ``(2 n + 4 d + 100) u``, which is more than a path of a formula can lose."""
         return (8 * self.data.n + 16 * self.d + 400) * UNIT
 
     def x(self, y: np.ndarray) -> np.ndarray:
