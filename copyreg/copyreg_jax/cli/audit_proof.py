@@ -95,6 +95,7 @@ class Proof:
             return ""
         import numpy as np
 
+        from copyreg_jax._pages import counted
         from copyreg_jax.checker.budget import MAX_TOKENS, Budget, duration
         from copyreg_jax.lm.leakage.any_decoder import certify_windows, logit_error
 
@@ -121,7 +122,8 @@ class Proof:
             f"min-p gives one of these suffixes a probability above "
             f"2^-{math.floor(10 * certificate.b) / 10:.1f}, on logits within {self.slack} of "
             f"the exact ones (float32 logits of the first are within {_up(error)} here{beyond}). "
-            f"Proving {budget.tokens:,} tokens took {duration(took)}; copyreg check takes as long"
+            f"Proving {counted(budget.tokens, 'token')} took {duration(took)}; copyreg check takes "
+            "as long"
             f"{', and needs --max-tokens ' + str(budget.tokens) if beyond_limit else ''}"
         )
 
