@@ -11,7 +11,14 @@ import numpy as np
 
 from copyreg_jax.errors import InputError
 
-__all__ = ["FrameLabels", "check_same_index", "frame_labels", "mask_values", "plain_values"]
+__all__ = [
+    "FrameLabels",
+    "check_same_index",
+    "first_rounded",
+    "frame_labels",
+    "mask_values",
+    "plain_values",
+]
 
 _ARRAYS = (np.ndarray, jax.Array, list, tuple, int, float)
 """What is no data frame, most of the time."""
@@ -61,7 +68,7 @@ def plain_values(name: str, data: Any) -> Any:
     ------
     InputError
         A column that is not of real numbers, an entry that is missing or not finite, or an integer
-        that the precision of the other columns may not hold.
+        that the precision of the other columns does not hold.
     """
     found = _read(name, data)
     if isinstance(found, nw.Series):
@@ -160,20 +167,26 @@ def _numbers(name: str, column: Any, index: Any, where: str = "") -> np.ndarray:
     return values
 
 
-def _refuse_rounded(name: str, column: np.ndarray, dtype: np.dtype, where: str, index: Any) -> None:
-    """`InputError` for the first integer that may change in a dtype of floats."""
-    if column.dtype.kind not in "iu" or dtype.kind != "f":
-        return
+def first_rounded(values: np.ndarray, dtype: Any) -> int | None:
+    """Where, counted in C order, the first integer is that a dtype of floats does not hold."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize <= 2:
+        return None
     digits = np.finfo(dtype).nmant + 1
-    large = column > 2**digits if column.dtype.itemsize > 2 else np.zeros(len(column), bool)
-    if column.dtype.kind == "i" and column.dtype.itemsize > 2:
-        large |= column < -(2**digits)
-    if large.any():
-        i = int(np.argmax(large))
+    # The size of -2^63, the only one that abs wraps, is right when it is read without a sign.
+    size = np.abs(values).astype(np.uint64).reshape(-1)
+    size //= np.maximum(size & (~size + np.uint64(1)), 1)  # by the largest power of 2 in it
+    rounded = size >= 2**digits
+    return int(np.argmax(rounded)) if rounded.any() else None
+
+
+def _refuse_rounded(name: str, column: np.ndarray, dtype: np.dtype, where: str, index: Any) -> None:
+    """`InputError` for the first integer that changes in a dtype of floats."""
+    i = first_rounded(column, dtype) if dtype.kind == "f" else None
+    if i is not None:
         raise InputError(
-            f"{name} is {column[i]} at {_place(i, index)}, column {where!r}; integers beyond "
-            f"2^{digits} are not exact in {dtype}, the precision of the other columns; convert "
-            "that column to the precision that you want"
+            f"{name} is {column[i]} at {_place(i, index)}, column {where!r}; {dtype}, the "
+            "precision of the other columns, does not hold that integer; convert its column to the "
+            "precision that you want"
         )
 
 

@@ -24,7 +24,7 @@ from copyreg_jax.matrices import (
     first_not_finite,
 )
 from copyreg_jax.matrices.row_sources import aligned
-from copyreg_jax.problems.frames import mask_values, plain_values
+from copyreg_jax.problems.frames import first_rounded, mask_values, plain_values
 from copyreg_jax.problems.objective import METRICS, READINGS, Mask, Point, Reading, Scalar, Vector
 
 __all__ = [
@@ -64,7 +64,7 @@ def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = Tr
             raise InputError(f"{name} has dtype {host.dtype}; give real numbers of at most 64 bits")
         if host.dtype.kind in "iub":
             # Here, since JAX would wrap integers beyond 32 bits where its 64-bit mode is off.
-            host = host.astype(like if like is not None else jnp.result_type(float))
+            host = _as_floats(name, host, like, exact)
         if host.dtype == np.float64 and not (exact and isinstance(data, np.ndarray)):
             # Numbers and lists carry no precision of their own: they take A's, or JAX's.
             host = _round(name, host, like if like is not None else jnp.result_type(float))
@@ -75,10 +75,26 @@ def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = Tr
             )
         array = _on_device(host.astype(host.dtype.newbyteorder("="), copy=False))
     if array.dtype.kind in "iub":
+        if is_concrete(array) and array.is_fully_addressable:
+            _as_floats(name, np.asarray(array), like, exact)
         array = array.astype(like if like is not None else jnp.result_type(float))
     if array.dtype not in (np.float32, np.float64):
         raise InputError(f"{name} has dtype {array.dtype}; use float32 or float64")
     return array
+
+
+def _as_floats(name: str, host: np.ndarray, like: Any, exact: bool) -> np.ndarray:
+    """Integers as floats of A's precision, or JAX's; refuse one that would change."""
+    dtype = np.dtype(like if like is not None else jnp.result_type(float))
+    i = first_rounded(host, dtype) if exact else None
+    if i is not None:
+        where = list(map(int, np.unravel_index(i, host.shape)))
+        cure = "use float64, or pass floats" if dtype == np.float32 else "pass floats"
+        raise InputError(
+            f"{name}{where or ''} is {host.flat[i]}, an integer that {dtype} does not hold; {cure} "
+            "if it may be rounded"
+        )
+    return host.astype(dtype)
 
 
 def _on_device(host: np.ndarray) -> Array:
@@ -139,7 +155,7 @@ def read_matrix(A: Any) -> Matrix:
 def _sparse(host: Any) -> SparseMatrix:
     """Convert SciPy's matrix to one with entries of float32 or float64."""
     with jax.ensure_compile_time_eval():
-        host.data = np.asarray(read_array("A", host.data))
+        host.data = np.asarray(read_array("A.data", host.data))
     return SparseMatrix.from_scipy(host)
 
 
@@ -157,7 +173,7 @@ def _host_coo(A: JAXSparse) -> Any:
         raise InputError(f"A is a {kind} with batch or dense dimensions; make both its axes sparse")
     with jax.ensure_compile_time_eval():
         A = A.to_bcoo() if isinstance(A, BCSR) else A
-        data, indices = np.asarray(read_array("A", A.data)), np.asarray(A.indices)
+        data, indices = np.asarray(read_array("A.data", A.data)), np.asarray(A.indices)
     # Indices equal to the shape are BCOO's padding.
     outside = np.argwhere((indices > np.array(A.shape)).any(axis=1))
     if outside.size:
