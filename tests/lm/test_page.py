@@ -563,6 +563,25 @@ def test_line_ends_of_windows_are_line_ends(model, tmp_path):
     assert not out.with_name("a.json.partial").exists()
 
 
+@pytest.mark.parametrize("begun", [None, False, True], ids=["no --out", "nothing yet", "begun"])
+def test_an_interrupted_audit_says_what_is_kept(begun, model, tmp_path, monkeypatch):
+    store = tmp_path / "a.json.partial"
+
+    def interrupted(*_, **options):
+        assert options["store"] == (None if begun is None else store)
+        if begun:
+            store.write_bytes(b"")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("copyreg_jax.lm.leakage.works.audit_works", interrupted)
+    command = ["audit", "--model", str(model), "--work", str(tmp_path / "sea.txt")]
+    command += [] if begun is None else ["--out", str(tmp_path / "a.json")]
+    result = CliRunner().invoke(app, command)
+    assert (result.exit_code, result.stdout) == (130, "")
+    kept = {None: "with --out FILE", False: "nothing is kept\n", True: f"goes on from {store}"}
+    assert kept[begun] in result.stderr.replace("\r", "")
+
+
 def test_a_rounded_model_is_audited_in_place_of_the_model(model, tmp_path):
     out, page, found = tmp_path / "a.json", tmp_path / "a.html", []
     for more in ([], ["--quantize", "4"]):

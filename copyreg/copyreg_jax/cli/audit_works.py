@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from copyreg_jax._files import jsonable, write_whole
 from copyreg_jax.cli.common import (
+    EXIT_INTERRUPTED,
     all_files,
     errors,
     output,
@@ -75,7 +80,7 @@ def audit_works(
     if page is not None:
         require_free("--page", [page], read, overwrite=overwrite)
         require_writable(page.absolute().parent, f"--page {page}")
-    with errors.status("reading", spinner="line") as line:
+    with errors.status("reading", spinner="line") as line, _said_if_interrupted(store):
         texts, unseen = _read(works, columns), _read(held_out, columns)
         loaded, tokenizer, digest = _load(model, bits)
         found, beside = measuring.audit_works(
@@ -122,6 +127,21 @@ def audit_works(
         output.print(f"written to {path}", markup=False, soft_wrap=True)
     if as_json:
         print(to_json(content))
+
+
+@contextlib.contextmanager
+def _said_if_interrupted(store: Path | None) -> Iterator[None]:
+    """Say what is kept of an audit that is interrupted, and end with that exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        words = "nothing is kept"
+        if store is None:
+            words += "; with --out FILE the same command would go on"
+        elif store.exists():
+            words = f"the same command goes on from {store}"
+        errors.print(f"copyreg: interrupted; {words}", markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _command(
