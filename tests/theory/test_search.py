@@ -43,7 +43,7 @@ def test_verdicts(report):
         "Lemma 10": "holds under block",
         "Definition 11": "fails",
         "Lemma 12": "fails",
-        "Lemma 13": "holds, except: so L is convex",
+        "Lemma 13": "holds, except: so L is convex; so descent finds the minimum",
         "Lemma 14": "holds",
         "Theorem 15": "vacuous",
         "Theorem 16": "fails",
@@ -115,6 +115,11 @@ def check_counterexample(found):
         assert (np.asarray(problem.w) ** 2 >= needed).all()
         assert problem.ell_1(x) < 0.5  # outside the region the lemma speaks of
         assert np.linalg.eigvalsh(H)[0] < -1e-3
+    elif name == "lemma-13-descent":  # its figures are in test_descent.py
+        slope, second = jax.grad(problem.value)(0 * x)[0], jax.hessian(problem.value)(0 * x)[0, 0]
+        assert slope == 0  # the two logits are exactly opposite, and so are their terms
+        assert second > 0
+        assert problem.value(x) < problem.value(0 * x) / 3
     elif name.startswith("theorem-16"):
         assert problem.reading == name.removeprefix("theorem-16-")
         assert theorem_16.refute_theorem_16(problem, x)

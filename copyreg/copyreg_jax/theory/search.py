@@ -3,7 +3,8 @@
 A `Claim` has a measure of one instance and one point that must not exceed its limit. `audit` draws
 thousands of random instances for each claim, climbs on the measure from many more, and reports the
 worst it found: a violation comes with its instance, smallest shapes first, rounded to few digits.
-Theorem 16 speaks of a global minimizer, so its counterexample is proved in ball arithmetic.
+Theorem 16 speaks of a global minimizer, and what follows from convexity of where descent ends, so
+their counterexamples are proved in ball arithmetic.
 A round is a function of the seed.
 """
 
@@ -27,6 +28,7 @@ from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.problems.objective import READINGS
 from copyreg_jax.theory.claims import CLAIMS, REPLACEMENTS, Claim, Sample, with_reading
 from copyreg_jax.theory.counterexample import Counterexample
+from copyreg_jax.theory.descent import descent_row
 from copyreg_jax.theory.search_results import Row
 from copyreg_jax.theory.theorem_16 import theorem_16
 
@@ -36,7 +38,7 @@ _BATCH = 200
 
 _STEP = 0.3
 
-NUM_PRINTED = len(CLAIMS) + len(READINGS)
+NUM_PRINTED = len(CLAIMS) + 1 + len(READINGS)
 """How many rows of `audit` are about what the paper prints; they come first."""
 
 
@@ -274,7 +276,11 @@ def _rounds(
         # Most of the time is compiling, and that can be done beside each other.
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             rows = list(pool.map(search, range(len(claims) + len(READINGS))))
-        yield rows[: len(CLAIMS)] + rows[len(claims) :] + rows[len(CLAIMS) : len(claims)]
+        printed, ours = rows[: len(CLAIMS)], rows[len(CLAIMS) : len(claims)]
+        # It draws nothing, so that later rounds have nothing to add.
+        descent = descent_row() if number == 0 else descent_row()._replace(num_random=0)
+        place = 1 + max(k for k, row in enumerate(printed) if row.where == descent.where)
+        yield [*printed[:place], descent, *printed[place:], *rows[len(claims) :], *ours]
         number += 1
 
 
