@@ -1,4 +1,4 @@
-"""Three figures about curvature: the spectrum of B, and L along one and over two dimensions.
+"""Figures: the spectrum of B, L along one and over two dimensions, and the search for its minimum.
 
 They need matplotlib. ``python tools/curvature_figures.py docs/theory/figures``
 writes those of the documentation.
@@ -17,6 +17,7 @@ import jax
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+from boxes_figures import boxes_1d, boxes_2d
 from copyreg_jax._files import write_whole
 from copyreg_jax.errors import InputError
 from figure_style import require_matplotlib, svg
@@ -25,7 +26,7 @@ from spectrum_figure import curvature_spectrum
 
 
 def write_figures(folder: str | Path) -> list[Path]:
-    """Write curvature-spectrum.svg, landscape-1d.svg and landscape-2d.svg.
+    """Write curvature-spectrum.svg, and landscapes and boxes, each for d = 1 and d = 2.
 
     Parameters
     ----------
@@ -46,14 +47,14 @@ def write_figures(folder: str | Path) -> list[Path]:
 
     Notes
     -----
-    Those of the documentation are made in JAX's 64-bit mode. About 10 s.
+    Those of the documentation are made in JAX's 64-bit mode. About 20 s.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     [path.name for path in write_figures(folder)]
-    ['curvature-spectrum.svg', 'landscape-1d.svg', 'landscape-2d.svg']
+    ...     [path.stem for path in write_figures(folder)]
+    ['boxes-1d', 'boxes-2d', 'curvature-spectrum', 'landscape-1d', 'landscape-2d']
     """
     require_matplotlib()
     folder = Path(folder)
@@ -72,6 +73,8 @@ def write_figures(folder: str | Path) -> list[Path]:
 
 
 _FIGURES: dict[str, Callable[[], Figure]] = {
+    "boxes-1d": boxes_1d,
+    "boxes-2d": boxes_2d,
     "curvature-spectrum": curvature_spectrum,
     "landscape-1d": landscape_1d,
     "landscape-2d": landscape_2d,

@@ -13,6 +13,8 @@ from copyreg_jax.theory import constants, regions_of_convexity
 
 pytest.importorskip("matplotlib")
 
+NAMES = ["boxes-1d", "boxes-2d", "curvature-spectrum", "landscape-1d", "landscape-2d"]
+
 TARGETS = [[0.2, 0.8], [0.6, -0.8]]  # on the simplex, in the unit ball
 
 
@@ -197,7 +199,7 @@ def test_files_are_the_same_every_time_whatever_the_style(tmp_path):
         before = dict(mpl.rcParams)
         second = plots.write_figures(tmp_path / "other" / "folder")
         assert dict(mpl.rcParams) == before
-    names = ["curvature-spectrum.svg", "landscape-1d.svg", "landscape-2d.svg"]
+    names = [f"{name}.svg" for name in NAMES]
     assert [path.name for path in first] == [path.name for path in second] == names
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -208,10 +210,7 @@ def test_files_are_the_same_every_time_whatever_the_style(tmp_path):
 
 def test_main_writes_and_says_where(tmp_path, capsys):
     assert plots.main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out.split() == [
-        str(tmp_path / f"{name}.svg")
-        for name in ("curvature-spectrum", "landscape-1d", "landscape-2d")
-    ]
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"{name}.svg") for name in NAMES]
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "null\0byte"])
