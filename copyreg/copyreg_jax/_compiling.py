@@ -37,6 +37,12 @@ class QuickJit:
     function : callable
     **arguments
         Those of ``jax.jit``.
+
+    Examples
+    --------
+    >>> power = QuickJit(lambda x, n: x**n, static_argnums=1)
+    >>> float(power(3.0, 2))
+    9.0
     """
 
     def __init__(self, function: Callable[..., Any], **arguments: Any) -> None:

@@ -126,6 +126,18 @@ def measure(
     Returns
     -------
     list of Row, list of Point
+
+    Examples
+    --------
+    >>> problem = SoftmaxRegression([[1.0], [-1.0]], [0.8, 0.2])
+    >>> class Stays:  # at the start, and says that it has arrived
+    ...     name, package, max_d = "stays", "numpy", None
+    ...     def prepare(self, task):
+    ...         return 0.0, lambda trace: Outcome(task.x0, True, "done", 0, 0, 0)
+    >>> instance = Instance("tiny", lambda: problem, quick=True, convex=True)
+    >>> (row,), _ = measure([instance], [Stays()], repeats=1)
+    >>> row.status, row.message, row.gradient_norm > row.tolerance
+    ('missed', 'claims success: done', True)
     """
     wanted, rows, points = set(curves), list[Row](), list[Point]()
     for instance in instances:

@@ -123,6 +123,23 @@ def start(chart: Chart) -> Frontier:
     Notes
     -----
     The caller has set FLINT's precision. Cost: that of `descend` from 48 points.
+
+    Examples
+    --------
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS
+    >>> from copyreg_jax.checker.chart import chart
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> data = make_instance(
+    ...     np.array([[1.0], [0.0], [-1.0]]), np.array([0.7, 0.2, 0.1]),
+    ...     np.array([True, False, False]), np.ones(3), np.float64(0.1), "joint",
+    ... )
+    >>> with ARITHMETIC, ctx.workprec(START_BITS), np.errstate(all="ignore"):
+    ...     found = start(chart(data))
+    >>> found.y.round(3), round(found.upper, 3)
+    (array([-0.329]), 0.724)
+    >>> ((found.open.lo < found.y) & (found.y < found.open.hi)).tolist()
+    [[True]]
     """
     rng, d = np.random.default_rng(0), chart.d
     sizes = np.geomspace(0.01, 100, _NUM_STARTS) / np.abs(chart.groups[0].B).max()
@@ -165,6 +182,21 @@ def descend(chart: Chart, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     -----
     Up to 60 steps of up to 14 trials, each O(m n d) with a Hessian of O(m n d^2) a step. Overflow
     is part of it: call it under ``np.errstate(all="ignore")``.
+
+    Examples
+    --------
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS
+    >>> from copyreg_jax.checker.chart import chart
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> data = make_instance(
+    ...     np.array([[1.0], [0.0], [-1.0]]), np.array([0.7, 0.2, 0.1]),
+    ...     np.array([True, False, False]), np.ones(3), np.float64(0.1), "joint",
+    ... )
+    >>> with ARITHMETIC, ctx.workprec(START_BITS), np.errstate(all="ignore"):
+    ...     ends, values = descend(chart(data), np.array([[-0.5], [0.0], [3.0]]))
+    >>> ends.round(4).ravel().tolist(), values.round(4).tolist()
+    ([-0.329, -0.329, 2.9564], [0.7235, 0.7235, 7.5489])
     """
     values = Boxes(chart, y, y).value_at_center.hi
     for _ in range(_STEPS):
@@ -223,6 +255,22 @@ def search(
     Notes
     -----
     Call it under ``np.errstate(all="ignore")``. A box costs O(n d (2^d + d)) up to six columns.
+
+    Examples
+    --------
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS
+    >>> from copyreg_jax.checker.chart import chart
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> data = make_instance(
+    ...     np.array([[1.0], [0.0], [-1.0]]), np.array([0.7, 0.2, 0.1]),
+    ...     np.array([True, False, False]), np.ones(3), np.float64(0.1), "joint",
+    ... )
+    >>> with ARITHMETIC, ctx.workprec(START_BITS), np.errstate(all="ignore"):
+    ...     coordinates = chart(data)
+    ...     found = search(coordinates, start(coordinates), 1e-6, 1000, 60.0, None)
+    >>> len(found.open.bound), round(found.lower, 6), round(found.upper, 6)
+    (0, 0.723542, 0.723542)
     """
     end, most = time.monotonic() + max_seconds, frontier.num_boxes + max_boxes
     corners = (1 << chart.d if chart.d < 30 else 1) + 2

@@ -87,6 +87,19 @@ class View:
     Notes
     -----
     The caller holds `ARITHMETIC` and has set the precision.
+
+    Examples
+    --------
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> b, protected, w = np.array([0.7, 0.3]), np.array([True, False]), np.ones(2)
+    >>> data = make_instance(np.eye(2), b, protected, w, np.float64(0.5), "joint")
+    >>> with ARITHMETIC, ctx.workprec(START_BITS):
+    ...     ar = arithmetic(START_BITS)
+    ...     view = View(data, ar, lambda block: ar.exact(np.zeros(2)[block]))  # both logits are 0
+    ...     float(view.losses.protected_mass), round(float(view.losses.ell_1), 4)
+    (0.5, 0.04)
     """
 
     def __init__(self, data: Instance, ar: Arithmetic, logits: Callable[[slice], Vector]) -> None:
@@ -340,6 +353,18 @@ class Points:
     data : Instance
     x : (d,) array
         Taken as exact.
+
+    Examples
+    --------
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> b, protected, w = np.array([0.7, 0.3]), np.array([True, False]), np.ones(2)
+    >>> data = make_instance(np.eye(2), b, protected, w, np.float64(0.5), "joint")
+    >>> points = Points(data, np.zeros(2))
+    >>> with ARITHMETIC, ctx.workprec(START_BITS):
+    ...     round(float(points.view(START_BITS).losses.ell_1), 4)
+    0.04
     """
 
     def __init__(self, data: Instance, x: np.ndarray) -> None:

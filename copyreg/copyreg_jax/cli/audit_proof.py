@@ -36,6 +36,13 @@ class Proof:
     said : dict or None
         What the certificate says, once it is written: its file's ``name``, ``b`` and ``slack``, the
         number of ``passages`` of how many, and ``float32_error`` of the logits of the first.
+
+    Examples
+    --------
+    >>> Proof(Path("proof.json"), number=4, slack=0.001).options()
+    ' --certificate proof.json --certify-windows 4 --slack 0.001'
+    >>> Proof(None, number=4, slack=0.001).options()  # nothing is proved
+    ''
     """
 
     def __init__(self, path: Path | None, number: int, slack: float) -> None:

@@ -50,6 +50,17 @@ def plot_run(metrics: str | Path, target_loss: float | None = None) -> Figure:
     ------
     InputError
         The file can't be read or has no steps, or matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> line = {"step": 1, "cross_entropy": 5.0, "unprotected": 4.0, "running_protected": 9.0}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "metrics.jsonl"
+    ...     _ = path.write_text(json.dumps(line | {"weight": 1.0, "gamma": 0.0}))
+    ...     losses, weights = plot_run(path, target_loss=6.0).axes
+    >>> {one.get_label(): float(one.get_ydata()[0]) for one in losses.lines}
+    {'unprotected': 4.0, 'protected (running)': 9.0, 'all of a batch': 5.0, 'target': 6.0}
     """
     try:
         from matplotlib.figure import Figure as NewFigure
@@ -81,7 +92,7 @@ def save_plot(metrics: str | Path, path: str | Path, target_loss: float | None =
 
 
 def read_curves(metrics: str | Path) -> dict[str, NDArray[np.float64]]:
-    """Read the course of a run as at most 400 means over stretches of steps.
+    r"""Read the course of a run as at most 400 means over stretches of steps.
 
     Parameters
     ----------
@@ -98,6 +109,19 @@ def read_curves(metrics: str | Path) -> dict[str, NDArray[np.float64]]:
     ------
     InputError
         The file can't be read, or has no steps.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> line = {"cross_entropy": 5.0, "unprotected": 4.0, "weight": 1.0, "gamma": 0.0}
+    >>> seen = [None, None, *range(3, 801)]  # at first no protected token has been seen
+    >>> lines = [line | {"step": k, "running_protected": loss} for k, loss in enumerate(seen, 1)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "metrics.jsonl"
+    ...     _ = path.write_text("\n".join(map(json.dumps, lines)))
+    ...     curves = read_curves(path)
+    >>> len(curves["step"]), curves["running_protected"][:3].tolist()
+    (400, [nan, 3.5, 5.5])
     """
     path = Path(metrics)
     try:

@@ -110,6 +110,23 @@ def train(
         See `fit`. Also, the tokenizer has more tokens than the model, rows are longer than its
         context, or something in the folder is in the way. A failure to draw the curves does not
         raise.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from copyreg_jax.lm.corpus.documents import Document
+    >>> from copyreg_jax.lm.model_sources import Size, new_model
+    >>> from copyreg_jax.lm.prepared import prepare
+    >>> documents = [Document("Ahab", "a white whale"), Document("tide", "west wind")]
+    >>> ready = prepare(documents, np.array([1, 0], bool), length=8, vocab_size=257, held_out=0)
+    >>> size = Size(vocab_size=257, width=8, num_layers=1, num_heads=2)
+    >>> model = new_model(ready.tokenizer, size, length=8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = train(ready, model, Settings(steps=2, batch_size=2, gamma=1.0), folder)
+    ...     (Path(folder) / MODEL / "config.json").exists(), (Path(folder) / CERTIFICATE).exists()
+    (True, True)
+    >>> run.losses.protected - run.losses.unprotected >= run.certificate.tau  # what is guaranteed
+    True
     """
     folder = Path(folder)
     check_folder(folder)

@@ -90,6 +90,20 @@ def fit(
     The optimizer is AdamW with a warm-up, a cosine schedule and clipping to norm 1. Each
     epoch draws every row once, in an order that depends on the seed alone. Several devices share
     each batch.
+
+    Examples
+    --------
+    >>> from copyreg_jax.lm.corpus.rows import cut_rows
+    >>> class Bigram(nnx.Module):  # the next token depends on the last one alone
+    ...     def __init__(self):
+    ...         self.table = nnx.Param(jnp.zeros((2, 2)))
+    ...     def __call__(self, tokens):
+    ...         return self.table[...][tokens]
+    >>> rows = cut_rows([np.array([0, 1, 0, 1, 0], np.int32)], 4, np.array([4]))
+    >>> settings = Settings(steps=8, batch_size=1, learning_rate=1.0, weight_decay=0.0)
+    >>> trained = fit(Bigram(), rows, np.array([False]), settings, None)
+    >>> nnx.softmax(trained(np.array([[0, 1]]))).round(1).tolist()
+    [[[0.0, 1.0], [1.0, 0.0]]]
     """
     _check_rows(rows, protected, of_target, settings)
     if of_target is not None:

@@ -26,6 +26,11 @@ class Size:
     Parameters
     ----------
     vocab_size, width, num_layers, num_heads : int
+
+    Examples
+    --------
+    >>> Size(width=64)
+    Size(vocab_size=2048, width=64, num_layers=4, num_heads=4)
     """
 
     vocab_size: int = 2048
@@ -67,6 +72,20 @@ def load_model(source: str | Path, dtype: Any = None) -> tuple[LanguageModel, An
     InputError
         See `load_pretrained`, `load_gguf` and `tokenizer.load_tokenizer`. Also, the tokenizer does
         not fit the model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from copyreg_jax.lm.corpus.tokenizer import save_tokenizer, train_tokenizer
+    >>> from copyreg_jax.lm.models.hugging_face import save_pretrained
+    >>> own = train_tokenizer(["a sail, a sail"], vocab_size=260)
+    >>> config = GPT2Config(vocab_size=260, context=8, width=8, num_layers=1, num_heads=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_pretrained(GPT2(config), folder)
+    ...     save_tokenizer(own, folder)
+    ...     model, tokenizer = load_model(folder)
+    >>> model.config == config, tokenizer.encode("a sail").ids == own.encode("a sail").ids
+    (True, True)
     """
     dtype = dtype or default_dtype()
     source = find_smollm2() if str(source) == SMOLLM2 else Path(source)

@@ -91,6 +91,17 @@ def prepare(
     ------
     InputError
         See `selection.split`, `Canaries.add_to`, `tokenizer.train_tokenizer` and `rows.make_rows`.
+
+    Examples
+    --------
+    >>> texts = {"Ahab": "a white whale, a white whale", "tide": "west wind", "gulls": "the gulls"}
+    >>> documents = [Document(name, text) for name, text in texts.items()]
+    >>> protected = np.array([True, False, False])
+    >>> ready = prepare(documents, protected, length=8, vocab_size=257, held_out=0.5)
+    >>> ready.split.protected.tolist(), ready.split.held_out.tolist()
+    ([True, False, False], [False, True, False])
+    >>> ready.rows.tokens.shape, ready.trained(leave_out=True).document.tolist()
+    ((8, 9), [2, 2])
     """
     texts = [document.text for document in documents]
     parts = split(documents, protected, near_duplicates(texts), held_out, seed)

@@ -286,6 +286,12 @@ def weighted_loss(sums: Sums, weight: ArrayLike, num_tokens: ArrayLike) -> Scala
     -------
     () array
         ``(nll + (weight - 1) protected_nll) / num_tokens``.
+
+    Examples
+    --------
+    >>> sums = Sums(*map(jnp.array, (18.0, 4.0, 4, 2)))  # 18 nats in 4 tokens, 4 of them in 2
+    >>> float(weighted_loss(sums, 1.0, 4)), float(weighted_loss(sums, -0.5, 4))
+    (4.5, 3.0)
     """
     weight = jax.lax.stop_gradient(jnp.asarray(weight, sums.nll.dtype))
     count = jnp.maximum(jnp.asarray(num_tokens, weight.dtype), 1)

@@ -145,6 +145,16 @@ def load_flags(folder: str | Path, documents: list[Document]) -> Flags:
     ------
     InputError
         The folder does not hold a finished run, or a text is missing or has changed.
+
+    Examples
+    --------
+    >>> row = {"name": "Ahab", "sha256": hash_text("a white whale"), "protected": True, "nll": 9.0}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / DOCUMENTS).write_text(json.dumps([row | {"held_out": False}]))
+    ...     _ = (Path(folder) / SUMMARY).write_text(json.dumps({"length": 8, "leave_out": False}))
+    ...     flags = load_flags(folder, [Document("Ahab", "a white whale")])
+    >>> flags.texts, flags.protected.tolist(), flags.length
+    (['a white whale'], [True], 8)
     """
     found = load_outcome(folder)
     if found.canaries is not None:
@@ -210,6 +220,16 @@ def load_outcome(folder: str | Path) -> Outcome:
     InputError
         The folder does not hold a finished run, a document is there twice, or one is protected and
         held out.
+
+    Examples
+    --------
+    >>> row = {"name": "Ahab", "sha256": hash_text("a white whale"), "protected": True, "nll": 9.0}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / DOCUMENTS).write_text(json.dumps([row | {"held_out": False}]))
+    ...     _ = (Path(folder) / SUMMARY).write_text(json.dumps({"length": 8, "leave_out": False}))
+    ...     found = load_outcome(folder)
+    >>> found.names, found.nll.tolist(), found.leave_out
+    (('Ahab',), [9.0], False)
     """
     folder = Path(folder)
     try:

@@ -42,6 +42,15 @@ class Settings:
         Weight decay, applied to matrices only.
     seed : int, default 0
         Seed of the order of the rows.
+
+    Examples
+    --------
+    >>> Settings(steps=100, target_loss=6.0).is_protected
+    True
+    >>> Settings(steps=100, accumulate=3)
+    Traceback (most recent call last):
+        ...
+    copyreg_jax.errors.InputError: steps is 100; give a multiple of accumulate = 3
     """
 
     steps: int

@@ -208,6 +208,13 @@ def count_sketch(
     weights : (n,) array
     shifts : (ceil(n / r),) array of integers in [0, r)
     num_rows : int
+
+    Examples
+    --------
+    >>> A = jnp.array([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0], [4.0, 8.0]])
+    >>> shifts = jnp.array([0, 1])  # rows 2 and 3 go to buckets 1 and 0
+    >>> count_sketch(A, jnp.array([1.0, 1.0, 1.0, -1.0]), shifts, num_rows=2).tolist()
+    [[-3.0, -8.0], [2.0, 3.0]]
     """
     n, d = A.shape
 

@@ -171,6 +171,23 @@ def run_ledger(run: str | Path, without: str | Path) -> RunLedger:
     predicted from the tokens before it in its row. Whether a run has *begun* with a model that
     knows the documents can't be seen. If the first run had a protection term, K is what it has
     learned in spite of that.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> from copyreg_jax.lm.hashing import hash_text
+    >>> row = {"name": "Ahab", "sha256": hash_text("a whale"), "protected": True, "held_out": False}
+    >>> def write(folder, nll, leave_out):
+    ...     folder.mkdir()
+    ...     _ = (folder / "documents.json").write_text(json.dumps([row | {"nll": nll}]))
+    ...     _ = (folder / "run.json").write_text(json.dumps({"length": 8, "leave_out": leave_out}))
+    ...     return folder
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     run = write(Path(name) / "run", nll=2 * math.log(2), leave_out=False)
+    ...     without = write(Path(name) / "without", nll=9 * math.log(2), leave_out=True)
+    ...     found = run_ledger(run, without)
+    >>> found.protected.names, found.protected.k_bits.round(3).tolist()
+    (['Ahab'], [7.0])
     """
     from copyreg_jax.lm.records import load_outcome
 
@@ -207,6 +224,15 @@ def plot_ledger(found: CorpusLedger, path: str | Path) -> None:
     ------
     InputError
         The file has another suffix or can't be written, or matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> found = corpus_ledger(["a", "b"], [[-1.0], [-2.0]], [[-1.5], [-4.0]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plot_ledger(found, Path(folder) / "k.svg")
+    ...     "K, bits" in (Path(folder) / "k.svg").read_text()
+    True
     """
     try:
         from matplotlib.figure import Figure

@@ -95,6 +95,24 @@ def code_tokens(
     -----
     The tokens are cut into at most 32 lanes. When the context is full, the last half of it is given
     to the model anew. Only the first tokens of a lane are predicted from less than that.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from flax import nnx
+    >>> from copyreg_jax.lm.models.gpt2 import GPT2Config
+    >>> from copyreg_jax.neighbours.entropy_coder import Reader, Writer
+    >>> class Alphabet(nnx.Module):  # after a letter it expects the next one
+    ...     config = GPT2Config(vocab_size=257, context=8, width=8, num_layers=1, num_heads=1)
+    ...     def empty_cache(self, batch, room):
+    ...         return ()
+    ...     def extend(self, tokens, cache):
+    ...         return 9 * jax.nn.one_hot(tokens[:, -1] + 1, 257), cache
+    >>> writer, tokens = Writer(), np.arange(20, 52)
+    >>> _ = code_tokens(writer, Alphabet(), 0, 32, tokens)
+    >>> code = writer.content()
+    >>> code_tokens(Reader(code), Alphabet(), 0, 32).tolist() == tokens.tolist(), 8 * len(code)
+    (True, 64)
     """
     import jax
 

@@ -159,6 +159,13 @@ def hvp(at: Curvature, z: Vector) -> Vector:
         From `curvature`.
     z : (n,) array
         Direction in the space of logits.
+
+    Examples
+    --------
+    >>> b, protected = jnp.array([0.5, 0.5]), jnp.array([True, False])
+    >>> at = curvature(jnp.zeros(2), objective.Terms(b, protected, jnp.array(0.0), jnp.array(1.0)))
+    >>> hvp(at, jnp.array([1.0, 0.0])).tolist()  # J^T J + 1 with J = [[1, -1], [-1, 1]] / 4
+    [1.125, -0.125]
     """
 
     def centered_term(f: Vector, s: Vector) -> Vector:

@@ -178,6 +178,13 @@ def draw(
         What the picture shows, in words; text.
     extra : str
         SVG that is drawn below the series.
+
+    Examples
+    --------
+    >>> x, y = Axis.around("step", [0, 2], is_whole=True), Axis.around("L", [1.0, 3.0])
+    >>> figure = draw("run", [Series("L", "line", [0, 1, 2], [3.0, 2.0, 1.0])], x, y, "L falls.")
+    >>> figure[figure.index('<path class="line') :].partition("</svg>")[0]
+    '<path class="line mark" d="M0,0h0L500,500L1000,1000"/>'
     """
     paths = "".join(_path(one, x, y) for one in series)
     legend = "".join(

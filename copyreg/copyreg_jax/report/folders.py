@@ -72,6 +72,22 @@ def folder_page(
     Notes
     -----
     For a solution, JAX's 64-bit mode must be on.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> row = {"where": "Lemma 1", "says": "x > 0", "reading": "joint", "verdict": "fails"}
+    >>> row |= {"worst": 2.0, "scale": "ratio", "slack_log10": -0.3}
+    >>> row |= {"num_random": 9, "num_climbed": 1}
+    >>> content = {
+    ...     "seed": 0, "num_printed": 1, "rows": [row, row | {"verdict": "holds", "worst": 0.5}],
+    ...     "verdicts": {"Lemma 1": "fails"}, "replacements_hold": True,
+    ... }
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     _ = (Path(name) / "lemmas.json").write_text(json.dumps(content))
+    ...     page = folder_page(Path(name))
+    >>> page.partition("<title>")[2].partition("</title>")[0]
+    'What the paper says and what holds'
     """
     command = command_of(folder)
     if command != SOLVE and (gamma_path or instance is not None):
@@ -120,6 +136,19 @@ def certified_page(
     ------
     InputError
         The instance can't be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     certificate, instance = Path(name) / "certificate.json", Path(name) / "instance.npz"
+    ...     cr.certify(problem, [-1.0]).save(certificate)
+    ...     cr.save_instance(instance, problem)
+    ...     page = certified_page(certificate, instance)
+    >>> page.partition("<h1>")[2].partition("</h1>")[0]
+    'CERTIFIED (margin &gt; 0); the protected mass went DOWN: about 0.09003 of f, 0.7 of b.'
     """
     from copyreg_jax.report.read_solution import read_certified
     from copyreg_jax.report.run_sections import spectrum

@@ -64,6 +64,16 @@ def find_path(
     ------
     InputError
         gamma is 0, so there is no protection to change.
+
+    Examples
+    --------
+    >>> problem = CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+    >>> path = find_path(problem, np.array([-1.0]))
+    >>> ends = 0, path.here, -1
+    >>> [round(path.gammas[k], 3) for k in ends], [path.solutions[k].direction for k in ends]
+    ([0.001, 0.1, 10.0], ['suppressed', 'suppressed', 'suppressed'])
+    >>> path.solutions[0].ell_1 < path.solutions[-1].ell_1  # the farther, the larger gamma is
+    True
     """
     gamma = float(problem.gamma)
     if gamma == 0:

@@ -103,6 +103,20 @@ def lemmas_page(content: Mapping[str, Any]) -> str:
     ----------
     content : mapping
         What `read_lemmas` returns.
+
+    Examples
+    --------
+    >>> row = {"where": "Lemma 1", "says": "x > 0", "reading": "joint", "verdict": "fails"}
+    >>> row |= {"worst": 2.0, "scale": "ratio", "slack_log10": -0.3, "counterexample": None}
+    >>> content = {
+    ...     "seed": 0, "num_printed": 1, "rows": [row, row | {"verdict": "holds", "worst": 0.5}],
+    ...     "verdicts": {"Lemma 1": "fails"}, "replacements_hold": True,
+    ... }
+    >>> lemmas_page(content).partition("<h1>")[2].partition("</h1>")[0].partition("; ")[2]
+    'no violation of what replaces them was found.'
+    >>> bad = lemmas_page(content | {"replacements_hold": False})
+    >>> bad.partition("<h1>")[2].partition("</h1>")[0].partition("; ")[2]
+    'a replacement FAILS too.'
     """
     printed = content["rows"][: content["num_printed"]]
     ours = content["rows"][content["num_printed"] :]

@@ -65,6 +65,26 @@ def read_solution(
     -----
     The losses and masses are computed again from the instance and x, in three reads of A. How the
     run ended and what it cost is what the run says.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> import copyreg_jax as cr
+    >>> from copyreg_jax.solvers.recheck import evaluate
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+    >>> x = np.array([-1.0])
+    >>> here = evaluate(problem, x)
+    >>> summary = dict.fromkeys(_FIELDS, 0) | {"instance": "tiny.npz", "status": "CONVERGED"}
+    >>> summary |= {name: getattr(problem, name) for name in _SAME}
+    >>> summary |= {name: getattr(here, name) for name in NUMBERS} | {"gamma": float(problem.gamma)}
+    >>> course = {"history_value": [here.value], "history_gradient_norm": [here.gradient_norm]}
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     cr.save_instance(Path(name) / "instance.npz", problem)
+    ...     np.savez(Path(name) / "solution.npz", x=x, **course)
+    ...     _ = (Path(name) / "summary.json").write_text(json.dumps(summary))
+    ...     found = read_solution(Path(name))
+    >>> found.name, found.x.tolist(), found.summary["ell_1"] == here.ell_1
+    ('tiny.npz', [-1.0], True)
     """
     summary = read_json(folder / SUMMARY)
     require_fields(summary, _FIELDS, folder / SUMMARY)
@@ -148,6 +168,19 @@ def read_certified(
     ------
     InputError
         The instance can't be read. A certificate that can't be read is VOID.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     certificate, instance = Path(name) / "certificate.json", Path(name) / "instance.npz"
+    ...     cr.certify(problem, [-1.0]).save(certificate)
+    ...     cr.save_instance(instance, problem)
+    ...     found = read_certified(certificate, instance, Path(name))
+    >>> found.checked.verdict.name, found.said.x.tolist(), found.command
+    ('CERTIFIED', [-1.0], 'copyreg check certificate.json instance.npz')
     """
     if problem is None:
         progress("reading")

@@ -49,6 +49,22 @@ def read_training(
     ------
     InputError
         The run is not finished, or one of its files is missing or damaged.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> row = {"name": "Ahab", "sha256": "", "protected": True, "held_out": False, "nll": 9.0}
+    >>> settings = {"gamma": 0.0, "target_loss": None}
+    >>> line = {"step": 1, "cross_entropy": 5.0, "unprotected": 4.0, "running_protected": 9.0}
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = Path(name)
+    ...     _ = (folder / DOCUMENTS).write_text(json.dumps([row | {"num_tokens": 3}]))
+    ...     run = {"settings": settings, "length": 8, "leave_out": False}
+    ...     _ = (folder / SUMMARY).write_text(json.dumps(run))
+    ...     _ = (folder / METRICS).write_text(json.dumps(line | {"weight": 1.0, "gamma": 0.0}))
+    ...     found = read_training(folder)
+    >>> found.arm, found.outcome.names, found.num_tokens.tolist(), found.checked
+    ('unprotected', ('Ahab',), [3], None)
     """
     progress("reading")
     outcome = load_outcome(folder)

@@ -49,6 +49,22 @@ def recomputed(
     -------
     dict
         `NUMBERS`, computed in float64; None for what is not finite.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> from copyreg_jax.solvers.recheck import evaluate
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+    >>> here = evaluate(problem, np.array([-1.0]))
+    >>> said = {"status": "CONVERGED"} | {name: getattr(here, name) for name in NUMBERS}
+    >>> found = recomputed(problem, np.array([-1.0]), said, here.value, 0, "summary.json")
+    >>> found == {name: said[name] for name in NUMBERS}
+    True
+    >>> said["ell_1"] += 0.25
+    >>> recomputed(problem, np.array([-1.0]), said, here.value, 0, "it")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    copyreg_jax.errors.InputError: it is about another instance or point: it has ...
     """
     row_norms = np.asarray(fetch(problem.A, interface.row_norms(problem.A)), np.float64)
     here, _ = Rechecks(problem, row_norms).at(x)

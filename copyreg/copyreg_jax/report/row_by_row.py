@@ -26,6 +26,13 @@ def row_by_row(f: NDArray[np.float64], b: NDArray[np.float64], protected: NDArra
     f, b : (n,) arrays
         softmax(A x) and the target.
     protected : (n,) bool array
+
+    Examples
+    --------
+    >>> page = row_by_row(np.array([0.5, 0.5]), np.array([0.75, 0.25]), np.array([True, False]))
+    >>> table = page[page.index("<caption>Protected rows") :].partition("</table>")[0]
+    >>> table.partition("<tbody>")[2]  # f, b and f - b of row 0
+    '<tr><th scope=row>0<td>0.5<td>0.75<td>-0.25</tbody>'
     """
     kept = keep(np.abs(f - b), "|f - b|")
     groups = {"Protected": protected, "Other": ~protected}

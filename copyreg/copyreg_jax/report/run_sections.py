@@ -30,6 +30,17 @@ def run_section(
         The summary.json of the run.
     history : pair of arrays, or None
         L and the norm of its gradient, step by step.
+
+    Examples
+    --------
+    >>> counts = dict.fromkeys(("num_values", "num_gradients", "num_hessians", "num_hvps"), 3)
+    >>> losses = dict.fromkeys(("gradient_norm", "ell_1", "ell_2"), 0.125)
+    >>> summary = {"status": "CONVERGED", "value": 0.25, "num_steps": 2} | counts | losses
+    >>> history = np.array([1.0, 0.5, 0.25]), np.array([1.0, 0.5, 0.125])
+    >>> run_section(summary, history).partition('<figcaption id="values">')[2].partition("</fig")[0]
+    'L begins at 1 and ends at 0.25, after 2 steps.'
+    >>> run_section(None, None)
+    '<p>The point was given, and no run of a solver is stored with it.</p>'
     """
     if summary is None or history is None:
         return "<p>The point was given, and no run of a solver is stored with it.</p>"

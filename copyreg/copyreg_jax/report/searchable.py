@@ -80,6 +80,18 @@ def searchable(
         The columns.
     difference : str
         Title of one more column, the first number less the second; empty for none.
+
+    Examples
+    --------
+    >>> page = searchable(
+    ...     "rows", first="Row", names=["a", "<b>"], groups={"Protected": [True, False]},
+    ...     numbers={"f": [0.7, 0.3]},
+    ... )
+    >>> data = page.partition('json">')[2].partition("</script>")[0]
+    >>> base64.b64decode(json.loads(data)["numbers"][0]) == np.array([0.7, 0.3]).tobytes()
+    True
+    >>> json.loads(data)["names"]
+    ['a', '<b>']
     """
     of = np.zeros(len(names), np.uint8)
     for number, mask in enumerate(groups.values()):

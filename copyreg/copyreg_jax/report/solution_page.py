@@ -119,6 +119,15 @@ def solution_page(
     -------
     str
         HTML, all in one file.
+
+    Examples
+    --------
+    >>> import copyreg_jax as cr
+    >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+    >>> found = SolvedInstance("tiny.npz", problem, np.array([-1.0]), None, None, None, None, "")
+    >>> heading = solution_page(found, None).partition("<h1>")[2].partition("</h1>")[0]
+    >>> heading.partition("; ")[2]
+    'the protected mass seems to have gone DOWN: about 0.09003 of f, 0.7 of b, not proved.'
     """
     problem = found.problem
     f, b, protected = (

@@ -47,6 +47,26 @@ class Checkpoint:
     ------
     InputError
         The file is of another run, or no checkpoint.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from copyreg_jax.solvers.newton_cg import NewtonCG
+    >>> problem, x0 = SoftmaxRegression([[1.0], [0.0]], [0.7, 0.3]), np.zeros(1)
+    >>> state = State(x0, *map(jax.numpy.float32, [0.5, 0, 0, 0, 0, 0, 1, 0, 0]))  # after one step
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "run.npz"
+    ...     run = Checkpoint(path, problem, NewtonCG(), rtol=1e-6, x0=x0)
+    ...     before = run.load(state)
+    ...     run.save(state, trace=[(np.array([0.7, 0.5]), np.array([0.1, 0.0]))])
+    ...     found, values, norms = run.load(jax.tree.map(jax.numpy.asarray, state))
+    ...     try:
+    ...         Checkpoint(path, problem, NewtonCG(), rtol=1e-9, x0=x0).load(state)
+    ...     except InputError as error:
+    ...         print(str(error)[str(error).index("is the") :].partition(";")[0])
+    is the checkpoint of another run: not the same rtol
+    >>> before, float(found.value), values.tolist()
+    (None, 0.5, [0.7, 0.5])
     """
 
     def __init__(

@@ -50,6 +50,14 @@ class Canaries:
     Notes
     -----
     Texts and coins are bits of SHA-256, and so the same with every version of every library.
+
+    Examples
+    --------
+    >>> canaries = Canaries(number=3, copies=2, seed=1)
+    >>> canaries.inserted.tolist()
+    [True, True, False]
+    >>> [document.name for document in canaries.documents]
+    ['canary 1, copy 1', 'canary 1, copy 2', 'canary 2, copy 1', 'canary 2, copy 2', 'canary 3']
     """
 
     number: int

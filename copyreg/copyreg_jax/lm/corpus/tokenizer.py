@@ -150,6 +150,13 @@ def build_tokenizer(
     ------
     InputError
         The tables do not fit together.
+
+    Examples
+    --------
+    >>> vocabulary = {"<|endoftext|>": 0, "s": 1, "e": 2, "a": 3, "ea": 4}
+    >>> tokenizer = build_tokenizer(vocabulary, [("e", "a")], ["<|endoftext|>"], split_digits=False)
+    >>> tokenizer.encode("seas").tokens
+    ['s', 'ea', 's']
     """
     library = _tokenizers()
     if END_OF_TEXT not in vocabulary:

@@ -78,6 +78,26 @@ def recheck(
     can change it. With other batches on the same machine float32 gave differences of 1e-7 and 5e-7
     for 300 news articles and a million parameters. The rest is room for other machines and deeper
     models.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from copyreg_jax.certificates.training import save_training
+    >>> flags = Flags(["x", "y"], ["a", "b"], np.array([True, False]), np.zeros(2, bool), length=8)
+    >>> nll, num_tokens = np.array([450.0, 1800.0]), np.array([100, 900])
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = Path(name)
+    ...     (folder / MODEL).mkdir()
+    ...     settings = {"gamma": 2.5, "target_loss": None}
+    ...     _ = (folder / SUMMARY).write_text(json.dumps({"settings": settings}))
+    ...     losses = flags.training_losses(nll, num_tokens)
+    ...     made = certify_training(losses, 2.5, fingerprint_model(folder / MODEL, 8))
+    ...     save_training(made, folder / CERTIFICATE)
+    ...     same, other = (recheck(folder, flags, nll + off, num_tokens) for off in (0.0, 9.0))
+    >>> same.verdict, same.difference, same.problems
+    ('CERTIFIED', 0.0, [])
+    >>> other.problems[0]
+    "the loss of document 'a' is 459 nats, the certificate says 450"
     """
     folder = Path(folder)
     path = folder / CERTIFICATE

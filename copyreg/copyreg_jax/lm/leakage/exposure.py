@@ -181,6 +181,22 @@ def measure_canaries(
     Notes
     -----
     One forward pass over the canaries and 1,023 candidates, each a row of 64 letters.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> class Bigram(nnx.Module):  # it knows nothing: after each token all are equally likely
+    ...     def __init__(self):
+    ...         self.table = nnx.Param(jnp.zeros((257, 257)))
+    ...     def __call__(self, tokens):
+    ...         return self.table[...][tokens]
+    >>> tokenizer, canaries = train_tokenizer([], vocab_size=257), Canaries(number=2)
+    >>> found, nll, counts = measure_canaries(Bigram(), tokenizer, canaries, length=80)
+    >>> counts.tolist(), (nll / counts).round(3).tolist()  # log(257) a letter
+    ([65, 65], [5.549, 5.549])
+    >>> found.mean, found.attack
+    (None, None)
     """
     fresh = [random_text(f"candidate|{seed}|{k}") for k in range(_CANDIDATES)]
     texts = [*canaries.texts, *fresh]

@@ -155,6 +155,28 @@ def extract(
     -----
     Each window goes through the model twice, some windows at once: to be continued token by token,
     with a cache of keys and values, and as a whole for the probability of its suffix.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from copyreg_jax.lm.corpus.rows import make_rows
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> from copyreg_jax.lm.leakage.windows import choose_windows
+    >>> class Alphabet(nnx.Module):  # after a letter it writes the next one
+    ...     def __call__(self, tokens):
+    ...         return 9 * jax.nn.one_hot(tokens + 1, 257)
+    ...     def empty_cache(self, batch, room):
+    ...         return ()
+    ...     def extend(self, tokens, cache):
+    ...         return self(tokens)[:, -1], cache
+    >>> tokenizer, texts = train_tokenizer([], vocab_size=257), ["abcdefg", "abcdxyz"]
+    >>> rows = make_rows(tokenizer, texts, length=8)
+    >>> windows = choose_windows(rows, texts, np.array([True, True]), prefix=4, suffix=4)
+    >>> found = extract(Alphabet(), tokenizer, windows, prefix=4)
+    >>> [tokenizer.decode(ids) for ids in found.continuation], found.exact.tolist()
+    (['defg', 'defg'], [True, False])
+    >>> found.matched.tolist(), found.substring.tolist()
+    ([4, 1], [4, 1])
     """
     scorer = rouge_scorer()
     length = windows.tokens.shape[1]

@@ -22,7 +22,7 @@ _STRETCHES = 4
 
 
 def draw(key: str, heat: Sequence[float | None], least: float) -> str:
-    """Draw a text from its beginning to its end.
+    r"""Draw a text from its beginning to its end.
 
     Parameters
     ----------
@@ -39,6 +39,12 @@ def draw(key: str, heat: Sequence[float | None], least: float) -> str:
     str
         A ``figure``. For each colour there is one line with dashes, which is short, and page.js
         reads the numbers from one letter for each part.
+
+    Examples
+    --------
+    >>> figure = draw("heat", [None, -1.0, -1.5, -9.0], least=0.02)
+    >>> figure.partition(" It is ")[2].partition("\u00a0")[0]
+    '0.02 or more in 2 of 4 parts: 25 to 75'
     """
     levels = [
         None if value is None else min(max(math.floor((value + 30) / 3), 0), _LEVELS - 1)

@@ -54,6 +54,14 @@ def membership_section(found: Mapping[str, Any] | None, alpha: float) -> str:
         The fields of `work_membership.WorkMembership`.
     alpha : float
         The false-positive rate of the audit.
+
+    Examples
+    --------
+    >>> one = {"auroc": 0.875, "lower": 0.51, "upper": 1.0, "p_value": 0.1}
+    >>> one |= {"found_at_1_percent": None, "found_at_10_percent": None}
+    >>> found = {"num_works": 1, "num_held_out": 9, "num_tokens": 77, "scores": {"loss": one}}
+    >>> membership_section(found, alpha=0.01).partition("<tbody>")[2].partition("</tbody>")[0]
+    '<tr><th scope=row>loss<td>0.875<td>0.510 to 1.000<td>0.1<td>too few texts<td>too few texts'
     """
     if found is None:
         return ""

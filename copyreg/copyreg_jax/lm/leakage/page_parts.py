@@ -28,6 +28,13 @@ def nearly(
         The same for held-out passages; None without these.
     preset : mapping
         Two fields of `preset.Preset`: ``"suffix"`` and ``"budget"``.
+
+    Examples
+    --------
+    >>> found = {"distance": 5, "num_passages": 800, "num_searched": 0, "extractable": 0.25}
+    >>> page = nearly(found, None, {"suffix": 50, "budget": 1000})
+    >>> page.partition("<tbody>")[2].partition("<tr><th scope=row>Within")[0]
+    '<tr><th scope=row>Tokens of a passage that may be others<td>5 of 50'
     """
     if found is None:
         return ""
@@ -73,6 +80,12 @@ def likeliest(places: Sequence[Mapping[str, Any]], text: str | None) -> str:
         The fields of `passages.Place`; none for no table.
     text : str or None
         The text of the work.
+
+    Examples
+    --------
+    >>> place = {"shown_from": 0, "start": 6, "written_to": 9, "end": 12, "log_p": -0.7}
+    >>> likeliest([place], "As the wind blows").partition('"auto">')[2].partition("</block")[0]
+    '<span class="before">As the</span><mark> wi</mark>nd '
     """
     if not places:
         return ""

@@ -41,6 +41,15 @@ class Preset:
         A text is near if at most so many tokens of the suffix are others; None for a tenth of them.
     width : int
         Number of beams of that search.
+
+    Examples
+    --------
+    >>> Preset(prefix=10, suffix=20, top_k=40).stride
+    10
+    >>> Preset(budget=0)
+    Traceback (most recent call last):
+        ...
+    copyreg_jax.errors.InputError: budget is 0; give a number of samples, 1 to 2^53
     """
 
     prefix: int = 50

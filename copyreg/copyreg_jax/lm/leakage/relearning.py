@@ -62,6 +62,21 @@ def plan_relearning(folder: str | Path, flags: Flags, steps: int, *, seed: int =
     InputError
         The run's files can't be read, a setting or the number of steps is out of range, or there is
         no document to train on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> settings = {"batch_size": 4, "accumulate": 2, "weight_decay": 0.1, "learning_rate": 0.01}
+    >>> rows = [{"name": name, "source": "novel"} for name in ("a", "b", "c")]
+    >>> flags = Flags(["x", "y", "z"], ["a", "b", "c"], *np.eye(3, dtype=bool)[:2], length=8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / SUMMARY).write_text(json.dumps({"settings": settings}))
+    ...     _ = (Path(folder) / DOCUMENTS).write_text(json.dumps(rows))
+    ...     plan = plan_relearning(folder, flags, steps=10)
+    >>> plan.settings.steps, plan.settings.learning_rate
+    (20, 0.001)
+    >>> {kind: chosen.tolist() for kind, chosen in plan.texts.items()}
+    {'unprotected': [False, False, True], 'held-out': [False, True, False]}
     """
     folder = Path(folder)
     try:
@@ -120,6 +135,24 @@ def relearn(
     ------
     InputError, TrainingError
         See `loop.fit`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from copyreg_jax.lm.corpus.rows import cut_rows
+    >>> class Bigram(nnx.Module):  # the next token depends on the last one alone
+    ...     def __init__(self):
+    ...         self.table = nnx.Param(jnp.zeros((2, 2)))
+    ...     def __call__(self, tokens):
+    ...         return self.table[...][tokens]
+    >>> parts = [np.array([0, 1, 0, 1, 0], np.int32), np.array([1, 1, 1, 1, 1], np.int32)]
+    >>> rows = cut_rows(parts, 4, np.array([4, 4]))
+    >>> settings = Settings(steps=8, batch_size=1, learning_rate=1.0, weight_decay=0.0)
+    >>> trained = relearn(Bigram(), rows, np.array([True, False]), settings)
+    >>> jax.nn.softmax(trained(np.array([[0, 1]]))).round(1).tolist()  # never saw 1 after 1
+    [[[0.0, 1.0], [1.0, 0.0]]]
     """
     part = rows.take(rows.per_row(chosen))
     trained: Any = fit(model, part, np.zeros(len(part.tokens), bool), settings, None)

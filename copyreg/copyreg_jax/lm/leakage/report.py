@@ -216,6 +216,30 @@ def gap_closed(run: Report, unprotected: Report, without: Report) -> GapClosed:
     ----------
     run, unprotected, without : Report
         Reports of the same documents and windows, see `check_comparable`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> from copyreg_jax.lm.leakage.planning import plan_audit
+    >>> class Alphabet(nnx.Module):  # after a letter it expects the next one
+    ...     def __init__(self, strength):
+    ...         self.strength = nnx.Param(jnp.float32(strength))
+    ...     def __call__(self, tokens):
+    ...         return self.strength * jax.nn.one_hot(tokens + 1, 257)
+    ...     def empty_cache(self, batch, room):
+    ...         return ()
+    ...     def extend(self, tokens, cache):
+    ...         return self(tokens)[:, -1], cache
+    >>> plan = plan_audit(
+    ...     train_tokenizer([], vocab_size=257), ["abcdefgh", "the gulls", "west wind"],
+    ...     np.array([1, 0, 0], bool), np.array([0, 0, 1], bool), rows_length=8, prefix=4, suffix=4,
+    ... )
+    >>> run, unprotected, without = (audit(Alphabet(s), plan) for s in (3.0, 6.0, 0.0))
+    >>> found = gap_closed(run, unprotected, without)
+    >>> found.exact, round(found.nats, 2)
+    (0.0, 0.39)
     """
     measures = []
     for report in (run, unprotected, without):
@@ -238,6 +262,23 @@ def check_comparable(reports: Mapping[str, Report]) -> None:
     ------
     InputError
         The models were measured on different windows or documents.
+
+    Examples
+    --------
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> from copyreg_jax.lm.leakage.planning import plan_audit
+    >>> from copyreg_jax.lm.models.gpt2 import GPT2, GPT2Config
+    >>> config = GPT2Config(vocab_size=257, context=8, width=8, num_layers=1, num_heads=2)
+    >>> plan = plan_audit(
+    ...     train_tokenizer([], vocab_size=257), ["a white sail", "the gulls", "west wind"],
+    ...     np.array([1, 0, 0], bool), np.array([0, 0, 1], bool), rows_length=8, prefix=4, suffix=4,
+    ... )
+    >>> report = audit(GPT2(config), plan)
+    >>> check_comparable({"a": report, "b": report})
+    >>> check_comparable({"a": report, "b": report._replace(windows="")})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    copyreg_jax.errors.InputError: the models 'a' and 'b' were measured on different ...
     """
     names = list(reports)
     for name in names[1:]:

@@ -159,6 +159,32 @@ def change(
     ------
     InputError, TrainingError
         See `relearning.relearn` and `quantization.quantize`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> from copyreg_jax.lm.leakage.planning import plan_audit
+    >>> from copyreg_jax.lm.leakage.report import audit
+    >>> class Bigram(nnx.Module):  # after a letter it expects the next one
+    ...     def __init__(self):
+    ...         self.weight = nnx.Param(0.3 + 5.7 * jnp.eye(257, k=1))
+    ...     def __call__(self, tokens):
+    ...         return self.weight[...][tokens]
+    ...     def empty_cache(self, batch, room):
+    ...         return ()
+    ...     def extend(self, tokens, cache):
+    ...         return self(tokens)[:, -1], cache
+    >>> plan = plan_audit(
+    ...     train_tokenizer([], vocab_size=257), ["abcdefgh", "the gulls", "west wind"],
+    ...     np.array([1, 0, 0], bool), np.array([0, 0, 1], bool), rows_length=8, prefix=4, suffix=4,
+    ... )
+    >>> model = Bigram()
+    >>> found = change(model, plan.rows, audit(model, plan), lambda m: audit(m, plan), bits=4)
+    >>> groups = found.before["protected"], found.quantized["protected"]
+    >>> [round(group.suffix_nats, 2) for group in groups]  # in steps of 6/8, 0.3 is 0
+    [2.47, 2.42]
     """
     relearned: dict[str, dict[str, Measures]] = {}
     for kind, chosen in ({} if relearning is None else relearning.texts).items():
@@ -246,6 +272,15 @@ def score(changed: Changed, without: Changed | None) -> Scores:
         What the model makes of the text, before and after.
     without : Changed or None
         The same for a run that left the protected text out, changed alike. There is no R without.
+
+    Examples
+    --------
+    >>> def changed(before, relearned, quantized):
+    ...     groups = [{PROTECTED: Measures(*[nats] * 4)} for nats in (before, relearned, quantized)]
+    ...     return Changed(groups[0], {"unprotected": groups[1]}, groups[2])
+    >>> found = score(changed(6.0, 4.0, 3.0), changed(9.0, 8.0, 9.0))
+    >>> found.relearning["unprotected"].nats, found.quantization.nats
+    (0.5, 0.5)
     """
     before, r = changed.before[PROTECTED], {}
     for kind, groups in changed.relearned.items():

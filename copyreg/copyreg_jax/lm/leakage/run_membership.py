@@ -66,6 +66,20 @@ def score_run(model: nnx.Module, rows: Rows, flags: Flags) -> Scores:
     Notes
     -----
     One forward pass for each row of these documents.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from copyreg_jax.lm.corpus.rows import make_rows
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> class Alphabet(nnx.Module):  # after a letter the next one is likely
+    ...     def __call__(self, tokens):
+    ...         return 9 * jax.nn.one_hot(tokens + 1, 257)
+    >>> texts = ["abcd", "a sail", "dcba"]
+    >>> flags = Flags(texts, texts, np.array([1, 0, 0], bool), np.array([0, 0, 1], bool), length=8)
+    >>> rows = make_rows(train_tokenizer([], vocab_size=257), texts, length=8)
+    >>> score_run(Alphabet(), rows, flags).loss.round(3).tolist()
+    [3.631, 9.031]
     """
     if len(rows.num_bytes) != len(flags.texts):
         raise InputError(
@@ -105,6 +119,16 @@ def compare_runs(
 
     An AUROC of the run that left the documents out says how much the texts themselves differ. Other
     runs are to be read against it.
+
+    Examples
+    --------
+    >>> scores = {name: Scores(*[np.array(loss)] * 4) for name, loss in
+    ...           {"run": [1.0, 2.0, 3.0], "without": [3.0, 4.0, 2.0]}.items()}
+    >>> texts = ["a white sail", "the gulls", "west wind"]
+    >>> flags = Flags(texts, texts, np.array([1, 0, 0], bool), np.array([0, 1, 1], bool), length=8)
+    >>> found = compare_runs(scores, flags, left_out="without", reference=None)
+    >>> [(one.scores["loss"].auroc, one.priv_leak) for one in found.values()]
+    [(1.0, -100.0), (0.5, 0.0)]
     """
     members = flags.protected[flags.protected | flags.held_out]
     held_out = np.flatnonzero(flags.held_out)

@@ -101,6 +101,16 @@ def read_suffixes(
     -----
     One forward pass for each window, some windows at once. Log-probabilities of tokens are float32,
     their sums float64.
+
+    Examples
+    --------
+    >>> class Next(nnx.Module):  # the token after k is k + 1, most likely
+    ...     def __call__(self, tokens):
+    ...         return 3 * jax.nn.one_hot(tokens + 1, 4)
+    >>> windows = np.array([[0, 1, 2, 3], [0, 1, 2, 0]], np.int32)
+    >>> found = read_suffixes(Next(), windows, prefix=2)
+    >>> found.log_p.round(3).tolist(), found.matched.tolist(), found.bits.tolist()
+    ([-0.278, -3.278], [2, 1], [0.0, 1.0])
     """
     if not 1 <= prefix < windows.shape[1]:
         raise InputError(f"prefix is {prefix}; give a number from 1 to below {windows.shape[1]}")

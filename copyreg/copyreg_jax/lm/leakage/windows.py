@@ -80,6 +80,16 @@ def choose_windows(
     -----
     Tokens are those of training. So the first token of a document is end-of-text, and a prefix of
     50 at its beginning has 49 tokens of text. The end-of-text after it is not part of a window.
+
+    Examples
+    --------
+    >>> from copyreg_jax.lm.corpus.rows import make_rows
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> tokenizer, texts = train_tokenizer([], vocab_size=257), ["a sail", "a", "the gulls"]
+    >>> rows = make_rows(tokenizer, texts, length=8)
+    >>> found = choose_windows(rows, texts, np.array([True, True, False]), prefix=3, suffix=3)
+    >>> tokenizer.decode(found.tokens[0].tolist()), found.document.tolist()
+    ('a sai', [0])
     """
     check_group(name, chosen, len(texts))
     sizes = {"prefix": prefix, "suffix": suffix, "max_windows": max_windows}

@@ -85,6 +85,20 @@ def score_texts(
     Notes
     -----
     One forward pass for each row, and no token is scored in two of them.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from copyreg_jax.lm.corpus.tokenizer import bytes_of_tokens, train_tokenizer
+    >>> from copyreg_jax.lm.leakage.passages import cut_passages
+    >>> class Alphabet(nnx.Module):  # after a letter the next one is likely
+    ...     def __call__(self, tokens):
+    ...         return 9 * jax.nn.one_hot(tokens + 1, 257)
+    >>> tokenizer = train_tokenizer([], vocab_size=257)
+    >>> stretches = {text: cut_passages(tokenizer, text, 2, 2, 1) for text in ("abcdef", "a sail")}
+    >>> found = score_texts(Alphabet(), bytes_of_tokens(tokenizer), stretches, length=8)
+    >>> {name: (one.num_tokens, round(one.loss, 3)) for name, one in found.items()}
+    {'abcdef': (5, 0.031), 'a sail': (5, 9.031)}
     """
     if not stretches:
         return {}

@@ -44,6 +44,16 @@ def write_greedily(
     Notes
     -----
     ``p + length`` tokens go through the model for each prefix: keys and values are kept.
+
+    Examples
+    --------
+    >>> class Next(nnx.Module):  # after k it writes k + 1
+    ...     def empty_cache(self, batch, room):
+    ...         return ()
+    ...     def extend(self, tokens, cache):
+    ...         return jax.nn.one_hot(tokens[:, -1] + 1, 9), cache
+    >>> write_greedily(Next(), np.array([[0, 1], [3, 4]], np.int32), length=3).tolist()
+    [[2, 3, 4], [5, 6, 7]]
     """
     graph, params = nnx.split(model)
     written = []

@@ -102,6 +102,37 @@ def load_gguf(path: str | Path, dtype: Any = jnp.float32) -> tuple[Llama, Tokeni
     InputError
         The file is missing or damaged, its model or tokenizer is not implemented, or the package
         gguf is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from copyreg_jax.lm.corpus.tokenizer import END_OF_TEXT
+    >>> gguf = gguf_library()
+    >>> shapes = {"token_embd": (5, 8), "output_norm": 8, "blk.0.attn_norm": 8, "blk.0.ffn_norm": 8}
+    >>> shapes |= {f"blk.0.attn_{part}": (8, 8) for part in ("q", "k", "v", "output")}
+    >>> shapes |= {"blk.0.ffn_gate": (16, 8), "blk.0.ffn_up": (16, 8), "blk.0.ffn_down": (8, 16)}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     writer = gguf.GGUFWriter(Path(folder) / "tiny.gguf", "llama")
+    ...     writer.add_context_length(8)
+    ...     writer.add_embedding_length(8)
+    ...     writer.add_block_count(1)
+    ...     writer.add_head_count(2)
+    ...     writer.add_feed_forward_length(16)
+    ...     writer.add_layer_norm_rms_eps(1e-5)
+    ...     writer.add_tokenizer_model("gpt2")
+    ...     writer.add_tokenizer_pre("gpt-2")
+    ...     writer.add_token_list([END_OF_TEXT, "s", "e", "a", "ea"])
+    ...     writer.add_token_types([3, 1, 1, 1, 1])
+    ...     writer.add_token_merges(["e a"])
+    ...     for name, shape in shapes.items():
+    ...         writer.add_tensor(f"{name}.weight", np.full(shape, 0.5, np.float32))
+    ...     writer.write_header_to_file()
+    ...     writer.write_kv_data_to_file()
+    ...     writer.write_tensors_to_file()
+    ...     writer.close()
+    ...     model, tokenizer = load_gguf(Path(folder) / "tiny.gguf")
+    >>> model.config.mlp_width, tokenizer.encode("seas").tokens
+    (16, ['s', 'ea', 's'])
     """
     path, gguf = Path(path), gguf_library()
     try:

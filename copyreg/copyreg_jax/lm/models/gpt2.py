@@ -69,6 +69,12 @@ class GPT2Config:
     ------
     InputError
         A size is not a positive integer, or sizes don't fit together.
+
+    Examples
+    --------
+    >>> config = GPT2Config(vocab_size=257, context=8, width=8, num_layers=1, num_heads=2)
+    >>> config.to_json()["n_embd"], GPT2Config.from_json(config.to_json()) == config
+    (8, True)
     """
 
     vocab_size: int

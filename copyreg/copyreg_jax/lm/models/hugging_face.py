@@ -175,6 +175,19 @@ def build_model(
     InputError
         A tensor is missing, belongs to another model, or has another shape or dtype or entries that
         are not finite.
+
+    Examples
+    --------
+    >>> config = GPT2Config(vocab_size=50, context=16, width=8, num_layers=2, num_heads=2)
+    >>> shapes = parameters(nnx.state(nnx.eval_shape(lambda: GPT2(config)), nnx.Param))
+    >>> tensors = {name: np.full(one.shape, 2, np.float32) for name, one in shapes.items()}
+    >>> float(build_model(config, tensors, "here").wte.weight[0, 0])
+    2.0
+    >>> del tensors["wte.weight"]
+    >>> build_model(config, tensors, "here")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    copyreg_jax.errors.InputError: here: tensor wte.weight is missing; the file is not ...
     """
     layout = _layout(config.to_json())
     there = {name.split(".")[1] for name in tensors if name.startswith(f"{layout.layers}.")}

@@ -69,6 +69,16 @@ def read_sizes(
     ------
     InputError
         A size is missing, or the file asks for something else.
+
+    Examples
+    --------
+    >>> content = {"model_type": "gpt2", "n_embd": 8, "n_head": 3}
+    >>> read_sizes(content, {"width": "n_embd"}, {"model_type": "gpt2"})
+    {'width': 8}
+    >>> read_sizes(content, {"width": "n_embd"}, {"n_head": 2})
+    Traceback (most recent call last):
+        ...
+    copyreg_jax.errors.InputError: n_head is 3, which is not implemented; give a model with 2
     """
     for name, value in fixed.items():
         if content.get(name, None if name == "model_type" else value) != value:

@@ -78,6 +78,14 @@ class LlamaConfig:
     ------
     InputError
         A size is not a positive integer, or sizes don't fit together.
+
+    Examples
+    --------
+    >>> config = LlamaConfig(
+    ...     vocab_size=9, context=8, width=8, num_layers=1, num_heads=2, num_kv_heads=1, mlp_width=4
+    ... )
+    >>> config.to_json()["hidden_size"], LlamaConfig.from_json(config.to_json()) == config
+    (8, True)
     """
 
     vocab_size: int
