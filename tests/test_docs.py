@@ -1,5 +1,6 @@
 """The documentation: its Python blocks run, its links lead somewhere, its names exist."""
 
+import ast
 import enum
 import inspect
 import pkgutil
@@ -13,6 +14,7 @@ import copyreg_jax
 import copyreg_jax.testing
 
 ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "copyreg" / "copyreg_jax").rglob("*.py"))
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PRINTED = {
     "how-to/extend.md": [*2 * [r"CONVERGED\n"], r"copyreg reached .*\nscipy CG reached .*\n"],
@@ -132,6 +134,42 @@ def test_what_users_call_has_an_example(module):
         thing = getattr(module, name)
         if not (inspect.isclass(thing) and issubclass(thing, results)):
             assert ">>> " in thing.__doc__, name
+
+
+def without_example(tree, of_class=""):
+    """The public functions, classes and methods with a section of parameters and no example.
+
+    A method may have it in the docstring of its class, which is given, as a call. The rule is about
+    every room, helpers and commands too. Without the section an example is not asked for: trivial
+    functions have one line, and results are met in the examples of what returns them.
+    """
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            says = ast.get_docstring(node) or ""
+            asked = re.search(r"^Parameters\n-+$", says, re.MULTILINE)
+            if asked and ">>> " not in says and not calls(of_class, node.name):
+                yield node.name
+            if isinstance(node, ast.ClassDef):
+                yield from without_example(node, says)
+
+
+def calls(docstring, name):
+    return re.search(rf"^(>>>|\.\.\.) .*\b{name}\(", docstring, re.MULTILINE)
+
+
+def test_what_has_parameters_has_an_example():
+    missing = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in MODULES
+        for name in without_example(ast.parse(path.read_text()))
+    ]
+    assert missing == []
+
+
+def test_a_missing_example_is_found():
+    (path,) = (path for path in MODULES if path.stem == "coalitions")
+    without = path.read_text().replace(">>> ", "")
+    assert list(without_example(ast.parse(without))) == ["of", "read_table"]
 
 
 def test_lines_are_at_most_100_characters():

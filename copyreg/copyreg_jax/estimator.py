@@ -182,6 +182,15 @@ class CopyrightRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             As in ``fit``.
         protected : (n,) boolean mask
             The protected rows: any number of them but not all. It may be left out if gamma is 0.
+
+        Examples
+        --------
+        >>> X = np.array([[1.0], [0.0], [-1.0]], np.float32)
+        >>> y, protected = [0.7, 0.2, 0.1], [True, False, False]
+        >>> model = CopyrightRegressor().fit(X, y, protected=protected)
+        >>> away = (model.predict(X) - y)[1:]  # on the rows that are not protected
+        >>> bool(np.isclose(model.score(X, y, protected=protected), -np.sum(away**2)))
+        True
         """
         check_is_fitted(self)
         A, b, mask = self._rows(X, y, protected, reset=False)

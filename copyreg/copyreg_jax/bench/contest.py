@@ -362,7 +362,14 @@ def compare(rows: Iterable[Row]) -> list[Comparison]:
 
 
 def geometric_mean(comparisons: Iterable[Comparison]) -> float:
-    """Geometric mean of the finite ratios; zero if one is zero, NaN without any."""
+    """Geometric mean of the finite ratios; zero if one is zero, NaN without any.
+
+    Examples
+    --------
+    >>> some = Comparison("a", 1.0, "b", 2.0, 2.0, 0.0, "b", True)
+    >>> round(geometric_mean([some, some._replace(ratio=8.0), some._replace(ratio=math.inf)]), 6)
+    4.0
+    """
     ratios = [c.ratio for c in comparisons if math.isfinite(c.ratio)]
     if not ratios:
         return math.nan

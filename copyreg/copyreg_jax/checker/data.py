@@ -240,6 +240,13 @@ def make_instance(
     VoidError
         Names the first thing that does not fit. Whether a dense A is finite is found out when it
         is hashed, by `Instance.description`.
+
+    Examples
+    --------
+    >>> b, protected, w = np.array([0.7, 0.3]), np.array([True, False]), np.ones(2)
+    >>> data = make_instance(np.eye(2), b, protected, w, np.float64(0.1), "joint")
+    >>> data.n, data.d, data.n1
+    (2, 2, 1)
     """
     if isinstance(A, tuple) and not isinstance(A, InFile):
         A = make_csr(*A)

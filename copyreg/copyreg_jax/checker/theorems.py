@@ -35,6 +35,12 @@ def level_set_tau(n: int, n1: int, gamma: float, reading: str, metric: str, valu
     the squared distance, 1 for cross-entropy. Where ell_2 >= 0, t lies in [t-, t+], the roots of
     ``t^2 - c value t + c gamma``; under the block reading of the squared distance, t >=
     gamma/value. h is convex with its minimum at sqrt(c gamma n1/n).
+
+    Examples
+    --------
+    >>> tau = level_set_tau(n=2, n1=1, gamma=0.5, reading="joint", metric="squared", value=1.0)
+    >>> round(tau, 6)  # L = 0.5 ell + 0.5 / ell_1 is 1 for ell_1 = ell = 1 alone
+    1.0
     """
     n2, c = n - n1, 2 if metric == "squared" else 1
     L, exact_gamma = arb(value), arb(gamma)
@@ -60,5 +66,11 @@ def level_set_tau(n: int, n1: int, gamma: float, reading: str, metric: str, valu
 
 
 def paper_tau(n: int, n1: int, gamma: float, eps_2: float) -> arb:
-    """``sqrt(2 gamma)/n1 - eps_2/n2`` of Theorem 16, as a ball."""
+    """``sqrt(2 gamma)/n1 - eps_2/n2`` of Theorem 16, as a ball.
+
+    Examples
+    --------
+    >>> round(float(paper_tau(n=10, n1=2, gamma=0.5, eps_2=0.8)), 6)  # 1 / 2 - 0.8 / 8
+    0.4
+    """
     return (2 * arb(gamma)).sqrt() / n1 - arb(eps_2) / (n - n1)

@@ -78,8 +78,8 @@ def load_model(source: str | Path, dtype: Any = None) -> tuple[LanguageModel, An
     >>> import tempfile
     >>> from copyreg_jax.lm.corpus.tokenizer import save_tokenizer, train_tokenizer
     >>> from copyreg_jax.lm.models.hugging_face import save_pretrained
-    >>> own = train_tokenizer(["a sail, a sail"], vocab_size=260)
-    >>> config = GPT2Config(vocab_size=260, context=8, width=8, num_layers=1, num_heads=2)
+    >>> own = train_tokenizer([], vocab_size=257)
+    >>> config = GPT2Config(vocab_size=257, context=8, width=8, num_layers=1, num_heads=2)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_pretrained(GPT2(config), folder)
     ...     save_tokenizer(own, folder)

@@ -197,6 +197,13 @@ def sum_tokens(
     """Sum over the tokens of a batch or micro-batch, for `weigh` and `weighted_loss`.
 
     Parameters and errors are those of `protected_loss`.
+
+    Examples
+    --------
+    >>> nll, mask = jnp.array([[1.0, 3.0], [4.0, 9.0]]), jnp.array([[True, True], [True, False]])
+    >>> sums = sum_tokens(nll, mask, jnp.array([True, False]))
+    >>> [number.item() for number in sums]
+    [8.0, 4.0, 3, 2]
     """
     nll, mask, protected = _checked(token_nll, token_mask, is_protected)
     nll = jnp.where(mask, nll, 0)

@@ -140,6 +140,17 @@ class Retraining:
         Notes
         -----
         One batch on one A, started from the minimizer for the base data, or from 0 without such.
+
+        Examples
+        --------
+        >>> import copyreg_jax as cr
+        >>> problem = cr.SoftmaxRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1])
+        >>> retraining = Retraining(problem, ["ann", "bo", None])
+        >>> x = retraining.models([[False, False], [True, False], [False, True], [True, True]])
+        >>> x.round(3).ravel().tolist()
+        [0.036, 0.09, 0.037, 0.091]
+        >>> bool(abs(problem.gradient(x[3])[0]) < 1e-4)  # the minimizer of the whole
+        True
         """
         coalitions = np.asarray(coalitions, dtype=bool)
         starts = np.broadcast_to(self._start, (len(coalitions), self._problem.d))

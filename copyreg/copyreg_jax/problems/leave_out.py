@@ -76,6 +76,14 @@ class LeaveOutRegression(SoftmaxRegression):
         ------
         InputError
             The rows are not rows of A.
+
+        Examples
+        --------
+        >>> import copyreg_jax as cr
+        >>> problem = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], protected=1)
+        >>> unseen = cr.LeaveOutRegression.of(problem)
+        >>> bool(abs(unseen.value([0.0]) - 0.5 * problem.ell_2([0.0])) < 1e-6)  # L_reg is 0 at 0
+        True
         """
         if not isinstance(problem, SoftmaxRegression):
             raise InputError(f"problem is a {type(problem).__name__}; give a CopyrightRegression")

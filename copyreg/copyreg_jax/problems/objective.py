@@ -150,7 +150,13 @@ def f(u: Vector) -> Vector:
 
 
 def c(u: Vector, b: Vector) -> Vector:
-    """Residual ``f - b`` (Definition 3)."""
+    """Residual ``f - b`` (Definition 3).
+
+    Examples
+    --------
+    >>> c(jnp.zeros(2), jnp.array([0.75, 0.25])).tolist()
+    [-0.25, 0.25]
+    """
     return f(u) - b
 
 
@@ -184,21 +190,42 @@ def ell(u: Vector, b: Vector, metric: Metric = "squared") -> Scalar:
 
 
 def f_1(u: Vector, protected: Mask, reading: Form) -> Vector:
-    """Softmax on the protected rows, zero elsewhere (Definition 5 under the reading given)."""
+    """Softmax on the protected rows, zero elsewhere (Definition 5 under the reading given).
+
+    Examples
+    --------
+    >>> u, protected = jnp.zeros(4), jnp.arange(4) < 2
+    >>> [f_1(u, protected, reading).tolist() for reading in READINGS]
+    [[0.25, 0.25, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0]]
+    """
     if reading == "block":
         return jax.nn.softmax(u, where=protected)
     return jnp.where(protected, f(u), 0)
 
 
 def c_1(u: Vector, b: Vector, protected: Mask, reading: Form) -> Vector:
-    """Residual ``f_1 - b_1`` on the protected rows, zero elsewhere (Definition 6)."""
+    """Residual ``f_1 - b_1`` on the protected rows, zero elsewhere (Definition 6).
+
+    Examples
+    --------
+    >>> u, b, protected = jnp.zeros(4), jnp.array([0.75, 0.25, 0.0, 0.0]), jnp.arange(4) < 2
+    >>> [c_1(u, b, protected, reading).tolist() for reading in READINGS]
+    [[-0.5, 0.0, 0.0, 0.0], [-0.25, 0.25, 0.0, 0.0]]
+    """
     return jnp.where(protected, f_1(u, protected, reading) - b, 0)
 
 
 def ell_1(
     u: Vector, b: Vector, protected: Mask, reading: Form, metric: Metric = "squared"
 ) -> Scalar:
-    """Loss on the protected rows, of f or of f_1 by the reading (Definition 7)."""
+    """Loss on the protected rows, of f or of f_1 by the reading (Definition 7).
+
+    Examples
+    --------
+    >>> u, b, protected = jnp.zeros(4), jnp.array([0.75, 0.25, 0.0, 0.0]), jnp.arange(4) < 2
+    >>> [float(ell_1(u, b, protected, reading)) for reading in READINGS]
+    [0.25, 0.125]
+    """
     rows = protected if reading == "block" else None
     return jnp.sum(jnp.where(protected, _row_losses(u, b, metric, rows), 0))
 
@@ -210,6 +237,12 @@ def ell_2(
 
     Under ``"joint"`` it is summed over those rows, without the cancellation of the difference;
     under ``"block"`` it is the difference, and may be negative for the squared distance.
+
+    Examples
+    --------
+    >>> u, protected = jnp.zeros(4), jnp.arange(4) < 2
+    >>> [float(ell_2(u, jnp.full(4, 0.25), protected, reading)) for reading in READINGS]
+    [0.0, -0.125]
     """
     if reading == "block":
         return ell(u, b, metric) - ell_1(u, b, protected, reading, metric)
@@ -265,13 +298,25 @@ def l_copyright(
     """``0.5 ell + gamma / ell_1``; infinite where ``ell_1 = 0 < gamma`` (Definition 7).
 
     ``ell + gamma / ell_1`` for the cross-entropy.
+
+    Examples
+    --------
+    >>> u, b, protected = jnp.zeros(4), jnp.array([0.75, 0.25, 0.0, 0.0]), jnp.arange(4) < 2
+    >>> float(l_copyright(u, b, protected, jnp.array(0.5), "joint"))  # 0.1875 + 0.5 / 0.25
+    2.1875
     """
     loss = ell_1(u, b, protected, reading, metric)
     return FACTOR[metric] * ell(u, b, metric) + protection(loss, gamma)
 
 
 def l_reg(u: Vector, w: Vector | Scalar) -> Scalar:
-    """Regularization ``0.5 ||w * u||^2`` (Definition 8)."""
+    """Regularization ``0.5 ||w * u||^2`` (Definition 8).
+
+    Examples
+    --------
+    >>> float(l_reg(jnp.array([1.0, 2.0]), jnp.array([2.0, 1.0])))
+    4.0
+    """
     return 0.5 * jnp.sum((w * u) ** 2)
 
 

@@ -62,7 +62,18 @@ def stored_counterexamples() -> list[str]:
 
 
 def read_counterexample(path: str | Path) -> Counterexample:
-    """Read a file that `Counterexample.save` wrote; `InputError` if it is another file."""
+    """Read a file that `Counterexample.save` wrote; `InputError` if it is another file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> problem = CopyrightRegression([[1.0], [0.0]], [0.75, 0.25], 1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Counterexample("mine", problem, np.array([2.0])).save(folder)
+    ...     found = read_counterexample(path)
+    >>> found.name, found.x.tolist()
+    ('mine', [2.0])
+    """
     problem = load_instance(path)
     with np.load(path, allow_pickle=False) as file:
         if "x" not in file:

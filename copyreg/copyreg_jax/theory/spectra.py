@@ -20,6 +20,21 @@ def extreme_singular_values(A: Matrix) -> tuple[float, float]:
     float64 on the host, with the rounding errors taken off or put on; so the smallest is 0 if d > n
     or if it could be. Sparse A loses half the digits of the smallest: its square is computed. Cost
     O(n d min(n, d)).
+
+    Parameters
+    ----------
+    A : (n, d) matrix
+        Any of the matrices of the package, or a NumPy array.
+
+    Returns
+    -------
+    smallest, largest : float
+
+    Examples
+    --------
+    >>> low, high = extreme_singular_values(np.diag([4.0, 3.0]))
+    >>> low <= 3.0 and 4.0 <= high, round(low, 6), round(high, 6)
+    (True, 3.0, 4.0)
     """
     host = to_host(A)
     n, d = host.shape
@@ -38,7 +53,17 @@ def extreme_singular_values(A: Matrix) -> tuple[float, float]:
 
 
 def farthest_row(A: Matrix) -> float:
-    """Bound of the distances of the rows to one point, near their mean. Cost O(n d)."""
+    """Bound of the distances of the rows to one point, near their mean. Cost O(n d).
+
+    Parameters
+    ----------
+    A : (n, d) matrix
+
+    Examples
+    --------
+    >>> round(farthest_row(np.array([[0.0, 0.0], [6.0, 8.0]])), 6)  # both are 5 from their mean
+    5.0
+    """
     host: Any = to_host(A)
     mean = np.asarray(host.mean(axis=0)).ravel()
     farthest = 0.0
@@ -55,6 +80,18 @@ def smallest_gram_eigenvalue(A: Matrix, weights: np.ndarray) -> float:
     """Bound from below of the smallest eigenvalue of ``A^T diag(weights) A``; O(n d^2 + d^3).
 
     float64 on the host; the rounding error is taken off.
+
+    Parameters
+    ----------
+    A : (n, d) matrix
+    weights : (n,) array
+        May be negative.
+
+    Examples
+    --------
+    >>> found = smallest_gram_eigenvalue(np.diag([1.0, 3.0]), np.array([-2.0, 1.0]))
+    >>> found <= -2.0, round(found, 6)
+    (True, -2.0)
     """
     host = to_host(A)
     return float(_gram_eigenvalues(host, weights)[0]) - _gram_error(host, weights)

@@ -90,7 +90,14 @@ def definition_4(
     form: Form = "corrected",
     reading: Reading | None = None,
 ) -> Scalar:
-    """``ell(x) = <c(x), c(x)>``: a number."""
+    """``ell(x) = <c(x), c(x)>``: a number.
+
+    Examples
+    --------
+    >>> problem = CopyrightRegression([[0.0], [0.0]], [0.75, 0.25], 1)
+    >>> float(definition_4(problem, [1.0]))
+    0.125
+    """
     c = _Parts(problem, x, form, reading).c
     return jnp.sum(c**2)
 
@@ -176,7 +183,14 @@ def definition_8(
     form: Form = "corrected",
     reading: Reading | None = None,
 ) -> Scalar:
-    """``L_reg(x) = 0.5 ||W A x||_2^2``: a number."""
+    """``L_reg(x) = 0.5 ||W A x||_2^2``: a number.
+
+    Examples
+    --------
+    >>> problem = CopyrightRegression([[1.0], [2.0]], [0.75, 0.25], 1, w=[2.0, 1.0])
+    >>> float(definition_8(problem, [1.0]))
+    4.0
+    """
     u = _Parts(problem, x, form, reading).u
     return 0.5 * jnp.sum((problem.w * u) ** 2)
 

@@ -98,6 +98,14 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     -----
     Truncation and padding that the file asks for are turned off, so that a text is exactly its
     tokens.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tokenizer(train_tokenizer([], vocab_size=257), folder)
+    ...     load_tokenizer(folder).encode("a sail").tokens
+    ['a', 'Ġ', 's', 'a', 'i', 'l']
     """
     folder, library = Path(folder), _tokenizers()
     path, old = folder / TOKENIZER_FILE, (folder / "vocab.json", folder / "merges.txt")
@@ -211,6 +219,12 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
 
     GPT-2 writes a byte as its Latin-1 character if that is visible. The other bytes are written, in
     their order, as the characters from 256 on.
+
+    Examples
+    --------
+    >>> spelling = bytes_of_tokens(train_tokenizer(["é é é"], vocab_size=258))
+    >>> len(spelling), spelling[257].decode()
+    (258, 'é')
     """
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in set(visible)]

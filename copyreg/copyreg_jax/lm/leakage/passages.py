@@ -181,12 +181,30 @@ def runs(passages: Passages, size: int) -> NDArray[np.uint64]:
 
 
 def coverage(passages: Passages, chosen: NDArray[np.bool_]) -> float:
-    """Find the share of the text's characters that are in the suffix of a chosen passage."""
+    """Find the share of the text's characters that are in the suffix of a chosen passage.
+
+    Examples
+    --------
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> tokenizer = train_tokenizer([], vocab_size=257)  # a token per byte
+    >>> passages = cut_passages(tokenizer, "white sails", prefix=2, suffix=3, stride=4)
+    >>> round(coverage(passages, np.array([True, False])), 3)  # 3 of 11 characters
+    0.273
+    """
     return float(_covered(passages, chosen).mean())
 
 
 def longest_stretch(passages: Passages, chosen: NDArray[np.bool_]) -> int:
-    """Find the most characters in a row that are in suffixes of chosen passages."""
+    """Find the most characters in a row that are in suffixes of chosen passages.
+
+    Examples
+    --------
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> tokenizer = train_tokenizer([], vocab_size=257)  # a token per byte
+    >>> passages = cut_passages(tokenizer, "white sails", prefix=2, suffix=3, stride=1)
+    >>> longest_stretch(passages, np.array([True, True, False, False, False, False, True]))
+    4
+    """
     edges = np.flatnonzero(np.diff(np.pad(_covered(passages, chosen).astype(np.int8), 1)))
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
@@ -202,6 +220,14 @@ def heat_map(passages: Passages, values: NDArray[np.float64], cells: int) -> NDA
     """Find the largest value of the suffixes that touch each of so many equal parts of the text.
 
     NaN for a part that no suffix touches, as the beginning.
+
+    Examples
+    --------
+    >>> from copyreg_jax.lm.corpus.tokenizer import train_tokenizer
+    >>> tokenizer = train_tokenizer([], vocab_size=257)  # a token per byte
+    >>> passages = cut_passages(tokenizer, "white sails", prefix=2, suffix=3, stride=4)
+    >>> passages.start.tolist(), heat_map(passages, np.array([-3.0, -1.0]), 3).tolist()
+    ([2, 6], [-3.0, -1.0, -1.0])
     """
     edges = np.linspace(0, passages.length, cells + 1)
     first = np.searchsorted(edges, passages.start, side="right") - 1

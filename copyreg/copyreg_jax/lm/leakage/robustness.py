@@ -257,7 +257,13 @@ def quantization_score(before: Measures, after: Measures) -> Measures:
 
 
 def harmonic_mean(r: Measures, q: Measures) -> Measures:
-    """``2 R Q / (R + Q)`` for each measure; NaN where either is undefined or below 0, or both 0."""
+    """``2 R Q / (R + Q)`` for each measure; NaN where either is undefined or below 0, or both 0.
+
+    Examples
+    --------
+    >>> harmonic_mean(Measures(0.5, 1.0, -1.0, 0.0), Measures(1.0, 1.0, 1.0, 0.0))
+    Measures(nats=0.6666666666666666, suffix_nats=1.0, extracted=nan, greedy=nan)
+    """
     one, other = np.array(r), np.array(q)
     total = np.where((one >= 0) & (other >= 0), one + other, 0.0)
     return _capped(2 * one * other, total)
