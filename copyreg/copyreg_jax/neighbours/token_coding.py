@@ -111,8 +111,8 @@ def code_tokens(
     >>> writer, tokens = Writer(), np.arange(20, 52)
     >>> _ = code_tokens(writer, Alphabet(), 0, 32, tokens)
     >>> code = writer.content()
-    >>> code_tokens(Reader(code), Alphabet(), 0, 32).tolist() == tokens.tolist(), 8 * len(code)
-    (True, 64)
+    >>> code_tokens(Reader(code), Alphabet(), 0, 32).tolist() == tokens.tolist(), len(code)
+    (True, 8)
     """
     import jax
 

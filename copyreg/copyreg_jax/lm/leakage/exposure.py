@@ -195,8 +195,8 @@ def measure_canaries(
     >>> found, nll, counts = measure_canaries(Bigram(), tokenizer, canaries, length=80)
     >>> counts.tolist(), (nll / counts).round(3).tolist()  # log(257) a letter
     ([65, 65], [5.549, 5.549])
-    >>> found.mean, found.attack
-    (None, None)
+    >>> found.inserted, found.held_out_mean  # bits: all candidates are as likely
+    (0, 0.0)
     """
     fresh = [random_text(f"candidate|{seed}|{k}") for k in range(_CANDIDATES)]
     texts = [*canaries.texts, *fresh]
