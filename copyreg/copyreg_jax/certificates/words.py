@@ -24,12 +24,24 @@ _NO_GLOBAL = "needed is more regularization (a larger w), until L is convex arou
 
 
 def below(number: float, digits: int = 6) -> str:
-    """A decimal that is not above the number: what is proved of it still holds in print."""
+    """A decimal that is not above the number: what is proved of it still holds in print.
+
+    Examples
+    --------
+    >>> below(2 / 3, digits=3), below(-2 / 3, digits=3)
+    ('0.666', '-0.667')
+    """
     return _rounded(number, digits, decimal.ROUND_FLOOR)
 
 
 def above(number: float, digits: int = 6) -> str:
-    """A decimal that is not below the number."""
+    """A decimal that is not below the number.
+
+    Examples
+    --------
+    >>> above(2 / 3, digits=3), above(-2 / 3, digits=3)
+    ('0.667', '-0.666')
+    """
     return _rounded(number, digits, decimal.ROUND_CEILING)
 
 

@@ -63,7 +63,13 @@ _GROUP = 16
 
 
 def lower(ball: arb) -> float:
-    """A float, about the largest, proved to be <= every point of the ball; or -inf."""
+    """A float, about the largest, proved to be <= every point of the ball; or -inf.
+
+    Examples
+    --------
+    >>> lower(arb(1) / 3) <= 1 / 3, lower(arb(0.5)), lower(arb("nan"))
+    (True, 0.5, -inf)
+    """
     if ball.is_finite():
         bound = float(ball.lower())  # rounded to nearest: a candidate, not yet a bound
         for _ in range(3):
@@ -74,7 +80,13 @@ def lower(ball: arb) -> float:
 
 
 def upper(ball: arb) -> float:
-    """A float, about the smallest, proved to be >= every point of the ball; or inf."""
+    """A float, about the smallest, proved to be >= every point of the ball; or inf.
+
+    Examples
+    --------
+    >>> upper(arb(1) / 3) > 1 / 3, upper(arb(0.5)), upper(arb("nan"))
+    (True, 0.5, inf)
+    """
     if ball.is_finite():
         bound = float(ball.upper())
         for _ in range(3):

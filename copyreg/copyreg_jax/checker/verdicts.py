@@ -33,7 +33,13 @@ class Verdict(enum.Enum):
 
 
 def at_least(ball: arb, threshold: arb | float) -> Verdict:
-    """CERTIFIED if ``ball >= threshold`` is proved, REFUTED if ``ball < threshold`` is."""
+    """CERTIFIED if ``ball >= threshold`` is proved, REFUTED if ``ball < threshold`` is.
+
+    Examples
+    --------
+    >>> [at_least(arb(2, 0.5), threshold).name for threshold in (1.0, 2.0, 3.0)]  # 2 +- 0.5
+    ['CERTIFIED', 'UNDECIDED', 'REFUTED']
+    """
     threshold = arb(threshold)
     if ball >= threshold:
         return Verdict.CERTIFIED
@@ -53,7 +59,13 @@ def at_most(ball: arb, threshold: arb | float) -> Verdict:
 
 
 def worst(*verdicts: Verdict) -> Verdict:
-    """The weakest of several verdicts."""
+    """The weakest of several verdicts.
+
+    Examples
+    --------
+    >>> worst(Verdict.CERTIFIED, Verdict.UNDECIDED).name
+    'UNDECIDED'
+    """
     order = (Verdict.CERTIFIED, Verdict.UNDECIDED, Verdict.REFUTED, Verdict.VOID)
     return max(verdicts, key=order.index)
 

@@ -26,7 +26,13 @@ _NORM_RATIO = 100
 
 
 def doubt_of_target(b: np.ndarray) -> str:
-    """Say why b is no distribution; nothing if it is one."""
+    """Say why b is no distribution; nothing if it is one.
+
+    Examples
+    --------
+    >>> doubt_of_target(np.array([0.75, -0.25])), doubt_of_target(np.array([0.75, 0.25]))
+    ('b is -0.25 at row 1 and b sums to 0.5', '')
+    """
     total, least = b.sum(dtype=np.float64), b.argmin()
     said = []
     if b[least] < 0:

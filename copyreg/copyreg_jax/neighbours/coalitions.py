@@ -110,12 +110,24 @@ class Table:
 
 
 def members(owners: tuple[str, ...], row: int) -> tuple[str, ...]:
-    """The owners in the coalition of a row."""
+    """The owners in the coalition of a row.
+
+    Examples
+    --------
+    >>> members(("ann", "bo", "cy"), row=5)  # 5 is 101 in bits
+    ('ann', 'cy')
+    """
     return tuple(owner for i, owner in enumerate(owners) if row >> i & 1)
 
 
 def name_of(coalition: Iterable[str]) -> str:
-    """A coalition in words."""
+    """A coalition in words.
+
+    Examples
+    --------
+    >>> name_of(("ann", "bo")), name_of(())
+    ('coalition ann+bo', 'the empty coalition')
+    """
     joined = "+".join(coalition)
     return f"coalition {joined}" if joined else "the empty coalition"
 

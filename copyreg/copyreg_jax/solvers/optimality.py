@@ -73,7 +73,13 @@ def unknown(x: Point) -> Look:
 
 
 def length(vector: Array) -> Scalar:
-    """Return the Euclidean norm, without over- or underflow for a small or large unit of A."""
+    """Return the Euclidean norm, without over- or underflow for a small or large unit of A.
+
+    Examples
+    --------
+    >>> round(float(length(jnp.array([3e30, 4e30]))) / 1e30, 3)  # the squares are beyond float32
+    5.0
+    """
     largest = jnp.max(jnp.abs(vector))
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
     return scale * jnp.linalg.norm(vector / scale)

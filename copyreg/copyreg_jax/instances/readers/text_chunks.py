@@ -114,7 +114,13 @@ def find_line(path: Path, place: int) -> int:
 
 
 def tidy(chunk: bytes) -> bytes:
-    """Remove comments after #, blank lines, and spaces that separate nothing."""
+    r"""Remove comments after #, blank lines, and spaces that separate nothing.
+
+    Examples
+    --------
+    >>> tidy(b"1\t 2  # a comment\n\n3 4\n")
+    b'1 2\n3 4\n'
+    """
     if b"#" in chunk:
         chunk = re.sub(rb"#[^\n]*", b"", chunk)
     chunk = chunk.translate(bytes.maketrans(b"\t\r", b"  "))
@@ -158,7 +164,13 @@ def read_numbers(text: bytes, separators: bytes) -> tuple[np.ndarray, np.ndarray
 
 
 def is_rounded(word: str) -> bool:
-    """Whether a finite number is an integer that float64 does not have."""
+    """Whether a finite number is an integer that float64 does not have.
+
+    Examples
+    --------
+    >>> is_rounded(str(2**53)), is_rounded(str(2**53 + 1))
+    (False, True)
+    """
     digits = word.strip().lstrip("+-").lstrip("0")
     return bool(re.fullmatch("[0-9]{16,}", digits)) and int(digits) != float(digits)
 
