@@ -191,7 +191,7 @@ def test_a_bound_that_excludes_all_boxes_is_found_out(tmp_path):
 def test_boxes_beyond_a_number_are_enclosed_together(tmp_path):
     case = near_tie(0.0)
     apart = solved(case, tmp_path)
-    with planted("certificates.global_minimum:_MOST_CLUSTERED", "2_000", "1"):
+    with planted("checker.enclosures:_MOST_CLUSTERED", "2_000", "1"):
         (whole,) = solved(case, tmp_path).minimizers
     assert not whole.is_unique
     assert len(apart.minimizers) == 2

@@ -7,36 +7,32 @@ import enum
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from flint import ctx
 
-from copyreg_jax.certificates.global_search import (
-    LEAST_SCALE,
-    Frontier,
-    GlobalProgress,
-    Leaves,
-    search,
-    start,
+from copyreg_jax.certificates.global_certificate import (
+    GlobalCertificate,
+    Sets,
+    certify_globally,
+    enclosed,
+    frontier_of,
 )
+from copyreg_jax.certificates.global_search import Frontier, GlobalProgress, search, start
 from copyreg_jax.certificates.to_instance import exact_float, input_errors, instance
-from copyreg_jax.checker.arithmetic import ARITHMETIC, MAX_BITS, START_BITS, Balls, Box, up, upper
-from copyreg_jax.checker.boxes import Boxes
+from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS
+from copyreg_jax.checker.box_tree import LEAST_SCALE, cut_at
 from copyreg_jax.checker.chart import Chart, chart
-from copyreg_jax.checker.check import control_machine
+from copyreg_jax.checker.check import control_machine, require_same
 from copyreg_jax.checker.data import Instance
+from copyreg_jax.checker.enclosures import mass_direction, reaches
 from copyreg_jax.checker.format import Interval
-from copyreg_jax.checker.proofs import at_point
+from copyreg_jax.checker.global_claim import proved_upper
 from copyreg_jax.errors import InputError
 
 __all__ = ["Enclosure", "GlobalMinimum", "GlobalStatus", "minimize_globally"]
-
-_MOST_CLUSTERED = 2_000
-"""Kept boxes beyond this number are enclosed together."""
-
-_ROUNDS = 50
-"""At most so many contractions of an enclosure."""
 
 
 class GlobalStatus(enum.Enum):
@@ -113,11 +109,45 @@ class GlobalMinimum:
     seconds: float
     _chart: Chart
     _frontier: Frontier
+    _asked: float
 
     @property
     def gap(self) -> float:
         """``(upper - lower) / upper``, or over 2^-40 if ``upper`` is smaller."""
         return (self.upper - self.lower) / max(self.upper, LEAST_SCALE)
+
+    def certificate(self) -> GlobalCertificate:
+        """What is proved, as a file that ``copyreg check`` proves again without the search.
+
+        A search that was stopped gives one too: it claims the bounds that are proved so far, and
+        `minimize_globally` goes on from the file.
+
+        Returns
+        -------
+        GlobalCertificate
+            Its ``save(path)`` writes the file, of less than a byte for each box.
+
+        Raises
+        ------
+        InputError
+            The search is more than 10,000 boxes deep, or found more than 2,000 sets.
+
+        Notes
+        -----
+        The numbers are those of this result, rounded outward a little more, for machines that add
+        in another order. Cost: that of a look at each open box.
+
+        Examples
+        --------
+        >>> import copyreg_jax as cr
+        >>> A = [[1.0], [0.0], [-1.0]]
+        >>> problem = cr.CopyrightRegression(A, [0.4, 0.3, 0.3], protected=1, gamma=0.1, w=0.1)
+        >>> certificate = cr.minimize_globally(problem).certificate()
+        >>> certificate.status, len(certificate.minimizers), certificate.direction
+        ('PROVED', 1, 'amplified')
+        """
+        with np.errstate(all="ignore"), input_errors(), ARITHMETIC, ctx.workprec(START_BITS):
+            return certify_globally(self._chart, self._frontier, self._asked)
 
     def __repr__(self) -> str:
         where = f"{len(self.minimizers)} box" + "es" * (len(self.minimizers) != 1)
@@ -134,7 +164,7 @@ def minimize_globally(
     max_boxes: int = 1_000_000,
     max_seconds: float = math.inf,
     callback: Callable[[GlobalProgress], bool | None] | None = None,
-    resume: GlobalMinimum | None = None,
+    resume: GlobalMinimum | GlobalCertificate | str | Path | None = None,
 ) -> GlobalMinimum:
     """Find the least value of L and all points that have it, with a proof, whether convex or not.
 
@@ -154,8 +184,10 @@ def minimize_globally(
         Stop after so long.
     callback : callable, optional
         Is told a `GlobalProgress` from time to time; stops the search by returning True.
-    resume : GlobalMinimum, optional
-        An earlier result for the same problem: the search goes on from there.
+    resume : GlobalMinimum, or its certificate, or path of that, optional
+        An earlier result for the same problem: the search goes on from there. From a certificate
+        all of its boxes are made and looked at again first, which is part of the time, but not
+        stopped by a limit.
 
     Returns
     -------
@@ -165,8 +197,9 @@ def minimize_globally(
     Raises
     ------
     InputError
-        A limit is out of range, ``resume`` is of another problem, or the columns of ``w * A`` are
-        nearly dependent where those of A are not.
+        A limit is out of range, or ``resume`` is of another problem or no such file. Or nothing
+        can be proved: the columns of ``w * A`` are nearly dependent where those of A are not, or
+        descent finds no point where L is finite.
 
     Notes
     -----
@@ -187,10 +220,9 @@ def minimize_globally(
         with ARITHMETIC, ctx.workprec(START_BITS):
             control_machine()
             data = instance(problem)
-            coordinates = _same(resume, data) if resume is not None else chart(data)
-            frontier = start(coordinates) if resume is None else _reopened(resume._frontier, gap)
+            coordinates, frontier = _begun(data, resume, gap)
         frontier = search(coordinates, frontier, 0.99 * gap, max_boxes, max_seconds, callback)
-        earlier = 0.0 if resume is None else resume.seconds
+        earlier = resume.seconds if isinstance(resume, GlobalMinimum) else 0.0
         with ARITHMETIC, ctx.workprec(START_BITS):
             return _result(coordinates, frontier, gap, earlier + time.monotonic() - began)
 
@@ -205,44 +237,36 @@ def _check_limits(gap: float, max_boxes: int, max_seconds: float) -> None:
         raise InputError(f"max_seconds is {max_seconds!r}; give a number > 0")
 
 
-def _same(resume: GlobalMinimum, data: Instance) -> Chart:
-    if resume._chart.data.description() != data.description():
-        raise InputError("resume is the result of another problem")
-    return resume._chart
-
-
-def _reopened(frontier: Frontier, gap: float) -> Frontier:
-    """A copy whose kept boxes fit a gap, which may be smaller than that of the search before."""
-    is_open = frontier.kept.bound < frontier.cut(0.99 * gap)
+def _begun(data: Instance, resume: Any, gap: float) -> tuple[Chart, Frontier]:
+    """Where the search begins, or goes on."""
+    if resume is None:
+        coordinates = chart(data)
+        return coordinates, start(coordinates)
+    if isinstance(resume, GlobalMinimum):
+        if resume._chart.data.description() != data.description():
+            raise InputError("resume is the result of another problem")
+        coordinates, frontier = resume._chart, resume._frontier
+    else:
+        if isinstance(resume, str | Path):
+            resume = GlobalCertificate.load(resume)
+        if not isinstance(resume, GlobalCertificate):
+            raise InputError(
+                f"resume is a {type(resume).__name__}; give an earlier result, or its certificate"
+            )
+        require_same(resume.document["instance"], data)
+        coordinates, frontier = frontier_of(resume, data)
+    # Kept boxes have to fit the gap, which may be smaller than that of the search before.
+    is_open = frontier.kept.bound < cut_at(frontier.upper, 0.99 * gap)
     again = frontier.open.join(frontier.kept.take(is_open))
-    return dataclasses.replace(frontier, open=again, kept=frontier.kept.take(~is_open))
+    return coordinates, dataclasses.replace(frontier, open=again, kept=frontier.kept.take(~is_open))
 
 
 def _result(chart: Chart, frontier: Frontier, gap: float, seconds: float) -> GlobalMinimum:
-    y = frontier.y
-    x = chart.x(y)
-    proved = math.inf
-    bits = START_BITS
-    while not math.isfinite(proved) and bits <= MAX_BITS:
-        with ctx.workprec(bits):
-            proved = upper(at_point(chart.data, Balls(bits), x).value)
-        bits *= 2
-    lower = frontier.lower
-    leaves = frontier.open.join(frontier.kept)
-    leaves = leaves.take(~(leaves.bound > proved))
-    boxes = [_enclose(chart, leaf) for leaf in _clusters(leaves)]
-    found = tuple(sorted((e for e in boxes if e is not None), key=lambda e: e.lower))
-    if not found:
-        raise RuntimeError("all boxes were excluded: a bound is wrong; please report this")
-    margins = [e.margin for e in found]
-    masses = [e.protected_mass for e in found]
-    target = float(math.fsum(chart.data.b[chart.data.protected].tolist()))
-    slack = 4e-16 * abs(target)
-    direction = "undecided"
-    if all(mass.upper < target - slack for mass in masses):
-        direction = "suppressed"
-    elif all(mass.lower > target + slack for mass in masses):
-        direction = "amplified"
+    x = chart.x(frontier.y)
+    proved, lower = proved_upper(chart.data, x), frontier.lower
+    sets = enclosed(chart, frontier.open.join(frontier.kept), proved)
+    order = np.argsort(sets.lower, kind="stable")
+    found = tuple(_enclosure(chart, sets, i) for i in order.tolist())
     proved_gap = math.isfinite(proved) and proved - lower <= gap * max(proved, LEAST_SCALE)
     return GlobalMinimum(
         GlobalStatus.PROVED if proved_gap else GlobalStatus.GAP,
@@ -250,81 +274,21 @@ def _result(chart: Chart, frontier: Frontier, gap: float, seconds: float) -> Glo
         proved,
         x,
         found,
-        Interval(min(m.lower for m in margins), max(m.upper for m in margins)),
-        direction,
+        Interval(min(e.margin.lower for e in found), max(e.margin.upper for e in found)),
+        mass_direction(chart, sets.protected_mass),
         frontier.num_boxes,
         len(frontier.open.bound),
         chart.data.d - chart.d,
         seconds,
         chart,
         frontier,
+        gap,
     )
 
 
-def _clusters(leaves: Leaves) -> list[Leaves]:
-    """Disjoint boxes that cover the leaves: hulls of those that meet, until no two meet."""
-    if len(leaves.bound) > _MOST_CLUSTERED:
-        return [_hull(leaves)]
-    found: list[Leaves] = []
-    for i in range(len(leaves.bound)):
-        one = leaves.take(np.array([i]))
-        size = len(found) + 1
-        while len(found) < size:  # a hull may meet those that its parts did not
-            size, apart = len(found), []
-            for other in found:
-                if _meet(one, other):
-                    one = _hull(one.join(other))
-                else:
-                    apart.append(other)
-            found = apart
-        found.append(one)
-    return found
-
-
-def _hull(leaves: Leaves) -> Leaves:
-    ends = leaves.lo.min(axis=0), leaves.hi.max(axis=0), leaves.bound.min()
-    return Leaves(*(np.asarray(v)[None] for v in ends))
-
-
-def _meet(one: Leaves, other: Leaves) -> bool:
-    return bool(((one.lo <= other.hi) & (other.lo <= one.hi)).all())
-
-
-def _enclose(chart: Chart, leaf: Leaves) -> Enclosure | None:
-    """Contract a box to its stationary points; None if it has none."""
-    lo, hi = leaf.lo, leaf.hi
-    for _ in range(_ROUNDS):
-        curvature = Boxes(chart, lo, hi).curvature
-        left = [
-            curvature.contract(s)
-            for s in (curvature.direct_strips(), curvature.mean_value_strips())
-        ]
-        new_lo = np.maximum(left[0][0], left[1][0])
-        new_hi = np.minimum(left[0][1], left[1][1])
-        if (new_lo > new_hi).any():
-            return None
-        shrunk = (new_hi - new_lo).sum() < 0.9 * (hi - lo).sum()
-        lo, hi = new_lo, new_hi
-        if not shrunk:
-            break
-    # A point has no inside on which L could be strictly convex.
-    wider = 2.0**-40 * (hi - lo) + 2.0**-45 * (np.abs(lo) + np.abs(hi)) + 2.0**-500
-    boxes = Boxes(chart, lo - wider, hi + wider)
-    middle = boxes.center[0]
-    x = chart.x(middle)
-    radius = np.zeros(chart.data.d)
-    reach = np.abs(chart.V) @ (boxes.half[0] + chart.rounding * np.abs(middle))
-    radius[list(chart.columns)] = up(reach * (1 + chart.rounding))
-    return Enclosure(
-        x,
-        radius,
-        bool(boxes.curvature.is_convex[0]),
-        float(leaf.bound[0]),
-        _interval(boxes.margin),
-        _interval(boxes.protected_mass),
-    )
-
-
-def _interval(v: Box) -> Interval:
-    low, high = float(v.lo[0]), float(v.hi[0])
-    return Interval(-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
+def _enclosure(chart: Chart, sets: Sets, i: int) -> Enclosure:
+    lo, hi = sets.lo[i], sets.hi[i]
+    x = chart.x(0.5 * lo + 0.5 * hi)
+    radius = np.array(reaches(chart, lo, hi, x))
+    ends = (Interval(float(v.lo[i]), float(v.hi[i])) for v in (sets.margin, sets.protected_mass))
+    return Enclosure(x, radius, bool(sets.is_unique[i]), float(sets.lower[i]), *ends)

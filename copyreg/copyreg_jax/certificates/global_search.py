@@ -9,29 +9,41 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from flint import arb
 
-from copyreg_jax.checker.arithmetic import lower, upper
+from copyreg_jax.certificates.search_tree import Grown, grow
+from copyreg_jax.checker.arithmetic import lower
+from copyreg_jax.checker.box_tree import (
+    AGAIN,
+    CLOSED,
+    HALVED,
+    MAX_COORDINATES,
+    OPEN,
+    Leaves,
+    batch_size,
+    cut_at,
+    halves,
+    least_radius,
+    look,
+    lowest,
+    paired,
+)
 from copyreg_jax.checker.boxes import Boxes
 from copyreg_jax.checker.chart import Chart
 from copyreg_jax.checker.theorems import least_loss
 from copyreg_jax.checker.verdicts import require
 
-__all__ = ["LEAST_SCALE", "Frontier", "GlobalProgress", "Leaves", "descend", "search", "start"]
-
-_BATCH_NUMBERS = 250_000
-"""Numbers in an array of a batch, about: more cost memory, fewer cost the interpreter's time."""
+__all__ = ["Frontier", "GlobalProgress", "descend", "search", "start"]
 
 _NUM_STARTS = 48
 
 _STEPS, _HALVINGS = 60, 14
 
-_ENOUGH = 0.5
-"""A box that the strips leave at most this part of is looked at again before it is halved."""
+_ENOUGH, _LITTLE = 0.5, 0.9
+"""A box that the strips leave at most this part of is looked at again before it is halved.
 
-
-LEAST_SCALE = 2.0**-40
-"""A gap is relative to the least value of L, or to this if that is smaller."""
+One that they leave more than the second part of is halved as it is: who replays the tree need not
+find the strips then.
+"""
 
 
 class GlobalProgress(NamedTuple):
@@ -51,22 +63,6 @@ class GlobalProgress(NamedTuple):
     upper: float
 
 
-class Leaves(NamedTuple):
-    """Boxes (k, d) and lower bounds (k,) of L on them."""
-
-    lo: np.ndarray
-    hi: np.ndarray
-    bound: np.ndarray
-
-    def take(self, which: np.ndarray) -> Leaves:
-        """Some of them."""
-        return Leaves(*(v[which] for v in self))
-
-    def join(self, other: Leaves) -> Leaves:
-        """All of both."""
-        return Leaves(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
-
-
 @dataclasses.dataclass(frozen=True)
 class Frontier:
     """A search that may go on: all global minimizers are in `open` or `kept`.
@@ -79,6 +75,10 @@ class Frontier:
         The best point.
     upper : float
         A proved upper bound of L at it.
+    radius : float
+        Half the width of the first box.
+    tree : Grown
+        What was done with each box.
     num_boxes : int
         Boxes that were looked at.
     """
@@ -87,24 +87,18 @@ class Frontier:
     kept: Leaves
     y: np.ndarray
     upper: float
+    radius: float
+    tree: Grown
     num_boxes: int = 0
-
-    def cut(self, gap: float) -> float:
-        """A box on which L is proved to be no less needs no closer look."""
-        return self.upper - gap * max(self.upper, LEAST_SCALE)
 
     @property
     def lower(self) -> float:
         """A proved lower bound of L everywhere."""
-        bounds = np.concatenate([self.open.bound, self.kept.bound])
-        return float(min(self.upper, bounds.min(initial=np.inf)))
+        return lowest(self.open.join(self.kept), self.upper)
 
 
 def start(chart: Chart) -> Frontier:
-    """The first box, from the level set of the best of several descents.
-
-    ``L_reg <= upper - least_loss`` for every global minimizer, and ``(1 - d defect) |y|^2 / 2 <=
-    L_reg``.
+    """The first box, around the level set of the best of several descents.
 
     Parameters
     ----------
@@ -113,12 +107,12 @@ def start(chart: Chart) -> Frontier:
     Returns
     -------
     Frontier
-        One open box, the cube around that ball.
+        One open box, a cube.
 
     Raises
     ------
     VoidError
-        L is finite at none of the starts.
+        L is finite at none of the starts, or there are too many coordinates.
 
     Notes
     -----
@@ -141,6 +135,7 @@ def start(chart: Chart) -> Frontier:
     >>> ((found.open.lo < found.y) & (found.y < found.open.hi)).tolist()
     [[True]]
     """
+    require(chart.d <= MAX_COORDINATES, f"A has more than {MAX_COORDINATES} independent columns")
     rng, d = np.random.default_rng(0), chart.d
     sizes = np.geomspace(0.01, 100, _NUM_STARTS) / np.abs(chart.groups[0].B).max()
     y, values = descend(chart, rng.standard_normal((_NUM_STARTS, d)) * sizes[:, None])
@@ -149,16 +144,17 @@ def start(chart: Chart) -> Frontier:
         "L is finite at no start: ell_1 is zero, or A, w or gamma is too large",
     )
     best = int(np.nanargmin(values))
-    least = least_loss(chart.data)
-    square = 2 * (arb(float(values[best])) - least) / (1 - d * arb(chart.defect))
-    radius = upper(square.nonnegative_part().sqrt())
-    corner = np.full((1, d), radius)
-    nothing = np.empty((0, d))
+    # A little more: who checks it has the x of y, which is rounded.
+    radius = least_radius(chart, float(values[best])) * (1 + 2.0**-30)
+    corner, nothing = np.full((1, d), radius), np.empty((0, d))
+    bound = np.full(1, max(lower(least_loss(chart.data)), 0.0))
     return Frontier(
-        Leaves(-corner, corner, np.full(1, max(lower(least), 0.0))),
-        Leaves(nothing, nothing, np.empty(0)),
+        Leaves(-corner, corner, bound, np.zeros(1, np.int64)),
+        Leaves(nothing, nothing, np.empty(0), np.empty(0, np.int64)),
         y[best],
         float(values[best]),
+        radius,
+        Grown(1, None),
     )
 
 
@@ -239,7 +235,7 @@ def search(
     frontier : Frontier
         Of `start` or an earlier search; it is not changed.
     gap : float
-        Boxes on which L is proved to be at least ``frontier.cut(gap)`` are kept as they are.
+        Boxes on which L is proved to be at least ``cut_at(frontier.upper, gap)`` are closed.
     max_boxes : int
         Stop once so many more were looked at; the last batch may go beyond, by up to 1,023.
     max_seconds : float
@@ -273,8 +269,7 @@ def search(
     (0, 0.7235, True)
     """
     end, most = time.monotonic() + max_seconds, frontier.num_boxes + max_boxes
-    corners = (1 << chart.d if chart.d < 30 else 1) + 2
-    batch = max(1, min(1024, _BATCH_NUMBERS // (chart.data.n * chart.d * min(corners, 66))))
+    batch = batch_size(chart)
     with contextlib.suppress(KeyboardInterrupt):
         while len(frontier.open.bound):
             progress = GlobalProgress(
@@ -294,56 +289,45 @@ def _advance(chart: Chart, frontier: Frontier, gap: float, batch: int) -> Fronti
     if len(order) > batch:
         order = np.argpartition(frontier.open.bound, batch)
     now, later = frontier.open.take(order[:batch]), frontier.open.take(order[batch:])
-    boxes = Boxes(chart, now.lo, now.hi)
+    boxes = paired(chart, now.lo, now.hi)
     y, best = frontier.y, frontier.upper
     values = boxes.value_at_center.hi
     ahead = int(np.argmin(np.where(np.isnan(values), np.inf, values)))
     if values[ahead] < best:
         found, reached = descend(chart, boxes.center[ahead : ahead + 1])
         y, best = found[0], float(reached[0])
-    cut = dataclasses.replace(frontier, upper=best).cut(gap)
-    bound = np.fmax(now.bound, boxes.value_bound)
-    is_open = ~(bound >= cut)
-    kept = Leaves(now.lo, now.hi, bound).take((bound >= cut) & ~(bound > best))
-    boxes, bound = boxes.take(is_open), bound[is_open]
-    children = Leaves(boxes.lo, boxes.hi, bound)
-    if len(bound):
-        curvature = boxes.curvature
-        bound = np.fmax(bound, curvature.value_bound)
-        is_empty = curvature.is_concave
-        lo, hi = boxes.lo, boxes.hi
-        for strips in (curvature.direct_strips(), curvature.mean_value_strips()):
-            left = curvature.contract(strips)
-            lo, hi = np.maximum(lo, left[0]), np.minimum(hi, left[1])
-        is_empty = is_empty | (lo > hi).any(axis=1)
-        leaves = Leaves(lo, hi, bound)
-        kept = kept.join(leaves.take((bound >= cut) & ~(bound > best) & ~is_empty))
-        is_open = ~(bound >= cut) & ~is_empty
-        width = boxes.hi - boxes.lo
-        shares = np.where(width > 0, (hi - lo) / np.where(width > 0, width, 1), 1)
-        again = is_open & (shares.prod(axis=1) <= _ENOUGH)
-        # A box of neighboring floats can't be halved: it is kept, with the bound that it has.
-        middle = np.clip(0.5 * lo + 0.5 * hi, lo, hi)
-        can_halve = (lo < middle) & (middle < hi)
-        stuck = is_open & ~again & ~can_halve.any(axis=1)
-        kept = kept.join(leaves.take(stuck))
-        halve = is_open & ~again & ~stuck
-        scores = np.where(can_halve, curvature.split_scores, -1.0)
-        children = leaves.take(again).join(_halves(leaves.take(halve), scores[halve]))
+    looked = look(boxes, best).first(len(now.bound))
+    is_closed = looked.is_closed(cut_at(best, gap))
+    width = now.hi - now.lo
+    shares = np.where(width > 0, (looked.hi - looked.lo) / np.where(width > 0, width, 1), 1)
+    share = np.where(is_closed, 1.0, shares.prod(axis=1))
+    does_cut = share <= _LITTLE
+    lo = np.where(does_cut[:, None], looked.lo, now.lo)
+    hi = np.where(does_cut[:, None], looked.hi, now.hi)
+    # A box of neighboring floats can't be halved: it is kept, with the bound that it has.
+    middle = np.clip(0.5 * lo + 0.5 * hi, lo, hi)
+    can_halve = (lo < middle) & (middle < hi)
+    again = ~is_closed & (share <= _ENOUGH)
+    stuck = ~is_closed & ~again & ~can_halve.any(axis=1)
+    halve = ~is_closed & ~again & ~stuck
+    axis = np.argmax(np.where(can_halve, looked.scores, -1.0), axis=1)
+    ops = np.select([is_closed, stuck, again], [CLOSED, OPEN, AGAIN], HALVED + 2 * axis + does_cut)
+    tree, first = grow(frontier.tree, now.node, ops.astype(np.uint8))
+    # A box is kept as its node has it; from there, a smaller gap or another search goes on.
+    is_kept = stuck | (is_closed & looked.is_left(best))
+    kept = now._replace(bound=looked.bound).take(is_kept)
+    bound = np.fmax(now.bound, looked.bound)
+    two = halves(lo[halve], hi[halve], axis[halve])
+    nodes = (first[halve][:, None] + np.arange(2)).ravel()
     return Frontier(
-        later.join(children),
+        later.join(
+            Leaves(lo[again], hi[again], bound[again], first[again]),
+            Leaves(*two, np.repeat(bound[halve], 2), nodes),
+        ),
         frontier.kept.join(kept),
         y,
         best,
+        frontier.radius,
+        tree,
         frontier.num_boxes + len(now.bound),
     )
-
-
-def _halves(leaves: Leaves, scores: np.ndarray) -> Leaves:
-    """Each box as two that share a face."""
-    middle = 0.5 * leaves.lo + 0.5 * leaves.hi
-    axis = np.argmax(scores, axis=1)
-    each = np.arange(len(axis))
-    left, right = leaves.hi.copy(), leaves.lo.copy()
-    left[each, axis] = right[each, axis] = middle[each, axis]
-    return Leaves(leaves.lo, left, leaves.bound).join(Leaves(right, leaves.hi, leaves.bound))

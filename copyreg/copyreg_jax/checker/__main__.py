@@ -10,12 +10,22 @@ import contextlib
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from copyreg_jax.checker import access, guarantee, inextractable, removal
-from copyreg_jax.checker.budget import MAX_TOKENS, MAX_TOKENS_HELP, Budget, read_budget
+from copyreg_jax.checker import access, global_claim, guarantee, inextractable, removal
+from copyreg_jax.checker.budget import (
+    MAX_BOXES,
+    MAX_BOXES_HELP,
+    MAX_TOKENS,
+    MAX_TOKENS_HELP,
+    BoxBudget,
+    Budget,
+    read_boxes,
+    read_budget,
+)
 from copyreg_jax.checker.check import check
 from copyreg_jax.checker.format import FORMAT, read_document
 from copyreg_jax.checker.verdicts import CheckResult, Verdict, VoidError, void
@@ -29,9 +39,10 @@ _CERTIFICATE, _INSTANCE = "certificate.json", "instance.npz"
 def check_file(
     certificate: str | Path,
     instance: str | Path | None = None,
-    progress: Callable[[int, Budget], None] = lambda done, budget: None,
+    progress: Callable[[int, Budget | BoxBudget], None] = lambda done, budget: None,
     *,
     max_tokens: int = MAX_TOKENS,
+    max_boxes: int = MAX_BOXES,
 ) -> CheckResult:
     """Check a certificate of any kind.
 
@@ -42,11 +53,11 @@ def check_file(
         The .npz file of the instance or table, or the folder of the model. A certificate of a
         training loss needs none.
     progress : callable, optional
-        Called for a certificate of inextractable windows, with the number of windows that are done,
-        0 at first, and with what the whole check asks for.
-    max_tokens : int, optional
+        Called for a certificate of inextractable windows or of a global minimum, with the number of
+        windows or boxes that are done, 0 at first, and with what the whole check asks for.
+    max_tokens, max_boxes : int, optional
         A certificate of inextractable windows that asks for more tokens through the model is
-        refused.
+        refused, and one of a global minimum that asks for more boxes.
 
     Returns
     -------
@@ -66,35 +77,45 @@ def check_file(
     """
     if meant := _meant(certificate, instance):
         return void(meant)
-    budget = Budget(0, 0)
+    budget, boxes = Budget(0, 0), BoxBudget(0, 0, 0)
     try:
         document = read_document(certificate)
-        kind, budget = document.get("format"), read_budget(document)
+        kind, budget, boxes = document.get("format"), read_budget(document), read_boxes(document)
     except VoidError:  # either checker says why the file can't be read
         kind = guarantee.FORMAT if instance is None else FORMAT
-    if kind == guarantee.FORMAT:
-        if instance is None:
-            return guarantee.check_training(certificate)
+    if kind == guarantee.FORMAT and instance is not None:
         return void(f"{certificate} is about a language model; leave {instance} out")
-    if instance is None:
+    if instance is None and kind != guarantee.FORMAT:
         missing = "an instance or a table; name its .npz file after it"
         if kind == inextractable.FORMAT:
             missing = "a model; name the model's folder after it"
         return void(f"{certificate} is about {missing}")
     if kind == inextractable.FORMAT and budget.tokens > max_tokens:
-        return void(
-            f"{certificate} asks for {budget.said(0)}, and this check for {max_tokens:,} at most; "
-            "to check it all the same, give --max-tokens with a larger number"
-        )
+        return _beyond(certificate, budget.said(0), f"{max_tokens:,}", "--max-tokens")
+    if kind == global_claim.FORMAT and boxes.boxes > max_boxes:
+        return _beyond(certificate, boxes.said(0), f"{max_boxes:,}", "--max-boxes")
+    if kind == global_claim.FORMAT:
+        progress(0, boxes)
     checkers: dict[Any, Callable[[Any, Any], CheckResult]] = {
+        guarantee.FORMAT: lambda file, _: guarantee.check_training(file),
         access.FORMAT: access.check_access,
         removal.FORMAT: removal.check_ledger,
+        global_claim.FORMAT: functools.partial(
+            global_claim.check_global, progress=lambda done: progress(done, boxes)
+        ),
         inextractable.FORMAT: functools.partial(
             inextractable.check_inextractable,
             progress=lambda done, number: progress(done, budget),
         ),
     }
     return checkers.get(str(kind), check)(certificate, instance)
+
+
+def _beyond(certificate: str | Path, asked: str, limit: str, option: str) -> CheckResult:
+    return void(
+        f"{certificate} asks for {asked}, and this check for {limit} at most; to check it all the "
+        f"same, give {option} with a larger number"
+    )
 
 
 def _meant(certificate: str | Path, instance: str | Path | None) -> str:
@@ -129,15 +150,25 @@ def main(arguments: list[str] | None = None) -> int:
         default=MAX_TOKENS,
         help=f"{MAX_TOKENS_HELP} (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-boxes",
+        type=int,
+        default=MAX_BOXES,
+        help=f"{MAX_BOXES_HELP} (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
+    told = 0.0
 
-    def tell(done: int, budget: Budget) -> None:
+    def tell(done: int, budget: Budget | BoxBudget) -> None:
+        nonlocal told
+        if done and isinstance(budget, BoxBudget) and time.monotonic() < told + 1:
+            return
+        told = time.monotonic()
         with contextlib.suppress(OSError, ValueError):  # nobody reads it
             print(budget.said(done), file=sys.stderr, flush=True)
 
-    return show(
-        check_file(options.certificate, options.instance, tell, max_tokens=options.max_tokens)
-    )
+    limits = {"max_tokens": options.max_tokens, "max_boxes": options.max_boxes}
+    return show(check_file(options.certificate, options.instance, tell, **limits))
 
 
 def show(result: CheckResult) -> int:

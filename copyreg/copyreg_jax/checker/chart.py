@@ -197,8 +197,15 @@ def _log_above(x: np.ndarray) -> np.ndarray:
     return np.where(exp_bounds(guess)[0] >= x, guess, np.nan)
 
 
-def chart(data: Instance) -> Chart:
+def chart(data: Instance, V: np.ndarray | None = None) -> Chart:
     """Coordinates for an instance; the caller has set FLINT's precision to 128 bits.
+
+    Parameters
+    ----------
+    data : Instance
+    V : (r, r) array, optional
+        The coordinates to use, as those of an earlier chart on a machine that rounds otherwise; r
+        is the rank of A.
 
     Raises
     ------
@@ -207,10 +214,12 @@ def chart(data: Instance) -> Chart:
     """
     A = data.A.rows(0, data.n)
     columns = tuple(range(data.d))
-    if not _spans(A, data.w, columns)[2] <= min(_DEFECT, 0.5 / data.d):
+    is_whole = V is None or len(V) == data.d
+    if not (is_whole and _spans(A, data.w, columns, V)[2] <= min(_DEFECT, 0.5 / data.d)):
         columns = _independent_columns(A)
         require(bool(columns), "all logits are zero: A has no entry other than zero")
-    V, product, defect = _spans(A, data.w, columns)
+        require(V is None or len(V) == len(columns), "V is not as large as the rank of A")
+    V, product, defect = _spans(A, data.w, columns, V)
     require(
         defect <= min(_DEFECT, 0.5 / len(columns)),
         "the weighted columns w * A are nearly dependent: L_reg does not bound the search; "
@@ -226,22 +235,24 @@ def chart(data: Instance) -> Chart:
 
 
 def _spans(
-    A: np.ndarray, w: np.ndarray, columns: tuple[int, ...]
+    A: np.ndarray, w: np.ndarray, columns: tuple[int, ...], given: np.ndarray | None
 ) -> tuple[np.ndarray, arb_mat, float]:
-    """V, balls around ``A_J V``, and the defect of ``V^T A_J^T W^2 A_J V`` or NaN."""
+    """V, new or given, balls around ``A_J V``, and the defect of ``V^T A_J^T W^2 A_J V`` or NaN."""
     chosen = A[:, list(columns)]
     n, d = chosen.shape
     balls, weights = arb_mat(n, d, chosen.ravel().tolist()), w.tolist()
     V, product, defect = np.eye(d), balls, np.nan
+    if given is not None:
+        V, product = given, balls * arb_mat(d, d, given.ravel().tolist())
     # The first round is as exact as the condition of A allows, the others mend what it left. The
     # last one measures alone: a defect is that of the V that it is returned with.
     for attempt in range(_MEASURES + 1):
         weighted = arb_mat(n, d, [p * weights[k // d] for k, p in enumerate(product.entries())])
         M = weighted.transpose() * weighted
-        if attempt > 0:
+        if attempt > 0 or given is not None:
             off = [abs(ball - (k % (d + 1) == 0)) for k, ball in enumerate(M.entries())]
             defect = max(map(upper, off))
-            if not defect > 2.0**-40 or attempt == _MEASURES:
+            if given is not None or not defect > 2.0**-40 or attempt == _MEASURES:
                 break
         factor = inverse_of_triangle(cholesky(to_floats(M))).T
         V = np.einsum("ij,jk->ik", V, factor)

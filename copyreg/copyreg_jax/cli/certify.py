@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from copyreg_jax._files import unreadable
-from copyreg_jax.checker.budget import MAX_TOKENS, MAX_TOKENS_HELP, Budget
+from copyreg_jax.checker.budget import (
+    MAX_BOXES,
+    MAX_BOXES_HELP,
+    MAX_TOKENS,
+    MAX_TOKENS_HELP,
+    BoxBudget,
+    Budget,
+)
 from copyreg_jax.cli.certificate_table import (
     RequireSuppressed,
     certificate_rows,
@@ -116,6 +123,7 @@ def check(
         ),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help=MAX_TOKENS_HELP)] = MAX_TOKENS,
+    max_boxes: Annotated[int, typer.Option(min=1, help=MAX_BOXES_HELP)] = MAX_BOXES,
     as_json: AsJson = False,
 ) -> None:
     """Prove everything that a certificate says again, without the solver.
@@ -126,12 +134,13 @@ def check(
 
     with errors.status("checking", spinner="line") as line:
 
-        def tell(done: int, budget: Budget) -> None:
+        def tell(done: int, budget: Budget | BoxBudget) -> None:
             if done == 0:  # also where there is no terminal to show a line that changes
                 errors.print(budget.said(0), soft_wrap=True)
             line.update(f"checking: {budget.said(done)}")
 
-        result = check_file(certificate, instance, tell, max_tokens=max_tokens)
+        limits = {"max_tokens": max_tokens, "max_boxes": max_boxes}
+        result = check_file(certificate, instance, tell, **limits)
     if as_json:
         verdict, lines, way = result
         print(to_json({"verdict": verdict.name, "direction": way, "lines": lines}))

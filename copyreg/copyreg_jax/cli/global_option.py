@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from copyreg_jax.cli.common import errors
+from copyreg_jax.errors import InputError
 
 if TYPE_CHECKING:
     from copyreg_jax import CopyrightRegression
     from copyreg_jax.certificates.global_minimum import GlobalMinimum
     from copyreg_jax.certificates.global_search import GlobalProgress
 
-__all__ = ["GlobalSeconds", "Globally", "global_rows", "global_summary", "search"]
+__all__ = [
+    "GLOBAL",
+    "GlobalResume",
+    "GlobalSeconds",
+    "Globally",
+    "global_rows",
+    "global_summary",
+    "search",
+]
+
+GLOBAL = "global.json"
+"""The name of its certificate."""
 
 Globally: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--global",
         help="First find the global minimum, with a proof, and start there. Made for up to six "
-        "columns. Ctrl-C stops the search and keeps its bound.",
+        "columns. Ctrl-C stops the search and keeps its bound. --out writes global.json, which "
+        "copyreg check proves again without the search.",
     ),
 ]
 
@@ -32,11 +46,20 @@ GlobalSeconds: TypeAlias = Annotated[
     ),
 ]
 
+GlobalResume: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="A global.json of an earlier search of --global that was stopped: go on from there.",
+    ),
+]
+
 _SECONDS = 600.0
 
 
-def search(problem: CopyrightRegression, seconds: float | None) -> GlobalMinimum:
-    """Search for the global minimum, and show how far it is."""
+def search(
+    problem: CopyrightRegression, seconds: float | None, resume: Path | None, out: Path | None
+) -> tuple[GlobalMinimum, dict[str, Any]]:
+    """Search for the global minimum and show how far it is; write the proof; and the summary."""
     import copyreg_jax as cr
 
     with errors.status("searching", spinner="line") as line:
@@ -48,7 +71,18 @@ def search(problem: CopyrightRegression, seconds: float | None) -> GlobalMinimum
             )
 
         limit = _SECONDS if seconds is None else seconds
-        return cr.minimize_globally(problem, max_seconds=limit, callback=callback)
+        found = cr.minimize_globally(problem, max_seconds=limit, callback=callback, resume=resume)
+    written = None
+    if out is not None:
+        try:
+            with errors.status("certifying the global minimum", spinner="line"):
+                found.certificate().save(out / GLOBAL)
+            written = str(out / GLOBAL)
+        except InputError as error:  # the result is good without it
+            errors.print(
+                f"note: no {GLOBAL}: {error}", style="yellow", markup=False, soft_wrap=True
+            )
+    return found, {**global_summary(found), "certificate": written}
 
 
 def global_summary(found: GlobalMinimum) -> dict[str, Any]:

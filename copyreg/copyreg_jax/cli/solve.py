@@ -24,7 +24,12 @@ from copyreg_jax.cli.common import (
     to_json,
     write_json,
 )
-from copyreg_jax.cli.global_option import Globally, GlobalSeconds, global_summary, search
+from copyreg_jax.cli.global_option import (
+    Globally,
+    GlobalResume,
+    GlobalSeconds,
+    search,
+)
 from copyreg_jax.cli.make_report import Report, require_out, write_report
 from copyreg_jax.cli.solve_results import (
     prepare_results,
@@ -116,12 +121,16 @@ def solve(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for solution.npz, certificate.json, summary.json, instance.npz."),
+        typer.Option(
+            help="Folder for solution.npz, certificate.json, summary.json, instance.npz, and with "
+            "--global for global.json."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     require_suppressed: RequireSuppressed = False,
     globally: Globally = False,
     global_seconds: GlobalSeconds = None,
+    global_resume: GlobalResume = None,
     report: Report = False,
     as_json: AsJson = False,
 ) -> None:
@@ -135,10 +144,10 @@ def solve(
     the point that it reached.
     """
     enable_x64()
-    _check_options(tau, globally, global_seconds, checkpoint)
+    _check_options(tau, globally, global_seconds, global_resume, checkpoint)
     require_out(report, out)
     require_instance(instance)
-    prepare_results(out, instance, checkpoint, overwrite)
+    prepare_results(out, instance, [checkpoint, global_resume], overwrite)
     import copyreg_jax as cr
 
     is_changed = (gamma, w, reading, metric) != (None, None, None, None)
@@ -153,7 +162,9 @@ def solve(
             "--report checks the certificate against a file, and none has this instance: its "
             "matrix stays on disk, and an option changes it; change the file instead"
         )
-    found = search(problem, global_seconds) if globally else None
+    found, proved = None, None
+    if globally:
+        found, proved = search(problem, global_seconds, global_resume, out)
     with _progress() as callback:
         solution = cr.solve(
             problem,
@@ -165,8 +176,7 @@ def solve(
             checkpoint=checkpoint,
         )
     summary = summarize(instance, problem, solution)
-    if found is not None:
-        summary["global"] = global_summary(found)
+    summary["global"] = proved
     if checkpoint is not None:
         from copyreg_jax.solvers.checkpoint import run_of
 
@@ -198,9 +208,15 @@ def solve(
 
 
 def _check_options(
-    tau: float | None, globally: bool, seconds: float | None, checkpoint: Path | None
+    tau: float | None,
+    globally: bool,
+    seconds: float | None,
+    resume: Path | None,
+    checkpoint: Path | None,
 ) -> None:
     """Refuse before the work."""
+    if resume is not None and not globally:
+        raise InputError("--global-resume is for the search of --global; give --global too")
     if seconds is not None and not globally:
         raise InputError("--global-seconds is for the search of --global; give --global too")
     if tau is not None and not math.isfinite(tau):

@@ -17,7 +17,7 @@ from copyreg_jax.cli.common import (
     show_table,
     write_json,
 )
-from copyreg_jax.cli.global_option import global_rows
+from copyreg_jax.cli.global_option import GLOBAL, global_rows
 from copyreg_jax.cli.make_report import PAGE
 
 if TYPE_CHECKING:
@@ -26,19 +26,25 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare_results", "show_results", "summarize", "write_solution"]
 
-_RESULTS = "certificate.json", "instance.npz", "solution.npz", "summary.json", PAGE
+_RESULTS = "certificate.json", "instance.npz", "solution.npz", "summary.json", GLOBAL, PAGE
 
 
 def prepare_results(
-    out: Path | None, instance: Path | None, checkpoint: Path | None, overwrite: bool
+    out: Path | None, instance: Path | None, resumed: list[Path | None], overwrite: bool
 ) -> None:
-    """Refuse places that can't be written to, or that hold something else, before the work."""
+    """Refuse places that can't be written to, or that hold something else, before the work.
+
+    What is resumed from is the checkpoint, and the certificate of a search.
+    """
+    checkpoint, search = resumed
     if checkpoint is not None:
         require_free("--checkpoint", [checkpoint], [instance], overwrite=True)
     if out is not None:
         same_run = checkpoint is not None and _is_of_run(out, checkpoint)
         results = [out / name for name in _RESULTS]
-        require_free("--out", results, [instance, checkpoint], overwrite=overwrite or same_run)
+        require_free(
+            "--out", results, [instance, checkpoint, search], overwrite=overwrite or same_run
+        )
         prepare_folder(out, instance)
 
 
@@ -106,7 +112,10 @@ def write_solution(
         history_value=history.value,
         history_gradient_norm=history.gradient_norm,
     )
-    for name in ("certificate.json", PAGE):  # older ones are about another x
+    older = ["certificate.json", PAGE]  # they are about another x
+    if summary["global"] is None:
+        older.append(GLOBAL)
+    for name in older:
         (out / name).unlink(missing_ok=True)
     if isinstance(problem.A, cr.RowBlocks):  # a matrix on disk is not copied
         (out / "instance.npz").unlink(missing_ok=True)
@@ -150,5 +159,9 @@ def show_results(
         files = out / "certificate.json", certified
         command = shlex.join(["copyreg", "check", *map(str, files)])
         output.print(f"To check this without the solver: {command}", markup=False, soft_wrap=True)
+    if certified is not None and summary["global"] is not None and summary["global"]["certificate"]:
+        files = summary["global"]["certificate"], certified
+        command = shlex.join(["copyreg", "check", *map(str, files)])
+        output.print(f"The same for the global minimum: {command}", markup=False, soft_wrap=True)
     if summary["certificate"] is not None:
         show_verdict(summary["certificate"], doubt)
