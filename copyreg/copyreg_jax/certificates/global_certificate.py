@@ -154,8 +154,11 @@ def enclosed(chart: Chart, leaves: Leaves, value: float) -> Sets:
 
 
 def _wider(lo: np.ndarray, hi: np.ndarray, part: float) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes that are a part of their width wider, or an eighth where rounding makes the width."""
     # A point has no inside on which L could be strictly convex.
-    more = part * (hi - lo) + 2.0**-45 * (np.abs(lo) + np.abs(hi)) + 2.0**-500
+    width, size = hi - lo, np.abs(lo) + np.abs(hi)
+    rounded = np.minimum(0.125 * width, 2.0**-20 * size)
+    more = np.maximum(part * width, rounded) + 2.0**-45 * size + 2.0**-500
     return lo - more, hi + more
 
 
@@ -264,5 +267,5 @@ def frontier_of(certificate: GlobalCertificate, data: Instance) -> tuple[Chart, 
         best,
         said.radius,
         planted_tree(said.tree),
-        int((said.tree != OPEN).sum()),
+        len(said.tree) - int(is_open.sum()),
     )

@@ -335,7 +335,7 @@ def _test(said: GlobalClaim, chart: Chart, progress: Callable[[int], None]) -> t
 def _on_set(
     chart: Chart, each: StatedSet, sets: OnSets, i: int, is_above: Verdict
 ) -> Iterator[tuple[str, Verdict]]:
-    """What is said of a set, and what is proved of that; the verdict on its lower bound is given."""
+    """What is said of a set, and what is proved of it; that of its lower bound is given."""
     off = reaches(chart, each.lo, each.hi, each.x)
     is_near = all(a <= b for a, b in zip(off, each.radius.tolist(), strict=True))
     yield "its x are as near as it says", _proved(is_near)
