@@ -202,8 +202,6 @@ BUGS = {
         "0.5 * (arb(value) - least_loss(chart.data))"),
     "a hull of one": ("enclosures:hulls", "np.maximum(one[1], other[1])", "one[1]"),
     "any lower bound": ("global_claim:_lower", "claimed <= proved", "claimed <= best"),
-    "the largest bound": ("box_tree:lowest", "leaves.bound.min(initial=math.inf)",
-        "leaves.bound.max(initial=0)"),
     "any upper bound": ("global_claim:_at_x", "at_most(at_point(data, Balls(bits), said.x).value, "
         "said.upper)", "Verdict.CERTIFIED"),
     "some are enough": ("global_claim:_test", "inside.any(axis=1).all()", "inside.any()"),

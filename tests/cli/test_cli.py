@@ -56,6 +56,8 @@ def test_solve_starts_at_the_proved_global_minimum(instance, tmp_path):
     assert "global minimum              PROVED (gap " in run.output
     summary = json.loads((out / "summary.json").read_text())
     found = summary["global"]
+    check = CliRunner().invoke(app, ["check", found["certificate"], str(out / "instance.npz")])
+    assert (found["certificate"], check.exit_code) == (str(out / "global.json"), 0)
     assert found["status"] == "PROVED"
     assert found["lower"] <= summary["value"] <= found["upper"] * (1 + 1e-12)
     low, high = found["margin"]
