@@ -44,10 +44,6 @@ __all__ = [
     "read_weights",
 ]
 
-_LARGE = 1 << 20
-"""Bytes from which a copy is worth to be saved."""
-
-
 def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = True) -> Array:
     """Read data as a float32 or float64 JAX array; only points, ``exact=False``, may be rounded."""
     data = plain_values(name, data)
@@ -98,10 +94,11 @@ def _as_floats(name: str, host: np.ndarray, like: Any, exact: bool) -> np.ndarra
 
 
 def _on_device(host: np.ndarray) -> Array:
-    """A JAX array of the numbers; large ones need their own memory once more, and no more."""
-    if host.nbytes < _LARGE or is_traced():
+    """A JAX array of the numbers, which need their own memory once more, and no more."""
+    if is_traced():
         return jnp.asarray(host)
-    # jnp.asarray makes two copies. device_put shares aligned memory, so it gets a copy of its own.
+    # jnp.asarray makes two copies, and compiles a program for each shape. device_put shares aligned
+    # memory, so it gets a copy of its own.
     own = aligned(host.shape, host.dtype)
     own[...] = host
     return jax.device_put(own)
@@ -221,13 +218,13 @@ def read_rows(name: str, rows: ArrayLike, n: int, least: int = 0, most: int | No
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} is not an array: {error}") from None
     if array.dtype == bool and array.shape == (n,):
-        return jnp.asarray(array)
+        return _on_device(array)
     if array.size == 0 and array.ndim == 1:  # an empty list has a dtype of floats
         array = array.astype(int)
     if array.dtype.kind in "iu" and array.ndim == 0:
         if not least <= int(array) <= most:
             raise InputError(f"{name} = {int(array)} rows of {n}; give {least} <= n1 <= {most}")
-        return jnp.asarray(np.arange(n) < int(array))
+        return _on_device(np.arange(n) < int(array))
     if array.dtype.kind in "iu" and array.ndim == 1:
         outside = np.flatnonzero((array < 0) | (array >= n))
         if outside.size:
@@ -241,7 +238,7 @@ def read_rows(name: str, rows: ArrayLike, n: int, least: int = 0, most: int | No
         if np.count_nonzero(mask) != array.size:
             cure = _mask_of_numbers(name, array, n) or "give each row once, or a boolean mask"
             raise InputError(f"{name} names a row twice; {cure}")
-        return jnp.asarray(mask)
+        return _on_device(mask)
     wanted = f"give a boolean mask of shape ({n},), an array of row indices, or the int n1"
     raise InputError(
         f"{name} has dtype {array.dtype} and shape {array.shape}; "
@@ -272,7 +269,7 @@ def read_weights(w: ArrayLike, n: int, dtype: Any) -> Vector:
     L has their squares, so that a sign would do nothing: whoever gives one means something else.
     """
     array = read_vector("w", w, n, like=dtype, scalar_allowed=True)
-    check_finite("w", jnp.atleast_1d(array))
+    check_finite("w", array)
     if not is_concrete(array):
         return array
     seen = np.asarray(array) if array.is_fully_addressable else array
@@ -309,10 +306,10 @@ def check_matrix_finite(A: Matrix) -> None:
 
 
 def check_finite(name: str, array: Vector) -> None:
-    """Refuse NaN and infinity in a vector."""
+    """Refuse NaN and infinity in a vector, or in one number for all rows."""
     if not is_concrete(array) or all_finite(array):
         return
-    host = np.asarray(array)
+    host = np.asarray(array).reshape(-1)
     row = np.flatnonzero(~np.isfinite(host))[0]
     raise InputError(f"{name} is {host[row]} at row {row}; replace or remove that entry")
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool
 
-from copyreg_jax._tracing import is_concrete, is_traced
+from copyreg_jax._tracing import is_concrete, is_traced, number
 from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import is_here, on_host
 from copyreg_jax.problems.input import check_start
@@ -203,11 +203,11 @@ def solve_on_host(
         found = file.load(state)
         if found is not None:
             state, history = found[0], [found[1:]]
-            limited = Status(int(state.status)) in (Status.MAX_STEPS, Status.INTERRUPTED)
-            spent = int(state.num_steps) >= max_steps
+            limited = Status(number(state.status)) in (Status.MAX_STEPS, Status.INTERRUPTED)
+            spent = number(state.num_steps) >= max_steps
             if limited and not spent:
                 state = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
-            elif spent and int(state.status) == Status.RUNNING:
+            elif spent and number(state.status) == Status.RUNNING:
                 state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
             precomputed, state = solver.refine(problem, kit.precomputed, state)
             kit = kit._replace(precomputed=precomputed)
@@ -216,16 +216,16 @@ def solve_on_host(
             new, trace, verdict = (run if host else run_jit)(
                 problem, kit, state, limit, max_steps, rtol, solver
             )
-            num_steps, *columns = jax.device_get(trace)
+            num_steps, *columns = map(np.asarray, trace)
             # The state before the first step is on record, unless this is that.
             value, norm = (column[bool(history) : num_steps + 1] for column in columns)
             history.append((value, norm))  # before the state: a file may have more of it, not less
             kit, state = examined(rechecks, kit, new, verdict, rtol, max_steps, solver)
             if callback is not None and num_steps > 0:
-                stop = callback(Progress(int(state.num_steps), value[-1].item(), norm[-1].item()))
-                if stop and int(state.status) == Status.RUNNING:
+                stop = callback(Progress(number(state.num_steps), value[-1].item(), norm[-1].item()))
+                if stop and number(state.status) == Status.RUNNING:
                     state = state._replace(status=jnp.asarray(Status.INTERRUPTED, jnp.int32))
-            if int(state.status) != Status.RUNNING:
+            if number(state.status) != Status.RUNNING:
                 break
             if file is not None:
                 file.save_if_due(state, history)

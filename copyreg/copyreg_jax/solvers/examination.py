@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from copyreg_jax._compiling import QuickJit
-from copyreg_jax._tracing import cond
+from copyreg_jax._tracing import cond, number
 from copyreg_jax.matrices import is_here, on_host
 from copyreg_jax.problems.objective import Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -103,13 +103,13 @@ def examined(
 ) -> tuple[Kit, State]:  # fmt: skip
     """Return the data and the state that a run goes on with, after `run` has looked at it."""
     precomputed, refined = solver.refine(rechecks.problem, kit.precomputed, state)
-    status, same = int(refined.status), refined is state and precomputed is kit.precomputed
+    status, same = number(refined.status), refined is state and precomputed is kit.precomputed
     kit, state = kit._replace(precomputed=precomputed), refined
     if status == Status.CONVERGED and same:
         state = _concluded(rechecks, kit, state, verdict, rtol, solver)
     elif status in (Status.CONVERGED, Status.STALLED):
         state = judge_state(rechecks, kit, state, rtol, solver)
-    if int(state.status) == Status.RUNNING and int(state.num_steps) >= max_steps:
+    if number(state.status) == Status.RUNNING and number(state.num_steps) >= max_steps:
         state = state._replace(status=jnp.asarray(Status.MAX_STEPS, jnp.int32))
     return kit, state
 
@@ -130,13 +130,13 @@ def _concluded(
     host = on_host(problem.A)
     single = problem.dtype == np.float32
     # In float32 a gradient may be all rounding, and so a decrement: float64 looks again.
-    if bool(verdict.due) or (single and bool(verdict.flat)):
+    if number(verdict.due) or (single and number(verdict.flat)):
         if single and problem.d <= MAX_EXACT_COLUMNS and is_here(problem.A):
             verdict = _verdict_in_float64(rechecks, kit, state, verdict, rtol, solver)
         else:
             verdict = (deeper_look if host else _deeper_look_jit)(problem, kit, state, rtol, solver)
     state = verdict.applied_to(state)
-    if bool(verdict.leaving):
+    if number(verdict.leaving):
         state = (leave if host else _leave_jit)(problem, kit, state, solver)
     return state
 
@@ -150,11 +150,11 @@ def _verdict_in_float64(
     """
     problem = rechecks.problem
     judged = judge if on_host(problem.A) else _judge_jit
-    if int(verdict.look.second_order) == SecondOrder.CONVEX:
+    if number(verdict.look.second_order) == SecondOrder.CONVEX:
         gradient = jnp.asarray(rechecks.at(state.x)[1], problem.dtype)
         look = solver.look(problem, kit.precomputed, state._replace(gradient=gradient))
         verdict = judged(problem, kit, state, look, rtol, solver)
-        if not bool(verdict.due):
+        if not number(verdict.due):
             return verdict
     found = second_order(problem, np.asarray(state.x), rtol)
     look = Look(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from copyreg_jax._tracing import cond, is_concrete
+from copyreg_jax._tracing import cond, is_concrete, number
 from copyreg_jax.matrices import (
     Matrix,
     absent_rows,
@@ -162,7 +162,7 @@ class NewtonCG(Method):
             if not is_concrete(problem):
                 break
             basis, radius, good = factorize(A, terms, dtype)
-            if bool(good):
+            if number(good):
                 return Precomputed(basis, radius, _steps(NEVER), np.asarray(True))
         root, radius = root_weights_jit(terms, n)
         basis = orthogonal_basis(A, root)
@@ -287,11 +287,11 @@ class NewtonCG(Method):
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
     ) -> tuple[Precomputed, State]:
         """Take a sketch of A once the run has been costly."""
-        memory, stalled = state.memory, state.status == Status.STALLED
+        memory = state.memory
         waiting = (np.asarray(precomputed.patience) < NEVER).any()
-        if not (waiting and bool(jnp.any(memory.costly))):
+        if not (waiting and np.any(memory.costly)):
             return precomputed, state
-        basis = sketched_basis(problem)
+        stalled, basis = state.status == Status.STALLED, sketched_basis(problem)
         if basis is not None:
             precomputed = precomputed._replace(basis=basis)
             radius = jnp.where(stalled, precomputed.radius, memory.radius)

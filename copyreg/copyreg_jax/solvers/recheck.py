@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 from jax.typing import ArrayLike
 
+from copyreg_jax._tracing import number
 from copyreg_jax.matrices import fetch, host_rows, interface, join
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import DEFAULT_RTOL
@@ -115,7 +116,7 @@ def _evaluate(
     # Two passes over A: there is no second copy of a float32 A, and none of one on disk.
     A, x = problem.A, np.asarray(x, np.float64)
     b, w = (np.asarray(fetch(A, vector), np.float64) for vector in (problem.b, problem.w))
-    mask, gamma = np.asarray(fetch(A, problem.protected)), float(problem.gamma)
+    mask, gamma = np.asarray(fetch(A, problem.protected)), number(problem.gamma)
     everything, metric = np.ones_like(mask), problem.metric
     with np.errstate(all="ignore"):  # what is not finite is reported as such
         u = join(A, [_product("ij,j->i", part, x) for _, part in host_rows(A)])
@@ -145,7 +146,8 @@ def _evaluate(
         else:
             sizes = _sizes(whole[0], b, counted + slope * mask, metric)
         size = np.sum((sizes + w * w * np.abs(u)) * np.asarray(row_norms, np.float64))
-        gradient_u = np.pad(gradient_u, (0, absent))
+        if absent:
+            gradient_u = np.pad(gradient_u, (0, absent))
         parts = [_product("i,ij->j", gradient_u[rows], part)[None] for rows, part in host_rows(A)]
         gradient = join(A, parts).sum(axis=0)
         f, _ = whole
@@ -169,7 +171,7 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
     """
     A, x = problem.A, np.asarray(x, np.float64)
     b, w = (np.asarray(fetch(A, vector), np.float64) for vector in (problem.b, problem.w))
-    mask, gamma = np.asarray(fetch(A, problem.protected)), float(problem.gamma)
+    mask, gamma = np.asarray(fetch(A, problem.protected)), number(problem.gamma)
     block, metric = problem.reading == "block", problem.metric
     everything, d = np.ones_like(mask), problem.d
     counted = ~mask if problem.reading == "left-out" else everything

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from copyreg_jax._tracing import number
 from copyreg_jax.problems import objective
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.examination import judge_state
@@ -50,19 +51,19 @@ def solution_on_host(
     again, _ = rechecks.at(state.x)
     flat = again.gradient_norm <= rtol * again.gradient_size
     # Tolerances are those of the start: a run may have come to a solution and not know.
-    if int(state.status) == Status.MAX_STEPS and flat:
+    if number(state.status) == Status.MAX_STEPS and flat:
         state = judge_state(rechecks, kit, state, rtol, solver)
-    status = Status(int(state.status))
+    status = Status(number(state.status))
     if not (np.isfinite(again.value) and np.isfinite(again.gradient_norm)):
         status = Status.NONFINITE
     elif status is Status.CONVERGED and not flat:
         status = Status.STALLED
-    host = jax.tree_util.tree_map(int, (state.num_steps, state.counts))
+    host = jax.tree_util.tree_map(number, (state.num_steps, state.counts))
     return _solution(
         state._replace(num_steps=host[0], counts=host[1]),
         status=status,
-        decrement=float(state.look.decrement),
-        second_order=SecondOrder(int(state.look.second_order)),
+        decrement=number(state.look.decrement),
+        second_order=SecondOrder(number(state.look.second_order)),
         history=history,
         **again._asdict(),
     )
