@@ -317,7 +317,8 @@ def host_rows(A: Any) -> Iterator[tuple[slice, HostMatrix]]:
     step = n if host.dtype == np.float64 else max(1, CHUNK // d)
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        yield rows, host[rows].astype(np.float64, copy=False)
+        part = host if step >= n else host[rows]  # SciPy copies what it cuts
+        yield rows, part.astype(np.float64, copy=False)
 
 
 @singledispatch

@@ -44,6 +44,7 @@ __all__ = [
     "read_weights",
 ]
 
+
 def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = True) -> Array:
     """Read data as a float32 or float64 JAX array; only points, ``exact=False``, may be rounded."""
     data = plain_values(name, data)

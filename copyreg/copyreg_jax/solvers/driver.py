@@ -222,7 +222,9 @@ def solve_on_host(
             history.append((value, norm))  # before the state: a file may have more of it, not less
             kit, state = examined(rechecks, kit, new, verdict, rtol, max_steps, solver)
             if callback is not None and num_steps > 0:
-                stop = callback(Progress(number(state.num_steps), value[-1].item(), norm[-1].item()))
+                stop = callback(
+                    Progress(number(state.num_steps), value[-1].item(), norm[-1].item())
+                )
                 if stop and number(state.status) == Status.RUNNING:
                     state = state._replace(status=jnp.asarray(Status.INTERRUPTED, jnp.int32))
             if number(state.status) != Status.RUNNING:

@@ -37,29 +37,43 @@ class Evaluation(NamedTuple):
     gradient_size: float
 
 
-def _softmax(u: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Softmax over the rows, zero elsewhere, and minus its logarithm."""
-    shifted = u[rows] - u[rows].max()
+def _softmax(u: np.ndarray, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Softmax over the rows, all if none are given, and minus its logarithm; zero elsewhere."""
+    own = u if rows is None else u[rows]
+    shifted = own - own.max()
     powers = np.exp(shifted)
     total = powers.sum()
+    parts = powers / total, np.log(total) - shifted
+    if rows is None:
+        return parts
     f, surprise = np.zeros_like(u), np.zeros_like(u)
-    f[rows], surprise[rows] = powers / total, np.log(total) - shifted
+    f[rows], surprise[rows] = parts
     return f, surprise
 
 
 def _loss(
-    f: np.ndarray, surprise: np.ndarray, b: np.ndarray, counted: np.ndarray, metric: str
-) -> tuple[float, np.ndarray]:
-    """Loss of a softmax, summed over the rows ``counted``.
-
-    Also the gradient of its share in L, a half or all of it.
-    """
+    f: np.ndarray, surprise: np.ndarray, b: np.ndarray, counted: np.ndarray | None, metric: str
+) -> float:
+    """Loss of a softmax, summed over the rows ``counted``, all if None."""
     if metric == "squared":
-        c = np.where(counted, f - b, 0)
-        return np.sum(c * c), f * c - f * np.sum(f * c)
-    target = np.where(counted, b, 0)
+        return np.sum(np.square(_counted(f - b, counted)))
+    target = _counted(b, counted)
     asked = target > 0  # nothing is 0 * inf
-    return np.sum(target[asked] * surprise[asked]), target.sum() * f - target
+    return np.sum(target[asked] * surprise[asked])
+
+
+def _pull(f: np.ndarray, b: np.ndarray, counted: np.ndarray | None, metric: str) -> np.ndarray:
+    """Gradient of the share in L, a half or all, of the loss over the rows ``counted``."""
+    if metric == "squared":
+        c = _counted(f - b, counted)
+        return f * (c - np.sum(f * c))
+    target = _counted(b, counted)
+    return target.sum() * f - target
+
+
+def _counted(vector: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    """The vector, with zeros for the rows that are not named; all of it if None."""
+    return vector if rows is None else np.where(rows, vector, 0)
 
 
 def _product(indices: str, left: Any, right: Any) -> np.ndarray:
@@ -117,34 +131,31 @@ def _evaluate(
     A, x = problem.A, np.asarray(x, np.float64)
     b, w = (np.asarray(fetch(A, vector), np.float64) for vector in (problem.b, problem.w))
     mask, gamma = np.asarray(fetch(A, problem.protected)), number(problem.gamma)
-    everything, metric = np.ones_like(mask), problem.metric
+    metric, left_out = problem.metric, problem.reading == "left-out"
+    counted = ~mask if left_out else None
     with np.errstate(all="ignore"):  # what is not finite is reported as such
         u = join(A, [_product("ij,j->i", part, x) for _, part in host_rows(A)])
         absent = len(u) - problem.n
         u = u[: problem.n]
-        whole = _softmax(u, everything)
-        ell, pull = _loss(*whole, b, everything, metric)
-        if problem.reading == "block":
-            ell_1, pull_1 = _loss(*_softmax(u, mask), b, mask, metric)
-            ell_2 = ell - ell_1
-        else:
-            ell_1, pull_1 = _loss(*whole, b, mask, metric)
-            ell_2, pull_2 = _loss(*whole, b, ~mask, metric)
-        h, counted = 0.5 if metric == "squared" else 1.0, everything
-        value = h * ell + 0.5 * np.sum((w * u) ** 2)
-        if problem.reading == "left-out":
-            value, pull, counted = h * ell_2 + 0.5 * np.sum((w * u) ** 2), pull_2, ~mask
-        gradient_u = pull + w * w * u
+        whole = _softmax(u)
+        own = _softmax(u, mask) if problem.reading == "block" else whole
+        ell, ell_1 = _loss(*whole, b, None, metric), _loss(*own, b, mask, metric)
+        # A sum of its own: the difference would cancel.
+        ell_2 = ell - ell_1 if problem.reading == "block" else _loss(*whole, b, ~mask, metric)
+        h = 0.5 if metric == "squared" else 1.0
+        value = h * (ell_2 if left_out else ell) + 0.5 * np.sum((w * u) ** 2)
+        gradient_u = _pull(whole[0], b, counted, metric) + w * w * u
         slope = 0.0
         if gamma > 0:
             value += np.divide(gamma, ell_1)
             slope = np.divide(gamma, h * ell_1**2)
-            gradient_u = gradient_u - slope * pull_1
+            gradient_u -= slope * _pull(own[0], b, mask, metric)
         if problem.reading == "block":
-            sizes = _sizes(whole[0], b, everything, metric)
-            sizes = sizes + slope * _sizes(_softmax(u, mask)[0], b, mask, metric)
+            sizes = _sizes(whole[0], b, np.ones_like(mask), metric)
+            sizes += slope * _sizes(own[0], b, mask, metric)
         else:
-            sizes = _sizes(whole[0], b, counted + slope * mask, metric)
+            weights = slope if left_out else 1 + slope
+            sizes = _sizes(whole[0], b, np.where(mask, weights, 1.0), metric)
         size = np.sum((sizes + w * w * np.abs(u)) * np.asarray(row_norms, np.float64))
         if absent:
             gradient_u = np.pad(gradient_u, (0, absent))
@@ -178,9 +189,10 @@ def second_order(problem: SoftmaxRegression, x: np.ndarray, rtol: float) -> Curv
     h = 0.5 if metric == "squared" else 1.0
     with np.errstate(all="ignore"):
         u = np.concatenate([part @ x for part, _ in _pieces(problem)])
-        whole, own = _softmax(u, everything), _softmax(u, mask if block else everything)
-        ell, pull = _loss(*whole, b, counted, metric)
-        ell_1, pull_1 = _loss(*own, b, mask, metric)
+        whole = _softmax(u)
+        own = _softmax(u, mask) if block else whole
+        ell, pull = _loss(*whole, b, counted, metric), _pull(whole[0], b, counted, metric)
+        ell_1, pull_1 = _loss(*own, b, mask, metric), _pull(own[0], b, mask, metric)
         slope = gamma / (h * ell_1**2) if gamma > 0 else 0.0
         kappa = 2 * gamma / (h**2 * ell_1**3) if gamma > 0 else 0.0
         value = h * ell + (gamma / ell_1 if gamma > 0 else 0.0) + 0.5 * np.sum((w * u) ** 2)
