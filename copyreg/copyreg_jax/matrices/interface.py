@@ -27,6 +27,7 @@ __all__ = [
     "fetch",
     "first_not_finite",
     "gram",
+    "gram_and_product",
     "host_rows",
     "is_here",
     "is_sharded",
@@ -119,6 +120,14 @@ def two_products(
 ) -> tuple[Float[Array, "k d"], Float[Array, " n"]]:
     """``U @ A`` and ``A @ v``; of an A on disk by one read."""
     return U @ A, A @ v
+
+
+@singledispatch
+def gram_and_product(
+    A: Any, root: Float[Array, " n"], dtype: Any, u: Float[Array, " n"]
+) -> tuple[Float[Array, "d d"], Float[Array, " d"]]:
+    """`gram` without a basis, and ``u @ A``; of an A on disk by one read."""
+    return gram(A, root, None, dtype), u @ A
 
 
 @singledispatch

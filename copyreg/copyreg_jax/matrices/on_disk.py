@@ -309,6 +309,16 @@ def _gram_of_all(A: RowBlocks, root: Array, basis: Array | None, dtype: Any) -> 
     return A.total(lambda block, start: squared(block, root, basis, start, dtype))
 
 
+@interface.gram_and_product.register(RowBlocks)
+def _gram_and_product(A: RowBlocks, root: Array, dtype: Any, u: Array) -> Any:
+    squared = block_products.sparse_gram if A.sparse else block_products.gram
+    transposed = block_products.sparse_transposed if A.sparse else block_products.transposed
+    root, u, dtype = root.astype(dtype), A.operand(u, -1, A.shape[0]), jnp.dtype(dtype)
+    return A.total(
+        lambda block, start: (squared(block, root, None, start, dtype), transposed(block, u, start))
+    )
+
+
 @interface.squared_column_norms.register(RowBlocks)
 def _squared_column_norms(A: RowBlocks, weights: Array) -> Array:
     squares = block_products.sparse_squares if A.sparse else block_products.squares

@@ -37,6 +37,7 @@ from copyreg_jax.solvers.plane_search import combine, evaluate_at, search_plane
 from copyreg_jax.solvers.preconditioner import (
     NEVER,
     cholesky,
+    cholesky_and_product,
     cholesky_jit,
     orthogonal_basis,
     patience,
@@ -151,25 +152,33 @@ class NewtonCG(Method):
     steps_per_call: ClassVar[int] = 1
 
     def precompute(self, problem: SoftmaxRegression) -> Precomputed:
+        return self.precompute_and_multiply(problem, None)[0]
+
+    def precompute_and_multiply(
+        self, problem: SoftmaxRegression, u: Vector | None
+    ) -> tuple[Precomputed, Point | None]:
         A, terms, n = problem.A, problem.terms, problem.n
         if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
             _, radius = root_weights_jit(terms, n)
             wait = _steps(patience(problem))
-            return Precomputed(diagonal_basis(problem), radius, wait, np.asarray(False))
-        factorize = cholesky if on_host(A) else cholesky_jit
+            return Precomputed(diagonal_basis(problem), radius, wait, np.asarray(False)), None
+        factorize, product = cholesky if on_host(A) else cholesky_jit, None
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
             if not is_concrete(problem):
                 break
-            basis, radius, good = factorize(A, terms, dtype)
+            if u is None or product is not None:
+                basis, radius, good = factorize(A, terms, dtype)
+            else:
+                (basis, radius, good), product = cholesky_and_product(A, terms, dtype, u)
             if number(good):
-                return Precomputed(basis, radius, _steps(NEVER), np.asarray(True))
+                return Precomputed(basis, radius, _steps(NEVER), np.asarray(True)), product
         root, radius = root_weights_jit(terms, n)
         basis = orthogonal_basis(A, root)
         # In float32 what counts as a null space may be none.
         kept = jnp.any(basis != 0, axis=0).all()
         exact = kept if problem.dtype == np.float32 else np.asarray(True)
-        return Precomputed(basis, radius, _steps(NEVER), exact)
+        return Precomputed(basis, radius, _steps(NEVER), exact), product
 
     def init(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector

@@ -11,7 +11,14 @@ from jaxtyping import Array, Bool, Float
 
 from copyreg_jax._compiling import QuickJit
 from copyreg_jax._tracing import cond, is_concrete
-from copyreg_jax.matrices import Matrix, count_sketch, gram, is_sharded, num_entries
+from copyreg_jax.matrices import (
+    Matrix,
+    count_sketch,
+    gram,
+    gram_and_product,
+    is_sharded,
+    num_entries,
+)
 from copyreg_jax.problems.objective import Scalar, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
@@ -20,6 +27,7 @@ from copyreg_jax.solvers.coordinates import root_weights
 __all__ = [
     "NEVER",
     "cholesky",
+    "cholesky_and_product",
     "cholesky_jit",
     "orthogonal_basis",
     "patience",
@@ -122,15 +130,32 @@ def cholesky(
     failed.
     """
     root, radius = root_weights_jit(terms, A.shape[0])
-    G = gram(A, root, None, dtype)
-    zero = jnp.diag(G) == 0  # such columns get no coordinate
-    scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
-    inverse = inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(zero.astype(dtype)))
-    basis = (scale[:, None] * inverse.T).astype(A.dtype)
-    return basis, radius, jnp.sum(inverse**2) <= 1 / _LEAST_EIGENVALUE[dtype]
+    basis, good = _inverse_root(gram(A, root, None, dtype), A.dtype)
+    return basis, radius, good
 
 
 cholesky_jit = QuickJit(cholesky, static_argnames="dtype")
+
+
+def cholesky_and_product(
+    A: Matrix, terms: Terms, dtype: np.dtype, u: Vector
+) -> tuple[tuple[Float[Array, "d d"], Scalar, Bool[Array, ""]], Float[Array, " d"]]:
+    """`cholesky`, and ``u @ A``; of an A on disk by one read."""
+    root, radius = root_weights_jit(terms, A.shape[0])
+    G, product = gram_and_product(A, root, dtype, u)
+    basis, good = _inverse_root(G, A.dtype)
+    return (basis, radius, good), product
+
+
+def _inverse_root(
+    G: Float[Array, "d d"], dtype: np.dtype
+) -> tuple[Float[Array, "d d"], Bool[Array, ""]]:
+    """Return the basis from a Gram matrix, and whether the arithmetic of G is good enough."""
+    zero = jnp.diag(G) == 0  # such columns get no coordinate
+    scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.diag(G)))
+    inverse = inverse_factor(G * scale[None] * scale[:, None] + jnp.diag(zero.astype(G.dtype)))
+    basis = (scale[:, None] * inverse.T).astype(dtype)
+    return basis, jnp.sum(inverse**2) <= 1 / _LEAST_EIGENVALUE[G.dtype]
 
 
 def orthogonal_basis(A: Matrix, root: Vector) -> Float[Array, "d d"]:

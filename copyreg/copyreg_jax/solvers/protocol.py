@@ -107,6 +107,16 @@ class Solver(Protocol):
         """
         ...
 
+    def precompute_and_multiply(
+        self, problem: SoftmaxRegression, u: Vector
+    ) -> tuple[Any, Point | None]:
+        """Return what `precompute` does, and ``u @ A`` if that takes no further read of A.
+
+        The driver calls it in place of `precompute` if A is on disk. That of `Method` returns None
+        for the product, which the driver then makes where it needs it.
+        """
+        ...
+
     def init(self, problem: SoftmaxRegression, precomputed: Any, state: State, u: Vector) -> State:
         """Return the state with ``value``, ``gradient`` and ``memory`` filled in.
 
@@ -190,6 +200,11 @@ class Method:
     """Defaults of a solver that stops where the gradient is small, at saddle points too."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def precompute_and_multiply(
+        self, problem: SoftmaxRegression, u: Vector
+    ) -> tuple[Any, Point | None]:
+        return self.precompute(problem), None  # type: ignore[attr-defined]
 
     def init(self, problem: SoftmaxRegression, precomputed: Any, state: State, u: Vector) -> State:
         logits = without_rows(u, absent_rows(problem.A))

@@ -11,19 +11,27 @@ from copyreg_jax.problems import objective
 from copyreg_jax.problems.objective import Mask, Point, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 
-__all__ = ["START_SHIFTS", "default_start"]
+__all__ = ["START_SHIFTS", "centered_mask", "default_start"]
 
 START_SHIFTS = (0, -1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
 
 
-def default_start(problem: SoftmaxRegression) -> tuple[Point, Vector]:
+def centered_mask(problem: SoftmaxRegression) -> Vector:
+    """The mask of the protected rows as numbers, less their mean."""
+    protected = problem.protected.astype(problem.dtype)
+    return protected - jnp.sum(protected) / problem.n
+
+
+def default_start(
+    problem: SoftmaxRegression, direction: Point | None = None
+) -> tuple[Point, Vector]:
     """Return the lowest of zero and of points that shift the protected logits by 1, 2, 4, 8, 16.
 
-    With its logits: two reads of A in all. Zero often sits on the barrier ell_1 = 0 (equal targets,
+    With its logits. Two reads of A in all, or one if the direction ``centered_mask @ A`` is given.
+    Zero often sits on the barrier ell_1 = 0 (equal targets,
     say), and L has a basin on either side.
     """
-    share = jnp.sum(problem.protected.astype(problem.dtype)) / problem.n
-    direction = (problem.protected.astype(problem.dtype) - share) @ problem.A
+    direction = centered_mask(problem) @ problem.A if direction is None else direction
     u = problem.A @ direction
     reach = jnp.max(jnp.abs(u))
     lengths = jnp.asarray(START_SHIFTS, problem.dtype) / jnp.where(reach > 0, reach, 1)

@@ -15,7 +15,7 @@ from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import gradient_size, length, unknown
 from copyreg_jax.solvers.protocol import Counts, Solver, State
 from copyreg_jax.solvers.solution import Status
-from copyreg_jax.solvers.start import START_SHIFTS, default_start
+from copyreg_jax.solvers.start import START_SHIFTS, centered_mask, default_start
 
 __all__ = [
     "AIM",
@@ -45,7 +45,7 @@ class Trace(NamedTuple):
 
 
 class Kit(NamedTuple):
-    """The data that a run needs and that depend on A and w alone.
+    """The data that a run needs and that depend on A, w and the protected rows alone.
 
     Attributes
     ----------
@@ -53,14 +53,20 @@ class Kit(NamedTuple):
         The data of the solver, from ``solver.precompute``.
     row_norms : (n,) array
         Euclidean norms of the rows of A.
+    direction : (d,) array or None
+        What `default_start` would read an A on disk for.
     """
 
     precomputed: Any
     row_norms: Float[Array, " n"]
+    direction: Point | None = None
 
 
 def precompute(problem: SoftmaxRegression, solver: Solver) -> Kit:
     """Return the kit of a run."""
+    if on_host(problem.A):
+        precomputed, direction = solver.precompute_and_multiply(problem, centered_mask(problem))
+        return Kit(precomputed, row_norms(problem.A), direction)
     return Kit(solver.precompute(problem), row_norms(problem.A))
 
 
@@ -68,7 +74,7 @@ def initial_state(
     problem: SoftmaxRegression, kit: Kit, x0: Point | None, rtol: float, solver: Solver
 ) -> State:
     """Return the state at the start."""
-    x, u = default_start(problem) if x0 is None else (x0, problem.A @ x0)
+    x, u = default_start(problem, kit.direction) if x0 is None else (x0, problem.A @ x0)
     zero = jnp.zeros((), jnp.int32)
     counts = Counts(zero, zero, zero, zero).add(
         values=1 if x0 is not None else 1 + len(START_SHIFTS), gradients=1
