@@ -298,7 +298,7 @@ class NewtonCG(Method):
         """Take a sketch of A once the run has been costly."""
         memory = state.memory
         waiting = (np.asarray(precomputed.patience) < NEVER).any()
-        if not (waiting and np.any(memory.costly)):
+        if not (waiting and np.asarray(memory.costly).any()):
             return precomputed, state
         stalled, basis = state.status == Status.STALLED, sketched_basis(problem)
         if basis is not None:
