@@ -216,7 +216,8 @@ def solve_on_host(
             new, trace, verdict = (run if host else run_jit)(
                 problem, kit, state, limit, max_steps, rtol, solver
             )
-            num_steps, *columns = map(np.asarray, trace)
+            num_steps = jax.device_get(trace.num_steps)  # waits for the run
+            columns = np.asarray(trace.value), np.asarray(trace.norm)
             # The state before the first step is on record, unless this is that.
             value, norm = (column[bool(history) : num_steps + 1] for column in columns)
             history.append((value, norm))  # before the state: a file may have more of it, not less
