@@ -1,7 +1,6 @@
-"""The proved global minimum against many starts, exact fractions, near-ties, and its own limits."""
+"""The proved global minimum against many starts, near-ties, and its own limits."""
 
 import math
-from fractions import Fraction
 
 import hypothesis.strategies as st
 import numpy as np
@@ -41,54 +40,6 @@ def test_no_start_ends_below_the_proved_minimum(tmp_path_factory, kind, seed, d)
     assert found.lower <= min(found.upper, np.nanmin(values))
     assert found.status is GlobalStatus.PROVED
     assert found.upper <= np.nanmin(values) + 1e-6 * found.upper
-
-
-def in_fractions(case, x):
-    """A lower bound of L at a rational x for d = 1, from exact fractions and bounds of exp.
-
-    exp(r) is enclosed by Taylor sums of r / 2^k and squarings, to 60 digits.
-    """
-    u = [Fraction(a) * x for a in case.A[:, 0].tolist()]
-    top = max(u)
-    e = [exp_bounds(v - top) for v in u]
-    total = sum(low for low, _ in e), sum(high for _, high in e)
-    f = [(low / total[1], high / total[0]) for low, high in e]
-    squares = []
-    for (low, high), b in zip(f, map(Fraction, case.b.tolist()), strict=True):
-        ends = (low - b) ** 2, (high - b) ** 2
-        squares.append((min(ends) if (low - b) * (high - b) > 0 else Fraction(0), max(ends)))
-    ell = sum(low for low, _ in squares)
-    ell_1 = sum(high for (_, high), m in zip(squares, case.protected, strict=True) if m)
-    wu = sum((Fraction(w) * v) ** 2 for w, v in zip(case.w.tolist(), u, strict=True))
-    return ell / 2 + Fraction(case.gamma) / ell_1 + wu / 2
-
-
-def exp_bounds(x):
-    """Fractions around exp(x), x <= 0."""
-    halvings = max(0, math.ceil(math.log2(1 + float(-x))))
-    r, term, total = x / 2**halvings, Fraction(1), Fraction(0)
-    for k in range(1, 40):
-        total += term
-        term = term * r / k
-    low, high = total - abs(term), total + abs(term)
-    for _ in range(halvings):
-        low, high = shortened(low * low, -1), shortened(high * high, 1)
-    return low, high
-
-
-def shortened(x, sign):
-    scale = 2**400
-    return Fraction(math.floor(x * scale) + (sign > 0), scale)
-
-
-@given(st.integers(0, 2**32))
-def test_a_grid_in_fractions_does_not_contradict_it(tmp_path_factory, seed):
-    case, _ = draw(seed, "joint", "squared", d=1)
-    found = solved(case, tmp_path_factory.mktemp("case"))
-    (x,) = found.x.tolist()
-    points = [Fraction(x) * k / 8 for k in range(-6, 10, 3)]
-    points += [Fraction(x) + Fraction(k, 1000) for k in (-2, 0, 2)]
-    assert all(Fraction(found.lower) <= in_fractions(case, point) for point in points if point)
 
 
 def near_tie(tilt):

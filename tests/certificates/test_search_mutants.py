@@ -1,0 +1,279 @@
+"""Bugs in the search, planted one at a time: each loses a minimizer, or says what is not so.
+
+Not planted, for no false statement follows: a bound of a box that its halves do not inherit where
+their own is better; a worse choice of the axis, the batch or the point to descend from; fewer
+starts or steps of a descent; another point beside the best value, as the result computes L there.
+"""
+
+import functools
+import itertools
+
+import numpy as np
+import pytest
+from flint import arb, arb_mat, ctx
+
+from copyreg_jax.certificates import global_search
+from copyreg_jax.certificates.global_minimum import GlobalStatus
+from copyreg_jax.checker.chart import chart
+from tests.certificates.test_global_minimum import lowest, near_tie, solved
+from tests.checker.definition import Case, derivatives, exact
+from tests.checker.test_boxes import draw
+from tests.support.mutants import planted
+
+BITS = 256
+LIMITS = {"max_boxes": 4_000}
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch):
+    """Few descents, and small batches: what is left for later must not be lost."""
+    known()
+    monkeypatch.setattr(global_search, "_NUM_STARTS", 3)
+    monkeypatch.setattr(global_search, "_STEPS", 12)
+    monkeypatch.setattr(global_search, "_BATCH_NUMBERS", 200)
+
+
+def far_out():
+    """The minimizer has 0.9 of the norm that the level set allows: ell falls like e^-x."""
+    A, b = np.array([[1.0], [0.0], [0.0]]), np.array([1.0, 0.0, 0.0])
+    return Case(A, b, np.array([True, False, False]), np.full(3, 3e-5), 0.0,
+                "joint", "cross-entropy")  # fmt: skip
+
+
+def hardly_regularized():
+    """The search starts in a box so large that logits in it are not known at all."""
+    return near_tie(0.0)._replace(w=np.full(4, 1e-14))
+
+
+def small():
+    """The least value is far below one, so gaps relative to one are too large."""
+    A = np.array([[1.0], [-1.0], [0.5], [0.0]])
+    return Case(A, np.array([0.6, 0.1, 0.2, 0.1]), np.array([True, True, False, False]),
+                np.full(4, 1e-3), 1e-7, "joint", "squared")  # fmt: skip
+
+
+CASES = {
+    "even": lambda: near_tie(0.0),
+    "tilted": lambda: near_tie(1e-9),
+    "far out": far_out,
+    "hardly regularized": hardly_regularized,
+    "small": small,
+    "two columns": lambda: draw(3, "joint", "squared", d=2)[0],
+    "block": lambda: draw(5, "block", "cross-entropy", d=2)[0],
+}
+
+
+@functools.cache
+def known():
+    """Global minimizers to 60 digits, by the package as it is and Newton's method in balls."""
+    found = {}
+    for name, make in CASES.items():
+        case = make()
+        ends, values = lowest(case, np.random.default_rng(0), 24)
+        coordinates = chart(case.instance())
+        near = [coordinates.x(y) for y in ends[values <= np.nanmin(values) * (1 + 1e-8)]]
+        points = []
+        for x in (_polished(case, sign * start) for start in near for sign in (1, -1)):
+            if x is not None and all(_distance(x, other) > 1e-9 for other in points):
+                points.append(x)
+        with ctx.workprec(BITS):
+            at = [exact(case, x) for x in points]
+            best = [not any(m.value > other.value for other in at) for m in at]
+        found[name] = case, [(x, m) for x, m, b in zip(points, at, best, strict=True) if b]
+    return found
+
+
+def _polished(case, start):
+    with ctx.workprec(BITS):
+        x = [arb(v) for v in start.tolist()]
+        for _ in range(10):
+            slope, H = derivatives(case, x)
+            step = H.solve(arb_mat([[v] for v in slope])).entries()
+            x = [(v - s).mid() for v, s in zip(x, step, strict=True)]
+        is_there = all(abs(v) < arb(10) ** -50 for v in derivatives(case, x)[0])
+        return x if is_there else None
+
+
+def _distance(x, other):
+    return max(abs(float(v - w)) for v, w in zip(x, other, strict=True))
+
+
+def _outside(x, e):
+    """Whether a point is proved to be outside of the ranges of an enclosure."""
+    pairs = zip(x, e.x.tolist(), e.radius.tolist(), strict=True)
+    return any(bool(abs(v - arb(p)) > arb(r)) for v, p, r in pairs)
+
+
+def _apart(bounds, number):
+    return bool(number < arb(bounds[0])) or bool(number > arb(bounds[1]))
+
+
+def said(found, case, minimizers, gap):
+    """True for each thing that a result says, and that is not so."""
+    yield (found.status is GlobalStatus.PROVED) != (found.gap <= gap)
+    yield found.gap != (found.upper - found.lower) / max(found.upper, 2.0**-40)
+    with ctx.workprec(BITS):
+        yield bool(exact(case, found.x.tolist()).value > arb(found.upper))
+        for x, m in minimizers:
+            yield bool(m.value < arb(found.lower))
+            around = [e for e in found.minimizers if not _outside(x, e)]
+            yield not around
+            yield all(bool(m.value < arb(e.lower)) for e in around)
+            yield all(_apart(e.margin, m.margin) for e in around)
+            yield all(_apart(e.protected_mass, m.protected_mass) for e in around)
+            yield _apart(found.margin, m.margin)
+            grown = bool(m.protected_mass > m.target_mass)
+            yield (found.direction, grown) in {("amplified", False), ("suppressed", True)}
+        for e in found.minimizers:
+            yield e.is_unique and sum(not _outside(x, e) for x, _ in minimizers) > 1
+    if case.A.shape[1] == 1:  # ranges of x are the sets themselves, but for rounding
+        for one, other in itertools.combinations(found.minimizers, 2):
+            yield bool((abs(one.x - other.x) <= one.radius + other.radius).all())
+
+
+def gaps(name):
+    """A gap, and a smaller one where rounding allows it: ell is a difference of logarithms."""
+    return (1e-6, 1e-6 if name == "far out" else 1e-11)
+
+
+def whole(folder):
+    """Of searches that end, to two gaps."""
+    for name, (case, minimizers) in known().items():
+        for gap in gaps(name):
+            found = solved(case, folder, gap=gap, **LIMITS)
+            yield found.status is not GlobalStatus.PROVED
+            yield from said(found, case, minimizers, gap)
+
+
+def parts(folder):
+    """Of searches that stop and go on, and of one that goes on to a smaller gap."""
+    for name in ("even", "far out", "two columns"):
+        case, minimizers = known()[name]
+        found = None
+        for max_boxes in (1, 2, 10, 4_000, 1):
+            before = found
+            found = solved(case, folder, max_boxes=max_boxes, resume=before)
+            yield from said(found, case, minimizers, 1e-6)
+            if before is not None:
+                yield found.lower < before.lower or found.upper > before.upper
+                yield found.num_boxes < before.num_boxes
+                yield found.num_boxes > before.num_boxes + max_boxes + 1_023
+        yield found.status is not GlobalStatus.PROVED
+        first = solved(case, folder, gap=0.3, **LIMITS)
+        yield from said(first, case, minimizers, 0.3)
+        second = solved(case, folder, gap=gaps(name)[1], resume=first, **LIMITS)
+        yield second.status is not GlobalStatus.PROVED
+        yield from said(second, case, minimizers, gaps(name)[1])
+
+
+def extremes(folder):
+    """Of boxes that are enclosed together, and of those that can't be halved."""
+    with planted("certificates.global_minimum:_MOST_CLUSTERED", "2_000", "1"):
+        for name in ("even", "two columns"):
+            case, minimizers = known()[name]
+            yield from said(solved(case, folder, **LIMITS), case, minimizers, 1e-6)
+    for name, gap in (("even", 1e-18), ("far out", 1e-9)):
+        case, minimizers = known()[name]
+        yield from said(solved(case, folder, gap=gap, **LIMITS), case, minimizers, gap)
+
+
+def is_found(folder):
+    """Whether a search says something false, or finds that its bounds are wrong."""
+    try:
+        return any(itertools.chain(extremes(folder), parts(folder), whole(folder)))
+    except RuntimeError:
+        return True
+
+
+def test_a_search_says_nothing_false(tmp_path):
+    assert not is_found(tmp_path)
+
+
+SEARCH = {
+    "the level set is smaller": ("start", "2 * (arb(float(values[best])) - least)",
+        "arb(float(values[best])) - least"),
+    "half of the cube": ("start", "-corner", "0 * corner"),
+    "kept boxes are forgotten": ("_advance", "frontier.kept.join(kept)", "kept"),
+    "what is kept at once is forgotten": ("_advance",
+        "kept = kept.join(leaves.take((bound >= cut) & ~(bound > best) & ~is_empty))", ""),
+    "kept boxes are those above": ("_advance",
+        "kept = Leaves(now.lo, now.hi, bound).take((bound >= cut) & ~(bound > best))",
+        "kept = Leaves(now.lo, now.hi, bound).take((bound >= cut) & (bound > best))"),
+    "boxes for later are lost": ("_advance", "later.join(children)", "children"),
+    "the first box for later is lost": ("_advance", "order[batch:]", "order[batch + 1:]"),
+    "boxes that shrank are lost": ("_advance",
+        "leaves.take(again).join(_halves(leaves.take(halve), scores[halve]))",
+        "_halves(leaves.take(halve), scores[halve])"),
+    "boxes that can't be halved are lost": ("_advance", "kept = kept.join(leaves.take(stuck))", ""),
+    "boxes without a bound are dropped": ("_advance",
+        "bound = np.fmax(now.bound, boxes.value_bound)", "bound = boxes.value_bound"),
+    "a gap closes what it should keep": ("Frontier.cut",
+        "self.upper - gap * max(self.upper, LEAST_SCALE)", "self.upper - 3 * gap"),
+    "the cut is far below": ("Frontier.cut", "gap * max(self.upper, LEAST_SCALE)",
+        "9 * gap * max(self.upper, LEAST_SCALE)"),
+    "kept boxes do not count": ("Frontier.lower",
+        "np.concatenate([self.open.bound, self.kept.bound])", "self.open.bound"),
+    "open boxes do not count": ("Frontier.lower",
+        "np.concatenate([self.open.bound, self.kept.bound])", "self.kept.bound"),
+    "strips from one side for both": ("_advance",
+        "np.minimum(hi, left[1])", "np.minimum(hi, 0.5 * left[0] + 0.5 * left[1])"),
+    "concave on any box": ("_advance", "is_empty = curvature.is_concave",
+        "is_empty = np.linalg.eigvalsh(curvature.H)[:, 0] < 0"),
+    "a sliver between the halves": ("_halves",
+        "left[each, axis] = right[each, axis] = middle[each, axis]",
+        "left[each, axis] = middle[each, axis]\n"
+        "right[each, axis] = (0.9 * middle + 0.1 * leaves.hi)[each, axis]"),
+    "halves along another axis": ("_halves",
+        "Leaves(right, leaves.hi, leaves.bound)", "Leaves(right, left, leaves.bound)"),
+    "the better half alone": ("_halves",
+        "Leaves(leaves.lo, left, leaves.bound).join(Leaves(right, leaves.hi, leaves.bound))",
+        "Leaves(leaves.lo, left, leaves.bound)"),
+}  # fmt: skip
+
+RESULT = {
+    "proved to another gap": ("_result",
+        "gap * max(proved, LEAST_SCALE)", "gap * max(1.0, proved)"),
+    "proved as nothing is open": ("_result",
+        "proved - lower <= gap * max(proved, LEAST_SCALE)", "not len(frontier.open.bound)"),
+    "a lower bound for the upper": ("_result",
+        "upper(at_point(chart.data, Balls(bits), x).value)", "frontier.lower"),
+    "equal bounds are left out": ("_result",
+        "leaves.take(~(leaves.bound > proved))", "leaves.take(~(leaves.bound > lower))"),
+    "open boxes are not enclosed": ("_result",
+        "frontier.open.join(frontier.kept)", "frontier.kept"),
+    "the margin of the first": ("_result", "max(m.upper for m in margins)", "margins[0].lower"),
+    "the direction of one of them": ("_result",
+        "all(mass.upper < target - slack for mass in masses)",
+        "any(mass.lower < target - slack for mass in masses)"),
+    "kept boxes stay kept": ("_reopened", "frontier.kept.bound < frontier.cut(0.99 * gap)",
+        "frontier.kept.bound < -1"),
+    "reopened boxes are lost": ("_reopened", "frontier.open.join(frontier.kept.take(is_open))",
+        "frontier.open"),
+    "kept boxes are lost on resume": ("_reopened", "frontier.kept.take(~is_open)",
+        "frontier.kept.take(is_open & ~is_open)"),
+    "a cluster drops the others": ("_clusters", "apart.append(other)", "pass"),
+    "a cluster drops what it meets": ("_clusters", "_hull(one.join(other))", "_hull(one)"),
+    "hulls are joined once": ("_clusters", "size = len(found) + 1", "size = len(found)"),
+    "faces do not meet": ("_meet",
+        "(one.lo <= other.hi) & (other.lo <= one.hi)", "(one.lo < other.hi) & (other.lo < one.hi)"),
+    "the hull of the middles": ("_hull", "leaves.hi.max(axis=0)", "leaves.hi.min(axis=0)"),
+    "the best bound of a hull": ("_hull", "leaves.bound.min()", "leaves.bound.max() + 1"),
+    "the first strips alone count twice": ("_enclose",
+        "np.minimum(left[0][1], left[1][1])", "0.5 * (left[0][0] + left[1][1])"),
+    "convex at the center": ("_enclose", "bool(boxes.curvature.is_convex[0])", "True"),
+    "half of the radius": ("_enclose", "boxes.half[0] + chart.rounding * np.abs(middle)",
+        "0.5 * boxes.half[0]"),
+    "mass and margin of the center": ("_enclose", "Boxes(chart, lo - wider, hi + wider)",
+        "Boxes(chart, lo, lo)"),
+}  # fmt: skip
+
+BUGS = {name: (f"global_search:{bug[0]}", *bug[1:]) for name, bug in SEARCH.items()}
+BUGS |= {name: (f"global_minimum:{bug[0]}", *bug[1:]) for name, bug in RESULT.items()}
+
+
+@pytest.mark.quick(6)
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_of_the_search_is_found(bug, tmp_path):
+    place, old, new = BUGS[bug]
+    with planted(f"certificates.{place}", old, new):
+        assert is_found(tmp_path)
