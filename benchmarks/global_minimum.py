@@ -1,15 +1,13 @@
-"""The proved global minimum: boxes, CPU seconds and gaps, and what two global solvers find.
+"""The proved global minimum: boxes, CPU seconds and gaps.
 
-    python benchmarks/global_minimum.py --d 3 [--instances 100] [--seconds 60] [--peers] [--out F]
-    python benchmarks/global_minimum.py --ties 1000 [--out F]
+    python benchmarks/global_minimum.py --d 5 [--instances 100] [--seconds 60] [--out F]
     python benchmarks/global_minimum.py --example [--seconds 60] [--out F]
     python benchmarks/global_minimum.py --check [--instances 20] [--seconds 30] [--out F]
 
 Instances are random: n rows from 4 to 30 and more than d, b from a Dirichlet distribution, w from
 1e-4 to 0.3, gamma from 1e-4 to 1, both on logarithmic scales. L is then hardly ever convex. Seconds
-are those of the processor, in one thread, and the limit is one of them too. The peers are shgo and
-dual_annealing of SciPy with their defaults, on the box in which the search starts. They prove
-nothing; what is counted is how often they find a value within 1e-6 of the least.
+are those of the processor, in one thread, and the limit is one of them too. global_counts.py has
+the large counts, global_truth.py other proofs, and global_peers.py other solvers.
 """
 
 from __future__ import annotations
@@ -25,11 +23,9 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from scipy import optimize
 
 import copyreg_jax as cr
 from copyreg_jax.certificates import global_search
-from copyreg_jax.checker.boxes import Boxes
 from copyreg_jax.checker.chart import chart
 from copyreg_jax.checker.data import Instance, make_instance, read_instance
 from report import report
@@ -77,29 +73,6 @@ def descents(data: Instance, rng: np.random.Generator, number: int = 200) -> flo
     return float(np.nanmin(values))
 
 
-def peers(data: Instance) -> dict[str, tuple[float, float]]:
-    """Least values of SciPy's global solvers, in the same coordinates, and their CPU seconds."""
-    coordinates = chart(data)
-    with np.errstate(all="ignore"):
-        radius = float(global_search.start(coordinates).open.hi[0, 0])
-
-        def value(y: np.ndarray) -> float:
-            point = y[None, :]
-            found = float(Boxes(coordinates, point, point).value_at_center.hi[0])
-            return found if np.isfinite(found) else 1e6
-
-        bounds = [(-radius, radius)] * coordinates.d
-        results = {}
-        for name, solver in {
-            "shgo": lambda: optimize.shgo(value, bounds),
-            "dual_annealing": lambda: optimize.dual_annealing(value, bounds, rng=0),
-        }.items():
-            start = time.process_time()
-            found = solver()
-            results[name] = float(found.fun), time.process_time() - start
-    return results
-
-
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure instances of one d."""
     rng, rows = np.random.default_rng(options.seed), []
@@ -124,54 +97,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 "contradicted": bool(least < found.lower),
                 "missed_by_descents": bool(least > found.upper * (1 + _EXCESS)),
             }
-            if options.peers:
-                for name, (value, time_) in peers(data).items():
-                    row[name] = {"excess": value / found.upper - 1, "seconds": time_}
-                    row["contradicted"] |= value < found.lower
             rows.append(row)
             print(number, row["status"], f"{seconds:.2f} s", file=sys.stderr, flush=True)
     return {"rows": rows}
-
-
-def ties(options: argparse.Namespace) -> dict[str, Any]:
-    """Search problems of one column whose two least minima are about 1e-9 apart or less."""
-    rng, false, unproved = np.random.default_rng(options.seed), 0, 0
-    start = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "instance.npz"
-        for _ in range(options.ties):
-            tilt, share = rng.uniform(-2e-9, 2e-9), rng.uniform(0.2, 0.35)
-            b = np.array([share + tilt, share - tilt, 0.6 - share, 0.4 - share])
-            np.savez(
-                path,
-                A=np.array([[1.0], [-1.0], [0.0], [0.0]]),
-                b=b,
-                protected=np.array([True, True, False, False]),
-                w=np.full(4, 10 ** rng.uniform(-3, -1.2)),
-                gamma=np.array(10 ** rng.uniform(-1.5, -0.5)),
-                reading="joint",
-                metric="squared",
-            )
-            data = read_instance(path)
-            coordinates = chart(data)
-            with np.errstate(all="ignore"):
-                ends, values = global_search.descend(
-                    coordinates, np.array([[1.0], [-1.0]]) / np.abs(coordinates.V).max()
-                )
-            for gap in (1e-6, 1e-12):
-                found, _ = search(path, 60, gap=gap)
-                unproved += found.status.name != "PROVED"
-                # Both ends of the wide gap are enclosed; the better one always is.
-                for y, value in zip(ends, values, strict=True):
-                    x = coordinates.x(y)
-                    inside = any((abs(x - e.x) <= e.radius + 1e-6).all() for e in found.minimizers)
-                    needed = value <= found.lower or value == values.min()
-                    false += (needed and not inside) or value < found.lower
-    return {
-        "false": int(false),
-        "unproved": int(unproved),
-        "seconds": time.process_time() - start,
-    }
 
 
 def example(seconds: float) -> dict[str, Any]:
@@ -253,8 +181,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reading", default="joint")
     parser.add_argument("--metric", default="squared")
-    parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--ties", type=int, default=0)
     parser.add_argument("--example", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -264,10 +190,8 @@ def main() -> None:
     elif options.check:
         used = ["instances", "seconds", "seed", "reading", "metric"]
         result = checks(options)
-    elif options.ties:
-        used, result = ["ties", "seed"], ties(options)
     else:
-        used = ["d", "instances", "seconds", "seed", "reading", "metric", "peers"]
+        used = ["d", "instances", "seconds", "seed", "reading", "metric"]
         result = run(options)
     settings = {name: getattr(options, name) for name in used}
     report({"settings": settings, **result}, options.out)
