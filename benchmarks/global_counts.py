@@ -19,9 +19,11 @@ time to FOLDER/d3.jsonl, and a run goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
+import datetime
 import itertools
 import json
 import os
+import platform
 import sys
 import tempfile
 import time
@@ -40,6 +42,7 @@ from tests.checker.definition import Case, exact
 
 KINDS = list(itertools.product(("joint", "block"), ("squared", "cross-entropy")))
 BITS = 128
+_GAP = 1e-6
 _SAMPLES = 256
 _STARTS = 200
 
@@ -140,7 +143,7 @@ def instances(d: int, numbers: Iterator[int]) -> Iterator[tuple[int, int, Case]]
 def measure(case: Case, seconds: float, seed: int, path: Path) -> dict[str, Any]:
     """Search one instance, and run the descents against it."""
     np.savez(path, **case._asdict())
-    found, took = search(path, seconds, gap=1e-6)
+    found, took = search(path, seconds, gap=_GAP)
     started = time.process_time()
     ends = descents(Objective(case), np.random.default_rng([seed]), case.A.shape[1])
     with ctx.workprec(BITS):
@@ -171,11 +174,14 @@ def measure(case: Case, seconds: float, seed: int, path: Path) -> dict[str, Any]
 def run(options: argparse.Namespace) -> None:
     """Measure the instances of one d that have no row yet."""
     file = options.out / f"d{options.d}.jsonl"
-    done = (
-        {json.loads(line)["i"] for line in file.read_text().splitlines()} if file.exists() else ()
-    )
+    done = {row["i"] for row in _rows(file)}
     seconds = 60.0 if options.d >= 4 else 10.0
     left = (i for i in range(options.instances) if i not in done)
+    if not done:
+        settings = {"d": options.d, "gap": _GAP, "seconds": seconds, "starts": _STARTS}
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, NumPy {np.__version__}"
+        head = {"date": datetime.date.today().isoformat(), "machine": machine, "settings": settings}
+        file.write_text(json.dumps(head) + "\n")
     with tempfile.TemporaryDirectory() as folder:
         for i, tries, case in instances(options.d, left):
             row = measure(case, seconds, i, Path(folder) / "instance.npz")
@@ -184,10 +190,16 @@ def run(options: argparse.Namespace) -> None:
                 lines.write(json.dumps(row) + "\n")
 
 
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """All lines but the first, which has the settings."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines[1:]]
+
+
 def table(folder: Path) -> None:
     """Print a row for each d."""
     for file in sorted(folder.glob("d?.jsonl")):
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = _rows(file)
         seconds = np.array([row["seconds"] for row in rows])
         boxes = np.array([row["boxes"] for row in rows])
         print(

@@ -180,7 +180,7 @@ def extremes(folder):
 def is_found(folder):
     """Whether a search says something false, or finds that its bounds are wrong."""
     try:
-        return any(itertools.chain(extremes(folder), parts(folder), whole(folder)))
+        return any(itertools.chain(parts(folder), extremes(folder), whole(folder)))
     except RuntimeError:
         return True
 
