@@ -81,6 +81,9 @@ class Frontier:
         What was done with each box.
     num_boxes : int
         Boxes that were looked at.
+    floor : float
+        A lower bound of L that was proved before: a box has the bound that is found from its ends
+        alone, which may be less than that of the box that it is a part of.
     """
 
     open: Leaves
@@ -90,11 +93,13 @@ class Frontier:
     radius: float
     tree: Grown
     num_boxes: int = 0
+    floor: float = 0.0
 
     @property
     def lower(self) -> float:
         """A proved lower bound of L everywhere."""
-        return lowest(self.open.join(self.kept), self.upper)
+        bounds = lowest(self.open, self.upper), lowest(self.kept, self.upper)
+        return max(self.floor, min(bounds))
 
 
 def start(chart: Chart) -> Frontier:
@@ -330,4 +335,5 @@ def _advance(chart: Chart, frontier: Frontier, gap: float, batch: int) -> Fronti
         frontier.radius,
         tree,
         frontier.num_boxes + len(now.bound),
+        frontier.lower,
     )
