@@ -176,6 +176,18 @@ def test_a_tampered_file_is_never_certified_with_a_false_statement(name, truths)
         assert len(result.lines) == 1
 
 
+def test_a_set_that_cuts_through_what_is_left_has_the_bound_of_that(truths):
+    """A part of what is left is in no set as a whole; a minimizer in the set may be in it."""
+    truth = truths["tie"]
+    document = copy.deepcopy(truth.document)
+    false.shrunk(0.5)(document, truth)
+    document["minimizers"][0]["lower"] = (1e300).hex()
+    lines = checked(document, truth).lines
+    assert [line[:9] for line in lines if "set 0: L >= 1.0000000000000001e+300" in line] == [
+        "UNDECIDED"
+    ]
+
+
 def test_random_bytes_lose_no_minimizer():
     assert not any(false.tree_faults(range(24)))
 
@@ -205,7 +217,7 @@ BUGS = {
     "any upper bound": ("global_claim:_at_x", "at_most(at_point(data, Balls(bits), said.x).value, "
         "said.upper)", "Verdict.CERTIFIED"),
     "some are enough": ("global_claim:_test", "inside.any(axis=1).all()", "inside.any()"),
-    "sets may meet": ("global_claim:_are_apart", "meet.all(axis=2)", "np.eye(len(meet))"),
+    "sets may meet": ("global_claim:_are_apart", "_meet(sets, sets)", "np.eye(len(sets.lower))"),
     "all sets are convex": ("global_claim:_on_set", "bool(sets.is_convex[i])", "True"),
     "one end of an interval": ("global_claim:_within",
         "said.lower <= low and high <= said.upper", "said.lower <= low"),

@@ -298,6 +298,7 @@ def _test(said: GlobalClaim, chart: Chart, progress: Callable[[int], None]) -> t
     is_met = is_within_gap(said.lower, said.upper, said.gap)
     says = "as close as" if said.status == "PROVED" else "not as close as"
     inside = is_inside(left.lo, left.hi, said.sets)
+    meets = _meet(left, said.sets)
     is_covered = worst(is_around, _proved(bool(inside.any(axis=1).all())))
     tested = [
         (f"L(x) <= {said.upper:.17g}", _at_x(said, chart.data)),
@@ -312,7 +313,8 @@ def _test(said: GlobalClaim, chart: Chart, progress: Callable[[int], None]) -> t
     ]
     sets = on_sets(chart, said.sets.lo, said.sets.hi)
     for i, each in enumerate(said.minimizers):
-        bound = float(left.lower[inside[:, i]].min(initial=math.inf))
+        # What is left may reach beyond the set, and minimizers in it may be there all the same.
+        bound = float(left.lower[meets[:, i]].min(initial=math.inf))
         is_above = worst(is_around, _proved(bound >= each.lower))
         lines = _on_set(chart, each, sets, i, is_above)
         tested += [(f"set {i}: {text}", verdict) for text, verdict in lines]
@@ -365,9 +367,14 @@ def _lower(claimed: float, proved: float, best: float) -> Verdict:
     return Verdict.REFUTED if at_least(arb(best), claimed) is Verdict.REFUTED else Verdict.UNDECIDED
 
 
+def _meet(some: Found, others: Found) -> np.ndarray:
+    """(m, k) whether each of m boxes has a point in common with each of k."""
+    meet = (some.lo[:, None] <= others.hi[None]) & (others.lo[None] <= some.hi[:, None])
+    return np.asarray(meet.all(axis=2))
+
+
 def _are_apart(sets: Found) -> bool:
-    meet = (sets.lo[:, None] <= sets.hi[None]) & (sets.lo[None] <= sets.hi[:, None])
-    return int(meet.all(axis=2).sum()) == len(sets.lower)
+    return int(_meet(sets, sets).sum()) == len(sets.lower)
 
 
 def _proved(holds: bool) -> Verdict:
