@@ -9,8 +9,12 @@ from flint import arb, arb_mat, arb_series, ctx
 from hypothesis import given
 
 from copyreg_jax.certificates.global_search import descend
+from copyreg_jax.checker import box_tree, enclosures
+from copyreg_jax.checker.arithmetic import Box
 from copyreg_jax.checker.boxes import Boxes
 from copyreg_jax.checker.chart import chart
+from copyreg_jax.checker.data import make_csr
+from copyreg_jax.checker.enclosures import Found, _known, contracted, on_sets
 from copyreg_jax.checker.verdicts import VoidError
 from tests.checker.definition import Case, exact
 from tests.support.mutants import planted
@@ -267,6 +271,47 @@ def test_a_bug_is_found(bug):
 
     with planted(f"checker.{place}", old, new):
         assert any(search())
+
+
+def test_boxes_around_minimizers_are_looked_at_in_batches(monkeypatch):
+    """2,000 at once take 64 corners, n rows and d columns each; the results are the same."""
+    case, rng = draw(1, *KINDS[0], d=2)
+    coordinates = chart(case.instance())
+    middle = rng.normal(size=(30, coordinates.d)) * 0.1
+    found = Found(middle - 0.01, middle + 0.01, np.arange(30.0))
+    whole = on_sets(coordinates, *found[:2]), contracted(coordinates, found)
+    sizes = []
+
+    def told(chart, lo, hi):
+        sizes.append(len(lo))
+        return box_tree.paired(chart, lo, hi)
+
+    monkeypatch.setattr(enclosures, "paired", told)
+    monkeypatch.setattr(box_tree, "batch_size", lambda chart: 7)
+    again = on_sets(coordinates, *found[:2]), contracted(coordinates, found)
+    assert max(sizes) == 7
+    np.testing.assert_array_equal(again[0].is_convex, whole[0].is_convex)
+    for one, other in zip(again[0][1:], whole[0][1:], strict=True):
+        np.testing.assert_array_equal([one.lo, one.hi], [other.lo, other.hi])
+    for one, other in zip(again[1], whole[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_end_that_is_not_known_is_infinite():
+    """No largest float: that is no bound of what has none."""
+    ends = np.array([np.nan, -np.inf, np.inf, 1.0])
+    known = _known(Box(ends, ends))
+    assert known.lo.tolist() == [-np.inf, -np.inf, -np.inf, 1.0]
+    assert known.hi.tolist() == [np.inf, np.inf, np.inf, 1.0]
+
+
+def test_a_matrix_too_large_for_a_chart_is_refused_before_it_is_made_dense():
+    """Each entry, also of a sparse matrix, becomes a ball of a hundred bytes."""
+    n, d = 3, 2_000_000
+    A = make_csr(np.ones(n), np.arange(n), np.arange(n + 1), np.array([n, d]))
+    case = draw(0, *KINDS[0], d=1)[0].instance()
+    with pytest.raises(VoidError, match="A has 6,000,000 entries, zeros too"):
+        chart(case._replace(A=A))
 
 
 def ill_conditioned(seed):

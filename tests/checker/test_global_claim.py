@@ -330,6 +330,14 @@ def test_what_is_no_search_of_this_problem_is_refused(truths, tmp_path):
         cr.minimize_globally(hard(), resume=3)
 
 
+def test_a_search_does_not_go_on_in_a_cube_that_may_be_too_small(truths):
+    """Its minimum would be called proved, and be that of the cube."""
+    document = copy.deepcopy(truths["tie"].document)
+    document["radius"] = (0.9 * np.abs(truths["tie"].points).min()).hex()
+    with pytest.raises(cr.InputError, match="cube may not hold all global minimizers"):
+        cr.minimize_globally(truths["tie"].path, resume=GlobalCertificate(document))
+
+
 def test_nothing_proved_is_bad_input_to_a_search_and_void_to_a_check(truths, tmp_path):
     """What no chart can be made of: L_reg does not grow along one column."""
     case = false.plane()

@@ -19,7 +19,16 @@ from copyreg_jax.certificates.search_tree import planted_tree, tree_bytes
 from copyreg_jax.checker import format, global_claim
 from copyreg_jax.checker.arithmetic import Box
 from copyreg_jax.checker.box_replay import replay
-from copyreg_jax.checker.box_tree import LEAST_SCALE, OPEN, Leaves, batch_size, look, lowest, paired
+from copyreg_jax.checker.box_tree import (
+    LEAST_SCALE,
+    OPEN,
+    Leaves,
+    batches,
+    least_radius,
+    look,
+    lowest,
+    paired,
+)
 from copyreg_jax.checker.chart import Chart, chart
 from copyreg_jax.checker.data import Instance
 from copyreg_jax.checker.enclosures import (
@@ -224,12 +233,9 @@ def _looked_at(chart: Chart, leaves: Leaves, value: float) -> Leaves:
 
     A box that is proved to have no global minimizer is left out.
     """
-    bound, size = leaves.bound.copy(), batch_size(chart)
-    is_left = np.ones(len(bound), bool)
-    for start in range(0, len(bound), size):
-        some = slice(start, start + size)
-        lo, hi = leaves.lo[some], leaves.hi[some]
-        looked = look(paired(chart, lo, hi), value).first(len(lo))
+    bound, is_left = leaves.bound.copy(), np.ones(len(leaves.bound), bool)
+    for some in batches(chart, np.arange(len(bound))):
+        looked = look(paired(chart, leaves.lo[some], leaves.hi[some]), value).first(len(some))
         bound[some], is_left[some] = looked.bound, looked.is_left(value)
     return leaves._replace(bound=bound).take(is_left)
 
@@ -254,6 +260,11 @@ def frontier_of(certificate: GlobalCertificate, data: Instance) -> tuple[Chart, 
     coordinates = chart(data, said.V)
     require(coordinates.columns == said.columns, "columns do not span the others of A")
     # x is rounded: about its y is as good a place to descend from.
+    known = proved_upper(data, said.x)
+    require(
+        math.isfinite(known) and said.radius >= least_radius(coordinates, known),
+        "the certificate's cube may not hold all global minimizers; begin a new search",
+    )
     y = np.linalg.solve(said.V, said.x[list(said.columns)])[None]
     found, values = descend(coordinates, y)
     best = float(values[0])

@@ -6,7 +6,7 @@ tree are. The theorem is in docs/theory/global.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from copyreg_jax.checker.box_tree import (
     OPEN,
     Leaves,
     Looked,
-    batch_size,
+    batches,
     children,
     cut_at,
     halves,
@@ -100,7 +100,7 @@ def replay(
         claims.append(bytes_[is_leaf] == CLOSED)
         is_cut = (bytes_ == AGAIN) | ((bytes_ >= HALVED) & ((bytes_ - HALVED) % 2 == 1))
         lo, hi = ends[0].copy(), ends[1].copy()
-        for some in _batches(chart, np.flatnonzero(alive & is_cut)):
+        for some in batches(chart, np.flatnonzero(alive & is_cut)):
             left = stripped(paired(chart, lo[some], hi[some]).curvature)
             lo[some], hi[some] = left[0][: len(some)], left[1][: len(some)]
         alive = alive & (lo <= hi).all(axis=1)
@@ -112,7 +112,7 @@ def replay(
     found = leaves[0].join(*leaves[1:])
     bound, is_open = found.bound.copy(), ~np.concatenate(claims)
     is_left, failed = np.ones(len(bound), bool), []
-    for some in _batches(chart, np.arange(len(bound))):
+    for some in batches(chart, np.arange(len(bound))):
         now = found.take(some)
         looked = _checked(chart, now, value)
         is_closed = looked.is_closed(cut)
@@ -131,12 +131,6 @@ def replay(
     lost_leaves = failed[0][0].join(*(parts for parts, _ in failed[1:]))
     scores = np.concatenate([each for _, each in failed])
     return _repaired(chart, whole, lost_leaves, scores, value, cut, len(tree) // 4 + 1000)
-
-
-def _batches(chart: Chart, which: np.ndarray) -> Iterator[np.ndarray]:
-    size = batch_size(chart)
-    for start in range(0, len(which), size):
-        yield which[start : start + size]
 
 
 def _checked(chart: Chart, leaves: Leaves, value: float) -> Looked:
@@ -181,7 +175,7 @@ def _repaired(
         lo, hi = halves(lost.lo, lost.hi, np.argmax(scores, axis=1))
         now = Leaves(lo, hi, np.repeat(lost.bound, 2), np.repeat(lost.node, 2))
         looks = [
-            _checked(chart, now.take(some), value) for some in _batches(chart, np.arange(len(lo)))
+            _checked(chart, now.take(some), value) for some in batches(chart, np.arange(len(lo)))
         ]
         looked = Looked(*(np.concatenate(v) for v in zip(*looks, strict=True)))
         now, is_closed = now._replace(bound=looked.bound), looked.is_closed(cut)

@@ -8,6 +8,7 @@ where a box is closed; the search calls it, too. The theorems are in docs/theory
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "Leaves",
     "Looked",
     "batch_size",
+    "batches",
     "children",
     "cut_at",
     "halves",
@@ -131,6 +133,13 @@ def batch_size(chart: Chart) -> int:
     """Number of boxes that are looked at together."""
     corners = (1 << chart.d if chart.d < 30 else 1) + 2
     return max(1, min(1024, _BATCH_NUMBERS // (chart.data.n * chart.d * min(corners, 66))))
+
+
+def batches(chart: Chart, which: np.ndarray) -> Iterator[np.ndarray]:
+    """Numbers of boxes, as many at a time as are looked at together."""
+    size = batch_size(chart)
+    for start in range(0, len(which), size):
+        yield which[start : start + size]
 
 
 def paired(chart: Chart, lo: np.ndarray, hi: np.ndarray) -> Boxes:

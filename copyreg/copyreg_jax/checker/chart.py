@@ -33,6 +33,9 @@ _FARTHEST = 2.0**-6
 _DEFECT = 2.0**-10
 """The largest defect of coordinates that are used; d times it is 1/2 at most, too."""
 
+_MAX_ENTRIES = 1 << 22
+"""Entries of A, zeros too, that are made balls and fractions, of some hundred bytes each."""
+
 _MEASURES = 3
 """How often a defect is measured, at most."""
 
@@ -210,8 +213,15 @@ def chart(data: Instance, V: np.ndarray | None = None) -> Chart:
     Raises
     ------
     VoidError
-        L_reg does not grow in all directions in which the logits change, or nearly so.
+        L_reg does not grow in all directions in which the logits change, or nearly so; or A has
+        more than 4,194,304 entries, zeros too.
     """
+    size = data.n * data.d
+    require(
+        size <= _MAX_ENTRIES,
+        f"A has {size:,} entries, zeros too; the global minimum is proved for {_MAX_ENTRIES:,} at "
+        "most",
+    )
     A = data.A.rows(0, data.n)
     columns = tuple(range(data.d))
     is_whole = V is None or len(V) == data.d

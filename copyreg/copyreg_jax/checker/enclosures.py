@@ -11,7 +11,7 @@ import numpy as np
 from flint import arb
 
 from copyreg_jax.checker.arithmetic import Box, between, sum_balls, upper
-from copyreg_jax.checker.box_tree import Leaves, paired, stripped
+from copyreg_jax.checker.box_tree import Leaves, batches, paired, stripped
 from copyreg_jax.checker.chart import Chart
 
 __all__ = ["Found", "OnSets", "contracted", "hulls", "is_inside", "mass_direction", "on_sets",
@@ -105,9 +105,7 @@ def contracted(
             which = which[~is_inside(lo[which], hi[which], goal).any(axis=1)]
         if not which.size:
             break
-        new_lo, new_hi = (
-            v[: which.size] for v in stripped(paired(chart, lo[which], hi[which]).curvature)
-        )
+        new_lo, new_hi = _stripped(chart, lo[which], hi[which])
         is_empty[which] = (new_lo > new_hi).any(axis=1)
         least = 0.9 if goal is None else 1.0
         before = (hi[which] - lo[which]).sum(axis=1)
@@ -115,6 +113,15 @@ def contracted(
         lo[which], hi[which] = new_lo, new_hi
         which = which[shrinks & ~is_empty[which]]
     return Found(*(v[~is_empty] for v in (lo, hi, found.lower)))
+
+
+def _stripped(chart: Chart, lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What strips leave of boxes, which may be more than fit in memory together."""
+    new_lo, new_hi = np.empty_like(lo), np.empty_like(hi)
+    for some in batches(chart, np.arange(len(lo))):
+        left = stripped(paired(chart, lo[some], hi[some]).curvature)
+        new_lo[some], new_hi[some] = (v[: len(some)] for v in left)
+    return new_lo, new_hi
 
 
 def is_inside(lo: np.ndarray, hi: np.ndarray, sets: Found) -> np.ndarray:
@@ -125,15 +132,20 @@ def is_inside(lo: np.ndarray, hi: np.ndarray, sets: Found) -> np.ndarray:
 
 def on_sets(chart: Chart, lo: np.ndarray, hi: np.ndarray) -> OnSets:
     """What holds on boxes as a whole."""
-    boxes = paired(chart, lo, hi)
-    k = len(lo)
-    return OnSets(
-        boxes.curvature.is_convex[:k], _known(boxes.margin[:k]), _known(boxes.protected_mass[:k])
-    )
+    is_convex = np.zeros(len(lo), bool)
+    margin, mass = (Box(*np.empty((2, len(lo)))) for _ in range(2))
+    for some in batches(chart, np.arange(len(lo))):
+        boxes = paired(chart, lo[some], hi[some])
+        is_convex[some] = boxes.curvature.is_convex[: len(some)]
+        for whole, part in ((margin, boxes.margin), (mass, boxes.protected_mass)):
+            whole.lo[some], whole.hi[some] = part.lo[: len(some)], part.hi[: len(some)]
+    return OnSets(is_convex, _known(margin), _known(mass))
 
 
 def _known(v: Box) -> Box:
-    return Box(np.nan_to_num(v.lo, nan=-np.inf), np.nan_to_num(v.hi, nan=np.inf))
+    """Ends that are no numbers are infinite; `nan_to_num` would make infinite ones finite, too."""
+    is_known = np.isfinite(v.lo), np.isfinite(v.hi)
+    return Box(np.where(is_known[0], v.lo, -np.inf), np.where(is_known[1], v.hi, np.inf))
 
 
 def mass_direction(chart: Chart, masses: Box) -> str:
