@@ -229,11 +229,12 @@ def chart(data: Instance, V: np.ndarray | None = None) -> Chart:
         columns = _independent_columns(A)
         require(bool(columns), "all logits are zero: A has no entry other than zero")
         require(V is None or len(V) == len(columns), "V is not as large as the rank of A")
+    blamed = "" if V is None else "V belongs to other data, or "
     V, product, defect = _spans(A, data.w, columns, V)
     require(
         defect <= min(_DEFECT, 0.5 / len(columns)),
-        "the weighted columns w * A are nearly dependent: L_reg does not bound the search; "
-        "give w > 0, or leave out columns of A",
+        f"{blamed}the weighted columns w * A are nearly dependent: L_reg does not bound the "
+        "search; give w > 0, or leave out columns of A",
     )
     B = to_floats(product)
     radii = np.array([upper(ball.rad()) for ball in product.entries()]).reshape(B.shape)

@@ -257,7 +257,10 @@ def _set(document: Any, r: int, d: int) -> StatedSet:
 def _unpacked(tree: Any) -> np.ndarray:
     """The bytes of a tree, which are never more than it says."""
     number, text = fields(tree, "boxes", "zlib")
-    require(type(number) is int and 1 <= number <= _MAX_NODES, "the number of boxes is none")
+    require(
+        type(number) is int and 1 <= number <= _MAX_NODES,
+        f"boxes is not a number from 1 to {_MAX_NODES:,}",
+    )
     try:
         packed = base64.b64decode(text.encode("ascii"), validate=True)
         unpacker = zlib.decompressobj()
@@ -291,7 +294,8 @@ def _test(said: GlobalClaim, chart: Chart, progress: Callable[[int], None]) -> t
     is_around = _proved(said.radius >= least_radius(chart, best))
     found = replay(chart, said.tree, said.radius, best, said.gap, progress=progress)
     left = contracted(chart, hulls(parts(chart, found.leaves)), said.sets)
-    require(len(left.lower) > 0, "the control failed: all boxes were excluded")
+    wrong = "the control failed" if is_around is Verdict.CERTIFIED else "the cube is too small"
+    require(len(left.lower) > 0, f"{wrong}: all boxes were excluded")
     least = lowest(found.leaves, best)
     control = _lower(math.nextafter(best, math.inf), least, best)
     require(control is Verdict.REFUTED, "the control failed: a false claim was not refused")
