@@ -9,9 +9,12 @@ from flint import ctx
 from hypothesis import given
 
 import copyreg_jax as cr
+from copyreg_jax.certificates import global_certificate
 from copyreg_jax.certificates.global_minimum import GlobalStatus
 from copyreg_jax.certificates.global_search import descend
+from copyreg_jax.checker import global_claim
 from copyreg_jax.checker.chart import chart
+from copyreg_jax.checker.verdicts import VoidError
 from tests.checker.definition import Case, exact
 from tests.checker.test_boxes import KINDS, draw, exact_x
 from tests.support.mutants import planted
@@ -208,3 +211,15 @@ def test_the_paper_s_algorithm_ends_above_the_global_minimum():
     assert found.status is GlobalStatus.PROVED
     assert [e.is_unique for e in found.minimizers] == [True]
     assert ended.value > 12 * found.upper
+
+
+def test_a_tree_without_room_for_its_boxes_is_refused(tmp_path, monkeypatch):
+    case = near_tie(0.0)
+    found = solved(case, tmp_path)
+    document = found.certificate().document
+    for module in (global_certificate, global_claim):
+        monkeypatch.setattr(module, "MAX_ENDS", 2)
+    with pytest.raises(cr.InputError, match="has 2 boxes at most, this one would have"):
+        found.certificate()
+    with pytest.raises(VoidError, match="boxes is not a number from 1 to 2"):
+        global_claim.parse(document)

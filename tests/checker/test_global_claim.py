@@ -180,7 +180,7 @@ def test_a_tampered_file_is_never_certified_with_a_false_statement(name, truths)
 BLAMED = {
     "another V": "V belongs to other data",
     "a cube without a minimizer": "the cube is too small: all boxes were excluded",
-    "no boxes": "boxes is not a number from 1 to 67,108,864",
+    "no boxes": "boxes is not a number from 1 to ",
 }
 
 
@@ -215,7 +215,7 @@ BUGS = {
     "closed leaves are believed": ("box_replay:replay",
         "alive & (bytes_ <= OPEN)", "alive & (bytes_ == OPEN)"),
     "nearly empty boxes are empty": ("box_replay:replay",
-        "(lo <= hi).all(axis=1)", "(lo <= hi - 0.5).all(axis=1)"),
+        "(lo > hi).any(axis=1)", "(lo > hi - 0.5).any(axis=1)"),
     "a child is lost": ("box_replay:_below", "np.repeat(alive, numbers)",
         "np.repeat(alive, numbers) & (np.arange(numbers.sum()) % 3 > 0)"),
     "boxes that are not closed in the end are lost": ("box_replay:_repaired",

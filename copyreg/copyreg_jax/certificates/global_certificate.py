@@ -42,6 +42,7 @@ from copyreg_jax.checker.enclosures import (
 from copyreg_jax.checker.format import Interval
 from copyreg_jax.checker.global_claim import (
     FORMAT,
+    MAX_ENDS,
     MAX_SETS,
     GlobalClaim,
     is_within_gap,
@@ -180,9 +181,14 @@ def certify_globally(chart: Chart, frontier: Frontier, gap: float) -> GlobalCert
     Raises
     ------
     InputError
-        The tree is too deep, or there are too many sets.
+        The tree is too deep or too large, or there are too many sets.
     """
     tree = tree_bytes(frontier.tree)
+    if len(tree) * chart.d > MAX_ENDS:
+        raise InputError(
+            f"a certificate of {chart.d} columns has {MAX_ENDS // chart.d:,} boxes at most, this "
+            f"one would have {len(tree):,}; give a wider gap"
+        )
     x = chart.x(frontier.y)
     best = proved_upper(chart.data, x)
     require(math.isfinite(best), "L is not finite at x, or too large")

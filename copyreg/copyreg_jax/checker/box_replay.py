@@ -103,7 +103,7 @@ def replay(
         for some in batches(chart, np.flatnonzero(alive & is_cut)):
             left = stripped(paired(chart, lo[some], hi[some]).curvature)
             lo[some], hi[some] = left[0][: len(some)], left[1][: len(some)]
-        alive = alive & (lo <= hi).all(axis=1)
+        alive = alive & ~(lo > hi).any(axis=1)
         numbers = children(bytes_)
         done += len(node) - int(is_leaf.sum())
         ends, alive = _below(lo, hi, bytes_, numbers, alive)

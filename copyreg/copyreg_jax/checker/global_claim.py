@@ -68,6 +68,7 @@ from copyreg_jax.checker.verdicts import (
 
 __all__ = [
     "FORMAT",
+    "MAX_ENDS",
     "MAX_SETS",
     "GlobalClaim",
     "StatedSet",
@@ -81,7 +82,8 @@ FORMAT = "copyreg-global/1"
 
 MAX_SETS = 2_000
 
-_MAX_NODES = 1 << 26
+MAX_ENDS = 1 << 26
+"""Boxes times columns of a tree: a check holds some 30 bytes for each, 2 GB."""
 
 
 class StatedSet(NamedTuple):
@@ -225,7 +227,7 @@ def parse(document: dict[str, Any]) -> GlobalClaim:
     require(is_list, f"minimizers are not a list of 1 to {MAX_SETS:,} sets")
     numbers = [read_number(v) for v in (gap, radius, low, high)]
     require(min(numbers[:2]) > 0, "gap or radius is not positive")
-    bytes_ = _unpacked(tree)
+    bytes_ = _unpacked(tree, MAX_ENDS // r)
     require_tree(bytes_, r)
     return GlobalClaim(
         document,
@@ -254,12 +256,11 @@ def _set(document: Any, r: int, d: int) -> StatedSet:
     )
 
 
-def _unpacked(tree: Any) -> np.ndarray:
+def _unpacked(tree: Any, most: int) -> np.ndarray:
     """The bytes of a tree, which are never more than it says."""
     number, text = fields(tree, "boxes", "zlib")
     require(
-        type(number) is int and 1 <= number <= _MAX_NODES,
-        f"boxes is not a number from 1 to {_MAX_NODES:,}",
+        type(number) is int and 1 <= number <= most, f"boxes is not a number from 1 to {most:,}"
     )
     try:
         packed = base64.b64decode(text.encode("ascii"), validate=True)
