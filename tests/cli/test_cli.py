@@ -63,6 +63,9 @@ def test_solve_starts_at_the_proved_global_minimum(instance, tmp_path):
     low, high = found["margin"]
     assert low <= high
     assert len(found["minimizers"]) == 1
+    again = ["solve", str(instance), "--global", "--global-resume", found["certificate"]]
+    run = CliRunner().invoke(app, again)
+    assert (run.exit_code, "global minimum              PROVED (gap " in run.output) == (0, True)
     refused = ["solve", str(instance), "--global", "--checkpoint", str(tmp_path / "run.npz")]
     run = CliRunner().invoke(app, refused)
     assert "leave --checkpoint out" in str(run.exception)

@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "copyreg solve --out austen",
         "copyreg solve austen/instance.npz --gamma 0.01 --json",
         "copyreg solve austen/instance.npz --checkpoint run.npz --out again",
+        "copyreg solve songs --global --out songs-proved",
     ),
     "certify": (
         "copyreg certify austen/instance.npz austen/solution.npz --explain",
@@ -29,6 +30,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "check": (
         "copyreg check austen/certificate.json austen/instance.npz",
+        "copyreg check songs-proved/global.json songs",
         "copyreg check run/guarantee.json",
     ),
     "report": (

@@ -49,7 +49,8 @@ GlobalSeconds: TypeAlias = Annotated[
 GlobalResume: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        help="A global.json of an earlier search of --global that was stopped: go on from there.",
+        help="A global.json of an earlier search of --global that was stopped: go on from there. "
+        "First all of its boxes are made again.",
     ),
 ]
 
