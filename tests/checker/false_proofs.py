@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 from flint import arb, arb_mat, ctx
 
-from copyreg_jax.checker import data as checker_data, proofs, regions, theorems
+from copyreg_jax.checker import data as checker_data, dominance, proofs, regions, theorems
 from copyreg_jax.checker.arithmetic import Floats, arithmetic, upper
 from copyreg_jax.checker.linear import frobenius, to_floats
 from tests.checker.definition import Case, derivatives, exact, in_ellipsoid
@@ -44,6 +44,7 @@ def proof_faults():
     yield from _faults_of_formulas()
     yield from _faults_of_steep_ellipsoids()
     yield from _faults_of_laplacians()
+    yield from _faults_of_dominance()
     for index, k in enumerate(known()):
         # Some in blocks of one row each.
         with mock.patch.object(checker_data, "_BLOCK", 1 if index % 6 == 0 else 1 << 18):
@@ -61,8 +62,8 @@ def _faults_at_a_point(k, data):
             yield bool(strays({**point.losses._asdict(), "value": point.value}, k.truth))
             if k.plain and bits == 128 and k.truth.margin.rel_accuracy_bits() > 400:  # no tie
                 yield not point.losses.margin.rel_accuracy_bits() > 40
-            center = regions.mean_row(point)
-            norm = regions.gradient_norm(point, center)
+            center = point.survey.center
+            norm = point.survey.gradient_norm
             yield norm.is_finite() and k.norm.is_finite() and not norm.overlaps(k.norm)
             here = proofs.in_ball(point, center, 0.0)
             M, error = regions.hessian_floor(here, center)
@@ -71,10 +72,13 @@ def _faults_at_a_point(k, data):
                 yield gap > error + 1e-20 * (1 + frobenius(k.H.entries()))
             view = proofs.in_ball(point, center, k.radius)
             mu = modulus(*regions.hessian_floor(view, center))
+            around = dominance.Around(dominance.at(point), k.radius)
+            floor = dominance.floor(around, point.survey)
             for y, truth in zip(k.around, k.truths, strict=True):
                 if np.isfinite(y).all() and k.plain:
                     yield bool(strays(view.losses._asdict(), truth))
-                    yield has_eigenvalue_below(k.case, y, mu)
+                    yield bool(strays(around.losses._asdict(), truth))
+                    yield has_eigenvalue_below(k.case, y, max(mu, floor))
 
 
 def _faults_of_level_sets(k):
@@ -100,17 +104,27 @@ def _faults_of_ellipsoids(k, rng):
     if not math.isfinite(level):
         return
     with ctx.workprec(128), np.errstate(all="ignore"):
-        radius, view = regions.around_level_set(data, ar, level)
+        point = proofs.at_point(data, ar, x)
+        radius, view = regions.around_level_set(point, level)
         yield math.isfinite(radius) and arb(radius) < reg
-        if not np.isfinite(regions.row_widths(data)).all():
+        if not np.isfinite(regions.row_widths(point)).all():
             return
         losses, mu = view.losses, modulus(*regions.laplacian_floor(view))
-    for _ in range(4):
+        base, eigenvalue = dominance.at_zero(point), point.survey.floor
+        around = dominance.around_level_set(base, eigenvalue, level)
+        floor = 0.0 if around is None else dominance.floor(around, point.survey)
+    for turn in range(4):
         y = in_ellipsoid(case, radius * in_unit_ball(rng, x.size))
         with ctx.workprec(BITS):
             there = exact(case, y.tolist())
         yield bool(strays(losses._asdict(), there))
         yield has_eigenvalue_below(case, y, mu)
+        y = y if turn else x
+        with ctx.workprec(BITS):
+            there = exact(case, y.tolist())
+        if around is not None and there.value <= level:
+            yield bool(strays(around.losses._asdict(), there))
+            yield has_eigenvalue_below(case, y, floor)
 
 
 def _regularization(case, x):
@@ -130,7 +144,8 @@ def _faults_of_steep_ellipsoids():
         case = Case(A, np.full(5, 0.2), mask, rng.random(5) + 0.5, 0.0, "joint", "squared")
         data = case.instance()
         with ctx.workprec(BITS):
-            widths = regions.row_widths(data).tolist()
+            point = proofs.at_point(data, Floats(), np.zeros(3))
+            widths = regions.row_widths(point).tolist()
             # The largest u_i where ||W A x|| <= 1 is sqrt(a_i^T (A^T W^2 A)^-1 a_i).
             E = arb_mat(5, 3, A.ravel().tolist())
             WE = arb_mat(5, 3, [arb(w) * a for w, r in zip(case.w.tolist(), A.tolist(), strict=True)
@@ -172,6 +187,32 @@ def _faults_of_laplacians():
             theta = 2 * f - b - f @ (f - b)
             degrees = f * (np.maximum(f @ theta - theta, 0) + f @ np.maximum(-theta, 0))
             yield not (proved <= -2 * degrees + 1e-12).all()
+
+
+def _faults_of_dominance():
+    """A = W = I shows the bound of the Hessian by logits; with few rows it is nearly attained."""
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        n, metric = int(rng.integers(2, 5)), ("squared", "cross-entropy")[seed % 5 == 4]
+        b = rng.dirichlet(np.full(n, 0.5)) * 10.0 ** rng.uniform(-1, 1)
+        if metric == "squared" and seed % 3 == 0:
+            b = b * rng.choice([-1, 1], size=n)
+        mask = np.arange(n) < rng.integers(1, n)
+        gamma, reading = float(10.0 ** rng.uniform(-3, 0)), ("joint", "block")[seed % 2]
+        case = Case(np.eye(n), b, mask, np.ones(n), gamma, reading, metric)
+        x, distance = rng.normal(size=n), float(rng.choice([0.0, 0.05, 0.5]))
+        with ctx.workprec(128):
+            point = proofs.at_point(case.instance(), arithmetic((53, 128)[seed % 3 == 1]), x)
+            bases = (dominance.at(point), x), (dominance.at_zero(point), np.zeros(n))
+            for base, middle in bases:
+                around = dominance.Around(base, distance)
+                losses, least = around.losses._asdict(), 1 - around.shares[0]
+                for _ in range(4):
+                    y = middle + distance * in_unit_ball(rng, n)
+                    truth = exact(case, y.tolist())
+                    yield bool(strays(losses, truth))
+                    yield around.least_loss > truth.value  # which has L_reg, too
+                    yield has_eigenvalue_below(case, y, least)
 
 
 def _faults_of_formulas():

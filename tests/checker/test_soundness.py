@@ -194,7 +194,7 @@ def test_gradients():
             norm = sum((v * v for v in gradient), arb(0)).sqrt()
         for bits, point in views(case, x, index):
             with ctx.workprec(max(bits, 128)):
-                ball = regions.gradient_norm(point, regions.mean_row(point))
+                ball = point.survey.gradient_norm
             assert not ball.is_finite() or not norm.is_finite() or ball.overlaps(norm), index
             sharp += bits > 53 and ball.rad() < 1e-20 * (1 + norm)
     assert sharp > 0.9 * number(1000)
@@ -239,7 +239,7 @@ def test_balls_of_points():
         others = [y for y in others if np.isfinite(y).all()]
         for bits, point in views(case, x, index):
             with ctx.workprec(max(bits, 128)):
-                center = regions.mean_row(point)
+                center = point.survey.center
                 view = proofs.in_ball(point, center, radius)
                 losses, mu = view.losses, modulus(*regions.hessian_floor(view, center))
             for y in others:
@@ -272,8 +272,9 @@ def test_ellipsoids():
         if not math.isfinite(level):
             continue
         with ctx.workprec(128):
-            radius, view = regions.around_level_set(data, ar, level)
-            if not np.isfinite(regions.row_widths(data)).all():
+            point = proofs.at_point(data, ar, x)
+            radius, view = regions.around_level_set(point, level)
+            if not np.isfinite(regions.row_widths(point)).all():
                 continue
             mu, losses = modulus(*regions.laplacian_floor(view)), view.losses
         for _ in range(4):

@@ -134,7 +134,8 @@ def certify(
         else:
             near = prove_local(points)
             reads["local"] = meter.since_last()
-            everywhere = prove_global(points)
+            is_far = isinstance(near, GivenUp) and near.is_far
+            everywhere = prove_global(points, is_far=is_far)
             reads["global"] = meter.since_last()
         with ctx.workprec(max(proved.bits, START_BITS)):
             level_set = _level_set(data, upper(proved.value))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from flint import arb, arb_mat, ctx
 
-from copyreg_jax.checker import format, proofs, regions
+from copyreg_jax.checker import dominance, format, proofs, regions
 from copyreg_jax.checker.arithmetic import (
     FLOAT_BITS,
     START_BITS,
@@ -18,21 +18,25 @@ from copyreg_jax.checker.arithmetic import (
     upper,
 )
 from copyreg_jax.checker.format import Global, Interval, Local, T
-from copyreg_jax.checker.linear import eigenvalue_floor, frobenius, to_floats
+from copyreg_jax.checker.linear import lost_of, modulus, to_floats
 
 __all__ = ["GivenUp", "made", "outward", "pad", "padded", "prove_global", "prove_local"]
 
 _LOCAL_BITS = (FLOAT_BITS, START_BITS)
+
+_MOST_BELOW, _MOST_ABOVE = 0.5, 3.0
+"""What the rest of the Hessian may take from, and add to, ``A^T W^2 A`` for that to be enough."""
 
 _MAX_TRIALS = 6
 """Radii that are tried for the local claim, at each precision."""
 
 
 class GivenUp(NamedTuple):
-    """Why a claim is not made, and whether more digits might have shown it."""
+    """Why a claim is not made, whether more digits might show it, and whether x is too far away."""
 
     reason: str
     by_rounding: bool = False
+    is_far: bool = False
 
 
 def made(claim: T | GivenUp) -> T | None:
@@ -59,8 +63,7 @@ def prove_local(points: proofs.Points) -> Local | GivenUp:
         ar = arithmetic(bits)
         with ctx.workprec(ar.scalar_bits):
             point = points.view(bits)
-            center = regions.mean_row(point)
-            norm = pad(regions.gradient_norm(point, center), ar)
+            center, norm = point.survey.center, pad(point.survey.gradient_norm, ar)
             gradient = upper(norm)
             found = _widest(point, center, norm)
             if isinstance(found, GivenUp):
@@ -83,13 +86,18 @@ def _widest(point: proofs.View, center: np.ndarray, norm: arb) -> tuple[float, f
     near one, the Hessian is another. If that radius leaves too little of the modulus at x, a secant
     looks for half of it.
     """
-    data, gradient, least = point.data, upper(norm), lower(norm)
-    longest = max(
-        float(found.max()) for found in data.map_blocks(lambda block: point.lengths(block, center))
-    )
-    radius = 0.25 / longest
+    radius = 0.25 / point.survey.longest
+    found = _dominated(point, radius, norm) or _flat_somewhere(point, radius, norm)
+    return found or _by_gram_matrices(point, center, radius, norm)
+
+
+def _by_gram_matrices(
+    point: proofs.View, center: np.ndarray, radius: float, norm: arb
+) -> tuple[float, float] | GivenUp:
+    """The same, with the Gram matrix of the Hessian's own weights for each radius."""
+    gradient, least = upper(norm), lower(norm)
     H, error = regions.hessian_floor(proofs.in_ball(point, center, radius), center)
-    middle, mu = to_floats(H), _modulus(H, error)
+    middle, mu = to_floats(H), modulus(H, error)
     if np.isfinite(middle).all():
         # No modulus anywhere is above that at x, and so above the curvature along a direction.
         along = _curvature(point, center, np.linalg.eigh(middle)[1][:, 0])
@@ -99,7 +107,7 @@ def _widest(point: proofs.View, center: np.ndarray, norm: arb) -> tuple[float, f
         if gradient < mu * radius and mu >= 0.25 * most:
             return radius, mu
     H, error = regions.hessian_floor(point, center)
-    here, rounding = _modulus(H, error), _rounding(point, H, error)
+    here, rounding = modulus(H, error), _rounding(point, H, error)
     known = math.isfinite(rounding)  # no modulus anywhere is above that at x
     most = float(np.linalg.eigvalsh(to_floats(H))[0]) + rounding if known else math.inf
     if most <= 0 or least >= most * radius:
@@ -109,7 +117,7 @@ def _widest(point: proofs.View, center: np.ndarray, norm: arb) -> tuple[float, f
     is_open = False
     for _ in range(_MAX_TRIALS):
         view = proofs.in_ball(point, center, radius)
-        mu = _modulus(*regions.hessian_floor(view, center))
+        mu = modulus(*regions.hessian_floor(view, center))
         is_near = gradient < mu * radius
         is_open |= not is_near and least < (mu + rounding) * radius
         if mu >= 0.25 * here or (mu > 0 and radius <= 4 * gradient / here):
@@ -122,6 +130,42 @@ def _widest(point: proofs.View, center: np.ndarray, norm: arb) -> tuple[float, f
         "needed",
         is_open,
     )
+
+
+def _dominated(
+    point: proofs.View, radius: float, norm: arb
+) -> tuple[float, float] | GivenUp | None:
+    """A modulus within the radius, or that there is none, where the regularization says it all."""
+    around = dominance.Around(dominance.at(point), radius)
+    if not _is_small(around):
+        return None
+    mu = 0.99 * dominance.floor(around, point.survey)
+    if upper(norm) < mu * radius:
+        return radius, mu
+    # The Hessian is at most (1 + share) A^T W^2 A and a matrix of rank one, which leaves its least
+    # eigenvalue below the second one of the former.
+    values = np.linalg.eigvalsh(point.survey.gram.matrix)
+    most = 1.01 * (1 + around.shares[1]) * float(values[1]) if len(values) > 1 else math.inf
+    return _hopeless(lower(norm), most, radius) if lower(norm) >= most * radius else None
+
+
+def _is_small(around: dominance.Around) -> bool:
+    """Whether the Hessian on a set is that of the regularization, but for factors."""
+    below, above = around.shares
+    return below <= _MOST_BELOW and above <= _MOST_ABOVE
+
+
+def _flat_somewhere(point: proofs.View, radius: float, norm: arb) -> GivenUp | None:
+    """Whether the curvature along one direction is too small for the gradient; no Gram matrix.
+
+    No modulus anywhere is above that at x, and so above the curvature there along a direction.
+    """
+    matrix = point.survey.gram.matrix
+    if not (np.isfinite(matrix).all() and lower(norm) >= 0.25 * point.survey.floor * radius):
+        return None  # near a minimizer this would find nothing
+    along = _curvature(point, point.survey.center, np.linalg.eigh(matrix)[1][:, 0])
+    most = along + _blur(point, matrix)
+    return _hopeless(lower(norm), most, radius) if lower(norm) >= most * radius else None
 
 
 def _hopeless(gradient: float, mu: float, radius: float, is_open: bool = False) -> GivenUp:
@@ -137,6 +181,7 @@ def _hopeless(gradient: float, mu: float, radius: float, is_open: bool = False) 
         f"a minimizer be proved (curvature about {mu:.2g} within {radius:.2g}); a better point "
         "is needed, or a larger w if L is nearly flat in some direction",
         is_open,
+        is_far=not is_open,
     )
 
 
@@ -177,7 +222,7 @@ def _rounding(point: proofs.View, H: arb_mat, error: arb) -> float:
     if point.ar.bits > FLOAT_BITS:
         return math.inf
     middle = to_floats(H)
-    moved = 4 * _lost(H, error, middle) + _blur(point, middle)
+    moved = 4 * lost_of(H, error, middle) + _blur(point, middle)
     return moved if math.isfinite(moved) else math.inf
 
 
@@ -194,39 +239,31 @@ def _blur(point: proofs.View, middle: np.ndarray) -> float:
     return 64 * widest * float(np.abs(np.diagonal(middle)).sum())
 
 
-def _lost(H: arb_mat, error: arb, middle: np.ndarray) -> float:
-    """How far the eigenvalues of the matrices in H, less e, are below those of the middle."""
-    lost = upper(frobenius(ball - ball.mid() for ball in H.entries()) + error)
-    return 1.02 * lost + 2.0**-39 * float(np.abs(middle).max())
+def prove_global(points: proofs.Points, *, is_far: bool = False) -> Global | GivenUp:
+    """The claim global, in floats: what they leave open is lost by the theorem, not by rounding.
 
-
-def _modulus(H: arb_mat, error: arb) -> float:
-    """A mu, near the largest, that the checker will find below the eigenvalues; 0 if none is."""
-    middle = to_floats(H)
-    if not np.isfinite(middle).all():
-        return 0.0
-    mu = 0.99 * (float(np.linalg.eigvalsh(middle)[0]) - _lost(H, error, middle))
-    if mu > 0 and lower(eigenvalue_floor(H, error, mu)) >= mu:
-        return mu
-    return 0.0
-
-
-def prove_global(points: proofs.Points) -> Global | GivenUp:
-    """The claim global, in floats: what they leave open is lost by the theorem, not by rounding."""
+    Of a point that is known to be far from a minimizer only what costs no product with A is asked.
+    """
     ar = arithmetic(FLOAT_BITS)
     with ctx.workprec(ar.scalar_bits):
-        level = upper(pad(points.view(FLOAT_BITS).value, ar))
+        point = points.view(FLOAT_BITS)
+        level = upper(pad(point.value, ar))
         if not math.isfinite(level):
             return GivenUp("L is infinite at x, or too large for floats; another point is needed")
-        _, view = regions.around_level_set(points.data, ar, level)
-        H, error = regions.laplacian_floor(view)
-        mu = _modulus(H, error)
+        mu, lowest, eigenvalue = 0.0, -math.inf, point.survey.floor
+        around = dominance.around_level_set(dominance.at_zero(point), eigenvalue, level)
+        if around is not None:
+            mu = 0.99 * dominance.floor(around, point.survey)
+            lowest = eigenvalue * (1 - around.shares[0])
+        if lowest < (1 - _MOST_BELOW) * eigenvalue and not is_far:
+            H, error = regions.laplacian_floor(regions.around_level_set(point, level)[1])
+            middle, mu = to_floats(H), max(mu, modulus(H, error))
+            if np.isfinite(middle).all():
+                lowest = float(np.linalg.eigvalsh(middle)[0]) - lost_of(H, error, middle)
     if mu > 0:
         return Global(ar.bits, level, mu)
-    middle = to_floats(H)
     known = "nothing is known of its Hessian there"
-    if np.isfinite(middle).all():
-        lowest = float(np.linalg.eigvalsh(middle)[0]) - _lost(H, error, middle)
+    if math.isfinite(lowest):
         known = f"its Hessian may have an eigenvalue of {lowest:.2g} there"
     return GivenUp(
         f"L is not proved to be convex around its level set: {known}; more regularization (a "

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from flint import arb, ctx
 
-from copyreg_jax.checker import proofs, regions, theorems
+from copyreg_jax.checker import dominance, proofs, regions, theorems
 from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS, arithmetic, lower, upper
 from copyreg_jax.checker.data import Instance, read_instance
 from copyreg_jax.checker.format import (
@@ -248,10 +248,14 @@ def at_minimizer(local: Local | None, tau_c: arb) -> Verdict:
 
 def _test_local(point: proofs.View, local: Local) -> Tested:
     """The claim local: one minimizer near x, and what holds at it."""
-    center = regions.mean_row(point)
-    gradient = regions.gradient_norm(point, center)
-    ball = proofs.in_ball(point, center, local.radius)
-    curved = _test_curvature("local: within radius", *regions.hessian_floor(ball, center), local.mu)
+    center, gradient = point.survey.center, point.survey.gradient_norm
+
+    def curvature() -> tuple[Any, arb]:
+        return regions.hessian_floor(proofs.in_ball(point, center, local.radius), center)
+
+    near = dominance.Around(dominance.at(point), local.radius)
+    where = "local: within radius"
+    curved = _test_curvature(where, _floor(near, point), curvature, local.mu)
     applies = (
         arb(local.mu) * local.radius > local.gradient
         and arb(local.mu) * local.distance >= local.gradient
@@ -276,28 +280,52 @@ def _test_local(point: proofs.View, local: Local) -> Tested:
 
 def _test_global(point: proofs.View, claim: Global) -> Tested:
     """The claim global: L is strongly convex on a convex set that contains {L <= level}."""
-    _, view = regions.around_level_set(point.data, point.ar, claim.level)
+
+    def curvature() -> tuple[Any, arb]:
+        return regions.laplacian_floor(regions.around_level_set(point, claim.level)[1])
+
+    base, eigenvalue = dominance.at_zero(point), point.survey.floor
+    around = dominance.around_level_set(base, eigenvalue, claim.level)
+    floor = 0.0 if around is None else _floor(around, point)
     where = "global: on a convex set around the level set"
     return [
         (f"global: L(x) <= {claim.level:.17g}", at_most(point.value, claim.level)),
-        _test_curvature(where, *regions.laplacian_floor(view), claim.mu),
+        _test_curvature(where, floor, curvature, claim.mu),
     ]
 
 
-def _test_curvature(where: str, H: Any, error: arb, mu: float) -> tuple[str, Verdict]:
-    """Whether mu > 0 bounds the eigenvalues of every matrix of H, less the error, from below."""
+def _floor(around: dominance.Around, point: proofs.View) -> float:
+    """A lower bound of the Hessian on a set, or a number that is not positive."""
+    _control_curvature(point.survey.gram.balls, point.survey.gram.error)
+    return dominance.floor(around, point.survey)
 
-    def proves(target: float) -> bool:
-        return target > 0 and lower(eigenvalue_floor(H, error, target)) >= target
 
-    # No eigenvalue is above the trace of a positive definite matrix.
+def _test_curvature(
+    where: str, floor: float, curvature: Callable[[], tuple[Any, arb]], mu: float
+) -> tuple[str, Verdict]:
+    """Whether mu > 0 is a lower bound of the Hessian: below a floor, or by H and an error.
+
+    All eigenvalues of every matrix of H, less the error, are to be above mu. H is asked for only
+    where the floor, which costs less, does not do.
+    """
+    says = f"{where}: hess L >= {mu:.17g}"
+    if 0 < mu <= floor:
+        return says, Verdict.CERTIFIED
+    H, error = curvature()
+    _control_curvature(H, error)
+    return says, Verdict.CERTIFIED if _proves(H, error, mu) else Verdict.UNDECIDED
+
+
+def _proves(H: Any, error: arb, mu: float) -> bool:
+    """Whether mu > 0 is below all eigenvalues of every matrix of H, less the error."""
+    return mu > 0 and lower(eigenvalue_floor(H, error, mu)) >= mu
+
+
+def _control_curvature(H: Any, error: arb) -> None:
+    """Raise `VoidError` where an eigenvalue would be above the trace of a positive matrix."""
     trace = upper(H.trace() + error)
-    if math.isfinite(trace) and proves(2 * abs(trace) + 2**-1000):
+    if math.isfinite(trace) and _proves(H, error, 2 * abs(trace) + 2**-1000):
         raise VoidError("the control failed: a false claim on curvature was not refused")
-    return (
-        f"{where}: hess L >= {mu:.17g}",
-        Verdict.CERTIFIED if proves(mu) else Verdict.UNDECIDED,
-    )
 
 
 def within(ball: arb, interval: Interval) -> Verdict:

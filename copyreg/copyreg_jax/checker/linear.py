@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from flint import arb, arb_mat
 
-from copyreg_jax.checker.arithmetic import TINY, UNIT, sum_balls, up, upper
+from copyreg_jax.checker.arithmetic import TINY, UNIT, lower, sum_balls, up, upper
 from copyreg_jax.checker.verdicts import require
 
 __all__ = [
@@ -19,7 +20,11 @@ __all__ = [
     "eigenvalue_floor",
     "frobenius",
     "gram",
+    "gram_of_scaled",
     "inverse_of_triangle",
+    "lengths",
+    "lost_of",
+    "modulus",
     "norms",
     "to_floats",
 ]
@@ -36,6 +41,11 @@ class Gram:
     matrix: np.ndarray
     error: arb
 
+    @property
+    def balls(self) -> arb_mat:
+        """The matrix, exact."""
+        return arb_mat(len(self.matrix), len(self.matrix), self.matrix.ravel().tolist())
+
     def __add__(self, other: Any) -> Gram:
         matrix = self.matrix + other.matrix
         size = float(np.abs(matrix).sum())  # no smaller than its norm, and without squares
@@ -46,19 +56,9 @@ def gram(weights: np.ndarray, rows: np.ndarray, center: np.ndarray) -> Gram:
     """Gram matrix of the rows ``rows - center`` of one block."""
     centered = rows - center if center.any() else rows
     weighted = weights[:, None] * centered
-    (n, d), tiles = rows.shape, len(rows) // _TILE
-    whole = tiles * _TILE
-    left = weighted[:whole].reshape(tiles, _TILE, d).transpose(0, 2, 1)
-    right = centered[:whole].reshape(tiles, _TILE, d)
-    matrix = weighted[whole:].T @ centered[whole:]
-    for i in range(0, d, _TILE):
-        for j in range(i, d, _TILE):
-            rest = matrix[i : i + _TILE, j : j + _TILE]
-            part = (left[:, i : i + _TILE] @ right[:, :, j : j + _TILE]).sum(axis=0) + rest
-            matrix[j : j + _TILE, i : i + _TILE] = part.T
-            matrix[i : i + _TILE, j : j + _TILE] = part
+    matrix = _transposed_product(weighted, centered)
     # Entry by entry the error is at most (terms u) sum |w| |r_i| |r_j|, whose norm is the trace's.
-    terms = n + 8
+    d, terms = rows.shape[1], len(rows) + 8
     squares = np.einsum("ij,ij->i", centered, centered)
     trace = float(np.einsum("i,i->", np.abs(weights), squares))
     largest = up(np.sqrt(squares.max(initial=0.0)) * (1 + (d + 8) * UNIT)) + 2.0**-500
@@ -68,17 +68,49 @@ def gram(weights: np.ndarray, rows: np.ndarray, center: np.ndarray) -> Gram:
     return Gram(matrix, arb(trace) * (2 * terms + 2 * d) * UNIT + lost)
 
 
+def gram_of_scaled(scales: np.ndarray, rows: np.ndarray) -> Gram:
+    """Gram matrix of the rows ``scales[i] * rows[i]``."""
+    scaled = scales[:, None] * rows
+    matrix = _transposed_product(scaled, scaled)
+    # As above; each entry of a row is rounded once, and sums of squares give the trace.
+    d, terms = rows.shape[1], len(rows) + 8
+    trace = float(np.einsum("ij,ij->", scaled, scaled))
+    largest = 1.01 * math.sqrt(trace) + 2.0**-500 if math.isfinite(trace) else math.inf
+    lost = arb(TINY) * (terms * d * d) * (2 + 2 * largest)
+    control_product(matrix, scaled.T, scaled)
+    return Gram(matrix, arb(trace) * (2 * terms + 2 * d) * UNIT + lost)
+
+
+def _transposed_product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """``left.T @ right``, which is symmetric, from small products."""
+    d, tiles = right.shape[1], len(right) // _TILE
+    whole = tiles * _TILE
+    stacked_left = left[:whole].reshape(tiles, _TILE, d).transpose(0, 2, 1)
+    stacked_right = right[:whole].reshape(tiles, _TILE, d)
+    rest_left, rest_right = left[whole:].T, right[whole:]
+    matrix = np.empty((d, d))
+    for i in range(0, d, _TILE):
+        for j in range(i, d, _TILE):
+            one, two = slice(i, i + _TILE), slice(j, j + _TILE)
+            part = (stacked_left[:, one] @ stacked_right[:, :, two]).sum(axis=0)
+            part += rest_left[one] @ rest_right[:, two]
+            matrix[two, one] = part.T
+            matrix[one, two] = part
+    return matrix
+
+
 def control_product(found: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
     """Raise `VoidError` unless ``found`` is ``left @ right``, along one direction.
 
     Bounds of rounding hold for sums of products in any order, and BLAS is trusted to make such
     sums. This compares it with ``einsum``, NumPy's own loop, row by row of the result.
     """
-    (q, r), sizes = right.shape, np.abs(left)
-    probe = np.cos(np.arange(r) + 1.0)
+    (q, r), probe = right.shape, np.cos(np.arange(right.shape[1]) + 1.0)
     along = np.einsum("ij,j->i", right, probe)
     apart = np.einsum("ij,j->i", found, probe) - np.einsum("ij,j->i", left, along)
-    far = np.einsum("ij,j->i", sizes, np.einsum("ij,j->i", np.abs(right), np.abs(probe)))
+    # (|left| (|right| |probe|))_i is at most a product of three norms; 2^-500 is for underflow.
+    sizes = np.sqrt(np.einsum("ij,ij->i", left, left)) + 2.0**-500
+    far = sizes * (np.sqrt(np.einsum("ij,ij->", right, right) * (r + 1)) + 2.0**-500)
     # What underflow loses, in `found` or here, is then multiplied by at most an entry of `left`.
     lost = 4 * TINY * (q + 1) * (r + 1) * (2 + sizes.max(initial=0.0))
     # What overflows is not finite in the result either, and proves nothing.
@@ -88,9 +120,13 @@ def control_product(found: np.ndarray, left: np.ndarray, right: np.ndarray) -> N
 
 def norms(rows: np.ndarray, center: np.ndarray) -> np.ndarray:
     """Upper bounds of the Euclidean norms of ``rows - center``."""
-    centered = rows - center
+    return lengths(rows - center)
+
+
+def lengths(centered: np.ndarray) -> np.ndarray:
+    """Upper bounds of the norms of rows whose entries are rounded once, rounded and exact."""
     squares = np.einsum("ij,ij->i", centered, centered)
-    return up(up(np.sqrt(squares) * (1 + (rows.shape[1] + 8) * UNIT)) + 2.0**-500)
+    return up(up(np.sqrt(squares) * (1 + (centered.shape[1] + 8) * UNIT)) + 2.0**-500)
 
 
 def eigenvalue_floor(H: arb_mat, error: arb, target: float) -> arb:
@@ -108,6 +144,26 @@ def eigenvalue_floor(H: arb_mat, error: arb, target: float) -> arb:
     for i in range(d):
         R[i * (d + 1)] -= shift
     return arb(shift) - frobenius(R) - error
+
+
+def modulus(H: arb_mat, error: arb) -> float:
+    """A mu, about the largest, proved to be below all eigenvalues as in `eigenvalue_floor`; or 0.
+
+    LAPACK proposes it, and need not be right.
+    """
+    middle = to_floats(H)
+    if not np.isfinite(middle).all():
+        return 0.0
+    mu = 0.99 * (float(np.linalg.eigvalsh(middle)[0]) - lost_of(H, error, middle))
+    if mu > 0 and lower(eigenvalue_floor(H, error, mu)) >= mu:
+        return mu
+    return 0.0
+
+
+def lost_of(H: arb_mat, error: arb, middle: np.ndarray) -> float:
+    """How far the eigenvalues of the matrices in H, less e, are below those of the middle."""
+    lost = upper(frobenius(ball - ball.mid() for ball in H.entries()) + error)
+    return 1.02 * lost + 2.0**-39 * float(np.abs(middle).max())
 
 
 def frobenius(balls: Iterable[arb]) -> arb:

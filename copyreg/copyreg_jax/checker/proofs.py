@@ -32,12 +32,12 @@ from copyreg_jax.checker.arithmetic import (
     Arithmetic,
     Vector,
     arithmetic,
-    lower,
     sum_balls,
-    upper,
 )
-from copyreg_jax.checker.data import LEFT_OUT, Csr, Instance
+from copyreg_jax.checker.data import Csr, Instance
 from copyreg_jax.checker.linear import norms
+from copyreg_jax.checker.losses import Losses, Sums, square
+from copyreg_jax.checker.survey import Survey
 
 __all__ = [
     "Derivatives",
@@ -56,16 +56,6 @@ _KEPT_FLOATS, _KEPT_BALLS = 1 << 22, 1 << 17
 """Rows up to which a view keeps its logits and softmaxes: 32 bytes a row, or some 400 of balls."""
 
 
-class Losses(NamedTuple):
-    """Balls that contain the exact numbers, at a point or at every point of a set."""
-
-    ell_1: arb
-    ell_2: arb
-    margin: arb
-    protected_mass: arb
-    target_mass: arb
-
-
 class _Softmax(NamedTuple):
     """One normalizer: the sum of ``exp(u_i - shift)`` over the rows it runs over."""
 
@@ -74,7 +64,7 @@ class _Softmax(NamedTuple):
     total: arb
 
 
-class View:
+class View(Sums):
     """An instance whose logits are known, at one point or on a set of points.
 
     Parameters
@@ -104,7 +94,6 @@ class View:
 
     def __init__(self, data: Instance, ar: Arithmetic, logits: Callable[[slice], Vector]) -> None:
         self.data, self.ar, self._logits = data, ar, logits
-        self.h = arb(1) / 2 if data.metric == "squared" else arb(1)
         self._keeps = data.n <= (_KEPT_FLOATS if ar.bits == FLOAT_BITS else _KEPT_BALLS)
         self._kept: dict[tuple[Any, int], Any] = {}
 
@@ -125,6 +114,15 @@ class View:
         """Upper bounds of the distances of a block's rows from a center."""
         name = "lengths", center.tobytes()
         return self._keep(name, block, lambda: norms(rows_of(self.data, block), center))
+
+    def keep_lengths(self, block: slice, center: np.ndarray, found: np.ndarray) -> None:
+        """Those bounds, which somebody had to compute."""
+        self._keep(("lengths", center.tobytes()), block, lambda: found)
+
+    @functools.cached_property
+    def survey(self) -> Survey:
+        """What is known of the rows of A, and of the gradient."""
+        return Survey(self)
 
     def sum(self, work: Callable[[slice], Any]) -> Any:
         """Sum of ``work`` over the blocks of rows."""
@@ -195,7 +193,7 @@ class View:
         return sums
 
     @functools.cached_property
-    def _sums(self) -> list[arb]:
+    def sums(self) -> list[arb]:
         """The loss of each group, the protected mass of f and that of b, and twice L_reg."""
         ar, _ = self.ar, self.softmaxes  # those first: the blocks need them
 
@@ -216,35 +214,6 @@ class View:
         return b * (softmax.shift + softmax.total.log() - u)
 
     @functools.cached_property
-    def losses(self) -> Losses:
-        """Both losses, the margin ``ell_1/n1 - ell_2/n2``, and the protected masses."""
-        n, n1 = self.data.n, self.data.n1
-        ell_1, ell_2, *own, mass, target, _ = self._sums
-        if own:
-            ell_1, ell_2 = own[0], ell_1 + ell_2 - own[0]
-        return Losses(ell_1, ell_2, ell_1 / n1 - ell_2 / (n - n1), mass, target)
-
-    @functools.cached_property
-    def value(self) -> arb:
-        """L, where the logits are those of a point."""
-        loss = self._fit + self._sums[-1] / 2
-        return loss + arb(self.data.gamma) / self.losses.ell_1 if self.data.gamma > 0 else loss
-
-    @property
-    def _fit(self) -> arb:
-        """``h ell``, or ``h ell_2`` where the protected rows are left out."""
-        if self.data.reading == LEFT_OUT:
-            return self.h * self._sums[1]
-        return self.h * (self._sums[0] + self._sums[1])
-
-    @property
-    def least_loss(self) -> arb:
-        """A lower bound of ``h ell + gamma/ell_1``."""
-        ell_1 = upper(self.losses.ell_1)
-        protection = arb(self.data.gamma) / ell_1 if ell_1 > 0 else arb(0)
-        return arb(lower(self._fit)) + protection
-
-    @functools.cached_property
     def _H(self) -> list[arb]:
         """H of each group, for t = 1 on it."""
         _ = self.softmaxes
@@ -259,26 +228,9 @@ class View:
         """The terms of H, for t = 1."""
         return f * (f - b) if self.data.metric == "squared" else b
 
-    @functools.cached_property
-    def _protection(self) -> tuple[arb, arb]:
-        """The factors k and kappa; not finite where ell_1 may vanish."""
-        if self.data.reading == LEFT_OUT:
-            return arb(1), arb(0)  # L = h ell - phi + L_reg
-        if self.data.gamma == 0:
-            return arb(0), arb(0)
-        if not self.losses.ell_1 > 0:
-            return arb("nan"), arb("nan")
-        k = arb(self.data.gamma) / (self.h * square(self.losses.ell_1))
-        return k, 2 * k / (self.h * self.losses.ell_1)
-
-    @property
-    def kappa(self) -> arb:
-        """Weight of ``g g^T``, not negative."""
-        return self._protection[1]
-
     def derivatives(self) -> Callable[[slice], Derivatives]:
         """First and second derivatives by the logits, without those of L_reg, block by block."""
-        ar, H, k = self.ar, self._H, self._protection[0]
+        ar, H, k = self.ar, self._H, self.protection[0]
 
         def joint(m: np.ndarray, b: Vector, f: list[Vector]) -> Derivatives:
             t, mask = ar.choose(m, 1 - k, arb(1)), ar.choose(m, arb(1), arb(0))
@@ -328,11 +280,6 @@ def _join(parts: Iterable[tuple[arb, arb] | None]) -> tuple[arb, arb]:
     known = [part for part in parts if part is not None]
     top = functools.reduce(lambda a, b: b if b > a else a, (shift for shift, _ in known))
     return top, sum_balls((shift - top).exp() * total for shift, total in known)
-
-
-def square(ball: arb) -> arb:
-    """A ball around the square."""
-    return ball * ball
 
 
 def at_point(data: Instance, ar: Arithmetic, x: np.ndarray) -> View:

@@ -9,7 +9,7 @@ import operator
 import numpy as np
 from flint import arb, arb_mat
 
-from copyreg_jax.checker.arithmetic import UNIT, Arithmetic, Moments, Vector, upper
+from copyreg_jax.checker.arithmetic import UNIT, Arithmetic, Vector, upper
 from copyreg_jax.checker.data import Instance
 from copyreg_jax.checker.linear import (
     Gram,
@@ -25,10 +25,8 @@ from copyreg_jax.checker.theorems import least_loss
 
 __all__ = [
     "around_level_set",
-    "gradient_norm",
     "hessian_floor",
     "laplacian_floor",
-    "mean_row",
     "row_widths",
 ]
 
@@ -40,32 +38,6 @@ _SMALL = 1 / 32
 
 _ROUNDS = 8
 """At most so many improvements of the set around a level set."""
-
-
-def mean_row(view: View) -> np.ndarray:
-    """About ``A^T f``: as a center of the rows, it leaves the least to cancel."""
-    _ = view.softmaxes  # those first: the blocks need them
-
-    def work(block: slice) -> np.ndarray:
-        return np.einsum("i,ij->j", view.ar.upper(view.f(block)[0]), rows_of(view.data, block))
-
-    center: np.ndarray = view.sum(work)
-    return np.where(np.isfinite(center), center, 0.0)
-
-
-def gradient_norm(point: View, center: np.ndarray) -> arb:
-    """``||grad L(x)||``; any center will do."""
-    ar, data, derivatives = point.ar, point.data, point.derivatives()
-
-    def work(block: slice) -> Moments:
-        regularization = ar.square(ar.exact(data.w[block])) * point.logits(block)
-        whole = derivatives(block).y + regularization
-        return ar.moments([whole, regularization], rows_of(data, block), center)
-
-    found = point.sum(work)
-    # The entries of y sum to zero, so only the regularization moves with the center.
-    offset = (arb(c) * found.sums[1] for c in center.tolist())
-    return frobenius(a + b for a, b in zip(_row(found.products, 0), offset, strict=True))
 
 
 def _row(matrix: arb_mat, i: int) -> list[arb]:
@@ -91,7 +63,7 @@ def hessian_floor(view: View, center: np.ndarray) -> tuple[arb_mat, arb]:
     found, moments = view.sum(work)
     d, terms = data.d, len(moments.sums) // 2
     column = [arb_mat(d, 1, _row(moments.products, i)) for i in range(2 * terms)]
-    M = arb_mat(d, d, found.matrix.ravel().tolist())
+    M = found.balls
     M += view.kappa * (column[0] * column[0].transpose())
     deltas = [arb_mat(d, 1, (-center).tolist()), *column[terms + 1 :]]
     for total, q, delta in zip(moments.sums[1:], column[1:], deltas, strict=False):
@@ -100,22 +72,17 @@ def hessian_floor(view: View, center: np.ndarray) -> tuple[arb_mat, arb]:
     return M, found.error
 
 
-def row_widths(data: Instance) -> np.ndarray:
+def row_widths(view: View) -> np.ndarray:
     """Numbers c_i with ``|u_i| <= c_i ||W A x||`` for every x; infinite if none is found.
 
     c_i^2 is ``a_i^T M^-1 a_i``, M = A^T W^2 A. For any V, ``M^-1 <= V^T V / (1 - defect)`` with
     ``defect = ||V M V^T - I||_F``; the V here is an approximate inverse Cholesky factor.
     """
+    data, found = view.data, view.survey.gram
     d, origin = data.d, np.zeros(data.d)
-
-    def weighted(block: slice) -> Gram:
-        from_below = np.nextafter(data.w[block] ** 2, 0)
-        return gram(from_below, rows_of(data, block), origin)
-
-    found = sum_of(data, weighted)
     V = inverse_of_triangle(cholesky(found.matrix))
     balls = arb_mat(d, d, V.ravel().tolist())
-    product = (balls * arb_mat(d, d, found.matrix.ravel().tolist()) * balls.transpose()).entries()
+    product = (balls * found.balls * balls.transpose()).entries()
     for i in range(d):
         product[i * (d + 1)] -= 1
     size = frobenius(balls.entries())
@@ -132,13 +99,14 @@ def row_widths(data: Instance) -> np.ndarray:
     return np.concatenate(list(data.map_blocks(widths)))
 
 
-def around_level_set(data: Instance, ar: Arithmetic, level: float) -> tuple[float, View]:
+def around_level_set(point: View, level: float) -> tuple[float, View]:
     """A radius and the logits on ``{||W A x|| <= radius}``, which contains ``{L <= level}``.
 
     A lower bound of the loss leaves ``0.5 ||W A x||^2 <= level - bound``; on that set the loss has
     a better lower bound, and so on, as long as that makes a large set smaller by a good part.
     """
-    widths, least, radius = row_widths(data), least_loss(data), math.inf
+    data, ar = point.data, point.ar
+    widths, least, radius = row_widths(point), least_loss(data), math.inf
     widest = float(widths.max())
     for _ in range(_ROUNDS):
         smaller = upper((2 * (arb(level) - least)).nonnegative_part().sqrt())
@@ -183,4 +151,4 @@ def laplacian_floor(view: View) -> tuple[arb_mat, arb]:
         return gram(ar.lower(weights), rows_of(data, block), np.zeros(data.d))
 
     found = sum_of(data, work)
-    return arb_mat(data.d, data.d, found.matrix.ravel().tolist()), found.error
+    return found.balls, found.error

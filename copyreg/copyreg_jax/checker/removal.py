@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flint import arb, ctx
 
-from copyreg_jax.checker import proofs, regions
+from copyreg_jax.checker import proofs
 from copyreg_jax.checker.arithmetic import (
     ARITHMETIC,
     START_BITS,
@@ -245,7 +245,7 @@ def proved(data: Instance, model: Minimizer, safe: Minimizer, bits: int) -> Prov
     for of, kept in ((data, model), (data.without_protected(), safe)):
         point = proofs.at_point(of, ar, kept.x)
         assert kept.local is not None
-        views.append(proofs.in_ball(point, regions.mean_row(point), kept.local.distance))
+        views.append(proofs.in_ball(point, point.survey.center, kept.local.distance))
     offsets = [view.softmaxes[0].shift + view.softmaxes[0].total.log() for view in views]
     per_nat = 1 / arb(2).log()
 

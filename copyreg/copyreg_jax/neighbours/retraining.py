@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from copyreg_jax.certificates.minimizers import made, outward, pad, prove_local
 from copyreg_jax.certificates.to_instance import exact_point, input_errors, to_instance
-from copyreg_jax.checker import proofs, regions
+from copyreg_jax.checker import proofs
 from copyreg_jax.checker.arithmetic import ARITHMETIC, arithmetic
 from copyreg_jax.checker.data import LEFT_OUT, MAX_DENSE_COLUMNS, Instance
 from copyreg_jax.checker.format import Interval
@@ -296,7 +296,7 @@ def _proved(data: Instance, x: np.ndarray, weights: np.ndarray) -> Interval | No
     ar = arithmetic(local.bits)
     with ctx.workprec(ar.scalar_bits):
         point = points.view(local.bits)
-        view = proofs.in_ball(point, regions.mean_row(point), local.distance)
+        view = proofs.in_ball(point, point.survey.center, local.distance)
         softmax = view.softmaxes[0]
         offset = softmax.shift + softmax.total.log()
 
