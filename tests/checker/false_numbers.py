@@ -11,7 +11,15 @@ import numpy as np
 from flint import arb, arb_mat, ctx
 
 from copyreg_jax.checker.arithmetic import Balls, Box, Floats, lower, up, upper
-from copyreg_jax.checker.linear import Gram, eigenvalue_floor, gram, norms
+from copyreg_jax.checker.linear import (
+    Gram,
+    eigenvalue_floor,
+    gram,
+    gram_of_scaled,
+    lengths,
+    norms,
+)
+from copyreg_jax.checker.survey import _weighted
 from tests.checker.test_arithmetic import (
     BINARY,
     VERDICTS,
@@ -125,6 +133,7 @@ def _faults_of_matrices(rng, ar, scale):
     found, truth = gram(weights.lo, rows, center), exact_gram(weights.lo, rows, center)
     yield is_beyond(found, truth)
     yield is_beyond(found + found, 2 * truth)
+    yield from _faults_of_scaled_rows(rng, weights.lo, rows, center)
     for middle in (x, 0 * x):
         gaps = exactly(A) - exactly(middle)
         yield (exactly(norms(A, middle)) ** 2 < (gaps * gaps).sum(axis=1)).any()
@@ -140,6 +149,22 @@ def _faults_of_matrices(rng, ar, scale):
             worst = [[Fraction(v) - Fraction(radius) for v in row] for row in H.tolist()]
             shift = Fraction(floor) + Fraction(error) - Fraction(1, 10**20)
             yield not is_positive_definite(worst, shift)
+
+
+def _faults_of_scaled_rows(rng, scales, rows, center):
+    """Also with columns of very different sizes, and two that nearly cancel."""
+    uneven = rows * np.array([1e18, 1e-18, 1.0]) if np.abs(scales).max() < 1e100 else rows
+    uneven[:, 2] = uneven[:, 0] * (1 + 2.0**-52)
+    for matrix in (rows, uneven):
+        found, weighted = gram_of_scaled(scales, matrix), exactly(scales)[:, None] * exactly(matrix)
+        truth = (weighted[:, :, None] * weighted[:, None, :]).sum(axis=0)
+        yield is_beyond(found, truth)
+        centered = matrix - center
+        sum_ = _weighted(Box.of(scales), centered, lengths(centered))
+        gaps = exactly(scales) @ (exactly(matrix) - exactly(center))
+        gaps = gaps - exactly([float(v.mid()) for v in sum_.products.entries()])
+        bound = upper(sum_.error)
+        yield math.isfinite(bound) and (gaps * gaps).sum() > Fraction(bound) ** 2
 
 
 def _faults_of_ends():

@@ -45,6 +45,8 @@ def proof_faults():
     yield from _faults_of_steep_ellipsoids()
     yield from _faults_of_laplacians()
     yield from _faults_of_dominance()
+    yield from _faults_of_far_means()
+    yield from _faults_of_shares()
     for index, k in enumerate(known()):
         # Some in blocks of one row each.
         with mock.patch.object(checker_data, "_BLOCK", 1 if index % 6 == 0 else 1 << 18):
@@ -191,7 +193,7 @@ def _faults_of_laplacians():
 
 def _faults_of_dominance():
     """A = W = I shows the bound of the Hessian by logits; with few rows it is nearly attained."""
-    for seed in range(400):
+    for seed in range(60):
         rng = np.random.default_rng(seed)
         n, metric = int(rng.integers(2, 5)), ("squared", "cross-entropy")[seed % 5 == 4]
         b = rng.dirichlet(np.full(n, 0.5)) * 10.0 ** rng.uniform(-1, 1)
@@ -213,6 +215,68 @@ def _faults_of_dominance():
                     yield bool(strays(losses, truth))
                     yield around.least_loss > truth.value  # which has L_reg, too
                     yield has_eigenvalue_below(case, y, least)
+
+
+def _faults_of_far_means():
+    """One row on one side of the center and many on the other: f moves by twice the reach."""
+    A = np.array([1.0] + [-1.0] * 49)[:, None]
+    mask, b, w, radius = np.arange(50) < 1, np.full(50, 0.02), np.ones(50), 0.01
+    even = np.array([0.5 * math.log(49)])  # here A^T f = 0
+    case = Case(A, b, mask, w, 0.1, "joint", "squared")
+    # Those rows as the protected ones, of which the others are the mirror image: A^T f = 0 at 0.
+    both, own = np.r_[A, -A], np.arange(100) < 50
+    mirror = Case(both, np.eye(100)[0], own, np.ones(100), 0.1, "block", "cross-entropy")
+    for one, x, middle in ((case, even, np.zeros(1)), (mirror, np.zeros(1), np.zeros(1))):
+        with ctx.workprec(128):
+            point = proofs.at_point(one.instance(), Floats(), x)
+            for base in (dominance.at(point), dominance.at_zero(point)):
+                losses = dominance.Around(base, radius).losses._asdict()
+                here = x if base.view is point else middle
+                for sign in (-1, 1):
+                    truth = exact(one, (here + 0.999 * sign * radius).tolist())
+                    yield bool(strays(losses, truth))
+
+
+def _faults_of_shares():
+    """The formulas of docs/theory/certificates.md in plain floats, at points without rounding."""
+    for seed, reading in itertools.product(range(20), ("joint", "block")):
+        rng = np.random.default_rng(seed)
+        n, m = 6, np.arange(6) < 3
+        A, w, x = rng.normal(size=(n, 2)), rng.uniform(0.5, 2, n), rng.normal(size=2)
+        b = rng.normal(size=n) * 10.0 ** rng.uniform(-2, 1, n)
+        data, distance = Case(A, b, m, w, 0.1, reading, "squared").instance(), 0.02
+        with ctx.workprec(128):
+            point = proofs.at_point(data, Floats(), x)
+            around = dominance.Around(dominance.at(point), distance)
+            ends = around.losses.ell_1.lower(), around.losses.ell_1.upper()
+            ks = sorted(0.2 / float(ell_1.mid()) ** 2 for ell_1 in ends)
+            reach, found = distance * point.survey.longest, around.shares
+        softmaxes = [(m | True, 1 - np.outer(ks[::-1], m))]
+        if reading == "block":
+            softmaxes = [(m | True, np.ones((2, n))), (m, -np.outer(ks[::-1], m))]
+        for sign, share in zip((-1, 1), found, strict=True):
+            right = 0.0
+            for index, (rows, t) in enumerate(softmaxes):
+                f = np.exp(A @ x) * rows
+                f /= f.sum()
+                gap = distance * float(point.survey.gaps[index].mid())
+                F = f * math.exp(min(reach + gap, 2 * reach))
+                ahead, away = (np.maximum(s * sign * t, 0).max(axis=0) for s in (1, -1))
+                total = ((ahead + away) * F * (2 * F + np.abs(b))).sum()
+                each = 0.0
+                for group in (m & rows, ~m & rows):
+                    sizes = (
+                        F,
+                        ahead * F * 2 * F,
+                        ahead * F * np.maximum(-b, 0),
+                        away * F * (b > 0) * b,
+                    )
+                    most = [np.max((v / w**2)[group], initial=0.0) for v in sizes]
+                    each = max(each, 3 * total * most[0] + sum(most[1:]))
+                right += 2 * each
+            # Radii of balls have 30 bits: the lower end of ell_1, 1/50 of the upper at worst, is
+            # off by 2^-29 * 50, and k by twice that.
+            yield not abs(share / right - 1) < 1e-6
 
 
 def _faults_of_formulas():
