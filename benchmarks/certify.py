@@ -3,7 +3,9 @@
     python benchmarks/certify.py [--sizes 1e6 1e7 1e8] [--out FILE]
 
 Instances are dense, of 50 columns, written as a folder of .npy files and read block by block; 10^9
-entries need 8 GB of disk. Each measurement is a fresh process, and the median of --repeats of them.
+entries need 8 GB of disk. Each measurement is a fresh process with one thread for BLAS, and the
+median of --repeats of them; the programs of one instance run in turn. Seconds are those of all
+cores together, which another load on the machine changes least; `wall` is what a clock says.
 Memory (Linux only) is the peak resident size above that of the process before the call, so above
 the data if in memory (--in-memory). The claims `local` and `global` are made at minimizers, and
 tried at a point that is none.
@@ -52,7 +54,8 @@ def write_instance(folder: Path, n: int, d: int, seed: int = 0) -> None:
         np.save(folder / f"{name}.npy", array)
 
 
-# Each measurement is one of these programs, in a process of its own. It prints seconds and bytes.
+# Each measurement is one of these programs, in a process of its own. It prints seconds, bytes, and
+# seconds of a clock.
 _MEASURE = """
 import re, sys, time
 import numpy as np
@@ -61,9 +64,9 @@ status = lambda: open("/proc/self/status").read()
 peak = lambda: 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status())[1])
 {imports}
 open("/proc/self/clear_refs", "w").write("5")  # start the peak anew
-before, start = peak(), time.perf_counter()
+before, start, cpu = peak(), time.perf_counter(), time.process_time()
 {work}
-print(time.perf_counter() - start, peak() - before)
+print(time.process_time() - cpu, peak() - before, time.perf_counter() - start)
 """
 _PROGRAMS = {
     "certify": (
@@ -93,16 +96,27 @@ _PROGRAMS = {
 }
 
 
-def measure(program: str, folder: Path, repeats: int) -> tuple[float, float]:
-    """Median seconds, and the largest memory, in MB."""
-    imports, work = _PROGRAMS[program]
-    source = _MEASURE.format(imports=imports, work=work)
-    runs = []
+def measure(programs: list[str], folder: Path, repeats: int) -> dict[str, dict[str, float]]:
+    """Of each program the median seconds, of all cores and of a clock, and the largest MB."""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    runs: dict[str, list[list[float]]] = {program: [] for program in programs}
     for _ in range(repeats):
-        command = [sys.executable, "-c", source, str(folder)]
-        found = subprocess.run(command, capture_output=True, text=True, check=True)
-        runs.append([float(number) for number in found.stdout.split()])
-    return statistics.median(run[0] for run in runs), max(run[1] for run in runs) / 1e6
+        for program in programs:
+            imports, work = _PROGRAMS[program]
+            source = _MEASURE.format(imports=imports, work=work)
+            command = [sys.executable, "-c", source, str(folder)]
+            found = subprocess.run(
+                command, capture_output=True, text=True, check=True, env=environment
+            )
+            runs[program].append([float(number) for number in found.stdout.split()])
+    return {
+        program: {
+            "seconds": statistics.median(run[0] for run in found),
+            "wall": statistics.median(run[2] for run in found),
+            "megabytes": max(run[1] for run in found) / 1e6,
+        }
+        for program, found in runs.items()
+    }
 
 
 def relative_width(folder: Path) -> float:
@@ -138,28 +152,25 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
 
-    def add(program: str, n: int, d: int, folder: Path, **more: float) -> None:
-        seconds, megabytes = measure(program, folder, options.repeats)
-        row = {"program": program, "n": n, "d": d, "seconds": seconds, "megabytes": megabytes}
-        rows.append(row | more)
-        print(json.dumps(rows[-1]), flush=True)
+    def add(programs: list[str], n: int, d: int, folder: Path, *, width: bool = False) -> None:
+        for program, found in measure(programs, folder, options.repeats).items():
+            row = {"program": program, "n": n, "d": d, **found}
+            if width and program == "check":
+                row["relative_width"] = relative_width(folder)
+            rows.append(row)
+            print(json.dumps(row), flush=True)
 
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as name:
             folder, n, d = Path(name), int(size) // 50, 50
             write_instance(folder, n, d)
-            add("certify", n, d, folder)
-            add("check", n, d, folder, relative_width=relative_width(folder))
-            if size in options.in_memory:
-                add("certify in memory", n, d, folder)
-    for n, d in options.local or [(200_000, 50), (100_000, 200)]:
+            in_memory = ["certify in memory"] if size in options.in_memory else []
+            add(["certify", "check", *in_memory], n, d, folder, width=True)
+    for n, d in options.local or [(20_000, 50), (200_000, 50), (2_000_000, 50), (100_000, 200)]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             solved_instance(folder, n, d)
-            add("certify local", n, d, folder)
-            add("check", n, d, folder)
-            add("certify local elsewhere", n, d, folder)
-            add("certify", n, d, folder)
+            add(["certify", "certify local", "check", "certify local elsewhere"], n, d, folder)
     if options.out is not None:
         about = {
             "date": time.strftime("%Y-%m-%d"),

@@ -338,7 +338,9 @@ def test_reads_of_a_are_counted(kind, monkeypatch):
     kept = cr.certify(problem, np.zeros(4)).reads
     assert kept["point"] == 1
     assert set(kept) == {"point", "local", "global"}
-    assert all(1 <= kept[claim] <= least[claim] for claim in kept)
+    assert kept["local"] >= 1
+    assert kept["global"] == 0  # what the regularization dominates needs no more
+    assert all(kept[claim] <= least[claim] for claim in kept)
 
 
 def test_max_bits_is_where_a_tie_is_given_up():
