@@ -46,6 +46,7 @@ def proof_faults():
     yield from _faults_of_laplacians()
     yield from _faults_of_dominance()
     yield from _faults_of_far_means()
+    yield from _faults_of_flat_level_sets()
     yield from _faults_of_shares()
     for index, k in enumerate(known()):
         # Some in blocks of one row each.
@@ -75,7 +76,7 @@ def _faults_at_a_point(k, data):
             view = proofs.in_ball(point, center, k.radius)
             mu = modulus(*regions.hessian_floor(view, center))
             around = dominance.Around(dominance.at(point), k.radius)
-            floor = dominance.floor(around, point.survey)
+            floor = dominance.floor(around, point.survey) or -math.inf  # zero claims nothing
             for y, truth in zip(k.around, k.truths, strict=True):
                 if np.isfinite(y).all() and k.plain:
                     yield bool(strays(view.losses._asdict(), truth))
@@ -126,7 +127,7 @@ def _faults_of_ellipsoids(k, rng):
             there = exact(case, y.tolist())
         if around is not None and there.value <= level:
             yield bool(strays(around.losses._asdict(), there))
-            yield has_eigenvalue_below(case, y, floor)
+            yield has_eigenvalue_below(case, y, floor or -math.inf)
 
 
 def _regularization(case, x):
@@ -235,6 +236,17 @@ def _faults_of_far_means():
                 for sign in (-1, 1):
                     truth = exact(one, (here + 0.999 * sign * radius).tolist())
                     yield bool(strays(losses, truth))
+
+
+def _faults_of_flat_level_sets():
+    """With a small W, a point is much farther from zero than ``||W A x||`` says."""
+    A, x = np.array([[1.0], [-1.0]]), np.array([0.1])
+    case = Case(A, np.full(2, 0.5), np.arange(2) < 1, np.full(2, 0.1), 0.0, "joint", "squared")
+    with ctx.workprec(128):
+        point, truth = proofs.at_point(case.instance(), Floats(), x), exact(case, x.tolist())
+        base, eigenvalue = dominance.at_zero(point), point.survey.floor
+        around = dominance.around_level_set(base, eigenvalue, upper(truth.value))
+        yield bool(strays(around.losses._asdict(), truth))
 
 
 def _faults_of_shares():

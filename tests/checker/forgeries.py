@@ -84,6 +84,16 @@ def _short_distance(d):
     d["claims"]["paper"] = None
 
 
+def _wide_radius(d):
+    """With a modulus that the regularization alone shows at x."""
+    mu = 0.2 * _local(d, "mu")
+    _claim(
+        "local", radius=1e9, mu=mu, distance=1.01 * _local(d, "gradient") / mu,
+        margin=EVERYTHING, protected_mass=EVERYTHING, direction="undecided",
+    )(d)  # fmt: skip
+    d["claims"]["paper"] = None
+
+
 def _paper_beyond(d):
     """A tau_c within the bounds of the minimizer's margin, said to be reached by it."""
     low, high = (float.fromhex(v) for v in d["claims"]["local"]["margin"])
@@ -115,7 +125,7 @@ FORGERIES = {
         "local", radius=lambda d: 0.9 * _local(d, "gradient") / _local(d, "mu")),
     "short distance": _short_distance,
     "modulus": _steep,
-    "wide radius": _claim("local", radius=1e9),
+    "wide radius": _wide_radius,
     "margin of x": _margin_of_x,
     "mass of x": lambda d: _claim("local", protected_mass=d["bounds"]["protected_mass"])(d),
     "direction at the minimizer": at(
