@@ -51,7 +51,7 @@ def faults(folder):
 BUGS = {
     "the safe model sees everything": ("data:Instance.without_protected",
         "self._replace(reading=LEFT_OUT, gamma=0.0)", "self._replace(gamma=0.0)"),
-    "the protected terms are not left out": ("proofs:View._protection",
+    "the protected terms are not left out": ("sums:Sums.protection",
         "(arb(1), arb(0))", "(arb(0), arb(0))"),
     "rows are not compared": ("removal:_enclosed",
         "(low <= found.lower).all() and (found.upper <= high).all()", "True"),

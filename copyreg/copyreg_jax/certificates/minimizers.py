@@ -150,7 +150,7 @@ def _dominated(
 
 
 def _is_small(around: dominance.Around) -> bool:
-    """Whether the Hessian on a set is that of the regularization, but for factors."""
+    """Whether the Hessian on a set is that of the regularization, within factors."""
     below, above = around.shares
     return below <= _MOST_BELOW and above <= _MOST_ABOVE
 
@@ -242,7 +242,7 @@ def _blur(point: proofs.View, middle: np.ndarray) -> float:
 def prove_global(points: proofs.Points, *, is_far: bool = False) -> Global | GivenUp:
     """The claim global, in floats: what they leave open is lost by the theorem, not by rounding.
 
-    Of a point that is known to be far from a minimizer only what costs no product with A is asked.
+    A point that is known to be far from a minimizer is asked only what costs no product with A.
     """
     ar = arithmetic(FLOAT_BITS)
     with ctx.workprec(ar.scalar_bits):

@@ -15,8 +15,8 @@ import numpy as np
 from flint import arb
 
 from copyreg_jax.checker.arithmetic import UNIT, Vector, lower, sum_balls, upper
-from copyreg_jax.checker.losses import Sums, square
 from copyreg_jax.checker.proofs import View
+from copyreg_jax.checker.sums import Sums, square
 from copyreg_jax.checker.survey import Survey
 from copyreg_jax.checker.theorems import least_loss
 
@@ -75,7 +75,7 @@ class Base:
     def sizes(self) -> list[_Sizes]:
         """For the protected rows, the others, and (block) the first with their own softmax.
 
-        Each number goes through few roundings but for the sums, and no size is negative: relative
+        Sums apart, each number goes through few roundings, and no size is negative: relative
         errors are below one factor. What is added to each f first keeps products from underflow.
         """
         view, data = self.view, self.view.data
@@ -95,7 +95,7 @@ class Base:
 
 
 def _sizes(f: np.ndarray, b: np.ndarray, w: np.ndarray) -> _Sizes:
-    """Those of some rows, but for the factor."""
+    """The same for some rows, without the factor."""
     f, squares = f + _LOST, np.minimum(w * w, 2.0**400)
     by_w = f / np.where(squares > 2.0**-900, squares, 0.0)  # else roundings are not relative
     above, below = np.maximum(b, 0) + _LOST, np.maximum(-b, 0) + _LOST
@@ -123,7 +123,7 @@ class Around(Sums):
 
     @functools.cached_property
     def sums(self) -> list[arb]:
-        """As `View` has them, but for L_reg, of which nothing is known."""
+        """As `View` has them; nothing is known of L_reg."""
         *losses, mass, target, _ = self._base.view.sums
         move = self._moved_distance if self.data.metric == "squared" else self._moved_entropy
         groups = zip(losses, self._base.sizes, (0, 0, 1), strict=False)

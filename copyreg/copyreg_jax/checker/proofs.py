@@ -36,7 +36,7 @@ from copyreg_jax.checker.arithmetic import (
 )
 from copyreg_jax.checker.data import Csr, Instance
 from copyreg_jax.checker.linear import norms
-from copyreg_jax.checker.losses import Losses, Sums, square
+from copyreg_jax.checker.sums import Losses, Sums, square
 from copyreg_jax.checker.survey import Survey
 
 __all__ = [
