@@ -528,9 +528,10 @@ def test_sums_of_many(n):
     assert float(ball.rad()) <= (math.log2(n) + 6) * 2.0**-53 * np.abs(scattered).sum()
 
 
-def test_a_wrong_product_is_found_out():
+@pytest.mark.parametrize("scale", [1.0, 1e200])
+def test_a_wrong_product_is_found_out(scale):
     rng = np.random.default_rng(0)
-    left, right = rng.standard_normal((140, 90)), rng.standard_normal((90, 7))
+    left, right = rng.standard_normal((140, 90)), scale * rng.standard_normal((90, 7))
     linear.control_product(left @ right, left, right)
     linear.control_product(np.zeros((0, 7)), left[:0], right)
     for i, j in ((0, 0), (139, 6), (17, 3)):

@@ -110,7 +110,11 @@ def control_product(found: np.ndarray, left: np.ndarray, right: np.ndarray) -> N
     apart = np.einsum("ij,j->i", found, probe) - np.einsum("ij,j->i", left, along)
     # (|left| (|right| |probe|))_i is at most a product of three norms; 2^-500 is for underflow.
     sizes = np.sqrt(np.einsum("ij,ij->i", left, left)) + 2.0**-500
-    far = sizes * (np.sqrt(np.einsum("ij,ij->", right, right) * (r + 1)) + 2.0**-500)
+    whole, top = np.einsum("ij,ij->", right, right), 1.0
+    if np.isinf(whole):  # squares may overflow where the product does not
+        top = np.abs(right).max()
+        whole = np.einsum("ij,ij->", right / top, right / top)
+    far = sizes * (top * np.sqrt(whole * (r + 1)) + 2.0**-500)
     # What underflow loses, in `found` or here, is then multiplied by at most an entry of `left`.
     lost = 4 * TINY * (q + 1) * (r + 1) * (2 + sizes.max(initial=0.0))
     # What overflows is not finite in the result either, and proves nothing.
