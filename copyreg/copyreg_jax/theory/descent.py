@@ -27,7 +27,6 @@ from copyreg_jax.checker.arithmetic import (
     upper,
 )
 from copyreg_jax.checker.data import Instance
-from copyreg_jax.checker.regions import mean_row
 from copyreg_jax.errors import InputError
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.theory.counterexample import Counterexample
@@ -150,8 +149,10 @@ def _derivatives(view: proofs.View) -> tuple[arb, arb]:
     """L' and L'' of all x of the view; not finite where ell_1 may vanish."""
     data, ar = view.data, view.ar
     whole = slice(0, data.n)
-    center = float(mean_row(view)[0])  # any number will do
-    a = [arb(v) for v in data.A.rows(0, data.n)[:, 0].tolist()]
+    column = data.A.rows(0, data.n)[:, 0]
+    about = float(ar.upper(view.f(whole)[0]) @ column)
+    center = about if math.isfinite(about) else 0.0  # any number will do
+    a = [arb(v) for v in column.tolist()]
     r = [v - center for v in a]
     w, u = ar.exact(data.w), view.logits(whole)
     pairs, g, y = view.derivatives()(whole)
