@@ -9,7 +9,8 @@ nothing but the copies. Three models are trained: without protection, with a pro
 calibrated to TARGET, and without the protected text.
 
 FOLDER/copies-windows.csv has each suffix, and what is in it is not trained again; copies.csv has
-the means of all seeds with intervals of 95 %, which copies.png shows. Means have bootstrap
+the means of all seeds with intervals of 95 %, some of which copies.png shows, and the power of the
+audit's test of what is memorized. Means have bootstrap
 intervals over documents, shares those of Clopper and Pearson.
 """
 
@@ -26,6 +27,7 @@ from protection import PROTECTED, Reference, options_of, prepare_news, train, wr
 from scipy.stats import binomtest, bootstrap
 
 from copyreg_jax.lm.corpus.duplicates import near_duplicates
+from copyreg_jax.lm.leakage.calibration import conformal_p_values
 from copyreg_jax.lm.leakage.extraction import extract
 from copyreg_jax.lm.leakage.windows import choose_windows
 from copyreg_jax.lm.prepared import Prepared
@@ -34,6 +36,8 @@ LEVELS, TARGET = (0, 1, 4, 16, 64), 5.0
 """Copies, and the protected loss in nats per token, which is about that of text never seen."""
 EXTRACTED = 1e-3
 """A suffix counts as extracted from this p_z on (Cooper et al., 2025)."""
+ALPHA = 0.1
+"""Level of the test for memory: with ten unseen suffixes no p-value is below 1/11."""
 SEED, RESAMPLES = 0, 2000
 ARMS = {"no protection": "k", "target 5": "C3", "left out": "0.5"}
 """The arms and their colors."""
@@ -64,8 +68,21 @@ def windows_of(model: Any, prepared: Prepared, copies: NDArray[Any]) -> Iterator
 
 
 def curve(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """Means and intervals of each arm and number of copies."""
+    """Means and intervals of each arm and number of copies.
+
+    A suffix counts as memorized if its conformal p-value is at most ALPHA against those of the same
+    model and seed that are in no copy: the power of that test, and with 0 copies its false alarms.
+    """
     found = []
+    for row in rows:
+        unseen = [
+            float(other["log2_p"])
+            for other in rows
+            if (other["seed"], other["arm"], other["copies"]) == (row["seed"], row["arm"], "0")
+            and other["document"] != row["document"]
+        ]
+        p_value = conformal_p_values([float(row["log2_p"])], unseen).item()
+        row["memorized"] = str(int(p_value <= ALPHA))
     for arm in ARMS:
         for copies in LEVELS:
             mine = [r for r in rows if r["arm"] == arm and int(r["copies"]) == copies]
@@ -81,6 +98,7 @@ def curve(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
             shares = {
                 "extracted": log2_p >= np.log2(EXTRACTED),
                 "exact": np.array([r["exact"] == "1" for r in mine]),
+                "memorized": np.array([r["memorized"] == "1" for r in mine]),
             }
             for name, true in shares.items():
                 share = binomtest(int(true.sum()), len(true)).proportion_ci()
