@@ -284,3 +284,10 @@ def test_points_far_from_a_minimizer_cost_no_balls(far, monkeypatch):
     with ARITHMETIC:
         found = minimizers.prove_local(proofs.Points(to_instance(problem), np.full(10, far)))
     assert isinstance(found, minimizers.GivenUp)
+
+
+def test_a_curvature_beyond_floats_is_no_fault():
+    """A power of a Python float raises where a product is infinite."""
+    A, b = np.full((3, 5), 1e150), np.full(3, 1e75 / 3)
+    problem = cr.CopyrightRegression(A, b, [0], 0.0, 2.0**-10)
+    assert cr.certify(problem, np.zeros(5)).local is None

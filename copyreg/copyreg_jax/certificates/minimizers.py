@@ -213,8 +213,8 @@ def _curvature(point: proofs.View, center: np.ndarray, v: np.ndarray) -> float:
 
     curved, bend, *rest = point.sum(work).tolist()
     for squares, mixed, total, mean in zip(*[iter(rest)] * 4, strict=True):
-        curved += squares - 2 * mean * mixed + mean**2 * total
-    return float(curved + upper(point.kappa) * bend**2)
+        curved += squares - 2 * mean * mixed + mean * mean * total
+    return float(curved + upper(point.kappa) * bend * bend)  # bend**2 would raise if too large
 
 
 def _rounding(point: proofs.View, H: arb_mat, error: arb) -> float:

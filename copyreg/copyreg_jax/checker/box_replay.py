@@ -87,6 +87,23 @@ def replay(
     -----
     Call it under ``np.errstate(all="ignore")``, with FLINT's precision set. The cost is that of
     `look` for each leaf, and of strips where the tree asks for them; halving is free.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS
+    >>> from copyreg_jax.checker.chart import chart
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> data = make_instance(
+    ...     np.array([[1.0], [0.0], [-1.0]]), np.array([0.7, 0.2, 0.1]),
+    ...     np.array([True, False, False]), np.ones(3), np.float64(0.1), "joint",
+    ... )
+    >>> tree = np.array([HALVED, OPEN, CLOSED], np.uint8)
+    >>> with ARITHMETIC, ctx.workprec(START_BITS), np.errstate(all="ignore"):
+    ...     found = replay(chart(data), tree, 2.0, 0.73, 1e-6)
+    >>> found.leaves.lo.tolist(), found.leaves.hi.tolist(), found.is_open.tolist()
+    ([[-2.0]], [[0.0]], [True])
     """
     least = max(lower(least_loss(chart.data)), 0.0)
     cut = cut_at(value, gap)

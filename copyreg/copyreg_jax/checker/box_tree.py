@@ -174,6 +174,23 @@ def look(boxes: Boxes, value: float) -> Looked:
     -----
     Call it under ``np.errstate(all="ignore")``. What is not needed is not computed: derivatives
     where the values suffice, and strips where the quadratic bound does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS
+    >>> from copyreg_jax.checker.chart import chart
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> data = make_instance(
+    ...     np.array([[1.0], [0.0], [-1.0]]), np.array([0.7, 0.2, 0.1]),
+    ...     np.array([True, False, False]), np.ones(3), np.float64(0.1), "joint",
+    ... )
+    >>> with ARITHMETIC, ctx.workprec(START_BITS), np.errstate(all="ignore"):
+    ...     boxes = paired(chart(data), np.array([[-0.5], [1.0]]), np.array([[0.5], [2.0]]))
+    ...     looked = look(boxes, 0.73)
+    >>> looked.bound.round(2).tolist(), looked.is_left(0.73).tolist()
+    ([0.57, 7.01], [True, False])
     """
     bound = np.fmax(boxes.value_bound, 0.0)
     lo, hi = boxes.lo.copy(), boxes.hi.copy()

@@ -215,6 +215,21 @@ def chart(data: Instance, V: np.ndarray | None = None) -> Chart:
     VoidError
         L_reg does not grow in all directions in which the logits change, or nearly so; or A has
         more than 4,194,304 entries, zeros too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> data = make_instance(
+    ...     np.array([[1.0, 2.0], [0.0, 0.0], [-1.0, -2.0]]), np.array([0.7, 0.2, 0.1]),
+    ...     np.array([True, False, False]), np.ones(3), np.float64(0.1), "joint",
+    ... )
+    >>> with ARITHMETIC, ctx.workprec(START_BITS):
+    ...     found = chart(data)
+    >>> found.d, found.columns  # the second column is twice the first
+    (1, (0,))
     """
     size = data.n * data.d
     require(

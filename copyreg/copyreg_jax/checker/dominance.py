@@ -66,6 +66,23 @@ class Base:
         The largest distance of a row of A from some center c.
     gaps : list of arb
         ``||A^T f - c||`` at the point, for each softmax.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS, Balls
+    >>> from copyreg_jax.checker import proofs
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> data = make_instance(
+    ...     np.array([[1.0], [0.0], [-1.0]]), np.array([0.7, 0.2, 0.1]),
+    ...     np.array([True, False, False]), np.full(3, 9.0), np.float64(0.1), "joint",
+    ... )
+    >>> with ARITHMETIC, ctx.workprec(START_BITS):
+    ...     base = at(proofs.at_point(data, Balls(START_BITS), np.zeros(1)))
+    ...     near, far = (Around(base, distance).shares[0] for distance in (0.0, 0.1))
+    >>> near < far < 1  # hess L >= (1 - share) A^T W^2 A, within a distance of x = 0
+    True
     """
 
     def __init__(self, view: View, longest: float, gaps: list[arb]) -> None:

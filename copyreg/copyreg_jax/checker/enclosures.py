@@ -96,6 +96,23 @@ def contracted(
     Notes
     -----
     Call it under ``np.errstate(all="ignore")``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS
+    >>> from copyreg_jax.checker.chart import chart
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> data = make_instance(
+    ...     np.array([[1.0], [0.0], [-1.0]]), np.array([0.7, 0.2, 0.1]),
+    ...     np.array([True, False, False]), np.ones(3), np.float64(0.1), "joint",
+    ... )
+    >>> boxes = Found(np.array([[-0.35], [0.5]]), np.array([[-0.3], [0.6]]), np.array([0.7, 0.7]))
+    >>> with ARITHMETIC, ctx.workprec(START_BITS), np.errstate(all="ignore"):
+    ...     found = contracted(chart(data), boxes)
+    >>> found.lo.round(5).tolist(), found.hi.round(5).tolist()
+    ([[-0.32896]], [[-0.32896]])
     """
     lo, hi = found.lo.copy(), found.hi.copy()
     is_empty = np.zeros(len(lo), bool)

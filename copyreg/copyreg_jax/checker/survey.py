@@ -63,6 +63,23 @@ class Survey:
     Notes
     -----
     The caller holds `ARITHMETIC` and has set the precision. Reads A twice, when first asked.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flint import ctx
+    >>> from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS, Balls
+    >>> from copyreg_jax.checker import proofs
+    >>> from copyreg_jax.checker.data import make_instance
+    >>> data = make_instance(
+    ...     np.array([[1.0], [0.0], [-1.0]]), np.array([0.7, 0.2, 0.1]),
+    ...     np.array([True, False, False]), np.ones(3), np.float64(0.1), "joint",
+    ... )
+    >>> with ARITHMETIC, ctx.workprec(START_BITS):
+    ...     found = Survey(proofs.at_point(data, Balls(START_BITS), np.zeros(1)))
+    ...     norm, floor = float(found.gradient_norm), found.floor
+    >>> round(norm, 6), round(floor, 3)  # w is 1, so the least eigenvalue of A^T A is 2
+    (1.152367, 1.98)
     """
 
     def __init__(self, point: View) -> None:
