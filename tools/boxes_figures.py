@@ -177,7 +177,11 @@ def boxes_1d(problem: CopyrightRegression | None = None) -> Figure:
     >>> len(boxes_1d().axes)
     2
     """
-    problem = counterexample("lemma-13-descent").problem if problem is None else problem
+    with jax.enable_x64(True):  # L is 4500 where its least value is 1178
+        return _boxes_1d(counterexample("lemma-13-descent").problem if problem is None else problem)
+
+
+def _boxes_1d(problem: CopyrightRegression) -> Figure:
     check(problem, 1)
     where, found, cut = closed_boxes(problem)
     minima = _minima(problem, where, found)
