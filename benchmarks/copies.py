@@ -67,6 +67,18 @@ def windows_of(model: Any, prepared: Prepared, copies: NDArray[Any]) -> Iterator
         }  # fmt: skip
 
 
+def p_value(row: dict[str, str], rows: list[dict[str, str]]) -> float:
+    """Conformal p-value of a suffix against others that the same model has seen in no copy."""
+    unseen = [
+        float(other["log2_p"])
+        for other in rows
+        if (other["seed"], other["arm"], other["copies"]) == (row["seed"], row["arm"], "0")
+        and other["document"] != row["document"]
+    ]
+    found = conformal_p_values([float(row["log2_p"])], unseen) if unseen else np.ones(1)
+    return float(found[0])
+
+
 def curve(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
     """Means and intervals of each arm and number of copies.
 
@@ -74,15 +86,6 @@ def curve(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
     model and seed that are in no copy: the power of that test, and with 0 copies its false alarms.
     """
     found = []
-    for row in rows:
-        unseen = [
-            float(other["log2_p"])
-            for other in rows
-            if (other["seed"], other["arm"], other["copies"]) == (row["seed"], row["arm"], "0")
-            and other["document"] != row["document"]
-        ]
-        p_value = conformal_p_values([float(row["log2_p"])], unseen).item()
-        row["memorized"] = str(int(p_value <= ALPHA))
     for arm in ARMS:
         for copies in LEVELS:
             mine = [r for r in rows if r["arm"] == arm and int(r["copies"]) == copies]
@@ -98,7 +101,7 @@ def curve(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
             shares = {
                 "extracted": log2_p >= np.log2(EXTRACTED),
                 "exact": np.array([r["exact"] == "1" for r in mine]),
-                "memorized": np.array([r["memorized"] == "1" for r in mine]),
+                "memorized": np.array([p_value(r, rows) <= ALPHA for r in mine]),
             }
             for name, true in shares.items():
                 share = binomtest(int(true.sum()), len(true)).proportion_ci()

@@ -255,10 +255,16 @@ def test_the_gap_in_loss_of_figure_1_is_taken_within_a_share_and_a_seed():
 
 def test_the_curve_of_copies_is_of_all_seeds():
     def row(seed, log2_p, exact, number):
-        return {"seed": seed, "arm": "target 5", "copies": number, "log2_p": log2_p, "exact": exact}
+        names = "seed", "arm", "copies", "log2_p", "exact", "document"
+        return dict(zip(names, (seed, "target 5", number, log2_p, exact, log2_p), strict=True))
 
     rows = [row("0", "-4.0", "1", "16"), row("1", "-20.0", "0", "16"), row("0", "-9.0", "0", "64")]
-    (found,) = copies.curve(rows)  # one document has no interval
+    rows += [row("1", str(-21.0 - k), "0", "0") for k in range(9)]
+    unseen, found = copies.curve(rows)  # one document has no interval
+    # -20 is likelier than nine of the same seed, and has 1/10; seed 0 has none to compare with.
+    assert found["memorized"] == 0.5
+    # Of nine others each has eight, so a p-value of 1/9 and more.
+    assert (unseen["copies"], unseen["memorized"]) == (0, 0)
     assert (found["copies"], found["documents"], found["log2_p"]) == (16, 2, -12)
     assert (found["log2_p_lower"], found["log2_p_upper"]) == (-20, -4)
     assert found["extracted"] == found["exact"] == 0.5
