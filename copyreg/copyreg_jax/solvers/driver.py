@@ -185,7 +185,8 @@ def solve_on_host(
 ) -> Solution:
     """Run the loop on the host, around compiled steps.
 
-    The kit is what `precompute` made of a problem with the same A and w; it is made if not given.
+    The kit is what `precompute` made of a problem with the same A, w and protected rows; it is made
+    if not given.
     """
     host = on_host(problem.A)
     # Without anybody to look at the steps there is no need to come back after each.

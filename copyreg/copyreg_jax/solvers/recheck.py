@@ -164,7 +164,7 @@ def _evaluate(
         f, _ = whole
         norm = np.linalg.norm(gradient)
     numbers = (value, norm, ell, ell_1, ell_2, f[mask].sum(), b[mask].sum(), size)
-    return Evaluation._make(float(number) for number in numbers), gradient
+    return Evaluation._make(float(each) for each in numbers), gradient
 
 
 class Curved(NamedTuple):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax._compiling import QuickJit
+from copyreg_jax._tracing import while_loop
 from copyreg_jax.matrices import absent_rows, on_host, row_norms, without_rows
 from copyreg_jax.problems.objective import Point
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -148,11 +148,8 @@ def advance(
 
     blank = jnp.zeros(CHUNK + 1, state.value.dtype)
     trace = noted(Trace(jnp.zeros((), jnp.int32), blank, blank), state)
-    if not on_host(problem.A):
-        return jax.lax.while_loop(going, body, (state, trace))
-    # The steps are not compiled as a whole, because they read A on the way.
-    while bool(going((state, trace))):
-        state, trace = body((state, trace))
+    # Of an A on disk the steps are not compiled as a whole, because they read it on the way.
+    state, trace = while_loop(on_host(problem.A), going, body, (state, trace))
     return state, trace
 
 
