@@ -60,7 +60,8 @@ def matrices(draw, dtypes=(*NARROW, *WIDE)):
     dtype = np.dtype(draw(st.sampled_from(dtypes)))
     elements = None
     if dtype.kind in "iu" and dtype.itemsize == 8:
-        elements = st.integers(0 if dtype.kind == "u" else -(2**53), 2**53)
+        short = st.integers(0 if dtype.kind == "u" else -(2**53), 2**53)
+        elements = short | st.builds(lambda k, zeros: k << zeros, short, st.integers(0, 9))
     elif dtype.kind == "f":
         elements = st.floats(width=8 * dtype.itemsize, **FINITE)
     return draw(hnp.arrays(dtype, shapes(), elements=elements))
@@ -543,6 +544,11 @@ BAD = {
     "npy: not finite": ("a.npy", npy([[0, 1], [2, np.inf]]), "is inf at row 1, column '1'"),
     "npy: integer": ("a.npy", npy([[0], [2**53 + 1]]), "9007199254740993 at row 1, column '0'"),
     "npy: negative integer": ("a.npy", npy([[-(2**53) - 1]]), "-9007199254740993 at row 0"),
+    "npz: sparse integer": (
+        "a.npz",
+        lambda p: scipy.sparse.save_npz(p, scipy.sparse.csr_array([[0, 0], [2**60, 2**60 + 1]])),
+        "1152921504606846977 at row 1, column 1; .* one of float64",
+    ),
     "npy: shape": ("a.npy", npy(np.ones((1, 2, 3))), r"has shape \(1, 2, 3\); give"),
     "npy: no rows": ("a.npy", npy(np.ones((0, 2))), r"has shape \(0, 2\); give"),
     "npy: complex": ("a.npy", npy([[1j]]), "has dtype complex128; give real"),
@@ -565,7 +571,9 @@ BAD = {
     "parquet: short": (
         "a.parquet", parquet(x=[[1.0, 2.0], [3.0]]), "row 1: column 'x' has 1 numbers, but row 0",
     ),
-    "parquet: integer": ("a.parquet", parquet(x=[1, 2**60]), f"is {2**60} at row 1, column 'x'"),
+    "parquet: integer": (
+        "a.parquet", parquet(x=[2**60, 2**60 + 1]), f"is {2**60 + 1} at row 1, column 'x'",
+    ),
     "parquet: no rows": ("a.parquet", parquet(x=pa.array([], pa.float32())), "has no row"),
     "parquet: damaged": ("a.parquet", b"PAR1 PAR1", "truncated or no Parquet file"),
     "arrow: damaged": ("a.arrow", b"hello", "truncated or no Arrow file"),
@@ -662,7 +670,7 @@ BAD = {
     "mtx: integer": (
         "a.mtx",
         matrix_market("array", "integer", "general", (1, 1), [str(2**53 + 1)]),
-        r"is not one number below 2\^53",
+        "line 4: 9007199254740993 is an integer beyond",
     ),
     "mtx: real integer": (
         "a.mtx",

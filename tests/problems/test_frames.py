@@ -10,7 +10,13 @@ from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 import copyreg_jax as cr
-from copyreg_jax.problems.frames import check_same_index, frame_labels, mask_values, plain_values
+from copyreg_jax.problems.frames import (
+    check_same_index,
+    first_rounded,
+    frame_labels,
+    mask_values,
+    plain_values,
+)
 from tests.support.mutants import planted
 from tests.support.registry import cases
 from tests.test_imports import printed
@@ -79,6 +85,25 @@ def test_integers_are_kept_up_to_the_last_that_is_exact(dtype, largest):
     assert plain_values("A", pd.DataFrame(exact | short))[:, 1].tolist() == [largest, -largest]
     with pytest.raises(cr.InputError, match=f"A is {largest + 1} at row 0, column 'n'"):
         plain_values("A", pd.DataFrame(exact | {"n": np.array([largest + 1, 0], np.uint64)}))
+
+
+@cases(200)
+@given(
+    kind=st.sampled_from(["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i8"]),
+    floats=st.sampled_from([np.float32, np.float64]),
+    data=st.data(),
+)
+def test_an_integer_is_rounded_if_a_float_of_it_is_another_one(kind, floats, data):
+    limits, near = np.iinfo(kind), np.finfo(floats).nmant + 1
+    powers = st.builds(
+        lambda sign, k, add: min(max(sign * (2**k + add), int(limits.min)), int(limits.max)),
+        st.sampled_from([-1, 1]), st.integers(near - 1, 64), st.integers(-2, 2),
+    )  # fmt: skip
+    numbers = data.draw(st.lists(powers | st.integers(int(limits.min), int(limits.max))))
+    # Python compares an integer with a float exactly.
+    rounded = [float(floats(number)) != number for number in numbers]
+    found = first_rounded(np.array(numbers, kind), floats)
+    assert found == (rounded.index(True) if any(rounded) else None)
 
 
 def test_the_problem_of_frames_is_that_of_arrays():

@@ -169,9 +169,11 @@ def _numbers(name: str, column: Any, index: Any, where: str = "") -> np.ndarray:
 
 def first_rounded(values: np.ndarray, dtype: Any) -> int | None:
     """Where, counted in C order, the first integer is that a dtype of floats does not hold."""
-    if values.dtype.kind not in "iu" or values.dtype.itemsize <= 2:
-        return None
     digits = np.finfo(dtype).nmant + 1
+    if values.dtype.kind not in "iu" or 8 * values.dtype.itemsize <= digits:
+        return None
+    if max(values.max(initial=0).item(), -values.min(initial=0).item()) <= 2**digits:
+        return None  # most of the time, and without a copy
     # The size of -2^63, the only one that abs wraps, is right when it is read without a sign.
     size = np.abs(values).astype(np.uint64).reshape(-1)
     size //= np.maximum(size & (~size + np.uint64(1)), 1)  # by the largest power of 2 in it

@@ -13,7 +13,7 @@ from jax.experimental.sparse import BCOO, BCSR, JAXSparse
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from copyreg_jax._tracing import is_concrete, is_traced
+from copyreg_jax._tracing import is_concrete, is_traced, number
 from copyreg_jax.errors import ENABLE_X64, InputError, PrecisionError
 from copyreg_jax.matrices import (
     Matrix,
@@ -48,8 +48,14 @@ __all__ = [
 def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = True) -> Array:
     """Read data as a float32 or float64 JAX array; only points, ``exact=False``, may be rounded."""
     data = plain_values(name, data)
+    # Numbers, lists and integers carry no precision of their own: they take A's, or JAX's.
+    dtype = np.dtype(like if like is not None else jnp.result_type(float))
     if isinstance(data, jax.Array):
         array = data
+        if array.dtype.kind in "iub":
+            if exact and is_concrete(array) and array.is_fully_addressable:
+                _refuse_rounded(name, np.asarray(array), dtype)
+            array = array.astype(dtype)
     elif isinstance(data, np.ma.MaskedArray):
         raise InputError(f"{name} is a masked array; fill its gaps, or leave those rows out")
     else:
@@ -60,30 +66,26 @@ def read_array(name: str, data: ArrayLike, like: Any = None, *, exact: bool = Tr
         if host.dtype.kind not in "fiub" or host.dtype.itemsize > 8:
             raise InputError(f"{name} has dtype {host.dtype}; give real numbers of at most 64 bits")
         if host.dtype.kind in "iub":
+            if exact:
+                _refuse_rounded(name, host, dtype)
             # Here, since JAX would wrap integers beyond 32 bits where its 64-bit mode is off.
-            host = _as_floats(name, host, like, exact)
+            host = host.astype(dtype)
         if host.dtype == np.float64 and not (exact and isinstance(data, np.ndarray)):
-            # Numbers and lists carry no precision of their own: they take A's, or JAX's.
-            host = _round(name, host, like if like is not None else jnp.result_type(float))
+            host = _round(name, host, dtype)
         if host.dtype == np.float64 and jnp.result_type(float) != np.float64:
             raise PrecisionError(
                 f"{name} is float64, but JAX's 64-bit mode is off and would round it; "
                 f"put {ENABLE_X64} before the first use of JAX, or pass float32 data"
             )
         array = _on_device(host.astype(host.dtype.newbyteorder("="), copy=False))
-    if array.dtype.kind in "iub":
-        if is_concrete(array) and array.is_fully_addressable:
-            _as_floats(name, np.asarray(array), like, exact)
-        array = array.astype(like if like is not None else jnp.result_type(float))
     if array.dtype not in (np.float32, np.float64):
         raise InputError(f"{name} has dtype {array.dtype}; use float32 or float64")
     return array
 
 
-def _as_floats(name: str, host: np.ndarray, like: Any, exact: bool) -> np.ndarray:
-    """Integers as floats of A's precision, or JAX's; refuse one that would change."""
-    dtype = np.dtype(like if like is not None else jnp.result_type(float))
-    i = first_rounded(host, dtype) if exact else None
+def _refuse_rounded(name: str, host: np.ndarray, dtype: np.dtype) -> None:
+    """`InputError` for the first integer that changes in a dtype of floats."""
+    i = first_rounded(host, dtype)
     if i is not None:
         where = list(map(int, np.unravel_index(i, host.shape)))
         cure = "use float64, or pass floats" if dtype == np.float32 else "pass floats"
@@ -91,7 +93,6 @@ def _as_floats(name: str, host: np.ndarray, like: Any, exact: bool) -> np.ndarra
             f"{name}{where or ''} is {host.flat[i]}, an integer that {dtype} does not hold; {cure} "
             "if it may be rounded"
         )
-    return host.astype(dtype)
 
 
 def _on_device(host: np.ndarray) -> Array:
@@ -259,8 +260,8 @@ def read_weight(gamma: ArrayLike, dtype: Any) -> Scalar:
     array = read_array("gamma", gamma, like=dtype)
     if array.shape != ():
         raise InputError(f"gamma has shape {array.shape}; give one number")
-    if is_concrete(array) and not 0 <= float(array) < np.inf:
-        raise InputError(f"gamma is {float(array)}; give a finite number >= 0")
+    if is_concrete(array) and not 0 <= (value := number(array)) < np.inf:
+        raise InputError(f"gamma is {value}; give a finite number >= 0")
     return array
 
 
@@ -329,7 +330,7 @@ def check_not_negative(b: Vector) -> None:
 
 def check_protected_loss(b: Vector, protected: Mask, gamma: Scalar, reading: Reading) -> None:
     """`InputError` where the cross-entropy ell_1, by which gamma is divided, is zero everywhere."""
-    if not is_concrete((b, protected, gamma)) or float(gamma) == 0:
+    if not is_concrete((b, protected, gamma)) or number(gamma) == 0:
         return
     rows = np.flatnonzero(np.asarray(protected))
     if not np.asarray(b)[rows].any():

@@ -11,7 +11,7 @@ import scipy.sparse
 
 from copyreg_jax.errors import InputError
 from copyreg_jax.instances.readers.numpy_files import ArrayTable
-from copyreg_jax.instances.readers.row_tables import EXACT_INTEGERS, Choice, find_file
+from copyreg_jax.instances.readers.row_tables import Choice, find_file
 from copyreg_jax.instances.readers.sparse_table import SparseTable
 from copyreg_jax.instances.readers.text_chunks import (
     LINE,
@@ -125,8 +125,6 @@ def _read_header(path: Path) -> _Header:
 def _are_entries(header: _Header, lines: np.ndarray) -> np.ndarray:
     """Whether each line has a number, and a place within the matrix."""
     fine = np.isfinite(lines).all(axis=1)
-    if header.field == "integer":  # larger ones were rounded when they were read
-        fine &= abs(lines[:, -1]) < EXACT_INTEGERS
     if header.form == "coordinate":
         places = lines[:, :2]
         inside = (places >= 1) & (places <= header.shape) & (places == np.floor(places))
@@ -149,8 +147,7 @@ def _explain(path: Path, header: _Header, place: int, chunk: bytes) -> NoReturn:
         if header.form == "coordinate":
             value = "" if header.field == "pattern" else " and a number"
             wanted = f"a row of 1 to {n}, a column of 1 to {d}{value}"
-        size = " below 2^53" * (header.field == "integer")
-        raise InputError(f"{path}, line {number}: {content[:60]!r} is not {wanted}{size}")
+        raise InputError(f"{path}, line {number}: {content[:60]!r} is not {wanted}")
     raise InputError(f"{path}, after line {start}: not the lines of a Matrix Market file")
 
 

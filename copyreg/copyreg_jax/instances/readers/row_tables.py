@@ -14,6 +14,7 @@ from copyreg_jax._files import unreadable
 from copyreg_jax.checker.archive import StoredFile
 from copyreg_jax.checker.verdicts import VoidError
 from copyreg_jax.errors import InputError
+from copyreg_jax.problems.frames import first_rounded
 
 __all__ = [
     "BLOCK_BYTES",
@@ -179,16 +180,13 @@ def exact_numbers(
     name: str, block: np.ndarray, dtype: np.dtype, first_row: int, columns: Sequence[str]
 ) -> np.ndarray:
     """Convert rows to a dtype of `exact_dtype`; `InputError` where a number would change."""
-    if block.dtype.kind in "iu" and block.dtype.itemsize == 8:
-        large = block > EXACT_INTEGERS
-        if block.dtype.kind == "i":
-            large |= block < -EXACT_INTEGERS
-        if large.any():
-            i, j = np.argwhere(large)[0]
-            raise InputError(
-                f"{name} is {block[i, j]} at row {first_row + i}, column {columns[j]!r}; "
-                "integers beyond 2^53 are not exact in float64"
-            )
+    place = first_rounded(block, dtype)
+    if place is not None:
+        i, j = divmod(place, block.shape[1])
+        raise InputError(
+            f"{name} is {block[i, j]} at row {first_row + i}, column {columns[j]!r}, an integer "
+            f"that {dtype} does not hold; scale it, or leave it out"
+        )
     return block.astype(dtype, copy=False)
 
 

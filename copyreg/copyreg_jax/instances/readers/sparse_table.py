@@ -19,6 +19,7 @@ from copyreg_jax.instances.readers.row_tables import (
     exact_dtype,
     list_names,
 )
+from copyreg_jax.problems.frames import first_rounded
 
 __all__ = ["SparseTable"]
 
@@ -61,16 +62,13 @@ class SparseTable:
         if matrix.format not in ("csr", "csc"):
             matrix = matrix.tocoo()
         numbers = matrix.data
-        bad = ~np.isfinite(numbers)
-        if numbers.dtype.kind in "iu" and numbers.dtype.itemsize == 8:
-            bad |= numbers > EXACT_INTEGERS
-            if numbers.dtype.kind == "i":
-                bad |= numbers < -EXACT_INTEGERS
-        if bad.any():
-            k, listed = int(np.argmax(bad)), matrix.tocoo()
+        bad = np.flatnonzero(~np.isfinite(numbers))
+        k = int(bad[0]) if bad.size else first_rounded(numbers, dtype)
+        if k is not None:
+            listed = matrix.tocoo()
             raise InputError(
                 f"{self.name} is {numbers[k]} at row {listed.row[k]}, column {listed.col[k]}; "
-                "replace that number: it has to be finite and, if an integer, at most 2^53"
+                f"replace that number: it has to be finite and, if an integer, one of {dtype}"
             )
         if matrix.format == "csr" and matrix.has_canonical_format:
             return scipy.sparse.csr_array(matrix.astype(dtype, copy=False))
