@@ -20,7 +20,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 import copyreg_jax as cr  # noqa: E402
-from copyreg_jax.matrices import interface  # noqa: E402
+from copyreg_jax.matrices import host_access, interface  # noqa: E402
 from copyreg_jax.problems import objective  # noqa: E402
 from copyreg_jax.solvers.examination import run_jit  # noqa: E402
 from copyreg_jax.solvers.steps import initial_state_jit, precompute  # noqa: E402
@@ -78,12 +78,12 @@ def evaluations() -> dict[str, Any]:
         "T": difference(S.T @ u[0], u[0, :n] @ A),
         "column maxima": difference(interface.column_maxima(S), np.abs(A).max(axis=0)),
         "column norms": difference(interface.column_norms(S), np.linalg.norm(A, axis=0)),
-        "to_host": difference(interface.to_host(S), A),
+        "to_host": difference(host_access.to_host(S), A),
         "host_rows": difference(
-            interface.join(S, [part for _, part in interface.host_rows(S)])[:n], A
+            host_access.join(S, [part for _, part in host_access.host_rows(S)])[:n], A
         ),
         "host_rows of turned devices": difference(
-            interface.join(turned.A, [part for _, part in interface.host_rows(turned.A)])[:n], A
+            host_access.join(turned.A, [part for _, part in host_access.host_rows(turned.A)])[:n], A
         ),
         "gram": difference(
             interface.gram(S, jnp.sqrt(weights), jnp.eye(d), jnp.float64),

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 import copyreg_jax as cr
 from copyreg_jax.matrices import interface, sparse_product
-from copyreg_jax.matrices.interface import to_host
+from copyreg_jax.matrices.host_access import to_host
 from copyreg_jax.matrices.sparse import SparseMatrix
 from copyreg_jax.theory.spectra import (
     extreme_singular_values,

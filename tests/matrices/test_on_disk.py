@@ -18,7 +18,7 @@ import copyreg_jax as cr
 from copyreg_jax.checker import archive
 from copyreg_jax.checker.archive import StoredFile
 from copyreg_jax.matrices import interface
-from copyreg_jax.matrices.interface import to_host
+from copyreg_jax.matrices.host_access import to_host
 from copyreg_jax.problems import curvature
 from tests.support.registry import METRICS, PROBLEMS, READINGS, SOLVERS, cases, random_problem
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 
 import copyreg_jax as cr
-from copyreg_jax.matrices.interface import to_host
+from copyreg_jax.matrices.host_access import to_host
 from copyreg_jax.problems import curvature
 from tests.support.registry import PROBLEMS, random_problem
 

@@ -12,7 +12,7 @@ import scipy.optimize
 import scipy.sparse
 
 import copyreg_jax as cr
-from copyreg_jax.matrices.interface import to_host
+from copyreg_jax.matrices.host_access import to_host
 from copyreg_jax.problems import curvature
 from copyreg_jax.solvers import row_sampling
 from copyreg_jax.solvers.sketched_newton import SketchedNewton

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from copyreg_jax._tracing import is_concrete
 from copyreg_jax.errors import InputError, PrecisionError
-from copyreg_jax.matrices import interface
+from copyreg_jax.matrices import host_access, interface
 
 __all__ = ["ShardedRows"]
 
@@ -259,7 +259,7 @@ def _absent_rows(A: ShardedRows) -> Bool[Array, " N"] | None:
     return None if n == total else jnp.arange(total) >= n
 
 
-@interface.place.register(ShardedRows)
+@host_access.place.register(ShardedRows)
 def _place(A: ShardedRows, array: Any) -> Array:
     traced, spec = not is_concrete(array), _ALL
     if array.ndim:
@@ -271,7 +271,7 @@ def _place(A: ShardedRows, array: Any) -> Array:
     return jax.make_array_from_callback(host.shape, A._sharding(spec), lambda index: host[index])
 
 
-@interface.fetch.register(ShardedRows)
+@host_access.fetch.register(ShardedRows)
 def _fetch(A: ShardedRows, vector: Any) -> Any:
     traced = not is_concrete(vector)
     return (vector if traced else _whole(vector))[: A.shape[0]]
@@ -284,12 +284,12 @@ def _whole(array: Any) -> np.ndarray:
     return multihost_utils.process_allgather(array, tiled=True)
 
 
-@interface.is_here.register(ShardedRows)
+@host_access.is_here.register(ShardedRows)
 def _is_here(A: ShardedRows) -> bool:
     return A.data.is_fully_addressable
 
 
-@interface.to_host.register(ShardedRows)
+@host_access.to_host.register(ShardedRows)
 def _to_host(A: ShardedRows) -> np.ndarray:
     if not _is_here(A):
         raise InputError(
@@ -299,7 +299,7 @@ def _to_host(A: ShardedRows) -> np.ndarray:
     return np.asarray(A.data[: A.shape[0]], dtype=np.float64)
 
 
-@interface.host_rows.register(ShardedRows)
+@host_access.host_rows.register(ShardedRows)
 def _host_rows(A: ShardedRows) -> Iterator[tuple[slice, np.ndarray]]:
     """The rows of this process, with those that fill it up."""
     for start, part in _own(A):
@@ -312,7 +312,7 @@ def _own(A: ShardedRows) -> list[tuple[int, Any]]:
     return sorted(shards, key=lambda pair: pair[0])
 
 
-@interface.join.register(ShardedRows)
+@host_access.join.register(ShardedRows)
 def _join(A: ShardedRows, parts: list[np.ndarray]) -> np.ndarray:
     if _is_here(A):
         return np.concatenate(parts)
@@ -326,11 +326,11 @@ def _join(A: ShardedRows, parts: list[np.ndarray]) -> np.ndarray:
     return np.ascontiguousarray(_whole(joined)).view(np.float64)
 
 
-@interface.first_not_finite.register(ShardedRows)
+@host_access.first_not_finite.register(ShardedRows)
 def _first_not_finite(A: ShardedRows) -> tuple[float, int, int] | None:
     with jax.ensure_compile_time_eval():
         if bool(jnp.isfinite(A.data).all()):
             return None
     if not _is_here(A):
         raise InputError("A has an entry that is not finite; replace or remove it")
-    return interface.locate_not_finite(_to_host(A))
+    return host_access.locate_not_finite(_to_host(A))

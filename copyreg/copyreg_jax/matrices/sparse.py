@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import interface
+from copyreg_jax.matrices import host_access, interface
 from copyreg_jax.matrices.sparse_product import Pieces, cut, gather, product_p
 
 __all__ = ["SparseMatrix"]
@@ -246,7 +246,7 @@ def _row_norms(A: SparseMatrix) -> Float[Array, " n"]:
     )
 
 
-@interface.to_host.register(SparseMatrix)
+@host_access.to_host.register(SparseMatrix)
 def _to_host(A: SparseMatrix) -> scipy.sparse.csr_array:
     if A._host is None:
         A._host = _csr(A)  # a run asks more than once

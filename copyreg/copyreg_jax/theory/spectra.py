@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from copyreg_jax.matrices.interface import CHUNK, HostMatrix, Matrix, to_host
+from copyreg_jax.matrices.host_access import CHUNK, HostMatrix, to_host
+from copyreg_jax.matrices.interface import Matrix
 
 __all__ = ["extreme_singular_values", "farthest_row", "smallest_gram_eigenvalue"]
 
