@@ -575,6 +575,7 @@ BAD = {
         "a.parquet", parquet(x=[2**60, 2**60 + 1]), f"is {2**60 + 1} at row 1, column 'x'",
     ),
     "parquet: no rows": ("a.parquet", parquet(x=pa.array([], pa.float32())), "has no row"),
+    "parquet: no lists": ("a.parquet", parquet(x=pa.array([], pa.list_(pa.int8()))), "has no row"),
     "parquet: damaged": ("a.parquet", b"PAR1 PAR1", "truncated or no Parquet file"),
     "arrow: damaged": ("a.arrow", b"hello", "truncated or no Arrow file"),
     "csv: empty": ("a.csv", b"", "is empty"),
@@ -801,6 +802,15 @@ def test_random_damage_never_crashes(seed, tmp_path):
             except cr.InputError:  # any other exception fails the test
                 refused += 1
         assert refused > 0, path.name
+
+
+def test_an_arrow_stream_that_ends_early_is_refused_when_rows_are_counted(tmp_path):
+    numbers, path = pa.table({"x": np.arange(1000.0)}), tmp_path / "a.arrow"
+    with pa.ipc.new_stream(path, numbers.schema) as stream:
+        stream.write_table(numbers, max_chunksize=500)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(cr.InputError, match="a.arrow: Expected to be able to read 4000"):
+        open_table(path, Choice()).survey([])
 
 
 def test_a_row_without_an_end_is_refused(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
@@ -96,9 +97,11 @@ class ArrowTable:
             for (name, _), builder in found.items():
                 builder.add(batch.column(name))
         pa.default_memory_pool().release_unused()
-        if self._reader.num_rows == 0:
+        with self._explained():
+            num_rows = self._reader.num_rows
+        if num_rows == 0:
             raise InputError(f"{self.name} has no row")
-        return self._reader.num_rows, {each: found[each].finish() for each in wanted}
+        return num_rows, {each: found[each].finish() for each in wanted}
 
     def blocks(self, place: int = 0) -> Iterator[tuple[np.ndarray, int]]:
         """Rows, and the number of the row after them."""
@@ -115,10 +118,16 @@ class ArrowTable:
 
     def _batches(self, first: int, names: list[str], size: int) -> Iterator[Any]:
         """Batches of some columns, from a row on."""
+        with self._explained():
+            yield from self._reader.batches(first, names, size)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """`InputError` for a file that can't be read."""
         import pyarrow as pa
 
         try:
-            yield from self._reader.batches(first, names, size)
+            yield
         except pa.ArrowInvalid as error:
             raise InputError(f"{self.name} is damaged: {error}") from None
         except OSError as error:
@@ -129,7 +138,9 @@ class ArrowTable:
         names = [name for name, each in zip(self._parts, types, strict=True) if each.is_list]
         if not names:
             return [1] * len(types)
-        batch = next(self._batches(0, names, 1))
+        batch = next(self._batches(0, names, 1), None)
+        if batch is None:
+            raise InputError(f"{self.name} has no row")
         widths = [
             len(batch.column(name)[0].as_py() or ()) if each.is_list else 1
             for name, each in zip(self._parts, types, strict=True)
