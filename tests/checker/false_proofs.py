@@ -76,7 +76,7 @@ def _faults_at_a_point(k, data):
             view = proofs.in_ball(point, center, k.radius)
             mu = modulus(*regions.hessian_floor(view, center))
             around = dominance.Around(dominance.at(point), k.radius)
-            floor = dominance.floor(around, point.survey) or -math.inf  # zero claims nothing
+            floor = dominance.floor(around, point.survey.floor) or -math.inf  # zero claims nothing
             for y, truth in zip(k.around, k.truths, strict=True):
                 if np.isfinite(y).all() and k.plain:
                     yield bool(strays(view.losses._asdict(), truth))
@@ -115,7 +115,7 @@ def _faults_of_ellipsoids(k, rng):
         losses, mu = view.losses, modulus(*regions.laplacian_floor(view))
         base, eigenvalue = dominance.at_zero(point), point.survey.floor
         around = dominance.around_level_set(base, eigenvalue, level)
-        floor = 0.0 if around is None else dominance.floor(around, point.survey)
+        floor = 0.0 if around is None else dominance.floor(around, eigenvalue)
     for turn in range(4):
         y = in_ellipsoid(case, radius * in_unit_ball(rng, x.size))
         with ctx.workprec(BITS):

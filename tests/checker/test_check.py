@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import pytest
 import scipy.sparse
-from flint import ctx
+from flint import arb, ctx
 
 import copyreg_jax as cr
-from copyreg_jax.checker import check, data, format, proofs, verdicts
+from copyreg_jax.checker import check, data, format, linear, proofs, verdicts
 from copyreg_jax.checker.__main__ import main
 from copyreg_jax.checker.archive import read_arrays
 from copyreg_jax.checker.data import make_instance
@@ -455,9 +455,16 @@ def test_refuses_to_run_with_flush_to_zero(files):
     assert "flush-to-zero is on" in run.stdout
 
 
-def test_the_control_can_fail(files, monkeypatch):
-    """A checker that certifies everything finds itself out."""
-    monkeypatch.setattr(check, "protection", lambda margin, tau: verdicts.Verdict.CERTIFIED)
+@pytest.mark.parametrize(
+    ("module", "name", "lie"),
+    [
+        (check, "protection", verdicts.Verdict.CERTIFIED),
+        (linear, "eigenvalue_floor", arb(10) ** 300),
+    ],
+)
+def test_the_controls_can_fail(module, name, lie, files, monkeypatch):
+    """A checker that certifies every margin or every curvature finds itself out."""
+    monkeypatch.setattr(module, name, lambda *_: lie)
     assert "the control failed" in why_void(cr.check(*files))
 
 

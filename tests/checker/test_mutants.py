@@ -235,7 +235,7 @@ CHECK = {
     "global not tested": ("check:minimizer_statements", "global_ is not None", "False"),
     "global level not tested": ("check:_test_global",
         "at_most(point.value, claim.level)", "Verdict.CERTIFIED"),
-    "modulus may be negative": ("check:_proves", "mu > 0", "True"),
+    "modulus may be negative": ("linear:is_floor", "mu > 0", "True"),
     "modulus may be negative below a floor": ("check:_test_curvature",
         "0 < mu <= floor", "mu <= floor"),
     "level not tested": ("check:_test_point", "at_most(point.value, level)", "Verdict.CERTIFIED"),
@@ -248,8 +248,10 @@ CHECK = {
     "bytes not compared": ("format:read_document", "raw == canonical(document)", "True"),
     "data not compared": ("check:require_same", "dump(claimed) != dump(actual)", "False"),
     "control removed": ("check:_control", "protection(margin, above) is Verdict.REFUTED", "True"),
-    "control of curvature removed": ("check:_control_curvature",
-        "_proves(H, error, 2 * abs(trace) + 2**-1000)", "False"),
+    "control of curvature removed": ("linear:control_floor",
+        "is_floor(H, error, 2 * abs(trace) + 2**-1000)", "False"),
+    "control of the floor removed": ("survey:Survey.controlled_floor",
+        "control_floor(self.gram.balls, self.gram.error)", "None"),
 }  # fmt: skip
 
 BUGS = {"data": DATA, "numbers": NUMBERS, "proofs": PROOFS, "check": CHECK}

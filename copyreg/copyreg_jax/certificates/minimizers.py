@@ -139,7 +139,7 @@ def _dominated(
     around = dominance.Around(dominance.at(point), radius)
     if not _is_small(around):
         return None
-    mu = 0.99 * dominance.floor(around, point.survey)
+    mu = 0.99 * dominance.floor(around, point.survey.floor)
     if upper(norm) < mu * radius:
         return radius, mu
     # The Hessian is at most (1 + share) A^T W^2 A and a matrix of rank one, which leaves its least
@@ -253,7 +253,7 @@ def prove_global(points: proofs.Points, *, is_far: bool = False) -> Global | Giv
         mu, lowest, eigenvalue = 0.0, -math.inf, point.survey.floor
         around = dominance.around_level_set(dominance.at_zero(point), eigenvalue, level)
         if around is not None:
-            mu = 0.99 * dominance.floor(around, point.survey)
+            mu = 0.99 * dominance.floor(around, eigenvalue)
             lowest = eigenvalue * (1 - around.shares[0])
         if lowest < (1 - _MOST_BELOW) * eigenvalue and not is_far:
             H, error = regions.laplacian_floor(regions.around_level_set(point, level)[1])

@@ -20,7 +20,7 @@ import numpy as np
 from flint import arb, ctx
 
 from copyreg_jax.checker import dominance, proofs, regions, theorems
-from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS, arithmetic, lower, upper
+from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS, arithmetic, upper
 from copyreg_jax.checker.data import Instance, read_instance
 from copyreg_jax.checker.format import (
     Global,
@@ -32,7 +32,7 @@ from copyreg_jax.checker.format import (
     dump,
     read_certificate,
 )
-from copyreg_jax.checker.linear import eigenvalue_floor
+from copyreg_jax.checker.linear import control_floor, is_floor
 from copyreg_jax.checker.verdicts import (
     CheckResult,
     Tested,
@@ -255,7 +255,8 @@ def _test_local(point: proofs.View, local: Local) -> Tested:
 
     near = dominance.Around(dominance.at(point), local.radius)
     where = "local: within radius"
-    curved = _test_curvature(where, _floor(near, point), curvature, local.mu)
+    floor = dominance.floor(near, point.survey.controlled_floor)
+    curved = _test_curvature(where, floor, curvature, local.mu)
     applies = (
         arb(local.mu) * local.radius > local.gradient
         and arb(local.mu) * local.distance >= local.gradient
@@ -284,20 +285,14 @@ def _test_global(point: proofs.View, claim: Global) -> Tested:
     def curvature() -> tuple[Any, arb]:
         return regions.laplacian_floor(regions.around_level_set(point, claim.level)[1])
 
-    base, eigenvalue = dominance.at_zero(point), point.survey.floor
+    base, eigenvalue = dominance.at_zero(point), point.survey.controlled_floor
     around = dominance.around_level_set(base, eigenvalue, claim.level)
-    floor = 0.0 if around is None else _floor(around, point)
+    floor = 0.0 if around is None else dominance.floor(around, eigenvalue)
     where = "global: on a convex set around the level set"
     return [
         (f"global: L(x) <= {claim.level:.17g}", at_most(point.value, claim.level)),
         _test_curvature(where, floor, curvature, claim.mu),
     ]
-
-
-def _floor(around: dominance.Around, point: proofs.View) -> float:
-    """A lower bound of the Hessian on a set, or a number that is not positive."""
-    _control_curvature(point.survey.gram.balls, point.survey.gram.error)
-    return dominance.floor(around, point.survey)
 
 
 def _test_curvature(
@@ -312,20 +307,8 @@ def _test_curvature(
     if 0 < mu <= floor:
         return says, Verdict.CERTIFIED
     H, error = curvature()
-    _control_curvature(H, error)
-    return says, Verdict.CERTIFIED if _proves(H, error, mu) else Verdict.UNDECIDED
-
-
-def _proves(H: Any, error: arb, mu: float) -> bool:
-    """Whether mu > 0 is below all eigenvalues of every matrix of H, less the error."""
-    return mu > 0 and lower(eigenvalue_floor(H, error, mu)) >= mu
-
-
-def _control_curvature(H: Any, error: arb) -> None:
-    """Raise `VoidError` where an eigenvalue would be above the trace of a positive matrix."""
-    trace = upper(H.trace() + error)
-    if math.isfinite(trace) and _proves(H, error, 2 * abs(trace) + 2**-1000):
-        raise VoidError("the control failed: a false claim on curvature was not refused")
+    control_floor(H, error)
+    return says, Verdict.CERTIFIED if is_floor(H, error, mu) else Verdict.UNDECIDED
 
 
 def within(ball: arb, interval: Interval) -> Verdict:

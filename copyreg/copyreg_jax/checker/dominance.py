@@ -17,7 +17,6 @@ from flint import arb
 from copyreg_jax.checker.arithmetic import UNIT, Vector, lower, sum_balls, upper
 from copyreg_jax.checker.proofs import View
 from copyreg_jax.checker.sums import Sums, square
-from copyreg_jax.checker.survey import Survey
 from copyreg_jax.checker.theorems import least_loss
 
 __all__ = ["Around", "Base", "around_level_set", "at", "at_zero", "floor"]
@@ -203,10 +202,10 @@ class Around(Sums):
         return 2 * e * total * float(np.max([size.most for size in groups]))
 
 
-def floor(around: Around, survey: Survey) -> float:
-    """A mu with ``hess L >= mu I`` on a set, from the eigenvalues of ``A^T W^2 A``; 0 if none."""
+def floor(around: Around, eigenvalue: float) -> float:
+    """A mu with ``hess L >= mu I`` on a set, from a floor of ``A^T W^2 A``; 0 if none is found."""
     left = 1 - arb(around.shares[0])
-    return lower(left * survey.floor) if left > 0 else 0.0
+    return lower(left * eigenvalue) if left > 0 else 0.0
 
 
 def at(point: View) -> Base:

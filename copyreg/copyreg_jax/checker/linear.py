@@ -16,12 +16,14 @@ from copyreg_jax.checker.verdicts import require
 __all__ = [
     "Gram",
     "cholesky",
+    "control_floor",
     "control_product",
     "eigenvalue_floor",
     "frobenius",
     "gram",
     "gram_of_scaled",
     "inverse_of_triangle",
+    "is_floor",
     "lengths",
     "lost_of",
     "modulus",
@@ -150,6 +152,18 @@ def eigenvalue_floor(H: arb_mat, error: arb, target: float) -> arb:
     return arb(shift) - frobenius(R) - error
 
 
+def is_floor(H: arb_mat, error: arb, mu: float) -> bool:
+    """Whether mu > 0 is proved to be below all eigenvalues as in `eigenvalue_floor`."""
+    return mu > 0 and lower(eigenvalue_floor(H, error, mu)) >= mu
+
+
+def control_floor(H: arb_mat, error: arb) -> None:
+    """Raise `VoidError` where an eigenvalue would be above the trace of a positive matrix."""
+    trace = upper(H.trace() + error)
+    proved = math.isfinite(trace) and is_floor(H, error, 2 * abs(trace) + 2**-1000)
+    require(not proved, "the control failed: a false claim on curvature was not refused")
+
+
 def modulus(H: arb_mat, error: arb) -> float:
     """A mu, about the largest, proved to be below all eigenvalues as in `eigenvalue_floor`; or 0.
 
@@ -159,9 +173,7 @@ def modulus(H: arb_mat, error: arb) -> float:
     if not np.isfinite(middle).all():
         return 0.0
     mu = 0.99 * (float(np.linalg.eigvalsh(middle)[0]) - lost_of(H, error, middle))
-    if mu > 0 and lower(eigenvalue_floor(H, error, mu)) >= mu:
-        return mu
-    return 0.0
+    return mu if is_floor(H, error, mu) else 0.0
 
 
 def lost_of(H: arb_mat, error: arb, middle: np.ndarray) -> float:

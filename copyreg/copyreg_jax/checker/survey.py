@@ -11,7 +11,14 @@ import numpy as np
 from flint import arb, arb_mat
 
 from copyreg_jax.checker.arithmetic import FLOAT_BITS, TINY, UNIT, Vector, up
-from copyreg_jax.checker.linear import Gram, frobenius, gram_of_scaled, lengths, modulus
+from copyreg_jax.checker.linear import (
+    Gram,
+    control_floor,
+    frobenius,
+    gram_of_scaled,
+    lengths,
+    modulus,
+)
 
 if TYPE_CHECKING:
     from copyreg_jax.checker.proofs import View
@@ -164,6 +171,15 @@ class Survey:
     def floor(self) -> float:
         """About the largest number below all eigenvalues of ``A^T W^2 A``; 0 if none is found."""
         return modulus(self.gram.balls, self.gram.error)
+
+    @functools.cached_property
+    def controlled_floor(self) -> float:
+        """The floor, or `VoidError` where a false claim on the same matrix is not refused.
+
+        The claims local and global share it: of 200 columns the control takes 0.1 s.
+        """
+        control_floor(self.gram.balls, self.gram.error)
+        return self.floor
 
 
 def _weighted(v: Vector, centered: np.ndarray, sizes: np.ndarray) -> _Weighted:
