@@ -7,15 +7,26 @@ import numpy as np
 from flint import arb
 
 from copyreg_jax.checker import archive, check, data, format, linear, proofs
+from copyreg_jax.checker.arithmetic import START_BITS, Balls
 from copyreg_jax.checker.verdicts import Verdict, VoidError, at_most, worst
 from tests.checker.definition import Case
 
 
-def data_faults(folder):
-    """Two instances that differ, but whose descriptions do not; data that must be refused."""
+def _case():
     rng = np.random.default_rng(0)
     A, b, w = rng.normal(size=(4, 3)), rng.dirichlet(np.ones(4)), rng.random(4)
-    case = Case(A, b, np.array([True, False, False, False]), w, 0.1, "joint", "squared")
+    return Case(A, b, np.array([True, False, False, False]), w, 0.1, "joint", "squared")
+
+
+def _controlled_floor():
+    point = proofs.at_point(_case().instance(), Balls(START_BITS), np.zeros(3))
+    return point.survey.controlled_floor
+
+
+def data_faults(folder):
+    """Two instances that differ, but whose descriptions do not; data that must be refused."""
+    case = _case()
+    A, b, w = case.A, case.b, case.w
     whole = case.instance().description()
     changes = (
         {"A": A + np.eye(4, 3)}, {"b": b[::-1].copy()}, {"protected": case.protected[::-1].copy()},
@@ -104,3 +115,5 @@ def check_faults(files):
     for lie in lies:
         with mock.patch.object(*lie):
             yield check.check(*files[0][:2]).verdict.name != "VOID"
+            if lie[0] is linear:  # also where one floor is enough, as in none of the files
+                yield not _refuses(_controlled_floor)

@@ -16,7 +16,7 @@ import scipy.sparse
 from flint import arb, ctx
 
 import copyreg_jax as cr
-from copyreg_jax.checker import check, data, format, linear, proofs, verdicts
+from copyreg_jax.checker import check, data, format, linear, proofs, survey, verdicts
 from copyreg_jax.checker.__main__ import main
 from copyreg_jax.checker.archive import read_arrays
 from copyreg_jax.checker.data import make_instance
@@ -466,6 +466,26 @@ def test_the_controls_can_fail(module, name, lie, files, monkeypatch):
     """A checker that certifies every margin or every curvature finds itself out."""
     monkeypatch.setattr(module, name, lambda *_: lie)
     assert "the control failed" in why_void(cr.check(*files))
+
+
+def test_one_floor_for_two_claims_is_controlled(tmp_path, monkeypatch):
+    """Once, where the regularization dominates: no other matrix is made."""
+    paths = tmp_path / "certificate.json", tmp_path / "instance.npz"
+    problem = random_problem(4, 10, 2, w=30.0)
+    certificate = cr.certify(problem, cr.solve(problem).x, tau=-1.0)
+    assert certificate.local is not None
+    assert certificate.is_global
+    certificate.save(paths[0])
+    cr.save_instance(paths[1], problem)
+    controlled, control = [], linear.control_floor
+    for module in (check, survey):
+        monkeypatch.setattr(
+            module, "control_floor", lambda *of: controlled.append(of) or control(*of)
+        )
+    assert cr.check(*paths).verdict.name == "CERTIFIED"
+    assert len(controlled) == 1
+    monkeypatch.setattr(linear, "eigenvalue_floor", lambda *_: arb(10) ** 300)
+    assert "the control failed" in why_void(cr.check(*paths))
 
 
 def test_minimizers_are_not_claimed_for_more_columns_than_are_checked(tmp_path):
