@@ -318,6 +318,15 @@ def test_a_claim_that_rounding_or_the_data_forbid_says_so(scale, noise, claim, r
     assert re.search(reason, certificate.given_up[claim])
 
 
+def test_a_far_point_that_loses_the_global_claim_is_told_where_to_ask():
+    problem = random_problem(0, 60, 4, w=2.0, gamma=0.01)
+    certificate = cr.certify(problem, np.full(4, 0.3))
+    reason = certificate.given_up["global"]
+    assert "x is far from a minimizer" in reason
+    assert reason in " ".join(certificate.explain().split())
+    assert cr.certify(problem, cr.solve(problem).x).is_global
+
+
 def test_no_reason_is_given_for_a_claim_that_is_made():
     problem = random_problem(0, 60, 4, w=1.0, gamma=1e-4)
     certificate = cr.certify(problem, cr.solve(problem).x)

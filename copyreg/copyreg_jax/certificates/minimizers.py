@@ -255,13 +255,19 @@ def prove_global(points: proofs.Points, *, is_far: bool = False) -> Global | Giv
         if around is not None:
             mu = 0.99 * dominance.floor(around, eigenvalue)
             lowest = eigenvalue * (1 - around.shares[0])
-        if lowest < (1 - _MOST_BELOW) * eigenvalue and not is_far:
+        is_open = lowest < (1 - _MOST_BELOW) * eigenvalue
+        if is_open and not is_far:
             H, error = regions.laplacian_floor(regions.around_level_set(point, level)[1])
             middle, mu = to_floats(H), max(mu, modulus(H, error))
             if np.isfinite(middle).all():
                 lowest = float(np.linalg.eigvalsh(middle)[0]) - lost_of(H, error, middle)
     if mu > 0:
         return Global(ar.bits, level, mu)
+    if is_open and is_far:
+        return GivenUp(
+            "as x is far from a minimizer, it was tried only as far as that costs no product with "
+            "A; ask at a point with a smaller gradient"
+        )
     known = "nothing is known of its Hessian there"
     if math.isfinite(lowest):
         known = f"its Hessian may have an eigenvalue of {lowest:.2g} there"
