@@ -127,8 +127,8 @@ class Survey:
                 if ar.bits == FLOAT_BITS:
                     sums = [_weighted(v[own], centered, sizes[own]) for v in vectors]
                 else:
-                    each = (ar.moments([v[own]], rows, center) for v in vectors)
-                    sums = [_Weighted(moments.products, arb(0)) for moments in each]
+                    moments = ar.moments([v[own] for v in vectors], rows, center).products
+                    sums = [_Weighted(arb_mat([row]), arb(0)) for row in moments.tolist()]
                 gram = gram_of_scaled(w[own], rows)
                 found.append(_Found(sums, gram, float(sizes[own].max())))
             view.keep_lengths(block, center, sizes)
