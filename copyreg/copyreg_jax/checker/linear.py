@@ -58,28 +58,33 @@ def gram(weights: np.ndarray, rows: np.ndarray, center: np.ndarray) -> Gram:
     """Gram matrix of the rows ``rows - center`` of one block."""
     centered = rows - center if center.any() else rows
     weighted = weights[:, None] * centered
-    matrix = _transposed_product(weighted, centered)
-    # Entry by entry the error is at most (terms u) sum |w| |r_i| |r_j|, whose norm is the trace's.
-    d, terms = rows.shape[1], len(rows) + 8
     squares = np.einsum("ij,ij->i", centered, centered)
     trace = float(np.einsum("i,i->", np.abs(weights), squares))
-    largest = up(np.sqrt(squares.max(initial=0.0)) * (1 + (d + 8) * UNIT)) + 2.0**-500
+    largest = up(np.sqrt(squares.max(initial=0.0)) * (1 + (rows.shape[1] + 8) * UNIT)) + 2.0**-500
     heaviest = float(np.abs(weights).max(initial=0.0))
-    lost = arb(TINY) * (terms * d * d) * (2 + float(largest) + heaviest)
-    control_product(matrix, weighted.T, centered)
-    return Gram(matrix, arb(trace) * (2 * terms + 2 * d) * UNIT + lost)
+    return _gram(weighted, centered, trace, float(largest) + heaviest)
 
 
 def gram_of_scaled(scales: np.ndarray, rows: np.ndarray) -> Gram:
     """Gram matrix of the rows ``scales[i] * rows[i]``."""
     scaled = scales[:, None] * rows
-    matrix = _transposed_product(scaled, scaled)
-    # As above; each entry of a row is rounded once, and sums of squares give the trace.
-    d, terms = rows.shape[1], len(rows) + 8
+    # Each entry of a row is rounded once, and sums of squares give the trace.
     trace = float(np.einsum("ij,ij->", scaled, scaled))
     largest = 1.01 * math.sqrt(trace) + 2.0**-500 if math.isfinite(trace) else math.inf
-    lost = arb(TINY) * (terms * d * d) * (2 + 2 * largest)
-    control_product(matrix, scaled.T, scaled)
+    return _gram(scaled, scaled, trace, 2 * largest)
+
+
+def _gram(left: np.ndarray, right: np.ndarray, trace: float, largest: float) -> Gram:
+    """``left.T @ right``, which is symmetric, from rows that are multiples of each other.
+
+    The trace is about ``sum |left_i| |right_i|``; what underflow loses in an entry is multiplied by
+    no more than ``largest``.
+    """
+    matrix = _transposed_product(left, right)
+    # Entry by entry the error is at most (terms u) sum |w| |r_i| |r_j|, whose norm is the trace's.
+    d, terms = right.shape[1], len(right) + 8
+    lost = arb(TINY) * (terms * d * d) * (2 + largest)
+    control_product(matrix, left.T, right)
     return Gram(matrix, arb(trace) * (2 * terms + 2 * d) * UNIT + lost)
 
 
