@@ -101,9 +101,10 @@ def certify(
     -----
     On the host. Beyond 10^6 entries of A in float64 intervals first, by all cores, 10^8 entries in
     a second or two; else, and where that leaves the margin open, in balls from 128 bits, doubled up
-    to max_bits, at about 0.2 microseconds per entry at 128 bits. The claim local is tried in floats
-    first, and in balls where rounding, not the distance from a minimizer, stands in its way.
-    FLINT's precision is global to the process: threads wait for each other here.
+    to max_bits, at 0.2 to 0.3 microseconds per entry at 128 bits. The claim local is tried in
+    floats first, and in balls where rounding, not the distance from a minimizer, stands in its way.
+    Of a point that is too far from a minimizer for it, global is tried only without a product with
+    A. FLINT's precision is global to the process: threads wait for each other here.
 
     Examples
     --------
