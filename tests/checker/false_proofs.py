@@ -108,13 +108,13 @@ def _faults_of_ellipsoids(k, rng):
         return
     with ctx.workprec(128), np.errstate(all="ignore"):
         point = proofs.at_point(data, ar, x)
-        radius, view = regions.around_level_set(point, level)
+        radius, view = regions.around_level_set(point, level, theorems.least_loss(data))
         yield math.isfinite(radius) and arb(radius) < reg
         if not np.isfinite(regions.row_widths(point)).all():
             return
         losses, mu = view.losses, modulus(*regions.laplacian_floor(view))
         base, eigenvalue = dominance.at_zero(point), point.survey.floor
-        around = dominance.around_level_set(base, eigenvalue, level)
+        around = dominance.around_level_set(base, eigenvalue, level, theorems.least_loss(data))
         floor = 0.0 if around is None else dominance.floor(around, eigenvalue)
     for turn in range(4):
         y = in_ellipsoid(case, radius * in_unit_ball(rng, x.size))
@@ -245,7 +245,8 @@ def _faults_of_flat_level_sets():
     with ctx.workprec(128):
         point, truth = proofs.at_point(case.instance(), Floats(), x), exact(case, x.tolist())
         base, eigenvalue = dominance.at_zero(point), point.survey.floor
-        around = dominance.around_level_set(base, eigenvalue, upper(truth.value))
+        level, least = upper(truth.value), theorems.least_loss(point.data)
+        around = dominance.around_level_set(base, eigenvalue, level, least)
         yield bool(strays(around.losses._asdict(), truth))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flint import arb, arb_mat, arb_series, ctx
 
-from copyreg_jax.checker import proofs, regions
+from copyreg_jax.checker import proofs, regions, theorems
 from copyreg_jax.checker.arithmetic import arithmetic, lower, upper
 from copyreg_jax.checker.check import level_set_tau, protection
 from copyreg_jax.checker.format import direction
@@ -273,7 +273,7 @@ def test_ellipsoids():
             continue
         with ctx.workprec(128):
             point = proofs.at_point(data, ar, x)
-            radius, view = regions.around_level_set(point, level)
+            radius, view = regions.around_level_set(point, level, theorems.least_loss(data))
             if not np.isfinite(regions.row_widths(point)).all():
                 continue
             mu, losses = modulus(*regions.laplacian_floor(view)), view.losses

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from flint import arb, arb_mat, ctx
 
-from copyreg_jax.checker import dominance, format, proofs, regions
+from copyreg_jax.checker import dominance, format, proofs, regions, theorems
 from copyreg_jax.checker.arithmetic import (
     FLOAT_BITS,
     START_BITS,
@@ -251,13 +251,14 @@ def prove_global(points: proofs.Points, *, is_far: bool = False) -> Global | Giv
         if not math.isfinite(level):
             return GivenUp("L is infinite at x, or too large for floats; another point is needed")
         mu, lowest, eigenvalue = 0.0, -math.inf, point.survey.floor
-        around = dominance.around_level_set(dominance.at_zero(point), eigenvalue, level)
+        base, least = dominance.at_zero(point), theorems.least_loss(point.data)
+        around = dominance.around_level_set(base, eigenvalue, level, least)
         if around is not None:
             mu = 0.99 * dominance.floor(around, eigenvalue)
             lowest = eigenvalue * (1 - around.shares[0])
         is_open = lowest < (1 - _MOST_BELOW) * eigenvalue
         if is_open and not is_far:
-            H, error = regions.laplacian_floor(regions.around_level_set(point, level)[1])
+            H, error = regions.laplacian_floor(regions.around_level_set(point, level, least)[1])
             middle, mu = to_floats(H), max(mu, modulus(H, error))
             if np.isfinite(middle).all():
                 lowest = float(np.linalg.eigvalsh(middle)[0]) - lost_of(H, error, middle)

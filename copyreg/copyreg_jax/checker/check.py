@@ -281,12 +281,13 @@ def _test_local(point: proofs.View, local: Local) -> Tested:
 
 def _test_global(point: proofs.View, claim: Global) -> Tested:
     """The claim global: L is strongly convex on a convex set that contains {L <= level}."""
+    least = theorems.least_loss(point.data)  # in cross-entropy, a logarithm for each row
 
     def curvature() -> tuple[Any, arb]:
-        return regions.laplacian_floor(regions.around_level_set(point, claim.level)[1])
+        return regions.laplacian_floor(regions.around_level_set(point, claim.level, least)[1])
 
     base, eigenvalue = dominance.at_zero(point), point.survey.controlled_floor
-    around = dominance.around_level_set(base, eigenvalue, claim.level)
+    around = dominance.around_level_set(base, eigenvalue, claim.level, least)
     floor = 0.0 if around is None else dominance.floor(around, eigenvalue)
     where = "global: on a convex set around the level set"
     return [

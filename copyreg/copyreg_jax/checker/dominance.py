@@ -17,7 +17,6 @@ from flint import arb
 from copyreg_jax.checker.arithmetic import UNIT, Vector, lower, sum_balls, upper
 from copyreg_jax.checker.proofs import View
 from copyreg_jax.checker.sums import Sums, square
-from copyreg_jax.checker.theorems import least_loss
 
 __all__ = ["Around", "Base", "around_level_set", "at", "at_zero", "floor"]
 
@@ -223,21 +222,16 @@ def at_zero(point: View) -> Base:
     return Base(view, point.survey.longest, point.survey.flat_gaps)
 
 
-def around_level_set(base: Base, eigenvalue: float, level: float) -> Around | None:
+def around_level_set(base: Base, eigenvalue: float, level: float, least: arb) -> Around | None:
     """The points within a distance of zero, which contain ``{L <= level}``; None if not known.
 
     As `regions.around_level_set`, but in the ball around ``||W A x|| <= radius``: ``||x||`` is at
     most the radius over the root of the least eigenvalue of ``A^T W^2 A``. The base is that at
-    zero.
+    zero, and `theorems.least_loss` is the first lower bound.
     """
     if not eigenvalue > 0:
         return None
-    widest, least, radius, around = (
-        1 / arb(eigenvalue).sqrt(),
-        least_loss(base.view.data),
-        math.inf,
-        None,
-    )
+    widest, radius, around = 1 / arb(eigenvalue).sqrt(), math.inf, None
     for _ in range(_ROUNDS):
         smaller = upper((2 * (arb(level) - least)).nonnegative_part().sqrt())
         if not smaller <= _WORTH * radius:

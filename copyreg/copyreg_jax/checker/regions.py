@@ -21,7 +21,6 @@ from copyreg_jax.checker.linear import (
     norms,
 )
 from copyreg_jax.checker.proofs import View, rows_of, square, sum_of
-from copyreg_jax.checker.theorems import least_loss
 
 __all__ = [
     "around_level_set",
@@ -99,14 +98,15 @@ def row_widths(view: View) -> np.ndarray:
     return np.concatenate(list(data.map_blocks(widths)))
 
 
-def around_level_set(point: View, level: float) -> tuple[float, View]:
+def around_level_set(point: View, level: float, least: arb) -> tuple[float, View]:
     """A radius and the logits on ``{||W A x|| <= radius}``, which contains ``{L <= level}``.
 
     A lower bound of the loss leaves ``0.5 ||W A x||^2 <= level - bound``; on that set the loss has
-    a better lower bound, and so on, as long as that makes a large set smaller by a good part.
+    a better lower bound, and so on, as long as that makes a large set smaller by a good part. The
+    first one is `theorems.least_loss`.
     """
     data, ar = point.data, point.ar
-    widths, least, radius = row_widths(point), least_loss(data), math.inf
+    widths, radius = row_widths(point), math.inf
     widest = float(widths.max())
     for _ in range(_ROUNDS):
         smaller = upper((2 * (arb(level) - least)).nonnegative_part().sqrt())
