@@ -174,6 +174,7 @@ def main() -> None:
     if options.out is not None:
         about = {
             "date": time.strftime("%Y-%m-%d"),
+            "arguments": sys.argv[1:],
             "machine": f"{platform.system()} {platform.machine()}",
         }
         about |= {"cores": os.cpu_count(), "python": platform.python_version()}

@@ -323,6 +323,7 @@ def test_a_far_point_that_loses_the_global_claim_is_told_where_to_ask():
     certificate = cr.certify(problem, np.full(4, 0.3))
     reason = certificate.given_up["global"]
     assert "x is far from a minimizer" in reason
+    assert certificate.reads["global"] == 0
     assert reason in " ".join(certificate.explain().split())
     assert cr.certify(problem, cr.solve(problem).x).is_global
 
