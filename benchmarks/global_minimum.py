@@ -132,7 +132,7 @@ def checks(options: argparse.Namespace) -> dict[str, Any]:
     from unittest import mock
 
     from copyreg_jax.checker import box_replay
-    from copyreg_jax.checker.global_claim import check_global
+    from copyreg_jax.checker.global_check import check_global
 
     rows, bounds, look = [], 0.0, box_replay.look
 

@@ -20,7 +20,7 @@ from copyreg_jax.checker.boxes import Boxes
 from copyreg_jax.checker.chart import chart
 from copyreg_jax.checker.enclosures import hulls, parts
 from copyreg_jax.checker.format import canonical
-from copyreg_jax.checker.global_claim import check_global
+from copyreg_jax.checker.global_check import check_global
 from copyreg_jax.checker.verdicts import Verdict
 from tests.checker.definition import Case, exact
 from tests.checker.test_boxes import KINDS, draw, exact_x

@@ -40,14 +40,8 @@ from copyreg_jax.checker.enclosures import (
     reaches,
 )
 from copyreg_jax.checker.format import Interval
-from copyreg_jax.checker.global_claim import (
-    FORMAT,
-    MAX_ENDS,
-    MAX_SETS,
-    GlobalClaim,
-    is_within_gap,
-    proved_upper,
-)
+from copyreg_jax.checker.global_check import is_within_gap, proved_upper
+from copyreg_jax.checker.global_claim import FORMAT, MAX_ENDS, MAX_SETS, GlobalClaim
 from copyreg_jax.checker.verdicts import require
 from copyreg_jax.errors import InputError
 

@@ -29,7 +29,7 @@ from copyreg_jax.checker.check import control_machine, require_same
 from copyreg_jax.checker.data import Instance
 from copyreg_jax.checker.enclosures import mass_direction, reaches
 from copyreg_jax.checker.format import Interval
-from copyreg_jax.checker.global_claim import proved_upper
+from copyreg_jax.checker.global_check import proved_upper
 from copyreg_jax.errors import InputError
 
 __all__ = ["Enclosure", "GlobalMinimum", "GlobalStatus", "minimize_globally"]

@@ -15,7 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from copyreg_jax.checker import access, global_claim, guarantee, inextractable, removal
+from copyreg_jax.checker import (
+    access,
+    global_check,
+    global_claim,
+    guarantee,
+    inextractable,
+    removal,
+)
 from copyreg_jax.checker.budget import (
     MAX_BOXES,
     MAX_BOXES_HELP,
@@ -101,7 +108,7 @@ def check_file(
         access.FORMAT: access.check_access,
         removal.FORMAT: removal.check_ledger,
         global_claim.FORMAT: functools.partial(
-            global_claim.check_global, progress=lambda done: progress(done, boxes)
+            global_check.check_global, progress=lambda done: progress(done, boxes)
         ),
         inextractable.FORMAT: functools.partial(
             inextractable.check_inextractable,

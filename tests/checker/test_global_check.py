@@ -19,7 +19,7 @@ import copyreg_jax as cr
 from copyreg_jax.certificates.global_certificate import GlobalCertificate
 from copyreg_jax.checker.__main__ import check_file
 from copyreg_jax.checker.box_tree import AGAIN, CLOSED, HALVED, OPEN, children
-from copyreg_jax.checker.global_claim import check_global
+from copyreg_jax.checker.global_check import check_global
 from copyreg_jax.checker.verdicts import Verdict
 from tests.checker import false_global as false
 from tests.checker.false_global import changed, checked, first_set, key, known, shifted
@@ -224,20 +224,20 @@ BUGS = {
     "half of the radius": ("box_tree:least_radius", "2 * (arb(value) - least_loss(chart.data))",
         "0.5 * (arb(value) - least_loss(chart.data))"),
     "a hull of one": ("enclosures:hulls", "np.maximum(one[1], other[1])", "one[1]"),
-    "any lower bound": ("global_claim:_lower", "claimed <= proved", "claimed <= best"),
-    "any upper bound": ("global_claim:_at_x", "at_most(at_point(data, Balls(bits), said.x).value, "
+    "any lower bound": ("global_check:_lower", "claimed <= proved", "claimed <= best"),
+    "any upper bound": ("global_check:_at_x", "at_most(at_point(data, Balls(bits), said.x).value, "
         "said.upper)", "Verdict.CERTIFIED"),
-    "some are enough": ("global_claim:_test", "inside.any(axis=1).all()", "inside.any()"),
-    "sets may meet": ("global_claim:_are_apart", "_meet(sets, sets)", "np.eye(len(sets.lower))"),
-    "all sets are convex": ("global_claim:_on_set", "bool(sets.is_convex[i])", "True"),
-    "one end of an interval": ("global_claim:_within",
+    "some are enough": ("global_check:_test", "inside.any(axis=1).all()", "inside.any()"),
+    "sets may meet": ("global_check:_are_apart", "_meet(sets, sets)", "np.eye(len(sets.lower))"),
+    "all sets are convex": ("global_check:_on_set", "bool(sets.is_convex[i])", "True"),
+    "one end of an interval": ("global_check:_within",
         "said.lower <= low and high <= said.upper", "said.lower <= low"),
-    "any bound of a set": ("global_claim:_test", "bound >= each.lower", "True"),
+    "any bound of a set": ("global_check:_test", "bound >= each.lower", "True"),
     "one corner of a set": ("enclosures:reaches", "between(*ends)", "arb(ends[0])"),
     "a direction by negation": ("enclosures:mass_direction",
         "all(v < target for v in map(arb, masses.hi.tolist()))",
         "not all(v > target for v in map(arb, masses.lo.tolist()))"),
-    "any gap": ("global_claim:is_within_gap",
+    "any gap": ("global_check:is_within_gap",
         "arb(high) - arb(low) <= arb(gap) * max(high, LEAST_SCALE)", "True"),
 }  # fmt: skip
 
@@ -382,7 +382,7 @@ def test_the_check_needs_no_jax(truths):
     truth = truths["plane"]
     checked(truth.document, truth)
     code = (
-        "import sys; from copyreg_jax.checker.global_claim import check_global as c;"
+        "import sys; from copyreg_jax.checker.global_check import check_global as c;"
         f"r = c({str(truth.folder / 'tampered.json')!r}, {str(truth.path)!r});"
         "print(r.verdict.name, sorted({'jax', 'scipy', 'optax'} & {*sys.modules}))"
     )
