@@ -5,7 +5,7 @@ import itertools
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from flint import arb, arb_mat, arb_series, ctx
+from flint import arb, arb_series, ctx
 from hypothesis import given
 
 from copyreg_jax.certificates.global_search import descend
@@ -13,9 +13,7 @@ from copyreg_jax.checker import box_tree, enclosures
 from copyreg_jax.checker.arithmetic import Box
 from copyreg_jax.checker.boxes import Boxes
 from copyreg_jax.checker.chart import chart
-from copyreg_jax.checker.data import make_csr
 from copyreg_jax.checker.enclosures import Found, _known, contracted, on_sets
-from copyreg_jax.checker.verdicts import VoidError
 from tests.checker.definition import Case, exact
 from tests.support.mutants import planted
 
@@ -303,54 +301,3 @@ def test_an_end_that_is_not_known_is_infinite():
     known = _known(Box(ends, ends))
     assert known.lo.tolist() == [-np.inf, -np.inf, -np.inf, 1.0]
     assert known.hi.tolist() == [np.inf, np.inf, np.inf, 1.0]
-
-
-def test_a_matrix_too_large_for_a_chart_is_refused_before_it_is_made_dense():
-    """Each entry, also of a sparse matrix, becomes a ball of a hundred bytes."""
-    n, d = 3, 2_000_000
-    A = make_csr(np.ones(n), np.arange(n), np.arange(n + 1), np.array([n, d]))
-    case = draw(0, *KINDS[0], d=1)[0].instance()
-    with pytest.raises(VoidError, match="A has 6,000,000 entries, zeros too"):
-        chart(case._replace(A=A))
-
-
-def ill_conditioned(seed):
-    """The coordinates of an instance with w = 1, or None if they are refused."""
-    rng = np.random.default_rng(seed)
-    n, d = 6, int(rng.integers(1, 4))
-    A = rng.normal(size=(n, d)) * 10.0 ** -rng.uniform(0, 14, d) @ rng.normal(size=(d, d))
-    case = Case(A, rng.dirichlet(np.ones(n)), np.arange(n) < 1, np.ones(n), 0.1, "joint", "squared")
-    try:
-        return chart(case.instance())
-    except VoidError:
-        return None
-
-
-def check_defect(coordinates):
-    """Compare the defect with that of the V that it comes with, in 300 bits."""
-    with ctx.workprec(BITS):
-        rows = coordinates.data.A.rows(0, coordinates.data.n)[:, list(coordinates.columns)]
-        image = arb_mat(*rows.shape, rows.ravel().tolist())
-        image *= arb_mat(coordinates.d, coordinates.d, coordinates.V.ravel().tolist())
-        M = image.transpose() * image
-        one = arb_mat(coordinates.d, coordinates.d, np.eye(coordinates.d).ravel().tolist())
-        assert all(abs(ball) <= coordinates.defect for ball in (M - one).entries())
-
-
-def check_defects(seeds):
-    for found in map(ill_conditioned, seeds):
-        if found is not None:
-            check_defect(found)
-
-
-def test_the_defect_is_that_of_the_coordinates():
-    """At a condition of 1e8 and more the rounds that make V come to no end by themselves."""
-    check_defects(range(300))
-
-
-def test_a_defect_of_other_coordinates_is_found():
-    with (
-        planted("checker.chart:_spans", "attempt == _MEASURES", "False"),
-        pytest.raises(AssertionError),
-    ):
-        check_defects(range(300))

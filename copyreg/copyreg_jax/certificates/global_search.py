@@ -16,7 +16,6 @@ from copyreg_jax.checker.box_tree import (
     AGAIN,
     CLOSED,
     HALVED,
-    MAX_COORDINATES,
     OPEN,
     Leaves,
     batch_size,
@@ -117,7 +116,7 @@ def start(chart: Chart) -> Frontier:
     Raises
     ------
     VoidError
-        L is finite at none of the starts, or there are too many coordinates.
+        L is finite at none of the starts.
 
     Notes
     -----
@@ -140,7 +139,6 @@ def start(chart: Chart) -> Frontier:
     >>> ((found.open.lo < found.y) & (found.y < found.open.hi)).tolist()
     [[True]]
     """
-    require(chart.d <= MAX_COORDINATES, f"A has more than {MAX_COORDINATES} independent columns")
     rng, d = np.random.default_rng(0), chart.d
     sizes = np.geomspace(0.01, 100, _NUM_STARTS) / np.abs(chart.groups[0].B).max()
     y, values = descend(chart, rng.standard_normal((_NUM_STARTS, d)) * sizes[:, None])

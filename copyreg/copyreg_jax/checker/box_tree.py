@@ -26,7 +26,6 @@ __all__ = [
     "CLOSED",
     "HALVED",
     "LEAST_SCALE",
-    "MAX_COORDINATES",
     "MAX_LEVELS",
     "OPEN",
     "Leaves",
@@ -49,9 +48,6 @@ CLOSED, OPEN, AGAIN, HALVED = 0, 1, 2, 3
 
 ``HALVED + 2 j`` halves it along axis j, and one more halves what strips leave of it.
 """
-
-MAX_COORDINATES = 126
-"""Axes that a byte can name."""
 
 MAX_LEVELS = 10_000
 """No tree is deeper: a box takes some milliseconds if it is alone on its level."""

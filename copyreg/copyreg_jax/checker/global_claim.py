@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from copyreg_jax.checker.box_tree import MAX_COORDINATES, require_tree
+from copyreg_jax.checker.box_tree import require_tree
+from copyreg_jax.checker.chart import MAX_COORDINATES
 from copyreg_jax.checker.enclosures import Found
 from copyreg_jax.checker.format import (
     Interval,
