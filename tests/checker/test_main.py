@@ -5,6 +5,7 @@ import pytest
 import copyreg_jax as cr
 from copyreg_jax.certificates.training import certify_training, save_training
 from copyreg_jax.checker.__main__ import check_file, main
+from copyreg_jax.checker.format import canonical
 from copyreg_jax.checker.guarantee import DocumentLoss
 from tests.support.registry import random_problem
 
@@ -47,3 +48,29 @@ def test_what_is_no_certificate_is_said_by_either_checker(others, tmp_path):
         found = check_file(tmp_path / name, *(tmp_path / other for other in others))
         assert found.verdict is cr.Verdict.VOID
         assert name in found.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "known"),
+    [
+        ("copyreg-global/0", "copyreg-global/1"),
+        ("copyreg-training/2", "copyreg-training/1"),
+        (
+            "minutes/1",
+            "copyreg-certificate/2 or copyreg-global/1 or copyreg-inextractable/1 or "
+            "copyreg-ledger/1 or copyreg-naf/1 or copyreg-training/1",
+        ),
+        (None, "copyreg-certificate/2 or "),
+        (["copyreg-global/1"], "copyreg-certificate/2 or "),
+    ],
+)
+@pytest.mark.parametrize("others", [(), ("instance.npz",)])
+def test_a_format_that_is_not_known_is_said_with_those_that_are(found, known, others, tmp_path):
+    path = tmp_path / "c.json"
+    path.write_bytes(canonical({"format": found}))
+    result = check_file(path, *others)
+    assert result.verdict is cr.Verdict.VOID
+    assert (
+        f"c.json is not a valid certificate: its format is {found!r}, not {known}"
+        in (result.lines[0])
+    )

@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,26 +84,13 @@ def check_file(
     """
     if meant := _meant(certificate, instance):
         return void(meant)
-    budget, boxes = Budget(0, 0), BoxBudget(0, 0, 0)
     try:
         document = read_document(certificate)
-        kind, budget, boxes = document.get("format"), read_budget(document), read_boxes(document)
-    except VoidError:  # either checker says why the file can't be read
-        kind = guarantee.FORMAT if instance is None else FORMAT
-    if kind == guarantee.FORMAT and instance is not None:
-        return void(f"{certificate} is about a language model; leave {instance} out")
-    if instance is None and kind != guarantee.FORMAT:
-        missing = "an instance or a table; name its .npz file after it"
-        if kind == inextractable.FORMAT:
-            missing = "a model; name the model's folder after it"
-        return void(f"{certificate} is about {missing}")
-    if kind == inextractable.FORMAT and budget.tokens > max_tokens:
-        return _beyond(certificate, budget.said(0), f"{max_tokens:,}", "--max-tokens")
-    if kind == global_claim.FORMAT and boxes.boxes > max_boxes:
-        return _beyond(certificate, boxes.said(0), f"{max_boxes:,}", "--max-boxes")
-    if kind == global_claim.FORMAT:
-        progress(0, boxes)
+    except VoidError as error:
+        return void(str(error))
+    kind, budget, boxes = document.get("format"), read_budget(document), read_boxes(document)
     checkers: dict[Any, Callable[[Any, Any], CheckResult]] = {
+        FORMAT: check,
         guarantee.FORMAT: lambda file, _: guarantee.check_training(file),
         access.FORMAT: access.check_access,
         removal.FORMAT: removal.check_ledger,
@@ -115,13 +102,42 @@ def check_file(
             progress=lambda done, number: progress(done, budget),
         ),
     }
-    return checkers.get(str(kind), check)(certificate, instance)
+    refused = _misfit(certificate, instance, kind, checkers)
+    if kind == inextractable.FORMAT and budget.tokens > max_tokens:
+        refused = refused or _beyond(certificate, budget.said(0), max_tokens, "--max-tokens")
+    if kind == global_claim.FORMAT and boxes.boxes > max_boxes:
+        refused = refused or _beyond(certificate, boxes.said(0), max_boxes, "--max-boxes")
+    if refused:
+        return void(refused)
+    if kind == global_claim.FORMAT:
+        progress(0, boxes)
+    return checkers[kind](certificate, instance)
 
 
-def _beyond(certificate: str | Path, asked: str, limit: str, option: str) -> CheckResult:
-    return void(
-        f"{certificate} asks for {asked}, and this check for {limit} at most; to check it all the "
-        f"same, give {option} with a larger number"
+def _misfit(
+    certificate: str | Path, instance: str | Path | None, kind: Any, known: Iterable[str]
+) -> str:
+    """Why a file of this format is not checked, or not with this instance; nothing if it is."""
+    if kind not in [*known]:
+        name = str(kind).partition("/")[0]
+        meant = [each for each in known if each.partition("/")[0] == name] or sorted(known)
+        return (
+            f"{certificate} is not a valid certificate: its format is {kind!r:.60}, not "
+            f"{' or '.join(meant)}; make the file anew"
+        )
+    if kind == guarantee.FORMAT:
+        needless = f"{certificate} is about a language model; leave {instance} out"
+        return "" if instance is None else needless
+    missing = "an instance or a table; name its .npz file after it"
+    if kind == inextractable.FORMAT:
+        missing = "a model; name the model's folder after it"
+    return f"{certificate} is about {missing}" if instance is None else ""
+
+
+def _beyond(certificate: str | Path, asked: str, limit: int, option: str) -> str:
+    return (
+        f"{certificate} asks for {asked}, and this check for {limit:,} at most; to check it all "
+        f"the same, give {option} with a larger number"
     )
 
 

@@ -8,7 +8,7 @@ have in the null space of A changes nothing. The theorems are in docs/theory/glo
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from flint import arb_mat, fmpq, fmpq_mat, nmod_mat
@@ -307,6 +307,7 @@ def _independent_columns(A: np.ndarray) -> tuple[int, ...]:
     many as there are rows or columns span all others; else there may be more, in exact fractions.
     """
     n, d = A.shape
+    reduced: Any  # either kind of matrix
     reduced, rank = nmod_mat(n, d, _residues(A).ravel().tolist(), _PRIME).rref()
     if rank < min(n, d, MAX_COORDINATES + 1):
         entries = [fmpq(*number.as_integer_ratio()) for number in A.ravel().tolist()]
