@@ -25,7 +25,6 @@ from figure_style import (
     BLACK,
     BLUE,
     GRAY,
-    ORANGE,
     PALE_BLUE,
     VERMILLION,
     YELLOW,
@@ -39,7 +38,6 @@ __all__ = ["TESTS", "Closed", "boxes_1d", "boxes_2d", "closed_boxes"]
 TESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "value": ("value bound", {"facecolor": PALE_BLUE}),
     "quadratic": ("quadratic bound", {"facecolor": BLUE, "hatch": "---", "edgecolor": "white"}),
-    "concave": ("negative curvature", {"facecolor": ORANGE, "hatch": "///"}),
     "strips": ("strips: no stationary point", {"facecolor": "white", "hatch": "\\\\\\"}),
     "kept": ("kept: within the gap", {"facecolor": VERMILLION}),
 }
@@ -111,9 +109,6 @@ def _look(
         if bounds[0] >= cut:
             found.append(Closed(lo, hi, test if bounds[0] > best else "kept"))
             return []
-    if curvature.is_concave[0]:
-        found.append(Closed(lo, hi, "concave"))
-        return []
     left = [
         curvature.contract(s) for s in (curvature.direct_strips(), curvature.mean_value_strips())
     ]

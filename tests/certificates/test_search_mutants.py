@@ -219,8 +219,6 @@ TREE = {
         "9 * gap * max(value, LEAST_SCALE)"),
     "strips from one side for both": ("stripped",
         "np.minimum(hi, part[1])", "np.minimum(hi, 0.5 * part[0] + 0.5 * part[1])"),
-    "concave on any box": ("look", "curvature.is_concave[rows]",
-        "(np.linalg.eigvalsh(curvature.H)[:, 0] < 0)[rows]"),
     "a sliver between the halves": ("halves",
         "left[each, axis] = right[each, axis] = middle[each, axis]",
         "left[each, axis] = middle[each, axis]\n"

@@ -1,4 +1,4 @@
-"""Proofs with derivatives: quadratic bounds of L on boxes, and boxes without a minimizer.
+"""Proofs with derivatives: quadratic bounds of L on boxes, and boxes without a stationary point.
 
 With R_i = B_i - z for any z, and delta = sum f_i R_i, a part of the Hessian is ``sum s_i R_i R_i^T
 - q delta^T - delta q^T + (sum s_i) delta delta^T``, q = sum s_i R_i. On a box, H~ is that with
@@ -234,25 +234,16 @@ class Curvature:
         bound = boxes.value_at_center.lo + (least - error[:, 0] * (1 + rounding) - size)
         return bound - rounding * (np.abs(boxes.value_at_center.lo) + np.abs(least)) - LOST
 
-    @functools.cached_property
-    def is_concave(self) -> np.ndarray:
-        """(m,) whether L is proved to be concave along a line through every point of a box."""
-        P = self._directions[0]
-        a = self._sizes(P)
-        bend = np.einsum("mkj,mjl,mkl->mk", P, self.H, P)
-        return (bend + self._variation(a, a) < 0).any(axis=1)
+    def mean_value_strips(self) -> Strips:
+        """``0 = P grad L(y) = P grad L(center) + P H~ t`` for the rows P of about the inverse of H.
 
-    @functools.cached_property
-    def _directions(self) -> tuple[np.ndarray, np.ndarray]:
-        """(m, d, d) eigenvectors of H as rows, and about its inverse."""
+        And for its eigenvectors.
+        """
         values, vectors = _eigen(self.H)
         sign = np.where(values < 0, -1.0, 1.0)
-        inverse = sign / np.maximum(np.abs(values), 1e-12 * np.abs(values).max(axis=1)[:, None])
-        return vectors, np.einsum("mkj,mk,mkl->mjl", vectors, inverse, vectors)
-
-    def mean_value_strips(self) -> Strips:
-        """``0 = P grad L(y) = P grad L(center) + P H~ t`` for rows P of about the inverse of H."""
-        P = np.concatenate(self._directions[::-1], axis=1)
+        scales = sign / np.maximum(np.abs(values), 1e-12 * np.abs(values).max(axis=1)[:, None])
+        inverse = np.einsum("mkj,mk,mkl->mjl", vectors, scales, vectors)
+        P = np.concatenate([inverse, vectors], axis=1)
         a = self._sizes(P)
         radius = self._gradient_error(a, P) + self._variation(a, self._box)
         p = np.einsum("mkj,mjl->mkl", P, self.H)

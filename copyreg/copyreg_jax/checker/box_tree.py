@@ -84,7 +84,7 @@ class Looked(NamedTuple):
     bound : (m,) array
         Lower bounds of L.
     is_empty : (m,) bool array
-        The box has no minimizer in it, whatever the bound is.
+        Strips leave nothing of the box: it has no stationary point, whatever the bound is.
     lo, hi : (m, d) arrays
         What strips leave of a box in which a global minimizer may be; the others as they are.
     scores : (m, d) array
@@ -203,7 +203,7 @@ def look(boxes: Boxes, value: float) -> Looked:
         if rest.size:
             left, here = stripped(curvature), which[rest]
             lo[here], hi[here] = left[0][rows], left[1][rows]
-            is_empty[here] = curvature.is_concave[rows] | (lo[here] > hi[here]).any(axis=1)
+            is_empty[here] = (lo[here] > hi[here]).any(axis=1)
             scores[here] = curvature.split_scores[rows]
     return Looked(bound, is_empty, lo, hi, scores)
 
