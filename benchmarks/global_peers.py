@@ -10,8 +10,8 @@ dual_annealing get a gap of 1e-6.
 - SciPy's shgo and dual_annealing, with their defaults, on L in NumPy. They claim nothing.
 - SCIP and discopt, on variables z, s, f_i = exp(u_i - s) with sum f_i = 1, q = ell_1 and r >=
   1/q, with the bounds 0 <= f_i <= 1 and q >= gamma/L(0) that hold wherever L <= L(0). SCIP claims
-  a proof by the status "optimal", up to its tolerance for constraints, 1e-6. discopt claims it by
-  that status together with `gap_certified`.
+  a proof by the status "optimal" or "gaplimit", up to its tolerance for constraints, 1e-6. discopt
+  claims it by "optimal" together with `gap_certified`.
 
 A solver *finds* the minimum if L at its point, in NumPy, is at most 1e-6 above the proved one,
 relative to it. A claim is *false* if the solver's lower bound is above the proved minimum by more
