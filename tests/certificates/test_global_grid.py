@@ -8,9 +8,8 @@ import pytest
 from flint import arb, arb_series, ctx
 
 from tests.certificates.integer_oracle import UNITS, Problem, least
-from tests.certificates.test_global_minimum import solved
 from tests.checker.definition import exact
-from tests.checker.test_boxes import KINDS, draw
+from tests.checker.global_cases import KINDS, draw, solved
 from tests.support.mutants import planted
 
 

@@ -11,27 +11,19 @@ from hypothesis import given
 import copyreg_jax as cr
 from copyreg_jax.certificates import global_certificate
 from copyreg_jax.certificates.global_minimum import GlobalStatus
-from copyreg_jax.certificates.global_search import descend
 from copyreg_jax.checker import global_claim
-from copyreg_jax.checker.chart import chart
 from copyreg_jax.checker.verdicts import VoidError
-from tests.checker.definition import Case, exact
-from tests.checker.test_boxes import KINDS, draw, exact_x
+from tests.checker.definition import exact
+from tests.checker.global_cases import (
+    KINDS,
+    draw,
+    ends_of_descents,
+    exact_x,
+    hard,
+    near_tie,
+    solved,
+)
 from tests.support.mutants import planted
-
-
-def solved(case, folder, **limits):
-    """The search on an instance file: problems of JAX would be compiled for each shape."""
-    np.savez(folder / "case.npz", **case._asdict())
-    return cr.minimize_globally(folder / "case.npz", **{"max_boxes": 100_000, **limits})
-
-
-def lowest(case, rng, number=12):
-    """The least of the proved upper bounds of L at the ends of many descents."""
-    coordinates = chart(case.instance())
-    starts = rng.standard_normal((number, coordinates.d)) * 10.0 ** rng.uniform(-5, 1, (number, 1))
-    with np.errstate(all="ignore"):
-        return descend(coordinates, starts)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -39,23 +31,16 @@ def lowest(case, rng, number=12):
 def test_no_start_ends_below_the_proved_minimum(tmp_path_factory, kind, seed, d):
     case, rng = draw(seed, *kind, d=d)
     found = solved(case, tmp_path_factory.mktemp("case"))
-    _, values = lowest(case, rng)
-    assert found.lower <= min(found.upper, np.nanmin(values))
+    _, _, values = ends_of_descents(case, rng, 12)
+    assert found.lower <= min(found.upper, values.min())
     assert found.status is GlobalStatus.PROVED
-    assert found.upper <= np.nanmin(values) + 1e-6 * found.upper
-
-
-def near_tie(tilt):
-    """L is even for ``tilt = 0``, with two minimizers; the tilt lowers one of them."""
-    A, b = np.array([[1.0], [-1.0], [0.0], [0.0]]), np.array([0.3 + tilt, 0.3 - tilt, 0.3, 0.1])
-    return Case(A, b, np.array([True, True, False, False]), np.full(4, 0.05), 0.05,
-                "joint", "squared")  # fmt: skip
+    assert found.upper <= values.min() + 1e-6 * found.upper
 
 
 @pytest.mark.parametrize("tilt", [0.0, *(s * t for s in (-1, 1) for t in (1e-10, 1e-9, 1e-8))])
 def test_both_minimizers_of_a_near_tie_are_enclosed_and_one_if_the_gap_is_small(tilt, tmp_path):
     case = near_tie(tilt)
-    ends, _ = lowest(case, np.random.default_rng(0), 16)
+    coordinates, ends, _ = ends_of_descents(case, np.random.default_rng(0), 16)
     found = solved(case, tmp_path)
     assert found.status is GlobalStatus.PROVED
     assert [e.is_unique for e in found.minimizers] == [True, True]
@@ -63,20 +48,15 @@ def test_both_minimizers_of_a_near_tie_are_enclosed_and_one_if_the_gap_is_small(
     if abs(tilt) >= 1e-9:  # the values are about 1e-9 apart then
         sharp = solved(case, tmp_path, gap=1e-11)
         assert (sharp.status, len(sharp.minimizers)) == (GlobalStatus.PROVED, 1)
-        low = case_values(case, ends)
+        low = values_above_the_first(case, coordinates, ends)
         assert np.sign(sharp.x[0]) == np.sign(ends[np.argmin(low), 0])
 
 
-def case_values(case, ends):
-    """L at the ends, in balls of 300 bits, as floats above the least of them."""
+def values_above_the_first(case, coordinates, ends):
+    """L at the ends less L at the first of them, in balls of 300 bits."""
     with ctx.workprec(300):
-        coordinates = chart(case.instance())
         values = [exact(case, exact_x(coordinates, y.tolist())).value for y in ends]
         return [float(v - values[0]) for v in values]
-
-
-def hard(gamma=0.01):
-    return cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, gamma, 0.01)
 
 
 def test_a_search_goes_on_where_it_stopped():

@@ -16,10 +16,8 @@ from flint import arb, arb_mat, ctx
 from copyreg_jax.certificates import global_search
 from copyreg_jax.certificates.global_minimum import GlobalStatus
 from copyreg_jax.checker import box_tree
-from copyreg_jax.checker.chart import chart
-from tests.certificates.test_global_minimum import lowest, near_tie, solved
 from tests.checker.definition import Case, derivatives, exact
-from tests.checker.test_boxes import draw
+from tests.checker.global_cases import draw, ends_of_descents, near_tie, solved
 from tests.support.mutants import planted
 
 BITS = 256
@@ -71,9 +69,8 @@ def known():
     found = {}
     for name, make in CASES.items():
         case = make()
-        ends, values = lowest(case, np.random.default_rng(0), 24)
-        coordinates = chart(case.instance())
-        near = [coordinates.x(y) for y in ends[values <= np.nanmin(values) * (1 + 1e-8)]]
+        coordinates, ends, values = ends_of_descents(case, np.random.default_rng(0), 24)
+        near = [coordinates.x(y) for y in ends[values <= values.min() * (1 + 1e-8)]]
         points = []
         for x in (_polished(case, sign * start) for start in near for sign in (1, -1)):
             if x is not None and all(_distance(x, other) > 1e-9 for other in points):

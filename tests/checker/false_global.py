@@ -13,45 +13,20 @@ import numpy as np
 from flint import arb, ctx
 
 import copyreg_jax as cr
-from copyreg_jax.certificates.global_search import descend
 from copyreg_jax.checker import box_replay, box_tree
 from copyreg_jax.checker.box_tree import AGAIN, CLOSED, HALVED, OPEN, Leaves, least_radius
 from copyreg_jax.checker.boxes import Boxes
-from copyreg_jax.checker.chart import chart
 from copyreg_jax.checker.enclosures import hulls, parts
 from copyreg_jax.checker.format import canonical
 from copyreg_jax.checker.global_check import check_global
 from copyreg_jax.checker.verdicts import Verdict
-from tests.checker.definition import Case, exact
-from tests.checker.test_boxes import KINDS, draw, exact_x
-
-
-def near_tie(tilt=0.0, gamma=0.05):
-    """L is even for ``tilt = 0``, with two minimizers."""
-    A, b = np.array([[1.0], [-1.0], [0.0], [0.0]]), np.array([0.3 + tilt, 0.3 - tilt, 0.3, 0.1])
-    return Case(A, b, np.array([True, True, False, False]), np.full(4, 0.05), gamma,
-                "joint", "squared")  # fmt: skip
-
-
-def plane():
-    """Two columns, and one minimizer that is far from zero."""
-    rng = np.random.default_rng(3)
-    A, b = rng.normal(size=(7, 2)), rng.dirichlet(np.full(7, 0.5))
-    return Case(A, b, np.arange(7) < 2, np.full(7, 0.05), 0.01, "joint", "squared")
-
-
-def write(case, path):
-    np.savez(path, **case._asdict())
-    return path
+from tests.checker.definition import exact
+from tests.checker.global_cases import KINDS, draw, ends_of_descents, exact_x, write
 
 
 def lowest_points(case, number=60):
     """The chart, ends y of descents with the least value, and that value: an oracle."""
-    coordinates = chart(case.instance())
-    rng = np.random.default_rng(0)
-    sizes = 10.0 ** rng.uniform(-4, 1, (number, 1)) / np.abs(coordinates.groups[0].B).max()
-    y, values = descend(coordinates, rng.standard_normal((number, coordinates.d)) * sizes)
-    y, values = y[np.isfinite(values)], values[np.isfinite(values)]
+    coordinates, y, values = ends_of_descents(case, np.random.default_rng(0), number)
     return coordinates, y[values <= values.min() + 1e-12], float(values.min())
 
 

@@ -1,7 +1,5 @@
 """Tests of boxes: no bound is above L, no minimizer is lost, and a planted bug is found."""
 
-import itertools
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -15,10 +13,10 @@ from copyreg_jax.checker.boxes import Boxes
 from copyreg_jax.checker.chart import chart
 from copyreg_jax.checker.enclosures import Found, _known, contracted, on_sets
 from tests.checker.definition import Case, exact
+from tests.checker.global_cases import KINDS, draw, exact_x
 from tests.support.mutants import planted
 
 BITS = 300
-KINDS = list(itertools.product(("joint", "block"), ("squared", "cross-entropy")))
 SIZES = (0.0, 1e-9, 1e-4, 1e-2, 0.1, 1.0)
 
 
@@ -27,29 +25,6 @@ def _quiet():
     """The search computes with overflow and NaN in silence, and scalars in 128 bits."""
     with np.errstate(all="ignore"), ctx.workprec(128):
         yield
-
-
-def draw(seed, reading, metric, *, d=None):
-    """A small random instance with weights from 1e-4 on, and a matrix that may lose rank."""
-    rng = np.random.default_rng(seed)
-    d = int(rng.integers(1, 4)) if d is None else d
-    n = int(rng.integers(max(4, d + 1), 12))
-    A = rng.normal(size=(n, d)) * 10.0 ** rng.uniform(-1, 1)
-    if d > 1 and rng.random() < 0.2:
-        A[:, -1] = 2 * A[:, 0]
-    b = rng.dirichlet(np.full(n, 0.3))
-    protected = np.arange(n) < rng.integers(2, n)
-    w = np.exp(rng.uniform(np.log(1e-4), 0, n))
-    gamma = float(rng.choice([0.0, 10.0 ** rng.uniform(-4, 0)]))
-    return Case(A, b, protected, w, gamma, reading, metric), rng
-
-
-def exact_x(coordinates, y):
-    """The x of a y, in balls: the products with V are enclosed, not rounded."""
-    x = [arb(0)] * coordinates.data.d
-    for j, row in zip(coordinates.columns, coordinates.V.tolist(), strict=True):
-        x[j] = sum((arb(v) * t for v, t in zip(row, y, strict=True)), arb(0))
-    return x
 
 
 def value(case, coordinates, y):

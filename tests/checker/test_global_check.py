@@ -23,7 +23,7 @@ from copyreg_jax.checker.global_check import check_global
 from copyreg_jax.checker.verdicts import Verdict
 from tests.checker import false_global as false
 from tests.checker.false_global import changed, checked, first_set, key, known, shifted
-from tests.checker.test_boxes import KINDS, draw
+from tests.checker.global_cases import KINDS, draw, hard, near_tie, plane, write
 from tests.support.mutants import planted
 
 
@@ -39,17 +39,17 @@ def truths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("global")
     with np.errstate(all="ignore"), ctx.workprec(128):
         return {
-            "tie": known(false.near_tie(), folder, "tie"),
-            "plane": known(false.plane(), folder, "plane"),
-            "stopped": known(false.near_tie(), folder, "stopped", max_boxes=1),
-            "other": known(false.near_tie(gamma=0.01), folder, "other"),
+            "tie": known(near_tie(), folder, "tie"),
+            "plane": known(plane(), folder, "plane"),
+            "stopped": known(near_tie(), folder, "stopped", max_boxes=1),
+            "other": known(near_tie(gamma=0.01), folder, "other"),
         }
 
 
 def null_space():
     A = np.random.default_rng(0).normal(size=(6, 1))
     wide = np.column_stack([A, 2 * A, np.zeros(6)])
-    return false.near_tie()._replace(A=wide, b=np.full(6, 1 / 6), protected=np.arange(6) < 2,
+    return near_tie()._replace(A=wide, b=np.full(6, 1 / 6), protected=np.arange(6) < 2,
                                      w=np.full(6, 0.1))  # fmt: skip
 
 
@@ -303,10 +303,6 @@ def test_a_box_that_is_not_closed_is_halved_until_it_is(truths):
         assert checked(document, truth).verdict is Verdict.UNDECIDED
 
 
-def hard():
-    return cr.CopyrightRegression(np.eye(4), np.full(4, 0.25), 2, 0.01, 0.01)
-
-
 def test_a_search_goes_on_from_its_file(tmp_path):
     whole = cr.minimize_globally(hard())
     part = cr.minimize_globally(hard(), max_boxes=400)
@@ -351,9 +347,9 @@ def test_a_search_does_not_go_on_in_a_cube_that_may_be_too_small(truths):
 
 def test_nothing_proved_is_bad_input_to_a_search_and_void_to_a_check(truths, tmp_path):
     """What no chart can be made of: L_reg does not grow along one column."""
-    case = false.plane()
+    case = plane()
     flat = case._replace(w=np.where(np.arange(7) < 1, 0.05, 0.0))
-    path = false.write(flat, tmp_path / "flat.npz")
+    path = write(flat, tmp_path / "flat.npz")
     with pytest.raises(cr.InputError, match="L_reg does not bound the search"):
         cr.minimize_globally(path)
     document = copy.deepcopy(truths["plane"].document)

@@ -27,7 +27,8 @@ from copyreg_jax.checker.linear import to_floats
 from copyreg_jax.checker.theorems import least_loss
 from tests.checker import test_boxes
 from tests.checker.definition import exact
-from tests.checker.test_boxes import BITS, KINDS, draw, exact_x, faults, lost_minimizers
+from tests.checker.global_cases import KINDS, draw, exact_x
+from tests.checker.test_boxes import BITS, faults, lost_minimizers
 from tests.support.mutants import planted
 
 SEEDS = range(24)
