@@ -5,8 +5,8 @@
 
 **Grid.** The instances of one column of global_counts.py. tests/certificates/integer_oracle.py
 proves the least L on a grid with bounds of the slope, in integers; its tolerance and our gap are
-both 1e-8. A result is false if the two intervals do not meet, if a single cluster of cells meets
-no enclosure, or if `upper` is below L at the best point.
+both 1e-8. A result is false if the two intervals do not meet, if no cell that is left meets an
+enclosure, or if `upper` is below L at the best point.
 
 **Near-ties.** L is even where rows come in pairs +-a with equal b, w and protection, beside rows of
 zeros. Then b is tilted by up to 2e-9 in one pair; one problem in nine is left even. d is 1, or 2 in
@@ -17,7 +17,8 @@ from the point of the result and its mirror image, which may be lower. A result 
 
 - `lower` is above L at one of the minimizers, or `upper` below L at the best point,
 - a minimizer that is not proved to be higher than another one is in no enclosure,
-- its margin or protected mass is out of the bounds, or the direction is another, or
+- its margin or protected mass is out of the bounds, or the direction is another,
+- `lower` of its enclosure is above L there, or
 - an enclosure that is said to be unique has two minimizers in it.
 
 The search starts from 4 descents here, not from 48, so that most of the time goes into boxes.
@@ -33,24 +34,29 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from flint import arb, arb_mat, ctx
+from flint import ctx
 from global_counts import KINDS, Objective, instances
 from global_minimum import search
 from scipy import optimize
 from tests.certificates.integer_oracle import least
-from tests.checker.definition import Case, Exact, derivatives, exact
+from tests.certificates.true_minimizers import (
+    BITS,
+    Minimizer,
+    faults,
+    is_upper_too_low,
+    with_ends,
+)
+from tests.checker.definition import Case
 
-import copyreg_jax as cr
 from copyreg_jax.certificates import global_search
 from report import report
 
-BITS = 256
 _EXCESS = 1e-8
 
 
@@ -68,11 +74,9 @@ def grid(number: int) -> dict[str, Any]:
             spent["search"] += seconds
             spent["grid"] += time.process_time() - started
             cells.append(truth.num_cells)
-            groups = _clusters(truth.cells)
-            clusters.append(len(groups))
+            clusters.append(_num_clusters(truth.cells))
             unproved += found.status.name != "PROVED"
-            apart = Fraction(found.lower) > truth.high or Fraction(found.upper) < truth.low
-            if apart or not _meets(found, groups) or _too_low(case, found):
+            if truth.contradicts(found) or is_upper_too_low(case, found):
                 false.append(i)
     return {
         "false": false,
@@ -83,35 +87,9 @@ def grid(number: int) -> dict[str, Any]:
     }
 
 
-def _clusters(cells: list[tuple[Fraction, Fraction]]) -> list[tuple[Fraction, Fraction]]:
-    found: list[tuple[Fraction, Fraction]] = []
-    for p, q in sorted(cells):
-        if found and found[-1][1] == p:
-            found[-1] = found[-1][0], q
-        else:
-            found.append((p, q))
-    return found
-
-
-def _meets(found: cr.GlobalMinimum, groups: list[tuple[Fraction, Fraction]]) -> bool:
-    """All minimizers are in the groups and in the enclosures, so one of each must meet."""
-    return any(
-        p <= Fraction(float(e.x[0] + e.radius[0])) and q >= Fraction(float(e.x[0] - e.radius[0]))
-        for p, q in groups
-        for e in found.minimizers
-    )
-
-
-def _too_low(case: Case, found: cr.GlobalMinimum) -> bool:
-    with ctx.workprec(BITS):
-        return bool(exact(case, found.x.tolist()).value > arb(found.upper))
-
-
-class Minimizer(NamedTuple):
-    """A local minimizer, to 60 digits, and all that is said of it."""
-
-    x: list[Any]
-    at: Exact
+def _num_clusters(cells: list[tuple[Fraction, Fraction]]) -> int:
+    """Cells that share an end are in one cluster."""
+    return len({p for p, _ in cells} - {q for _, q in cells})
 
 
 def tie(rng: np.random.Generator, d: int, reading: str, metric: str, *, even: bool) -> Case:
@@ -156,69 +134,7 @@ def minimizers(case: Case, rng: np.random.Generator) -> list[Minimizer]:
         near = run.fun <= best + 1e-6 * abs(best)
         if near and all(np.abs(run.x - end).max() > 1e-3 * np.abs(end).max() for end in ends):
             ends.append(run.x)
-    return _with([], case, [objective.x(z) for z in ends])
-
-
-def _with(found: list[Minimizer], case: Case, ends: list[np.ndarray]) -> list[Minimizer]:
-    """Minimizers, and those that are near other points."""
-    found = list(found)
-    for each in (_polished(case, x) for x in ends):
-        if each is not None and all(_distance(each, other) > 1e-12 for other in found):
-            found.append(each)
-    return found
-
-
-def _distance(one: Minimizer, other: Minimizer) -> float:
-    with ctx.workprec(BITS):
-        return max(abs(float(v - w)) for v, w in zip(one.x, other.x, strict=True))
-
-
-def _polished(case: Case, start: np.ndarray) -> Minimizer | None:
-    """Newton's method in balls, whose radii are dropped after each step; None off a minimizer."""
-    with ctx.workprec(BITS):
-        x = [arb(v) for v in start.tolist()]
-        for _ in range(8):
-            slope, H = derivatives(case, x)
-            step = H.solve(arb_mat([[v] for v in slope]))
-            x = [(v - s).mid() for v, s in zip(x, step.entries(), strict=True)]
-        slope, H = derivatives(case, x)
-        is_least = bool(H[0, 0] > 0) and bool(H.det() > 0)
-        if not is_least or not all(abs(v) < arb(10) ** -60 for v in slope):
-            return None
-        return Minimizer(x, exact(case, x))
-
-
-def faults(case: Case, found: cr.GlobalMinimum, truth: list[Minimizer]) -> list[str]:
-    """What a result says that is not so."""
-    wrong = ["upper"] * _too_low(case, found)
-    with ctx.workprec(BITS):
-        for m in truth:
-            if m.at.value < arb(found.lower):
-                wrong.append("lower")
-            if any(m.at.value > other.at.value for other in truth):
-                continue
-            if not any(_inside(m, e) for e in found.minimizers):
-                wrong.append("a minimizer is in no enclosure")
-            bounds = (m.at.margin, found.margin), (m.at.protected_mass, _mass(found))
-            if any(v < arb(lower) or v > arb(upper) for v, (lower, upper) in bounds):
-                wrong.append("margin or mass")
-            off = m.at.protected_mass - m.at.target_mass
-            if (found.direction, bool(off > 0)) in {("amplified", False), ("suppressed", True)}:
-                wrong.append("direction")
-        for e in found.minimizers:
-            if e.is_unique and sum(_inside(m, e) for m in truth) > 1:
-                wrong.append("not unique")
-    return wrong
-
-
-def _mass(found: cr.GlobalMinimum) -> tuple[float, float]:
-    masses = [e.protected_mass for e in found.minimizers]
-    return min(m.lower for m in masses), max(m.upper for m in masses)
-
-
-def _inside(m: Minimizer, e: cr.Enclosure) -> bool:
-    pairs = zip(m.x, e.x.tolist(), e.radius.tolist(), strict=True)
-    return not any(bool(abs(v - arb(x)) > arb(r)) for v, x, r in pairs)
+    return with_ends([], case, [objective.x(z) for z in ends])
 
 
 def ties(number: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -243,7 +159,7 @@ def ties(number: int, seed: int) -> Iterator[dict[str, Any]]:
             spent += seconds
             boxes += found.num_boxes
             unproved += found.status.name != "PROVED"
-            truth = _with(truth, case, [found.x, -found.x])
+            truth = with_ends(truth, case, [found.x, -found.x])
             wrong = faults(case, found, truth)
             if wrong:
                 false.append([i, wrong])

@@ -216,6 +216,15 @@ class Least(NamedTuple):
     cells: list[tuple[Fraction, Fraction]]
     num_cells: int
 
+    def contradicts(self, found: Any) -> bool:
+        """Whether a `GlobalMinimum` can't be right too.
+
+        The two intervals meet otherwise, and so do the sets in which all minimizers are.
+        """
+        ends = [(Fraction(float(e.x[0])), Fraction(float(e.radius[0]))) for e in found.minimizers]
+        meet = any(p <= x + r and q >= x - r for p, q in self.cells for x, r in ends)
+        return Fraction(found.lower) > self.high or Fraction(found.upper) < self.low or not meet
+
 
 def least(case: Any, tolerance: float = 1e-6) -> Least:
     """Prove the least value of L for an instance with one column, gamma > 0 and L(0) finite."""

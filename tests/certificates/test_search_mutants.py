@@ -11,16 +11,15 @@ import itertools
 
 import numpy as np
 import pytest
-from flint import arb, arb_mat, ctx
 
 from copyreg_jax.certificates import global_search
 from copyreg_jax.certificates.global_minimum import GlobalStatus
 from copyreg_jax.checker import box_tree
-from tests.checker.definition import Case, derivatives, exact
+from tests.certificates.true_minimizers import faults, with_ends
+from tests.checker.definition import Case
 from tests.checker.global_cases import draw, ends_of_descents, near_tie, solved
 from tests.support.mutants import planted
 
-BITS = 256
 LIMITS = {"max_boxes": 4_000}
 
 
@@ -71,60 +70,15 @@ def known():
         case = make()
         coordinates, ends, values = ends_of_descents(case, np.random.default_rng(0), 24)
         near = [coordinates.x(y) for y in ends[values <= values.min() * (1 + 1e-8)]]
-        points = []
-        for x in (_polished(case, sign * start) for start in near for sign in (1, -1)):
-            if x is not None and all(_distance(x, other) > 1e-9 for other in points):
-                points.append(x)
-        with ctx.workprec(BITS):
-            at = [exact(case, x) for x in points]
-            best = [not any(m.value > other.value for other in at) for m in at]
-        found[name] = case, [(x, m) for x, m, b in zip(points, at, best, strict=True) if b]
+        found[name] = case, with_ends([], case, [sign * x for x in near for sign in (1, -1)])
     return found
 
 
-def _polished(case, start):
-    with ctx.workprec(BITS):
-        x = [arb(v) for v in start.tolist()]
-        for _ in range(10):
-            slope, H = derivatives(case, x)
-            step = H.solve(arb_mat([[v] for v in slope])).entries()
-            x = [(v - s).mid() for v, s in zip(x, step, strict=True)]
-        is_there = all(abs(v) < arb(10) ** -50 for v in derivatives(case, x)[0])
-        return x if is_there else None
-
-
-def _distance(x, other):
-    return max(abs(float(v - w)) for v, w in zip(x, other, strict=True))
-
-
-def _outside(x, e):
-    """Whether a point is proved to be outside of the ranges of an enclosure."""
-    pairs = zip(x, e.x.tolist(), e.radius.tolist(), strict=True)
-    return any(bool(abs(v - arb(p)) > arb(r)) for v, p, r in pairs)
-
-
-def _apart(bounds, number):
-    return bool(number < arb(bounds[0])) or bool(number > arb(bounds[1]))
-
-
-def said(found, case, minimizers, gap):
+def said(found, case, truth, gap):
     """True for each thing that a result says, and that is not so."""
     yield (found.status is GlobalStatus.PROVED) != (found.gap <= gap)
     yield found.gap != (found.upper - found.lower) / max(found.upper, 2.0**-40)
-    with ctx.workprec(BITS):
-        yield bool(exact(case, found.x.tolist()).value > arb(found.upper))
-        for x, m in minimizers:
-            yield bool(m.value < arb(found.lower))
-            around = [e for e in found.minimizers if not _outside(x, e)]
-            yield not around
-            yield all(bool(m.value < arb(e.lower)) for e in around)
-            yield all(_apart(e.margin, m.margin) for e in around)
-            yield all(_apart(e.protected_mass, m.protected_mass) for e in around)
-            yield _apart(found.margin, m.margin)
-            grown = bool(m.protected_mass > m.target_mass)
-            yield (found.direction, grown) in {("amplified", False), ("suppressed", True)}
-        for e in found.minimizers:
-            yield e.is_unique and sum(not _outside(x, e) for x, _ in minimizers) > 1
+    yield bool(faults(case, found, truth))
     if case.A.shape[1] == 1:  # ranges of x are the sets themselves, but for rounding
         for one, other in itertools.combinations(found.minimizers, 2):
             yield bool((abs(one.x - other.x) <= one.radius + other.radius).all())
@@ -137,43 +91,43 @@ def gaps(name):
 
 def whole(folder):
     """Of searches that end, to two gaps."""
-    for name, (case, minimizers) in known().items():
+    for name, (case, truth) in known().items():
         for gap in gaps(name):
             found = solved(case, folder, gap=gap, **LIMITS)
             yield found.status is not GlobalStatus.PROVED
-            yield from said(found, case, minimizers, gap)
+            yield from said(found, case, truth, gap)
 
 
 def parts(folder):
     """Of searches that stop and go on, and of one that goes on to a smaller gap."""
     for name in ("even", "far out", "two columns"):
-        case, minimizers = known()[name]
+        case, truth = known()[name]
         found = None
         for max_boxes in (1, 2, 10, 4_000, 1):
             before = found
             found = solved(case, folder, max_boxes=max_boxes, resume=before)
-            yield from said(found, case, minimizers, 1e-6)
+            yield from said(found, case, truth, 1e-6)
             if before is not None:
                 yield found.lower < before.lower or found.upper > before.upper
                 yield found.num_boxes < before.num_boxes
                 yield found.num_boxes > before.num_boxes + max_boxes + 1_023
         yield found.status is not GlobalStatus.PROVED
         first = solved(case, folder, gap=0.3, **LIMITS)
-        yield from said(first, case, minimizers, 0.3)
+        yield from said(first, case, truth, 0.3)
         second = solved(case, folder, gap=gaps(name)[1], resume=first, **LIMITS)
         yield second.status is not GlobalStatus.PROVED
-        yield from said(second, case, minimizers, gaps(name)[1])
+        yield from said(second, case, truth, gaps(name)[1])
 
 
 def extremes(folder):
     """Of boxes that are enclosed together, and of those that can't be halved."""
     with planted("checker.enclosures:_MOST_CLUSTERED", "2_000", "1"):
         for name in ("even", "two columns"):
-            case, minimizers = known()[name]
-            yield from said(solved(case, folder, **LIMITS), case, minimizers, 1e-6)
+            case, truth = known()[name]
+            yield from said(solved(case, folder, **LIMITS), case, truth, 1e-6)
     for name, gap in (("even", 1e-18), ("far out", 1e-9)):
-        case, minimizers = known()[name]
-        yield from said(solved(case, folder, gap=gap, **LIMITS), case, minimizers, gap)
+        case, truth = known()[name]
+        yield from said(solved(case, folder, gap=gap, **LIMITS), case, truth, gap)
 
 
 def is_found(folder):
