@@ -264,6 +264,8 @@ def _rounds(
     """Rounds of the whole table, each with other draws; the first four climb longer and longer."""
     number = 0
     claims = CLAIMS + REPLACEMENTS
+    descent = descent_row()
+    place = 1 + max(k for k, claim in enumerate(CLAIMS) if claim.where == descent.where)
 
     def search(k: int) -> Row:
         if k >= len(claims):
@@ -277,10 +279,8 @@ def _rounds(
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             rows = list(pool.map(search, range(len(claims) + len(READINGS))))
         printed, ours = rows[: len(CLAIMS)], rows[len(CLAIMS) : len(claims)]
-        # It draws nothing, so that later rounds have nothing to add.
-        descent = descent_row() if number == 0 else descent_row()._replace(num_random=0)
-        place = 1 + max(k for k, row in enumerate(printed) if row.where == descent.where)
         yield [*printed[:place], descent, *printed[place:], *rows[len(claims) :], *ours]
+        descent = descent._replace(num_random=0)  # it draws nothing, so rounds add nothing to it
         number += 1
 
 
