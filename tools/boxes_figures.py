@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 from copyreg_jax.certificates.global_minimum import minimize_globally
 from copyreg_jax.certificates.to_instance import to_instance
-from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS, lower
+from copyreg_jax.checker.arithmetic import ARITHMETIC, START_BITS
+from copyreg_jax.checker.box_tree import cut_at, halves, least_radius, stripped
 from copyreg_jax.checker.boxes import Boxes
 from copyreg_jax.checker.chart import Chart, chart
-from copyreg_jax.checker.theorems import least_loss
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.solvers import solve
-from copyreg_jax.solvers.solution import Solution, Status
+from copyreg_jax.solvers.solution import Solution
 from copyreg_jax.theory.counterexample import counterexample
 from figure_style import (
     BLACK,
@@ -27,8 +27,10 @@ from figure_style import (
     GRAY,
     PALE_BLUE,
     VERMILLION,
-    YELLOW,
+    annotate,
     check,
+    contours,
+    distinct,
     mark,
     new_figure,
 )
@@ -85,12 +87,11 @@ def closed_boxes(
     []
     """
     best = minimize_globally(problem, gap=gap).upper
-    cut = best * (1 - gap)
+    cut = cut_at(best, gap)
     instance = to_instance(problem)
     with ARITHMETIC, ctx.workprec(START_BITS), np.errstate(all="ignore"):
         where = chart(instance)
-        square = 2 * (best - max(lower(least_loss(instance)), 0.0)) / (1 - where.d * where.defect)
-        corner = np.full(where.d, 1.001 * np.sqrt(square))  # a picture needs no proof of its frame
+        corner = np.full(where.d, least_radius(where, best))
         found: list[Closed] = []
         todo = [(-corner, corner)]
         while todo:
@@ -109,22 +110,15 @@ def _look(
         if bounds[0] >= cut:
             found.append(Closed(lo, hi, test if bounds[0] > best else "kept"))
             return []
-    left = [
-        curvature.contract(s) for s in (curvature.direct_strips(), curvature.mean_value_strips())
-    ]
-    new_lo = np.maximum(left[0][0], left[1][0])[0]
-    new_hi = np.minimum(left[0][1], left[1][1])[0]
+    new_lo, new_hi = (end[0] for end in stripped(curvature))
     if (new_lo > new_hi).any():
         found.append(Closed(lo, hi, "strips"))
         return []
     found += _cut_off(lo, hi, new_lo, new_hi)
     if np.prod((new_hi - new_lo) / (hi - lo)) <= 0.5:
         return [(new_lo, new_hi)]
-    axis = int(np.argmax(curvature.split_scores[0]))
-    middle = 0.5 * (new_lo[axis] + new_hi[axis])
-    left_hi, right_lo = new_hi.copy(), new_lo.copy()
-    left_hi[axis] = right_lo[axis] = middle
-    return [(new_lo, left_hi), (right_lo, new_hi)]
+    axis = np.argmax(curvature.split_scores, axis=1)
+    return list(zip(*halves(new_lo[None], new_hi[None], axis), strict=True))
 
 
 def _cut_off(
@@ -189,16 +183,9 @@ def _boxes_1d(problem: CopyrightRegression) -> Figure:
     highest = 1.6 * max(one.value for one in minima)
     top.plot(x, np.where(highest >= L, L, np.nan), color=BLUE, linewidth=2)
     top.axhline(cut, color=BLACK, linestyle="--", linewidth=1, label="least value, less the gap")
-    is_lowest = np.array([one.value <= minima[0].value * (1 + _SAME) for one in minima])
+    num_lowest = sum(one.value <= minima[0].value * (1 + _SAME) for one in minima)
     at = np.array([[float(one.x[0]), one.value] for one in minima])
-    style: dict[str, Any] = {"linestyle": "", "markeredgecolor": BLACK, "zorder": 4}
-    for chosen, marker, size, color, label, gid in (
-        (is_lowest, "*", 14, YELLOW, "global minimizers", "lowest"),
-        (~is_lowest, "o", 7, "white", "other local minimizers", "minimizers"),
-    ):
-        if chosen.any():
-            top.plot(*at[chosen].T, **style, marker=marker, markersize=size, color=color,
-                     label=label, gid=gid)  # fmt: skip
+    mark(top, *at.T, num_lowest=num_lowest, label="global minimizers")
     top.set(ylim=(0, highest), ylabel="L(x)")
     top.legend(loc="upper right", fontsize=9)
     names = list(TESTS)[::-1]
@@ -256,16 +243,7 @@ def boxes_2d(problem: CopyrightRegression | None = None) -> Figure:
     _contours(left, problem, where, reach, minima[0].value)
     mark(left, *points.T)
     for one, point in zip(minima, points, strict=True):
-        left.annotate(
-            f"{one.direction}\nL = {one.value:.3f}",
-            tuple(point),
-            (0, -9),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
-        )
+        annotate(left, f"{one.direction}\nL = {one.value:.3f}", point)
     left.set_title("L, and its local minimizers", fontsize=12)
     right.set_title("The boxes, by the test that closed them", fontsize=12)
     _draw_boxes(right, found)
@@ -289,14 +267,7 @@ def _minima(problem: CopyrightRegression, where: Chart, found: list[Closed]) -> 
     reach = max(float(box.hi.max()) for box in found)
     side = np.linspace(-0.8, 0.8, 5) * reach
     starts = np.stack(np.meshgrid(*[side] * where.d), axis=-1).reshape(-1, where.d)
-    ends = [solve(problem, x0=where.x(start)) for start in starts]
-    kept: list[Solution] = []
-    for end in sorted(ends, key=lambda end: end.value):
-        near = 1e-3 * reach
-        is_new = all(np.linalg.norm(np.asarray(end.x - other.x)) > near for other in kept)
-        if end.status is Status.CONVERGED and is_new:
-            kept.append(end)
-    return kept
+    return distinct(solve(problem, x0=where.x(start)) for start in starts)
 
 
 def _label(name: str, found: list[Closed]) -> str:
@@ -316,19 +287,10 @@ def _draw_boxes(axes: Axes, found: list[Closed]) -> None:
 def _contours(
     axes: Axes, problem: CopyrightRegression, where: Chart, reach: float, least: float
 ) -> None:
-    """Filled contours of ``(L - min L) / min L``, and a color bar."""
-    from matplotlib.colors import LogNorm
-
     side = np.linspace(-reach, reach, 91)
     grid = np.stack(np.meshgrid(side, side), axis=-1)
     L = np.asarray(jax.vmap(problem.value)(grid.reshape(-1, 2) @ where.V.T)).reshape(91, 91)
-    excess = np.clip((L - least) / least, 1e-9, 1e9)
-    levels = np.logspace(-2, 1, 19)
-    filled = axes.contourf(side, side, excess, levels, norm=LogNorm(levels[0], levels[-1]),
-                           cmap="Blues_r", extend="both")  # fmt: skip
-    bar = axes.figure.colorbar(filled, ax=axes, label="(L - min L) / min L", shrink=0.6,
-                               location="left")  # fmt: skip
-    bar.set_ticks([0.01, 0.1, 1, 10], labels=["0.01", "0.1", "1", "10"])
+    contours(axes, side, L, least, np.logspace(-2, 1, 19), shrink=0.6, location="left")
 
 
 def _instance_2d() -> CopyrightRegression:

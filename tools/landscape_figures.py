@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 from copyreg_jax.errors import InputError
 from copyreg_jax.problems import objective
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.solvers import solve
-from copyreg_jax.solvers.solution import Solution, Status
+from copyreg_jax.solvers.solution import Solution
 from copyreg_jax.theory import constants
 from figure_style import (
     BLACK,
@@ -27,7 +26,10 @@ from figure_style import (
     ORANGE,
     PALE_BLUE,
     VERMILLION,
+    annotate,
     check,
+    contours,
+    distinct,
     mark,
     new_figure,
 )
@@ -84,7 +86,7 @@ def landscape_1d(problem: CopyrightRegression | None = None) -> Figure:
     is_drawn = 1.5 * top >= L
     is_convex = second >= 0
     starts = x[_local_minima(np.where(is_drawn, L, np.inf))].astype(problem.dtype)
-    minimizers = _distinct([lowest, *(solve(problem, x0=start) for start in starts[:, None])])
+    minimizers = distinct([lowest, *(solve(problem, x0=start) for start in starts[:, None])])
 
     floor, barrier = _proved_floor(problem), _barrier_1d(problem, x)
     if floor < math.inf:
@@ -161,14 +163,13 @@ def landscape_2d(problem: CopyrightRegression | None = None) -> Figure:
     axes = figure.subplots()
     radius = _radius(problem)
     starts = _square(0.8 * radius, 5).astype(problem.dtype)
-    minimizers = _distinct(solve(problem, x0=start) for start in starts)
+    minimizers = distinct(solve(problem, x0=start) for start in starts)
     if not minimizers:
         raise InputError(f"{problem!r}: no start converged, so there is no minimum to show")
     points, least = _points(minimizers), minimizers[0].value
     side = np.linspace(-1, 1, _NUM_POINTS_A_SIDE) * max(radius, 1.2 * np.abs(points).max())
     grid, shape = _square(side[-1], len(side)), (len(side), len(side))
     L = _over(problem, CopyrightRegression.value, grid).reshape(shape)
-    excess = np.clip((L - least) / least, 1e-9, 1e9)
     row = int(np.argmax(np.asarray(problem.protected)))
     residual = _over(problem, CopyrightRegression.c, grid)[:, row].reshape(shape)
     H = _over(problem, CopyrightRegression.hessian, grid)
@@ -176,15 +177,10 @@ def landscape_2d(problem: CopyrightRegression | None = None) -> Figure:
     # Within [-1, 1], as it runs to infinity at the barrier and contours are interpolated.
     smallest = np.tanh(np.linalg.eigvalsh(H)[:, 0]).reshape(shape)
 
-    from matplotlib.colors import LogNorm
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    levels = np.logspace(-2.5, 1, 15)
-    norm = LogNorm(levels[0], levels[-1])
-    filled = axes.contourf(side, side, excess, levels, norm=norm, cmap="Blues_r", extend="both")
-    bar = figure.colorbar(filled, ax=axes, label="(L - min L) / min L", shrink=0.85)
-    bar.set_ticks([0.01, 0.1, 1, 10], labels=["0.01", "0.1", "1", "10"])
+    contours(axes, side, L, least, np.logspace(-2.5, 1, 15), shrink=0.85)
     legend: list[Any] = []
     if residual.min() < 0 < residual.max():
         style: dict[str, Any] = {"colors": VERMILLION, "linewidths": 2.2}
@@ -199,7 +195,8 @@ def landscape_2d(problem: CopyrightRegression | None = None) -> Figure:
             Patch(facecolor="none", edgecolor=ORANGE, linewidth=0, hatch="//", label=label)
         )
     mark(axes, points[:, 0], points[:, 1])
-    _label_directions(axes, minimizers)
+    for one, point in zip(minimizers, points, strict=True):
+        annotate(axes, one.direction, point)
     handles, _ = axes.get_legend_handles_labels()
     axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     count = f"{len(minimizers)} local minimizers" if len(minimizers) > 1 else "one minimizer"
@@ -305,31 +302,5 @@ def _gauss_newton(problem: CopyrightRegression, x: Any) -> tuple[Any, Any]:
     return x - step, jnp.max(jnp.abs(residual))
 
 
-def _distinct(solutions: Iterable[Solution]) -> list[Solution]:
-    """The converged ones, lowest first, each minimizer once."""
-    kept: list[Solution] = []
-    for solution in sorted(solutions, key=lambda solution: solution.value):
-        at = np.asarray(solution.x)
-        near = 1e-3 * (1 + np.linalg.norm(at))
-        is_new = all(np.linalg.norm(at - np.asarray(other.x)) > near for other in kept)
-        if solution.status is Status.CONVERGED and is_new:
-            kept.append(solution)
-    return kept
-
-
 def _points(solutions: list[Solution]) -> np.ndarray:
     return np.stack([np.asarray(solution.x, np.float64) for solution in solutions])
-
-
-def _label_directions(axes: Axes, minimizers: list[Solution]) -> None:
-    for solution in minimizers:
-        axes.annotate(
-            solution.direction,
-            np.asarray(solution.x).tolist(),
-            (0, -8),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-        )
