@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from copyreg_jax.errors import InputError, TrainingError
 from copyreg_jax.lm.corpus.rows import Rows
-from copyreg_jax.lm.protection import (
-    init_estimate,
-)
+from copyreg_jax.lm.protection import init_estimate
 from copyreg_jax.lm.run_folder import (
     CHECKPOINT_SECONDS,
     Callback,

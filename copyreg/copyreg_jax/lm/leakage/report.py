@@ -8,7 +8,7 @@ this kind knows without memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import nnx
@@ -32,9 +32,6 @@ from copyreg_jax.lm.leakage.losses import (
 from copyreg_jax.lm.leakage.planning import AuditPlan
 from copyreg_jax.lm.leakage.sampling import PROBABILITY, SAMPLES
 from copyreg_jax.lm.leakage.windows import check_fit
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "GapClosed",
