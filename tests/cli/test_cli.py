@@ -1,8 +1,10 @@
 """The command, as a user runs it: in its own process."""
 
+import functools
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 import copyreg_jax as cr
 from copyreg_jax.cli.common import TABLE_SUFFIXES, in_options
 from copyreg_jax.cli.main import app, main
+from copyreg_jax.cli.solve_results import write_solution
 from copyreg_jax.instances.readers.opening import FORMATS
 from tests.support.registry import random_problem
 
@@ -71,6 +74,30 @@ def test_solve_starts_at_the_proved_global_minimum(instance, tmp_path):
     assert "leave --checkpoint out" in str(run.exception)
     run = CliRunner().invoke(app, ["solve", str(instance), "--global-seconds", "5"])
     assert "give --global too" in str(run.exception)
+
+
+def test_a_stopped_search_goes_on_by_the_command_that_is_printed(instance, tmp_path, monkeypatch):
+    out, rest = tmp_path / "out", tmp_path / "rest"
+    with monkeypatch.context() as patch:
+        search = functools.partial(cr.minimize_globally, max_boxes=1)
+        patch.setattr(cr, "minimize_globally", search)
+        run = CliRunner().invoke(app, ["solve", str(instance), "--global", "--out", str(out)])
+    assert run.exit_code == 1, run.output
+    (line,) = [line for line in run.output.splitlines() if "To go on" in line]
+    words = shlex.split(line.partition("copyreg ")[2])
+    assert words[-1] == "FOLDER"
+    run = CliRunner().invoke(app, [*words[:-1], str(rest)])
+    assert run.exit_code == 0, run.output
+    assert "To go on" not in run.output
+    before, after = (json.loads((path / "summary.json").read_text()) for path in (out, rest))
+    assert after["global"]["num_boxes"] > before["global"]["num_boxes"]
+
+
+def test_an_older_proof_does_not_stay_where_the_search_wrote_none(instance, tmp_path):
+    problem = cr.load_instance(instance)
+    (tmp_path / "global.json").write_text("{}")
+    write_solution(tmp_path, problem, cr.solve(problem), {"global": {"certificate": None}})
+    assert not (tmp_path / "global.json").exists()
 
 
 def test_solve_certify_check(instance, tmp_path):

@@ -83,12 +83,17 @@ def folder(tmp_path_factory):
     certificate.save(place / "c.json")
     old = json.loads((place / "c.json").read_text()) | {"format": "copyreg-certificate/1"}
     (place / "old.json").write_bytes(canonical(old))
+    three = cr.CopyrightRegression([[1.0], [0.0], [-1.0]], [0.7, 0.2, 0.1], 1, gamma=0.1, w=0.1)
+    cr.minimize_globally(three).certificate().save(place / "global.json")
     (place / "edited.json").write_text((place / "c.json").read_text().replace("CERT", "REFU"))
     return place
 
 
 WANTED = "A, b, protected, w, gamma"
 WAYS = "--protect-share, --protect-source, --protect-column, --protect-names"
+ANEW = (
+    "give the global.json of a search of this very instance, or leave the option out to search anew"
+)
 SOLVERS = (
     "'newton-cg', 'newton', 'sketched-newton', 'gradient-descent', 'accelerated-gradient', "
     "'lbfgs', 'adam'"
@@ -126,6 +131,13 @@ REFUSED = {
     "solve no_b.npz": "no_b.npz lacks b; it holds A, gamma, protected, w",
     "solve objects.npz":
         "objects.npz holds pickled objects, which are never loaded; store plain arrays",
+    "solve sound.npz --global --global-resume c.json":
+        "--global-resume: c.json is not a valid certificate: the format is not copyreg-global/1; "
+        + ANEW,
+    "solve sound.npz --global --global-resume sound.npz":
+        f"--global-resume: sound.npz is damaged, or no certificate, which is JSON; {ANEW}",
+    "solve sound.npz --global --global-resume global.json":
+        "--global-resume: the certificate is for other data: n is 3 there and 4 here; " + ANEW,
     "solve sound.npz --out notes.txt":
         "can't write to --out notes.txt: it is a file; give a folder",
     "solve sound.npz --checkpoint x.npy":

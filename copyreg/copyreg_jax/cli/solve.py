@@ -162,9 +162,10 @@ def solve(
             "--report checks the certificate against a file, and none has this instance: its "
             "matrix stays on disk, and an option changes it; change the file instead"
         )
-    found, proved = None, None
-    if globally:
-        found, proved = search(problem, global_seconds, global_resume, out)
+    with _resuming(global_resume):
+        found, proved = (
+            search(problem, global_seconds, global_resume, out) if globally else (None, None)
+        )
     with _progress() as callback:
         solution = cr.solve(
             problem,
@@ -241,6 +242,21 @@ def _solver(name: str) -> Solver:
     }
     made: Solver = solvers[name]()
     return made
+
+
+@contextmanager
+def _resuming(resume: Path | None) -> Iterator[None]:
+    """Name the option if a search can't go on from its file."""
+    try:
+        yield
+    except InputError as error:
+        if resume is None:
+            raise
+        what = str(error).partition("; ")[0]  # what follows is for who checks such a file
+        raise InputError(
+            f"--global-resume: {what}; give the global.json of a search of this very instance, or "
+            "leave the option out to search anew"
+        ) from None
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def write_solution(
         history_gradient_norm=history.gradient_norm,
     )
     older = ["certificate.json", PAGE]  # they are about another x
-    if summary["global"] is None:
+    if summary["global"] is None or summary["global"]["certificate"] is None:
         older.append(GLOBAL)
     for name in older:
         (out / name).unlink(missing_ok=True)
@@ -160,8 +160,15 @@ def show_results(
         command = shlex.join(["copyreg", "check", *map(str, files)])
         output.print(f"To check this without the solver: {command}", markup=False, soft_wrap=True)
     if certified is not None and summary["global"] is not None and summary["global"]["certificate"]:
-        files = summary["global"]["certificate"], certified
-        command = shlex.join(["copyreg", "check", *map(str, files)])
+        proof = summary["global"]["certificate"]
+        command = shlex.join(["copyreg", "check", proof, str(certified)])
         output.print(f"The same for the global minimum: {command}", markup=False, soft_wrap=True)
+        if summary["global"]["status"] != "PROVED":
+            again = ["copyreg", "solve", str(certified), "--global", "--global-resume", proof]
+            output.print(
+                "The search for it was stopped before its proof. To go on, into another folder: "
+                + shlex.join([*again, "--out", "FOLDER"]),
+                markup=False, soft_wrap=True,
+            )  # fmt: skip
     if summary["certificate"] is not None:
         show_verdict(summary["certificate"], doubt)
