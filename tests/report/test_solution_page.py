@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import copyreg_jax as cr
+from copyreg_jax.checker.format import canonical
 from copyreg_jax.report.folders import certified_page, folder_page
 from copyreg_jax.report.gamma_path import NUM_SOLVES, find_path, path_section
 from copyreg_jax.report.read_solution import read_solution
@@ -478,3 +479,22 @@ def test_there_is_no_path_of_gamma_without_gamma():
     problem, x = problem_and_point()
     with pytest.raises(cr.InputError, match="gamma is 0, so no path of gamma"):
         find_path(problem.replace(gamma=0.0), x)
+
+
+def test_the_global_minimum_is_on_the_page_only_if_it_is_proved_again(results, tmp_path):
+    _, problem, x, _ = results
+    solved(tmp_path, problem, x)
+    assert "The global minimum" not in folder_page(tmp_path)
+    certificate = cr.minimize_globally(problem).certificate()
+    certificate.save(tmp_path / "global.json")
+    page = Tags(folder_page(tmp_path)).text
+    low, high = re.search(r"Least value of L\s*in \[(\S+), (\S+)\]", page).groups()
+    # 12 digits, rounded outward
+    assert certificate.lower * (1 - 1e-11) <= float(low) <= certificate.lower
+    assert certificate.upper <= float(high) <= certificate.upper * (1 + 1e-11)
+    assert "amplified, not suppressed" in page
+    false = certificate.document | {"lower": (certificate.upper * 1.5).hex()}
+    (tmp_path / "global.json").write_bytes(canonical(false))
+    page = Tags(folder_page(tmp_path)).text
+    assert "REFUTED: not all that global.json says was proved again" in page
+    assert "Least value of L" not in page

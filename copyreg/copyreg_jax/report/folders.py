@@ -11,6 +11,9 @@ __all__ = ["LEMMAS", "SOLVE", "TRAIN", "certified_page", "command_of", "folder_p
 
 SOLVE, TRAIN, LEMMAS = "copyreg solve", "copyreg train", "copyreg lemmas"
 
+_GLOBAL = "global.json"
+"""The certificate of the global minimum, which ``copyreg solve --global`` writes."""
+
 _MARKS = {"summary.json": SOLVE, "run.json": TRAIN, "lemmas.json": LEMMAS}
 """The file that each command writes when its results are whole."""
 
@@ -103,11 +106,16 @@ def folder_page(
 
         return lemmas_page(read_lemmas(folder))
     from copyreg_jax.report.gamma_path import NUM_SOLVES, find_path
-    from copyreg_jax.report.read_solution import read_solution
+    from copyreg_jax.report.global_section import check_globally
+    from copyreg_jax.report.read_solution import INSTANCE, read_solution
     from copyreg_jax.report.run_sections import spectrum
     from copyreg_jax.report.solution_page import solution_page
 
     found = read_solution(folder, instance, progress)
+    minimum = None
+    if (folder / _GLOBAL).exists():
+        place = folder / INSTANCE if instance is None else instance
+        minimum = check_globally(folder / _GLOBAL, place, folder, progress)
     progress("computing the spectrum")
     eigenvalues = spectrum(found.problem, found.x)
     path = None
@@ -118,7 +126,7 @@ def folder_page(
             lambda done: progress(f"path of gamma: {done} of {NUM_SOLVES} solves done"),
         )
     progress("writing")
-    return solution_page(found, eigenvalues, path)
+    return solution_page(found, eigenvalues, path, minimum)
 
 
 def certified_page(

@@ -24,11 +24,11 @@ from copyreg_jax.report.recomputed import NUMBERS, recomputed
 from copyreg_jax.report.solution_page import SolvedInstance
 from copyreg_jax.solvers.solution import Status
 
-__all__ = ["SUMMARY", "read_certified", "read_solution"]
+__all__ = ["INSTANCE", "SUMMARY", "read_certified", "read_solution"]
 
-SUMMARY = "summary.json"
+SUMMARY, INSTANCE = "summary.json", "instance.npz"
 
-_CERTIFICATE, _INSTANCE, _SOLUTION = "certificate.json", "instance.npz", "solution.npz"
+_CERTIFICATE, _SOLUTION = "certificate.json", "solution.npz"
 
 _FIELDS = {
     **dict.fromkeys(("instance", "status", "reading", "metric"), str),
@@ -90,10 +90,10 @@ def read_solution(
     require_fields(summary, _FIELDS, folder / SUMMARY)
     _check_status(summary, folder / SUMMARY)
     _clean_certificate(summary)
-    place = folder / _INSTANCE if instance is None else instance
+    place = folder / INSTANCE if instance is None else instance
     if instance is None and not place.exists():
         raise InputError(
-            f"{folder} has no {_INSTANCE}, because a matrix on disk is not copied; name the "
+            f"{folder} has no {INSTANCE}, because a matrix on disk is not copied; name the "
             "instance that was solved with --instance"
         )
     progress("reading")

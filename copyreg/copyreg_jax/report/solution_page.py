@@ -31,6 +31,7 @@ from copyreg_jax.checker.verdicts import CheckResult, Verdict
 from copyreg_jax.matrices import fetch
 from copyreg_jax.problems.copyright_regression import CopyrightRegression
 from copyreg_jax.report.gamma_path import NUM_SOLVES, GammaPath, path_section
+from copyreg_jax.report.global_section import CheckedGlobally, global_section
 from copyreg_jax.report.row_by_row import row_by_row
 from copyreg_jax.report.run_sections import run_section, spectrum_section
 
@@ -103,7 +104,10 @@ class SolvedInstance(NamedTuple):
 
 
 def solution_page(
-    found: SolvedInstance, eigenvalues: NDArray[np.float64] | None, path: GammaPath | None = None
+    found: SolvedInstance,
+    eigenvalues: NDArray[np.float64] | None,
+    path: GammaPath | None = None,
+    minimum: CheckedGlobally | None = None,
 ) -> str:
     """Make the page.
 
@@ -114,6 +118,8 @@ def solution_page(
         What `spectrum` found; None where it is left out.
     path : GammaPath, optional
         The path of gamma through the solution.
+    minimum : CheckedGlobally, optional
+        The certificate of the global minimum, if there is one.
 
     Returns
     -------
@@ -139,8 +145,10 @@ def solution_page(
     if proved is not None:  # the numbers of the headline
         mass = proved.bounds["protected_mass"].upper, proved.bounds["target_mass"].upper
     verdict = _verdict(found, proved, mass)
-    parts = {
-        "The answer": _answer(found, proved, mass),
+    parts = {"The answer": _answer(found, proved, mass)}
+    if minimum is not None:
+        parts["The global minimum"] = global_section(minimum)
+    parts |= {
         "Row by row": _readings(problem) + row_by_row(f, b, protected),
         "How the solver got there": run_section(found.summary, found.history),
         "The curvature at this point": spectrum_section(
