@@ -121,13 +121,11 @@ def global_section(found: CheckedGlobally) -> str:
         ("Margin at each", f"in [{below(said.margin.lower)}, {above(said.margin.upper)}]"),
         ("Protected mass at each", ways[said.direction]),
     ]
-    ended = "the search for it came to its end"
-    if said.status != "PROVED":
-        ended = "the search for it was stopped, and the bounds are those of then"
+    ended = "" if said.status == "PROVED" else " The search was stopped before its end."
     notes = (
-        f"global.json is about L everywhere, and {ended}. The checker proved all of it again when "
-        "this page was made, without the search. The claim “global” of the other certificate is a "
-        "proof by convexity, which may fail where this one does not."
+        f"global.json is about L everywhere.{ended} The checker proved all of it again when this "
+        "page was made, without the search. The claim “global” of certificate.json is a proof by "
+        "convexity, which may fail where this one does not."
     )
     table = facts("What is proved", [(name, sentence(text)) for name, text in rows])
     return f"<p>{escape(notes)}</p>{table}{again}"
