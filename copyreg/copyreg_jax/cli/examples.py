@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "copyreg solve austen/instance.npz --gamma 0.01 --json",
         "copyreg solve austen/instance.npz --checkpoint run.npz --out again",
         "copyreg solve songs --global --out songs-proved",
+        "copyreg solve songs --global --global-resume songs-proved/global.json --out songs-again",
     ),
     "certify": (
         "copyreg certify austen/instance.npz austen/solution.npz --explain",

@@ -65,7 +65,12 @@ def make_optimizer(settings: Settings) -> optax.GradientTransformation:
 
 
 def compile_updates(graph: Any, optimizer: optax.GradientTransformation, settings: Settings) -> Any:
-    """Compile some updates into a program from state and batches to state and metrics."""
+    """Compile updates into a program ``(state, batches) -> (state, numbers)``.
+
+    The arrays of the batches have the axes updates, `Settings.accumulate` and rows of a batch, then
+    those of rows. The numbers of steps are a dict of (updates, accumulate) arrays. The memory of
+    the state that is given is used again.
+    """
 
     def losses(params: Any, batch: Batch) -> Array:
         logits = nnx.merge(graph, params)(batch.tokens[:, :-1])

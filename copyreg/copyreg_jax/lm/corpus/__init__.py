@@ -3,13 +3,3 @@
 Nothing here needs JAX. Random choices are made by hashing names. So they do not depend on the order
 of the documents, the process or the machine.
 """
-
-__all__ = [
-    "documents",
-    "duplicates",
-    "encoding",
-    "loading",
-    "rows",
-    "selection",
-    "tokenizer",
-]
