@@ -36,6 +36,12 @@ FILES = {
     "objects": {"A": A.astype(object)},
     "texts": {"A": A.astype(str)},
     "transposed": {"A": A.T},
+    "wide": {
+        "A": np.eye(127),
+        "b": np.full(127, 1 / 127),
+        "protected": np.arange(127) < 2,
+        "w": np.ones(127),
+    },
     "column": {"b": B[:, None]},
     "no_b": {"b": None},
     "float_mask": {"protected": MASK.astype(float)},
@@ -131,6 +137,9 @@ REFUSED = {
     "solve no_b.npz": "no_b.npz lacks b; it holds A, gamma, protected, w",
     "solve objects.npz":
         "objects.npz holds pickled objects, which are never loaded; store plain arrays",
+    "solve wide.npz --global":
+        "--global: A has more than 126 independent columns; leave the option out to solve without "
+        "this proof",
     "solve sound.npz --global --global-resume c.json":
         "--global-resume: c.json is not a valid certificate: the format is not copyreg-global/1; "
         + ANEW,

@@ -162,7 +162,7 @@ def solve(
             "--report checks the certificate against a file, and none has this instance: its "
             "matrix stays on disk, and an option changes it; change the file instead"
         )
-    with _resuming(global_resume):
+    with _searching(global_resume):
         found, proved = (
             search(problem, global_seconds, global_resume, out) if globally else (None, None)
         )
@@ -245,13 +245,15 @@ def _solver(name: str) -> Solver:
 
 
 @contextmanager
-def _resuming(resume: Path | None) -> Iterator[None]:
-    """Name the option if a search can't go on from its file."""
+def _searching(resume: Path | None) -> Iterator[None]:
+    """Name the option if a search can't be made, or can't go on from its file."""
     try:
         yield
     except InputError as error:
         if resume is None:
-            raise
+            raise InputError(
+                f"--global: {error}; leave the option out to solve without this proof"
+            ) from None
         what = str(error).partition("; ")[0]  # what follows is for who checks such a file
         raise InputError(
             f"--global-resume: {what}; give the global.json of a search of this very instance, or "
