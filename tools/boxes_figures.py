@@ -185,7 +185,7 @@ def _boxes_1d(problem: CopyrightRegression) -> Figure:
     top.axhline(cut, color=BLACK, linestyle="--", linewidth=1, label="least value, less the gap")
     num_lowest = sum(one.value <= minima[0].value * (1 + _SAME) for one in minima)
     at = np.array([[float(one.x[0]), one.value] for one in minima])
-    mark(top, *at.T, num_lowest=num_lowest, label="global minimizers")
+    mark(top, at[:, 0], at[:, 1], num_lowest, "global minimizers")
     top.set(ylim=(0, highest), ylabel="L(x)")
     top.legend(loc="upper right", fontsize=9)
     names = list(TESTS)[::-1]

@@ -12,7 +12,7 @@ from copyreg_jax.checker.arithmetic import Box
 from copyreg_jax.checker.boxes import Boxes
 from copyreg_jax.checker.chart import chart
 from copyreg_jax.checker.enclosures import Found, _known, contracted, on_sets
-from tests.checker.definition import Case, exact
+from tests.checker.definition import exact
 from tests.checker.global_cases import KINDS, draw, exact_x
 from tests.support.mutants import planted
 
