@@ -103,7 +103,8 @@ def certify(
     a second or two; else, and where that leaves the margin open, in balls from 128 bits, doubled up
     to max_bits, at 0.2 to 0.3 microseconds per entry at 128 bits. The claim local is tried in
     floats first, and in balls where rounding, not the distance from a minimizer, stands in its way.
-    If the point is too far from a minimizer for it, global is tried only without a product with A. FLINT's precision is global to the process: threads wait for each other here.
+    If the point is too far from a minimizer for it, global is tried only without a product with A.
+    FLINT's precision is global to the process: threads wait for each other here.
 
     Examples
     --------
