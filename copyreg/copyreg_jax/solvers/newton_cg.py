@@ -32,7 +32,14 @@ from copyreg_jax.solvers.coordinates import (
     to_point,
 )
 from copyreg_jax.solvers.krylov import steihaug
-from copyreg_jax.solvers.optimality import Look, convexity_bound, length, smallest_weight
+from copyreg_jax.solvers.optimality import (
+    MAX_EXACT_COLUMNS,
+    Look,
+    convexity_bound,
+    least_curvature,
+    length,
+    smallest_weight,
+)
 from copyreg_jax.solvers.plane_search import combine, evaluate_at, search_plane
 from copyreg_jax.solvers.preconditioner import (
     NEVER,
@@ -50,6 +57,10 @@ from copyreg_jax.solvers.solution import SecondOrder, Status
 __all__ = ["Memory", "NewtonCG", "Precomputed"]
 
 _MAX_FORCING = 0.1
+
+_BELOW_TOLERANCE = 0.1
+"""Residual of a step's conjugate gradients, in parts of the tolerance. Less would be no use; with
+0.01 sparse rows take up to a quarter more products, with 0.3 images take a step more."""
 
 _MAX_NO_PROGRESS = 4
 
@@ -80,14 +91,16 @@ class Precomputed(NamedTuple):
         Length in the new coordinates of a root-mean-square change of the logits by one.
     patience : () int32 array
         Hessian-vector products after which a sketch of A is taken in place of the diagonal.
-    exact : () bool array
-        Whether B does what it should, and not only for a sketch or the diagonal.
+    least : () array
+        What the lowest eigenvalue of ``B^T (A^T D A) B`` is taken for: 1/2, for what float32 may
+        leave of the identity; `least_curvature` for a diagonal or a sketch; 0, for unknown, if B
+        may have dropped a direction that counts, or the Hessian is small enough to be looked at.
     """
 
     basis: Basis
     radius: Scalar
     patience: Int[Array, ""]
-    exact: Any
+    least: Any
 
 
 class Memory(NamedTuple):
@@ -158,10 +171,14 @@ class NewtonCG(Method):
         self, problem: SoftmaxRegression, u: Vector | None
     ) -> tuple[Precomputed, Point | None]:
         A, terms, n = problem.A, problem.terms, problem.n
+        whole = np.asarray(0.5, problem.dtype)
         if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
             _, radius = root_weights_jit(terms, n)
             wait = _steps(patience(problem))
-            return Precomputed(diagonal_basis(problem), radius, wait, np.asarray(False)), None
+            certain = problem.d <= MAX_EXACT_COLUMNS  # a deeper look is
+            least = 0 if certain else least_curvature(problem.dtype)
+            least = np.asarray(least, problem.dtype)
+            return Precomputed(diagonal_basis(problem), radius, wait, least), None
         factorize, product = cholesky if on_host(A) else cholesky_jit, None
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
@@ -172,13 +189,13 @@ class NewtonCG(Method):
             else:
                 (basis, radius, good), product = cholesky_and_product(A, terms, dtype, u)
             if number(good):
-                return Precomputed(basis, radius, _steps(NEVER), np.asarray(True)), product
+                return Precomputed(basis, radius, _steps(NEVER), whole), product
         root, radius = root_weights_jit(terms, n)
         basis = orthogonal_basis(A, root)
         # In float32 what counts as a null space may be none.
         kept = jnp.any(basis != 0, axis=0).all()
-        exact = kept if problem.dtype == np.float32 else np.asarray(True)
-        return Precomputed(basis, radius, _steps(NEVER), exact), product
+        least = jnp.where(kept, whole, 0) if problem.dtype == np.float32 else whole
+        return Precomputed(basis, radius, _steps(NEVER), least), product
 
     def init(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector
@@ -316,16 +333,15 @@ class NewtonCG(Method):
     def look(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> Look:
         """Bound the decrement where the curvature bound shows the Hessian to be positive.
 
-        ``H >= c A^T W^2 A >= c / (1 + s) A^T D A``, and the basis makes the last matrix the
-        identity. A diagonal basis or one of a sketch does not.
+        ``H >= c A^T W^2 A >= c / (1 + s) A^T D A``. In the coordinates of the basis that is at
+        least ``precomputed.least`` times ``c / (1 + s)``: proved, unless the basis is a diagonal
+        one or one of a sketch. There it is what `sampled_look` counts on, too.
         """
-        c, x = state.memory.convexity, state.x
+        c, least, x = state.memory.convexity, precomputed.least, state.x
         smallest = smallest_weight(problem.w**2, absent_rows(problem.A))
         share = loss_weight(problem.terms, problem.n) / problem.n / smallest
-        # Twice, for what float32 has left of the identity.
-        bound = norm_in(precomputed.basis, state.gradient) * jnp.sqrt(2 * (1 + share) / c)
-        least = _LEAST_CONVEXITY if problem.dtype == np.float32 else 0
-        known = (c > least) & precomputed.exact
+        bound = norm_in(precomputed.basis, state.gradient) * jnp.sqrt((1 + share) / c / least)
+        known = (c > (_LEAST_CONVEXITY if problem.dtype == np.float32 else 0)) & (least > 0)
         convex = jnp.where(known, SecondOrder.CONVEX, SecondOrder.UNKNOWN).astype(jnp.int32)
         return Look(jnp.where(known, bound, jnp.inf), convex, jnp.zeros_like(x))
 
@@ -372,7 +388,7 @@ def _inner_solve(
     norm = length(state.gradient)
     forcing = jnp.minimum(_MAX_FORCING, jnp.sqrt(norm / memory.first_norm))
     # No need to go far below the tolerance of the whole.
-    forcing = jnp.clip(0.01 * state.tolerance / norm, forcing, _MAX_FORCING)
+    forcing = jnp.clip(_BELOW_TOLERANCE * state.tolerance / norm, forcing, _MAX_FORCING)
     forcing = jnp.maximum(forcing, jnp.finfo(forcing.dtype).eps ** 0.5)
     A, basis = problem.A, precomputed.basis
 

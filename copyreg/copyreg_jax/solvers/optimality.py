@@ -30,6 +30,7 @@ __all__ = [
     "convexity_bound",
     "exact_look",
     "gradient_size",
+    "least_curvature",
     "length",
     "sampled_look",
     "smallest_weight",
@@ -225,6 +226,14 @@ def _signed(
     return Look(decrement, second_order, jnp.where(negative, downhill, 0))
 
 
+def least_curvature(dtype: np.dtype) -> float:
+    """Return what less curvature counts as, ``100 sqrt(eps)``, where none can be proved.
+
+    In the coordinates of a basis that makes the diagonal of the Hessian about one.
+    """
+    return 100 * float(jnp.finfo(dtype).eps) ** 0.5
+
+
 def sampled_look(
     problem: SoftmaxRegression, row_norms: Vector, basis: Basis, u: Vector, gradient: Point,
     rtol: Any,
@@ -234,7 +243,7 @@ def sampled_look(
     Costs some 40 products with A.
 
     In the coordinates of ``basis``, (d, d) or (d,) for a diagonal one, where curvature below
-    ``100 sqrt(eps)`` counts as that much. The chance to miss negative curvature is that of
+    `least_curvature` counts as that much. The chance to miss negative curvature is that of
     `krylov.lanczos`.
     """
     A, host = problem.A, on_host(problem.A)
@@ -245,7 +254,7 @@ def sampled_look(
         return pull_back(curvature.apply(A, operator, to_point(basis, s))[0], basis)
 
     eps = float(jnp.finfo(u.dtype).eps)
-    floor = jnp.asarray(100 * eps**0.5, u.dtype)
+    floor = jnp.asarray(least_curvature(u.dtype), u.dtype)
     ritz, direction = lanczos(apply, basis, host)
     # A null space of A, which a basis may stretch, has rounding for a curvature. So it is summed
     # anew from the logits, with what rounding leaves of those and of the weights.
