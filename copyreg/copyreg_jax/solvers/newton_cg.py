@@ -19,7 +19,7 @@ from copyreg_jax.matrices import (
     without_rows,
 )
 from copyreg_jax.problems import curvature
-from copyreg_jax.problems.curvature import Operator
+from copyreg_jax.problems.curvature import Curvature, Operator
 from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.coordinates import (
@@ -108,7 +108,7 @@ class Memory(NamedTuple):
 
     u: Vector
     slope_u: Vector
-    operator: Operator
+    operator: Operator | Curvature
     radius: Scalar
     first_norm: Scalar
     no_progress: Int[Array, ""]
@@ -171,14 +171,14 @@ class NewtonCG(Method):
         self, problem: SoftmaxRegression, u: Vector | None
     ) -> tuple[Precomputed, Point | None]:
         A, terms, n = problem.A, problem.terms, problem.n
-        whole = np.asarray(0.5, problem.dtype)
+        whole: Any = np.asarray(0.5, problem.dtype)
         if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
             _, radius = root_weights_jit(terms, n)
             wait = _steps(patience(problem))
             certain = problem.d <= MAX_EXACT_COLUMNS  # a deeper look is
-            least = 0 if certain else least_curvature(problem.dtype)
-            least = np.asarray(least, problem.dtype)
-            return Precomputed(diagonal_basis(problem), radius, wait, least), None
+            least = 0.0 if certain else least_curvature(problem.dtype)
+            counts = np.asarray(least, problem.dtype)
+            return Precomputed(diagonal_basis(problem), radius, wait, counts), None
         factorize, product = cholesky if on_host(A) else cholesky_jit, None
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
@@ -194,8 +194,9 @@ class NewtonCG(Method):
         basis = orthogonal_basis(A, root)
         # In float32 what counts as a null space may be none.
         kept = jnp.any(basis != 0, axis=0).all()
-        least = jnp.where(kept, whole, 0) if problem.dtype == np.float32 else whole
-        return Precomputed(basis, radius, _steps(NEVER), least), product
+        single = problem.dtype == np.float32
+        whole = jnp.where(kept, whole, 0) if single else whole
+        return Precomputed(basis, radius, _steps(NEVER), whole), product
 
     def init(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector
@@ -267,6 +268,7 @@ class NewtonCG(Method):
         moved, value = found.moved, found.value
         u, x = combine(found.c, memory.u, z), combine(found.c, state.x, p)
         del Z, z, image
+        operator: Operator | Curvature
         if on_host(problem.A):  # the logits without the rounding errors of steps cost no read
             gradient, operator, u = curvature.linearize_and_multiply(
                 problem.A, found.at, found.slope_u, x
