@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["cond", "is_concrete", "is_traced", "number", "while_loop"]
+__all__ = ["cond", "is_concrete", "is_traced", "number", "only_if", "while_loop"]
 
 
 def is_concrete(array: Any) -> bool:
@@ -54,3 +54,24 @@ def cond(
     if not host:
         return jax.lax.cond(predicate, if_true, if_false)
     return if_true() if number(predicate) else if_false()
+
+
+def only_if(
+    host: bool, wanted: Any, compute: Callable[[Any], Any], argument: Any, otherwise: Any
+) -> Any:
+    """``compute(argument)`` where that is wanted, or else what is given; without derivatives.
+
+    For functions that capture a matrix. Under ``jax.vmap``, where a branch of `cond` is taken for
+    all lanes, each with a copy of what it captures, this is computed if a lane wants it, and there
+    is no copy. So it is a loop that is run once or not at all.
+    """
+    if host:
+        return compute(argument) if number(wanted) else otherwise
+
+    # What a loop leaves as it is XLA may compute ahead of it, wanted or not: so this is changed.
+    def body(carry: Any) -> Any:
+        _, argument, _ = carry
+        used = jax.tree_util.tree_map(jax.numpy.zeros_like, argument)
+        return np.zeros((), bool), used, compute(argument)
+
+    return jax.lax.while_loop(lambda carry: carry[0], body, (wanted, argument, otherwise))[2]

@@ -368,8 +368,8 @@ def test_beyond_512_sparse_columns_a_bound_of_convexity_spares_the_samples(
     state = initial_state(problem, kit, solution.x, 1e-10, cr.NewtonCG())
     look = cr.NewtonCG().look(problem, kit.precomputed, state._replace(gradient=gradient))
     assert look.second_order == cr.SecondOrder.CONVEX
-    # The true decrement, by the Hessian in float64. In the unit of its diagonal its lowest eigenvalue
-    # is 0.057 here, and 1.5e-6 (0.035 in float32) is supposed.
+    # The true decrement, by the Hessian in float64. In the unit of its diagonal its lowest
+    # eigenvalue is 0.057 here, and 1.5e-6 (0.035 in float32) is supposed.
     assert look.decrement >= recheck.second_order(problem, solution.x, 1e-10).decrement
     if dtype == "f8":  # float32 is looked at once more in any case
         monkeypatch.setattr(examination, "sampled_look", sampled_look)

@@ -185,15 +185,12 @@ def hvp(at: Curvature, z: Vector) -> Vector:
 
 def restrict(at: Curvature, Z: Float[Array, "m n"]) -> Float[Array, "m m"]:
     """``Z hess_u L Z^T``, for the logits of a few directions. Cost O(m^2 n)."""
-
     centered = [Z - (Z @ f)[:, None] for f in at.f]
     pairs = [(i, j) for i in range(len(Z)) for j in range(i + 1)]
     w2 = jnp.broadcast_to(at.w2, at.g.shape)
 
     def entries(i: int, j: int) -> Vector:
-        return w2 * Z[i] * Z[j] + sum(
-            s * q[i] * q[j] for s, q in zip(at.s, centered, strict=True)
-        )
+        return w2 * Z[i] * Z[j] + sum(s * q[i] * q[j] for s, q in zip(at.s, centered, strict=True))
 
     # All sums in one loop over the rows: XLA on CPU is four times slower with one of arrays
     # (m, m, n), and ten times with ``(Z * weights) @ Z.T``.

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from copyreg_jax._compiling import QuickJit
-from copyreg_jax._tracing import cond, number
+from copyreg_jax._tracing import cond, number, only_if
 from copyreg_jax.matrices import is_here, on_host
 from copyreg_jax.problems.objective import Scalar
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -258,22 +258,26 @@ def examined_traced(
 ) -> State:
     """Examine a run within a compiled program, where no solver refines its precomputed data."""
 
-    def second() -> State:
+    def second(state: State) -> State:
         fresh, verdict = first_look(problem, kit, state, rtol, solver)
-
-        verdict = jax.lax.cond(
+        verdict = only_if(
+            False,
             verdict.due,
-            lambda: deeper_look(problem, kit, fresh, rtol, solver),
-            lambda: verdict,
+            lambda fresh: deeper_look(problem, kit, fresh, rtol, solver),
+            fresh,
+            verdict,
         )
         judged = verdict.applied_to(fresh)
-
-        return jax.lax.cond(
-            verdict.leaving, lambda: leave(problem, kit, judged, solver), lambda: judged
+        return only_if(
+            False,
+            verdict.leaving,
+            lambda judged: leave(problem, kit, judged, solver),
+            judged,
+            judged,
         )
 
     ended = (state.status != Status.RUNNING) & (state.status != Status.NONFINITE)
-    state = jax.lax.cond(ended, second, lambda: state)
+    state = only_if(False, ended, second, state, state)
     spent = (state.status == Status.RUNNING) & (state.num_steps >= max_steps)
     status = jnp.where(spent, Status.MAX_STEPS, state.status).astype(jnp.int32)
     return state._replace(status=status)

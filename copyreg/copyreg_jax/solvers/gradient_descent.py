@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from copyreg_jax._tracing import cond, while_loop
+from copyreg_jax._tracing import only_if, while_loop
 from copyreg_jax.matrices import on_host, weighted_gram_norm
 from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Point, Scalar, Vector
@@ -155,11 +155,12 @@ class AcceleratedGradient(Method):
         uphill = jnp.sum(gradient * (x - last)) > 0
         kept = ~uphill & (onward_value <= promised(E)) & jnp.all(jnp.isfinite(onward_gradient))
         again = jnp.where(kept, 0, 1)
-        new, new_value, new_gradient = cond(
+        new, new_value, new_gradient = only_if(
             host,
-            kept,
-            lambda: (onward, onward_value, onward_gradient),
-            lambda: (x, *problem.value_and_gradient(x)),
+            ~kept,
+            lambda x: (x, *problem.value_and_gradient(x)),
+            x,
+            (onward, onward_value, onward_gradient),
         )
         return state._replace(
             x=new,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from copyreg_jax._tracing import cond, is_concrete, number
+from copyreg_jax._tracing import is_concrete, number, only_if
 from copyreg_jax.matrices import (
     Matrix,
     absent_rows,
@@ -376,7 +376,7 @@ def _steps(number: int) -> Any:
 
 def _logits_of(p: Point, A: Matrix, leaving: Bool[Array, ""], image: Vector) -> Vector:
     """Return ``A p``: the image that conjugate gradients have made, unless p is another one."""
-    return cond(on_host(A), leaving, lambda: A @ p, lambda: image)
+    return only_if(on_host(A), leaving, lambda p: A @ p, p, image)
 
 
 def _inner_solve(

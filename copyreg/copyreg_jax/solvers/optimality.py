@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from copyreg_jax._tracing import cond
+from copyreg_jax._tracing import only_if
 from copyreg_jax.matrices import absent_rows, on_host, row_norms, squared_column_norms
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.problems.objective import Mask, Point, Scalar, Vector
@@ -146,11 +146,12 @@ def exact_look(
     slope = (jnp.sqrt(at.kappa) * at.g) @ problem.A
     scale = inverse_root(squared_column_norms(problem.A, weights) + slope**2)
 
-    def precise() -> Look:
-        return _precise_look(problem, at, scale, u, gradient, rtol)
+    def precise(here: tuple[curvature.Curvature, Vector, Vector, Point]) -> Look:
+        return _precise_look(problem, *here, rtol)
 
+    here = at, scale, u, gradient
     if not mixed:
-        return precise()
+        return precise(here)
     H, noise = _scaled_hessian(problem, at, scale, np.float32)
     q = gradient * scale
     # What rounding leaves is taken from the curvature, so the decrement is not understated.
@@ -163,7 +164,7 @@ def exact_look(
     decrement = length(_inverse_factor_above(H, noise) @ q)
     exact = jnp.asarray(SecondOrder.EXACT, jnp.int32)
     rough = Look(decrement, exact, jnp.zeros_like(q))
-    return cond(on_host(problem.A), clear, lambda: rough, precise)
+    return only_if(on_host(problem.A), ~clear, precise, here, rough)
 
 
 def _scaled_hessian(
@@ -188,12 +189,11 @@ def _precise_look(
     H, noise = _scaled_hessian(problem, at, scale, None)
     q = gradient * scale
     lifted = _inverse_factor_above(H, -noise)
+    exact = jnp.asarray(SecondOrder.EXACT, jnp.int32)
+    positive = Look(length(lifted @ q), exact, jnp.zeros_like(q))
 
-    def positive() -> Look:
-        exact = jnp.asarray(SecondOrder.EXACT, jnp.int32)
-        return Look(length(lifted @ q), exact, jnp.zeros_like(q))
-
-    def otherwise() -> Look:
+    def by_eigenvectors(here: Any) -> Look:
+        H, q, u, gradient = here
         lam, Q = jnp.linalg.eigh(H)
         decrement = length((q @ Q) / jnp.sqrt(jnp.maximum(jnp.abs(lam), noise)))
         floor = jnp.asarray(noise, H.dtype)
@@ -202,7 +202,7 @@ def _precise_look(
         return _signed(problem, u, gradient, rtol, lam[0], floor, direction, z, decrement)
 
     good = jnp.isfinite(jnp.sum(lifted))
-    return cond(on_host(problem.A), good, positive, otherwise)
+    return only_if(on_host(problem.A), ~good, by_eigenvectors, (H, q, u, gradient), positive)
 
 
 def _signed(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from copyreg_jax._tracing import only_if
 from copyreg_jax.errors import InputError
 from copyreg_jax.matrices import absent_rows, column_maxima, column_norms, without_rows
 from copyreg_jax.problems import curvature
@@ -136,8 +137,12 @@ class TrustRegionNewton(Method):
         no_progress = jnp.where(accepted | ~unseen, 0, no_progress + 1)
 
         old = state.memory.model
-        model = jax.lax.cond(
-            accepted, lambda: _model(problem, precomputed, x, u, value, slope), lambda: old
+        model = only_if(
+            False,
+            accepted,
+            lambda here: _model(problem, precomputed, *here),
+            (x, u, value, slope),
+            old,
         )
         counts = state.counts.add(values=1, gradients=1, hessians=accepted)
         return state._replace(
