@@ -13,6 +13,7 @@ from copyreg_jax._tracing import is_concrete, number, only_if
 from copyreg_jax.matrices import (
     Matrix,
     absent_rows,
+    is_sharded,
     is_sparse,
     on_host,
     row_norms,
@@ -259,12 +260,16 @@ class NewtonCG(Method):
         leaving = jnp.any(memory.escape != 0)
         p = jnp.where(leaving, memory.radius * memory.escape, to_point(precomputed.basis, s))
         reach = jnp.where(leaving, memory.radius, jnp.linalg.norm(s))
-        z = _logits_of(p, problem.A, leaving, image)
+        # The image that conjugate gradients have made, unless p is another vector.
+        z = only_if(on_host(problem.A), leaving, lambda p: problem.A @ p, p, image)
         # The columns of the plane are x and p; c holds the coordinates of a point there.
         slopes = jnp.stack([jnp.dot(state.gradient, state.x), jnp.dot(state.gradient, p)])
         Z = jnp.stack([memory.u, z])
         absent = absent_rows(problem.A)
-        found, noise = search_plane(Z, memory.slope_u, slopes, state.value, absent, problem.terms)
+        found, noise = search_plane(
+            Z, memory.slope_u, slopes, state.value, absent, problem.terms,
+            sharded=is_sharded(problem.A),
+        )  # fmt: skip
         moved, value = found.moved, found.value
         u, x = combine(found.c, memory.u, z), combine(found.c, state.x, p)
         del Z, z, image
@@ -372,11 +377,6 @@ def _linearized(problem: SoftmaxRegression, u: Vector) -> tuple[Scalar, Point, d
 
 def _steps(number: int) -> Any:
     return np.asarray(number, np.int32)  # of NumPy: nothing to dispatch
-
-
-def _logits_of(p: Point, A: Matrix, leaving: Bool[Array, ""], image: Vector) -> Vector:
-    """Return ``A p``: the image that conjugate gradients have made, unless p is another one."""
-    return only_if(on_host(A), leaving, lambda p: A @ p, p, image)
 
 
 def _inner_solve(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from copyreg_jax._tracing import only_if
-from copyreg_jax.matrices import absent_rows, on_host, row_norms, squared_column_norms
+from copyreg_jax.matrices import absent_rows, is_sharded, on_host, row_norms, squared_column_norms
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.problems.objective import Mask, Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -266,7 +266,7 @@ def sampled_look(
     absent = absent_rows(A)
     reach = jnp.max(jnp.abs(u if absent is None else jnp.where(absent, 0, u)))
     noise = jnp.sum(weights * (2 * error + eps * (16 + 4 * reach) * most) * (most + error))
-    bent = curvature.restrict(at, z[None])[0, 0]
+    bent = curvature.restrict(at, z[None], sharded=is_sharded(A))[0, 0]
     lowest = jnp.where(bent < -noise, bent, 0)
 
     q = pull_back(gradient, basis)
