@@ -11,7 +11,6 @@ from jaxtyping import Array, Bool, Int
 
 from copyreg_jax._tracing import is_concrete, number, only_if
 from copyreg_jax.matrices import (
-    Matrix,
     absent_rows,
     is_sharded,
     is_sparse,
@@ -176,10 +175,9 @@ class NewtonCG(Method):
         if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
             _, radius = root_weights_jit(terms, n)
             wait = _steps(patience(problem))
-            certain = problem.d <= MAX_EXACT_COLUMNS  # a deeper look is
-            least = 0.0 if certain else least_curvature(problem.dtype)
-            counts = np.asarray(least, problem.dtype)
-            return Precomputed(diagonal_basis(problem), radius, wait, counts), None
+            sampled = problem.d > MAX_EXACT_COLUMNS
+            least = np.asarray(sampled * least_curvature(problem.dtype), problem.dtype)
+            return Precomputed(diagonal_basis(problem), radius, wait, least), None
         factorize, product = cholesky if on_host(A) else cholesky_jit, None
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
