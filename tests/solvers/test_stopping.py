@@ -366,6 +366,7 @@ def test_beyond_512_sparse_columns_a_bound_of_convexity_spares_the_samples(
     solution = cr.solve(problem).raise_for_status()
     gradient = recheck.Rechecks(problem, row_norms(problem.A)).at(solution.x)[1]
     state = initial_state(problem, kit, solution.x, 1e-10, cr.NewtonCG())
+    state, _ = cr.NewtonCG().examine(problem, kit.precomputed, state)
     look = cr.NewtonCG().look(problem, kit.precomputed, state._replace(gradient=gradient))
     assert look.second_order == cr.SecondOrder.CONVEX
     # The true decrement, by the Hessian in float64. In the unit of its diagonal its lowest

@@ -104,7 +104,7 @@ class Precomputed(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The linearization at the iterate, the region, and what the last steps taught."""
+    """The linearization at the iterate, the region, and what the last steps and look taught."""
 
     u: Vector
     slope_u: Vector
@@ -176,8 +176,8 @@ class NewtonCG(Method):
             _, radius = root_weights_jit(terms, n)
             wait = _steps(patience(problem))
             sampled = problem.d > MAX_EXACT_COLUMNS
-            least = np.asarray(sampled * least_curvature(problem.dtype), problem.dtype)
-            return Precomputed(diagonal_basis(problem), radius, wait, least), None
+            counts = np.asarray(sampled * least_curvature(problem.dtype), problem.dtype)
+            return Precomputed(diagonal_basis(problem), radius, wait, counts), None
         factorize, product = cholesky if on_host(A) else cholesky_jit, None
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
@@ -204,6 +204,7 @@ class NewtonCG(Method):
         value, gradient, parts = _linearized(problem, u)
         memory = Memory(
             **parts,
+            convexity=jnp.full_like(value, -jnp.inf),
             radius=precomputed.radius,
             first_norm=length(gradient),
             no_progress=zero,
@@ -216,7 +217,9 @@ class NewtonCG(Method):
     def examine(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
     ) -> tuple[State, Look]:
-        state = self._with_fresh_logits(problem, state)
+        state, absent = self._with_fresh_logits(problem, state), absent_rows(problem.A)
+        _, _, at = evaluate_at(without_rows(state.memory.u, absent), problem.terms)
+        state = state._replace(memory=state.memory._replace(convexity=convexity_bound(at, absent)))
         return state, self.look(problem, precomputed, state)
 
     def _with_fresh_logits(self, problem: SoftmaxRegression, state: State) -> State:
@@ -301,7 +304,6 @@ class NewtonCG(Method):
             operator=operator,
             radius=jnp.where(moved, radius, 0.25 * memory.radius),
             no_progress=jnp.where(stuck, 0, no_progress),
-            convexity=convexity_bound(found.at, absent),
             costly=memory.costly | costly,
             escape=jnp.zeros_like(memory.escape),
         )
@@ -368,9 +370,7 @@ def _linearized(problem: SoftmaxRegression, u: Vector) -> tuple[Scalar, Point, d
     absent = absent_rows(problem.A)
     value, slope_u, at = evaluate_at(without_rows(u, absent), problem.terms)
     gradient, operator = curvature.linearize(problem.A, at, slope_u)
-    convexity = convexity_bound(at, absent)
-    parts = {"u": u, "slope_u": slope_u, "operator": operator, "convexity": convexity}
-    return value, gradient, parts
+    return value, gradient, {"u": u, "slope_u": slope_u, "operator": operator}
 
 
 def _steps(number: int) -> Any:

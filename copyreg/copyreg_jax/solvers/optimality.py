@@ -42,6 +42,9 @@ DEFAULT_RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 MAX_EXACT_COLUMNS = 512
 """Columns up to which a Hessian is formed to look at a solution."""
 
+_SHARP = 7 / 8
+"""Part of the regularization that the sharper bound of negative curvature may take."""
+
 _FORCING = 0.1
 """Relative residual of the conjugate gradients that estimate a decrement."""
 
@@ -290,12 +293,24 @@ def smallest_weight(w2: Vector | Scalar, absent: Mask | None) -> Scalar:
 
 @jax.jit
 def convexity_bound(at: curvature.Curvature, absent: Mask | None) -> Scalar:
-    """Return a c with ``H >= c A^T W^2 A`` by a cheap bound, or minus infinity.
+    """Return a c with ``H >= c A^T W^2 A``, or one that is not positive if none is seen. O(n).
 
-    ``sum_i s_i q_i^2 >= -sum_i s_i^- (2 z_i^2 + 2 <f, z>^2)`` and ``<f, z>^2 <= |f|^2 |z|^2``.
+    With n = max(-s, 0), S its sum and h = f - n / S, the negative part of a centered term is
+    ``diag(n) - n n^T / S + S h h^T``. It is at most ``max n_i / w_i^2 + S sum h_i^2 / w_i^2`` times
+    W^2; and at most beta W^2 if ``e = beta w^2 - n > 0`` and the Schur complement of the rest is
+    positive (docs/theory/newton-cg.md, section 4).
     """
-    negative = jnp.maximum(-at.s, 0)
-    f2 = jnp.sum(at.f**2, axis=1)
-    bound = 2 * jnp.sum(jnp.max(negative, axis=1) + f2 * jnp.sum(negative, axis=1))
-    least = smallest_weight(at.w2, absent)
-    return jnp.where(least > 0, 1 - bound / jnp.where(least > 0, least, 1), -jnp.inf)
+    w2 = jnp.broadcast_to(at.w2, at.g.shape)
+    w2 = (w2 if absent is None else jnp.where(absent, 1, w2))[None]
+    n = jnp.maximum(-at.s, 0)
+    S = jnp.sum(n, axis=1)
+    h = at.f - n / jnp.where(S > 0, S, 1)[:, None]
+    rough = jnp.max(n / w2, axis=1) + S * jnp.sum(h * (h / w2), axis=1)
+    e = _SHARP / len(n) * w2 - n
+    ratio = n / e
+    one, two, three = (jnp.sum(x, axis=1) for x in (h * (h / e), h * ratio, n * ratio))
+    rest = S * one - S * two**2 / jnp.where(S > 0, S + three, 1)
+    # With room for the rounding of the sums in float32.
+    sharp = (jnp.min(e, axis=1) > 0) & (rest + S * one / 1024 < 1)
+    bound = jnp.maximum(1 - jnp.sum(rough), jnp.where(jnp.all(sharp), 1 - _SHARP, -jnp.inf))
+    return jnp.where(smallest_weight(at.w2, absent) > 0, bound, -jnp.inf)
