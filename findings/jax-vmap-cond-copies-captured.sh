@@ -4,7 +4,7 @@
 # that its branches capture gets an axis of lanes, also a matrix that all lanes share. XLA makes that copy: with eight
 # lanes, eight matrices are written to memory each time, and one product with a matrix becomes eight products with a
 # matrix each. A `jax.lax.while_loop` that runs once or not at all has the same result, and leaves the matrix as it is.
-# Output seen (temporary memory of the compiled program, in sizes of the matrix): "cond 8.0", "while_loop 0.0".
+# Output seen (temporary memory of the compiled program, in sizes of the matrix): "cond 8", "while_loop 0".
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -42,9 +42,9 @@ for name, function in (("cond", by_cond), ("while_loop", by_loop)):
     compiled = jax.jit(program).lower(matrix, wanted, points, others).compile()
     result = compiled(matrix, wanted, points, others)
     assert result[0, 0] == columns and result[1, 0] == 1
-    print(name, round(compiled.memory_analysis().temp_size_in_bytes / matrix.nbytes, 1))
+    print(name, round(compiled.memory_analysis().temp_size_in_bytes / matrix.nbytes))
 PY
 export JAX_PLATFORMS=cpu
 seen=$(venv/bin/python run.py)
 echo "$seen"
-[ "$seen" = "$(printf 'cond 8.0\nwhile_loop 0.0')" ]
+[ "$seen" = "$(printf 'cond 8\nwhile_loop 0')" ]
