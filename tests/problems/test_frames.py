@@ -99,7 +99,8 @@ def test_an_integer_is_rounded_if_a_float_of_it_is_another_one(kind, floats, dat
         lambda sign, k, add: min(max(sign * (2**k + add), int(limits.min)), int(limits.max)),
         st.sampled_from([-1, 1]), st.integers(near - 1, 64), st.integers(-2, 2),
     )  # fmt: skip
-    numbers = data.draw(st.lists(powers | st.integers(int(limits.min), int(limits.max))))
+    ends = st.sampled_from([int(limits.min), int(limits.max)])
+    numbers = data.draw(st.lists(powers | ends | st.integers(int(limits.min), int(limits.max))))
     # Python compares an integer with a float exactly.
     rounded = [float(floats(number)) != number for number in numbers]
     found = first_rounded(np.array(numbers, kind), floats)

@@ -174,8 +174,9 @@ def first_rounded(values: np.ndarray, dtype: Any) -> int | None:
         return None
     if max(values.max(initial=0).item(), -values.min(initial=0).item()) <= 2**digits:
         return None  # most of the time, and without a copy
-    # The size of -2^63, the only one that abs wraps, is right when it is read without a sign.
-    size = np.abs(values).astype(np.uint64).reshape(-1)
+    # In 64 bits first: there -2^63 is the only one that abs wraps, and right if read without a sign.
+    wide = np.abs(values.astype(np.int64)) if values.dtype.kind == "i" else values
+    size = wide.astype(np.uint64).reshape(-1)
     size //= np.maximum(size & (~size + np.uint64(1)), 1)  # by the largest power of 2 in it
     rounded = size >= 2**digits
     return int(np.argmax(rounded)) if rounded.any() else None
