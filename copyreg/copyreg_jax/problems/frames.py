@@ -174,7 +174,7 @@ def first_rounded(values: np.ndarray, dtype: Any) -> int | None:
         return None
     if max(values.max(initial=0).item(), -values.min(initial=0).item()) <= 2**digits:
         return None  # most of the time, and without a copy
-    # In 64 bits first: there -2^63 is the only one that abs wraps, and right if read without a sign.
+    # In 64 bits first: there abs wraps -2^63 alone, which is right if it is read without a sign.
     wide = np.abs(values.astype(np.int64)) if values.dtype.kind == "i" else values
     size = wide.astype(np.uint64).reshape(-1)
     size //= np.maximum(size & (~size + np.uint64(1)), 1)  # by the largest power of 2 in it
