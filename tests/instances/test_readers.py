@@ -492,6 +492,19 @@ def test_an_integer_in_a_column_of_text_is_not_rounded(tmp_path):
             table.survey([("t", "number")])
 
 
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64()])
+def test_an_integer_beside_A_is_refused_if_float64_does_not_hold_it_and_else_read(kind, tmp_path):
+    def read(*numbers):
+        held = pa.table({"t": pa.array(numbers, kind), "x": np.ones(len(numbers))})
+        pq.write_table(held, tmp_path / "a.parquet")
+        table = open_table(tmp_path / "a.parquet", Choice(fields=("t",)))
+        return table.survey([("t", "number")])[1]["t", "number"]
+
+    assert read(1, 2**60).tolist() == [1, 2**60]
+    with pytest.raises(cr.InputError, match=r"is 1152921504606846977 at row 1, column 't'"):
+        read(1, 2**60 + 1)
+
+
 def test_tensors_of_arrow_are_read_if_they_are_rows(tmp_path):
     numbers = np.arange(12, dtype=np.float32)
     for shape in ((4,), (2, 2)):

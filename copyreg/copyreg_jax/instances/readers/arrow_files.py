@@ -345,6 +345,12 @@ class FieldBuilder:
 
         if pa.types.is_dictionary(column.type):
             column = pc.cast(column, column.type.value_type)
+        if pa.types.is_integer(column.type):
+            whole = column.to_numpy(zero_copy_only=False)[:, None]
+            held = exact_numbers(
+                self._name, whole, np.dtype(np.float64), self._size, [self._called]
+            )
+            return held[:, 0]
         numbers = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             for at in np.flatnonzero(abs(numbers) >= EXACT_INTEGERS):
