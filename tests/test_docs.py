@@ -86,8 +86,8 @@ def names_of_the_package(text):
     found |= {f"copyreg_jax.{name}" for name in re.findall(r"\bcr\.(\w+)", text)}
     imports = re.findall(r"^from (copyreg_jax[\w.]*) import (\([^)]*\)|.*)", text, re.MULTILINE)
     for module, names in imports:
-        names = re.sub(r" as \w+", "", names)
-        found |= {f"{module}.{name}" for name in re.findall(r"\w+", names)}
+        own = re.sub(r" as \w+", "", names)
+        found |= {f"{module}.{name}" for name in re.findall(r"\w+", own)}
     return sorted(found)
 
 

@@ -5,7 +5,7 @@ their own is better; a worse choice of the axis, the batch or the point to desce
 starts or steps of a descent; another point beside the best value, as the result computes L there;
 clusters that share no more than a face, as leaves are widened before they are joined. Slivers
 between halves, hulls of one of two boxes and directions by negation are planted in
-tests/checker/test_global_claim.py, which runs the same functions.
+tests/checker/test_global_check.py, which runs the same functions.
 """
 
 import functools

@@ -9,7 +9,8 @@ from copyreg_jax.checker.chart import chart
 from copyreg_jax.checker.data import make_csr
 from copyreg_jax.checker.verdicts import VoidError
 from tests.checker.definition import Case
-from tests.checker.test_boxes import BITS, KINDS, draw
+from tests.checker.global_cases import KINDS, draw
+from tests.checker.test_boxes import BITS
 from tests.support.mutants import planted
 
 
