@@ -198,8 +198,9 @@ def minimize_globally(
     ------
     InputError
         A limit is out of range, or ``resume`` is of another problem or no such file. Or nothing
-        can be proved: the columns of ``w * A`` are nearly dependent where those of A are not, or
-        descent finds no point where L is finite.
+        can be proved: A has more than 126 independent columns or 4,194,304 entries, zeros too; the
+        columns of ``w * A`` are nearly dependent where those of A are not; or descent finds no
+        point where L is finite.
 
     Notes
     -----
