@@ -214,6 +214,15 @@ def test_one_norm_of_the_second_derivative_of_softmax():
     assert jnp.max(reached) > 0.99 * curvature.MAX_SECOND_DERIVATIVE  # so it is sharp
 
 
+def test_a_restriction_to_a_plane_has_its_digits_with_many_rows():
+    """Equal terms: one by one, each would be rounded the same way, and 900 eps of the sum lost."""
+    n, eps = 100_000, 2.0**-23
+    w2, none, ones = jnp.float32(0.3), jnp.zeros((1, n), jnp.float32), jnp.ones((2, n), jnp.float32)
+    H = curvature.restrict(curvature.Curvature(none, none, none[0], none[0, 0], w2), ones)
+    # In blocks of 256, and then these n / 256, at worst one by one: half an eps for each.
+    assert np.abs(np.float64(H) / (n * float(w2)) - 1).max() <= 0.5 * (256 + n / 256 + 4) * eps
+
+
 def test_nothing_n_by_n_is_formed():
     n = 20_000  # n x n would be 3.2 GB
     problem = random_problem(0, n, 2)
