@@ -331,6 +331,26 @@ def test_the_sharper_bound_of_convexity_sees_all_that_the_weights_leave(k, dtype
     assert seen > 10
 
 
+@pytest.mark.parametrize("scale", [2.0**-100, 1.0, 2.0**120])
+def test_weights_of_any_scale_hide_no_concavity_in_float32(scale):
+    """Half of the rows bend down, and the others have a tenth of their w: N is 20 times W^2."""
+    half, zero = np.arange(400) < 200, np.zeros(400)
+    f, s, w2 = np.full((1, 400), 1 / 400), -0.8 * half[None], np.where(half, 1, 0.01)
+    assert taken(f, s, w2) > 20
+    at = (x.astype(np.float32) for x in (f, scale * s, zero, zero[0], scale * w2))
+    assert not optimality.convexity_bound(curvature.Curvature(*at), None) > 0
+
+
+def test_concavity_that_has_underflowed_is_not_taken_for_none():
+    """Where s is below 2^-126, but 1,000 of it more than w^2 times ten."""
+    f, small = np.full(1000, 1e-6), np.arange(1000) > 0
+    f[0] = 1 - 999e-6
+    s, w2, zero = -(2.0**-127) * small, np.full(1000, 2.0**-123), np.zeros(1000)
+    assert taken(f[None], 2.0**123 * s[None], 2.0**123 * w2) > 10
+    at = (x.astype(np.float32) for x in (f[None], s[None], zero, zero[0], w2))
+    assert not optimality.convexity_bound(curvature.Curvature(*at), None) > 0
+
+
 def taken(f, s, w2):
     """The largest eigenvalue of W^-1 N W^-1, N the negative part of the centered terms."""
     P = (np.eye(len(w2)) - f[:, None]) / np.sqrt(w2)

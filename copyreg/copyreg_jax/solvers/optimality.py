@@ -305,12 +305,16 @@ def convexity_bound(at: curvature.Curvature, absent: Mask | None) -> Scalar:
     n = jnp.maximum(-at.s, 0)
     S = jnp.sum(n, axis=1)
     h = at.f - n / jnp.where(S > 0, S, 1)[:, None]
-    rough = jnp.max(n / w2, axis=1) + S * jnp.sum(h * (h / w2), axis=1)
+    r = jnp.sqrt(S)[:, None] * h  # no quotient below is beyond the floats, however large w is
+    rough = jnp.max(n / w2, axis=1) + jnp.sum(r * (r / w2), axis=1)
     e = _SHARP / len(n) * w2 - n
     ratio = n / e
-    one, two, three = (jnp.sum(x, axis=1) for x in (h * (h / e), h * ratio, n * ratio))
-    rest = S * one - S * two**2 / jnp.where(S > 0, S + three, 1)
+    one, two, three = (jnp.sum(x, axis=1) for x in (r * (r / e), r * ratio, n * ratio))
+    rest = one - two * (two / jnp.where(S > 0, S + three, 1))
     # With room for the rounding of the sums in float32.
-    sharp = (jnp.min(e, axis=1) > 0) & (rest + S * one / 1024 < 1)
+    sharp = (jnp.min(e, axis=1) > 0) & (rest + one / 1024 < 1)
     bound = jnp.maximum(1 - jnp.sum(rough), jnp.where(jnp.all(sharp), 1 - _SHARP, -jnp.inf))
-    return jnp.where(smallest_weight(at.w2, absent) > 0, bound, -jnp.inf)
+    # What underflow may have taken from each of s would count against smaller weights.
+    limits = jnp.finfo(w2.dtype)
+    least = float(limits.tiny) * w2.size / float(limits.eps)
+    return jnp.where(smallest_weight(at.w2, absent) > least, bound, -jnp.inf)
