@@ -1,6 +1,7 @@
 """What CONVERGED means: docs/theory/stopping.md, tried on starts, units and instances that lie."""
 
 import jax
+import jax.numpy as jnp
 import mpmath
 import numpy as np
 import optax
@@ -367,7 +368,8 @@ def test_beyond_512_sparse_columns_a_bound_of_convexity_spares_the_samples(
     gradient = recheck.Rechecks(problem, row_norms(problem.A)).at(solution.x)[1]
     state = initial_state(problem, kit, solution.x, 1e-10, cr.NewtonCG())
     state, _ = cr.NewtonCG().examine(problem, kit.precomputed, state)
-    look = cr.NewtonCG().look(problem, kit.precomputed, state._replace(gradient=gradient))
+    state = state._replace(gradient=jnp.asarray(gradient, dtype))
+    look = cr.NewtonCG().look(problem, kit.precomputed, state)
     assert look.second_order == cr.SecondOrder.CONVEX
     # The true decrement, by the Hessian in float64. In the unit of its diagonal its lowest
     # eigenvalue is 0.057 here, and 1.5e-6 (0.035 in float32) is supposed.
@@ -376,6 +378,30 @@ def test_beyond_512_sparse_columns_a_bound_of_convexity_spares_the_samples(
         monkeypatch.setattr(examination, "sampled_look", sampled_look)
         jax.clear_caches()
         assert cr.solve(problem).second_order is cr.SecondOrder.CONVEX
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [1e-5, 1e-6])
+def test_a_flat_direction_of_sparse_columns_is_seen_where_the_gradient_points_to_it(apart):
+    """Two columns are nearly one: far along their difference L is too high, its gradient small."""
+    rng = np.random.default_rng(0)
+    A = scipy.sparse.random_array((900, 530), density=0.02, format="lil", rng=rng)
+    A[:, 1] = A[:, [0]] + apart * scipy.sparse.random_array((900, 1), density=0.02, rng=rng)
+    b = rng.dirichlet(np.ones(900))
+    problem = cr.CopyrightRegression(A.tocsr(), b, 90, gamma=1e-6, w=0.3)
+    x = np.asarray(cr.solve(problem).x)
+    v = np.zeros(530)
+    v[:2] = 1, -1
+    curvature = float(v @ problem.hvp(x, v))
+    excess = 1e-7 * float(problem.value(x))
+    away = x + v * (2 * excess / curvature) ** 0.5
+    solver = cr.NewtonCG()
+    kit = precompute(problem, solver)
+    state = initial_state(problem, kit, away, 1e-10, solver)
+    _, look = solver.examine(problem, kit.precomputed, state)
+    assert look.second_order == cr.SecondOrder.CONVEX
+    # L is quadratic that near, up to parts of 1e-3; the gradient of x itself is far below.
+    assert 0.5 * float(look.decrement) ** 2 > 0.9 * excess
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ from copyreg_jax.solvers.krylov import steihaug
 from copyreg_jax.solvers.optimality import (
     MAX_EXACT_COLUMNS,
     Look,
+    convex_decrement,
     convexity_bound,
     least_curvature,
     length,
@@ -58,6 +59,8 @@ __all__ = ["Memory", "NewtonCG", "Precomputed"]
 
 _MAX_FORCING = 0.1
 
+_NEVER: Any = np.asarray(NEVER, np.int32)  # of NumPy: nothing to dispatch
+
 _BELOW_TOLERANCE = 0.1
 """Residual of a step's conjugate gradients, in parts of the tolerance. Less would be no use; with
 0.01 sparse rows take up to a quarter more products, with 0.3 images take a step more."""
@@ -66,10 +69,6 @@ _MAX_NO_PROGRESS = 4
 
 _MAX_APART = 0.1
 """Part of the gradient and of its tolerance up to which rounded logits may have bent it."""
-
-_LEAST_CONVEXITY = 2.0**-6
-"""Convexity that counts in float32, where f is known to some ``eps sqrt(d) max |u|`` of itself: for
-logits up to a few thousand that moves the bound, of third degree in f, by less."""
 
 _MAX_RENEWALS = 3
 """How often a run that has stalled goes on from logits that are computed anew."""
@@ -174,7 +173,7 @@ class NewtonCG(Method):
         whole: Any = np.asarray(0.5, problem.dtype)
         if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
             _, radius = root_weights_jit(terms, n)
-            wait = _steps(patience(problem))
+            wait: Any = np.asarray(patience(problem), np.int32)
             sampled = problem.d > MAX_EXACT_COLUMNS
             counts = np.asarray(sampled * least_curvature(problem.dtype), problem.dtype)
             return Precomputed(diagonal_basis(problem), radius, wait, counts), None
@@ -188,14 +187,14 @@ class NewtonCG(Method):
             else:
                 (basis, radius, good), product = cholesky_and_product(A, terms, dtype, u)
             if number(good):
-                return Precomputed(basis, radius, _steps(NEVER), whole), product
+                return Precomputed(basis, radius, _NEVER, whole), product
         root, radius = root_weights_jit(terms, n)
         basis = orthogonal_basis(A, root)
         # In float32 what counts as a null space may be none.
         kept = jnp.any(basis != 0, axis=0).all()
         single = problem.dtype == np.float32
         whole = jnp.where(kept, whole, 0) if single else whole
-        return Precomputed(basis, radius, _steps(NEVER), whole), product
+        return Precomputed(basis, radius, _NEVER, whole), product
 
     def init(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector
@@ -330,9 +329,7 @@ class NewtonCG(Method):
             radius = jnp.where(stalled, precomputed.radius, memory.radius)
             memory = memory._replace(radius=radius)
         status = jnp.where(stalled, Status.RUNNING, state.status).astype(jnp.int32)
-        return precomputed._replace(patience=_steps(NEVER)), state._replace(
-            status=status, memory=memory
-        )
+        return precomputed._replace(patience=_NEVER), state._replace(status=status, memory=memory)
 
     def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
         return without_rows(state.memory.u, absent_rows(problem.A))
@@ -340,17 +337,24 @@ class NewtonCG(Method):
     def look(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> Look:
         """Bound the decrement where the curvature bound shows the Hessian to be positive.
 
-        ``H >= c A^T W^2 A >= c / (1 + s) A^T D A``. In the coordinates of the basis that is at
-        least ``precomputed.least`` times ``c / (1 + s)``: proved, unless the basis is a diagonal
-        one or one of a sketch. There it is what `sampled_look` counts on, too.
+        ``H >= c A^T W^2 A >= c / (1 + s) A^T D A``, which in the coordinates of the basis is at
+        least ``precomputed.least`` times ``c / (1 + s)``. With a rough basis, a diagonal one or one
+        of a sketch, that is no proof, and the decrement is that of conjugate gradients.
         """
-        c, least, x = state.memory.convexity, precomputed.least, state.x
-        smallest = smallest_weight(problem.w**2, absent_rows(problem.A))
-        share = loss_weight(problem.terms, problem.n) / problem.n / smallest
-        bound = norm_in(precomputed.basis, state.gradient) * jnp.sqrt((1 + share) / c / least)
-        known = (c > (_LEAST_CONVEXITY if problem.dtype == np.float32 else 0)) & (least > 0)
+        A, c, basis = problem.A, state.memory.convexity, precomputed.basis
+        known, none = (c > 0) & (precomputed.least > 0), jnp.full_like(c, jnp.inf)
+        if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
+            operator, gradient = state.memory.operator, state.gradient
+            bound = only_if(
+                on_host(A), known, lambda g: convex_decrement(A, operator, basis, g), gradient, none
+            )
+        else:
+            smallest = smallest_weight(problem.w**2, absent_rows(A))
+            share = loss_weight(problem.terms, problem.n) / problem.n / smallest
+            inverse = (1 + share) / c / precomputed.least
+            bound = jnp.where(known, norm_in(basis, state.gradient) * jnp.sqrt(inverse), none)
         convex = jnp.where(known, SecondOrder.CONVEX, SecondOrder.UNKNOWN).astype(jnp.int32)
-        return Look(jnp.where(known, bound, jnp.inf), convex, jnp.zeros_like(x))
+        return Look(bound, convex, jnp.zeros_like(state.x))
 
     def basis(self, problem: SoftmaxRegression, precomputed: Precomputed) -> Basis:
         return precomputed.basis
@@ -371,10 +375,6 @@ def _linearized(problem: SoftmaxRegression, u: Vector) -> tuple[Scalar, Point, d
     value, slope_u, at = evaluate_at(without_rows(u, absent), problem.terms)
     gradient, operator = curvature.linearize(problem.A, at, slope_u)
     return value, gradient, {"u": u, "slope_u": slope_u, "operator": operator}
-
-
-def _steps(number: int) -> Any:
-    return np.asarray(number, np.int32)  # of NumPy: nothing to dispatch
 
 
 def _inner_solve(
