@@ -60,9 +60,6 @@ __all__ = [
 MAX_SECOND_DERIVATIVE = 2 / 27**0.5
 """Largest ``sum_i |f_i''|`` along a unit direction, 0.3849 (docs/theory/curvature-bound.md)."""
 
-_BLOCK = 256
-"""Rows whose terms are added one by one."""
-
 
 class Curvature(NamedTuple):
     """``hess_u L`` at one point: sum_j P_j^T diag(s_j) P_j + diag(w2) + kappa g g^T.
@@ -186,13 +183,8 @@ def hvp(at: Curvature, z: Vector) -> Vector:
     return softmax_part + at.w2 * z + at.kappa * at.g * jnp.sum(at.g * z)
 
 
-def restrict(
-    at: Curvature, Z: Float[Array, "m n"], *, sharded: bool = False
-) -> Float[Array, "m m"]:
-    """``Z hess_u L Z^T``, for the logits of a few directions. Cost O(m^2 n).
-
-    ``sharded`` says that the n rows are spread over devices.
-    """
+def restrict(at: Curvature, Z: Float[Array, "m n"]) -> Float[Array, "m m"]:
+    """``Z hess_u L Z^T``, for the logits of a few directions. Cost O(m^2 n)."""
     centered = [Z - (Z @ f)[:, None] for f in at.f]
     pairs = [(i, j) for i in range(len(Z)) for j in range(i + 1)]
     w2 = jnp.broadcast_to(at.w2, at.g.shape)
@@ -200,23 +192,11 @@ def restrict(
         w2 * Z[i] * Z[j] + sum(s * q[i] * q[j] for s, q in zip(at.s, centered, strict=True))
         for i, j in pairs
     ]
-    if sharded:
-        sums = jnp.sum(jnp.stack(terms), axis=1)
-    else:
-        # One loop over the rows takes a third of the time, and ``(Z * weights) @ Z.T`` ten times as
-        # long, in XLA on CPU. But the terms of such a loop are gathered from all devices. And it
-        # adds them one by one, which takes up to five digits of a million in float32: so in blocks.
-        zeros = (jnp.zeros((), Z.dtype),) * len(pairs)
-        rest = -Z.shape[1] % _BLOCK
-        blocks = tuple(jnp.pad(term, (0, rest)).reshape(-1, _BLOCK) for term in terms)
-        sums = jnp.sum(jnp.stack(jax.lax.reduce(blocks, zeros, _add_pairs, (1,))), axis=1)
+    # Not ``(Z * weights) @ Z.T``: XLA on CPU takes ten times as long with so few rows.
+    sums = jnp.sum(jnp.stack(terms), axis=1)
     lower = jnp.zeros((len(Z), len(Z)), Z.dtype).at[tuple(np.array(pairs).T)].set(sums)
     root = jnp.sqrt(at.kappa) * (Z @ at.g)
     return jnp.tril(lower, -1) + lower.T + root[:, None] * root[None]
-
-
-def _add_pairs(a: Any, b: Any) -> Any:
-    return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
 def hessian(A: Matrix, at: Curvature, gram_dtype: Any = None) -> Float[Array, "d d"]:

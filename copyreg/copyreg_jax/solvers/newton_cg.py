@@ -12,7 +12,6 @@ from jaxtyping import Array, Bool, Int
 from copyreg_jax._tracing import is_concrete, number, only_if
 from copyreg_jax.matrices import (
     absent_rows,
-    is_sharded,
     is_sparse,
     on_host,
     row_norms,
@@ -266,10 +265,7 @@ class NewtonCG(Method):
         slopes = jnp.stack([jnp.dot(state.gradient, state.x), jnp.dot(state.gradient, p)])
         Z = jnp.stack([memory.u, z])
         absent = absent_rows(problem.A)
-        found, noise = search_plane(
-            Z, memory.slope_u, slopes, state.value, absent, problem.terms,
-            sharded=is_sharded(problem.A),
-        )  # fmt: skip
+        found, noise = search_plane(Z, memory.slope_u, slopes, state.value, absent, problem.terms)
         moved, value = found.moved, found.value
         u, x = combine(found.c, memory.u, z), combine(found.c, state.x, p)
         del Z, z, image

@@ -17,7 +17,6 @@ from copyreg_jax._tracing import only_if
 from copyreg_jax.matrices import (
     Matrix,
     absent_rows,
-    is_sharded,
     on_host,
     row_norms,
     squared_column_norms,
@@ -283,7 +282,7 @@ def sampled_look(
     absent = absent_rows(A)
     reach = jnp.max(jnp.abs(u if absent is None else jnp.where(absent, 0, u)))
     noise = jnp.sum(weights * (2 * error + eps * (16 + 4 * reach) * most) * (most + error))
-    bent = curvature.restrict(at, z[None], sharded=is_sharded(A))[0, 0]
+    bent = curvature.restrict(at, z[None])[0, 0]
     lowest = jnp.where(bent < -noise, bent, 0)
 
     # What conjugate gradients have not seen is divided by the lowest curvature that Lanczos has.

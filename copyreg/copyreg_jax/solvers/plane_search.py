@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -51,7 +50,7 @@ class Found(NamedTuple):
     trials: Int[Array, ""]
 
 
-@partial(jax.jit, static_argnames="sharded")
+@jax.jit
 def search_plane(
     Z: Float[Array, "2 n"],
     slope_u: Vector,
@@ -59,8 +58,6 @@ def search_plane(
     value: Scalar,
     absent: Mask | None,
     terms: Terms,
-    *,
-    sharded: bool = False,
 ) -> tuple[Found, Scalar]:
     """Lower L over the logits ``c @ Z`` from c = (1, 0), starting with a try of (1, 1).
 
@@ -82,7 +79,7 @@ def search_plane(
     def body(carry: Any) -> Any:
         best, trial, radius, predicted, ready, trials, *_ = carry
         value, slope_u, at = evaluate(trial)
-        slopes, H = Z @ slope_u, curvature.restrict(at, Z, sharded=sharded)
+        slopes, H = Z @ slope_u, curvature.restrict(at, Z)
         finite = jnp.isfinite(value + jnp.sum(slopes) + jnp.sum(H))
         fall = best.value - value
         flat = jnp.linalg.norm(slopes / size) <= 0.5 * jnp.linalg.norm(best.slopes / size)
