@@ -20,11 +20,7 @@ BITS = 300
 SIZES = (0.0, 1e-9, 1e-4, 1e-2, 0.1, 1.0)
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    """The search computes with overflow and NaN in silence, and scalars in 128 bits."""
-    with np.errstate(all="ignore"), ctx.workprec(128):
-        yield
+pytestmark = pytest.mark.usefixtures("in_silence_and_128_bits")
 
 
 def value(case, coordinates, y):

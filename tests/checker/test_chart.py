@@ -13,12 +13,7 @@ from tests.checker.global_cases import KINDS, draw
 from tests.checker.test_boxes import BITS
 from tests.support.mutants import planted
 
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    """Charts compute with scalars in 128 bits."""
-    with np.errstate(all="ignore"), ctx.workprec(128):
-        yield
+pytestmark = pytest.mark.usefixtures("in_silence_and_128_bits")
 
 
 def test_a_matrix_too_large_for_a_chart_is_refused_before_it_is_made_dense():

@@ -26,12 +26,7 @@ from tests.checker.false_global import changed, checked, first_set, key, known, 
 from tests.checker.global_cases import KINDS, draw, hard, near_tie, plane, write
 from tests.support.mutants import planted
 
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    """The search computes with overflow and NaN in silence, and scalars in 128 bits."""
-    with np.errstate(all="ignore"), ctx.workprec(128):
-        yield
+pytestmark = pytest.mark.usefixtures("in_silence_and_128_bits")
 
 
 @pytest.fixture(scope="module")

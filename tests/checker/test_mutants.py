@@ -10,9 +10,7 @@ FLINT is not finite anyway; the test for bounds in the wrong order, whose halves
 
 import itertools
 
-import numpy as np
 import pytest
-from flint import ctx
 
 from tests.checker.false_files import check_faults, data_faults
 from tests.checker.false_numbers import number_faults
@@ -20,12 +18,7 @@ from tests.checker.false_proofs import known, proof_faults
 from tests.checker.forgeries import make_files
 from tests.support.mutants import planted
 
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    """The package computes with overflow and NaN in silence, and scalars in 128 bits."""
-    with np.errstate(all="ignore"), ctx.workprec(128):
-        yield
+pytestmark = pytest.mark.usefixtures("in_silence_and_128_bits")
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,7 @@ from tests.support.mutants import planted
 SEEDS = range(24)
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    """The search computes with overflow and NaN in silence, and scalars in 128 bits."""
-    with np.errstate(all="ignore"), ctx.workprec(128):
-        yield
+pytestmark = pytest.mark.usefixtures("in_silence_and_128_bits")
 
 
 def distorted(data, sign):

@@ -9,6 +9,7 @@ import typer
 
 from copyreg_jax.cli.common import errors
 from copyreg_jax.errors import InputError
+from copyreg_jax.report.folders import GLOBAL
 
 if TYPE_CHECKING:
     from copyreg_jax import CopyrightRegression
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from copyreg_jax.certificates.global_search import GlobalProgress
 
 __all__ = [
-    "GLOBAL",
     "GlobalResume",
     "GlobalSeconds",
     "Globally",
@@ -24,9 +24,6 @@ __all__ = [
     "global_summary",
     "search",
 ]
-
-GLOBAL = "global.json"
-"""The name of its certificate."""
 
 Globally: TypeAlias = Annotated[
     bool,

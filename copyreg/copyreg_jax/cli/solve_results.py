@@ -17,8 +17,9 @@ from copyreg_jax.cli.common import (
     show_table,
     write_json,
 )
-from copyreg_jax.cli.global_option import GLOBAL, global_rows
+from copyreg_jax.cli.global_option import global_rows
 from copyreg_jax.cli.make_report import PAGE
+from copyreg_jax.report.folders import GLOBAL
 
 if TYPE_CHECKING:
     from copyreg_jax.problems.copyright_regression import CopyrightRegression

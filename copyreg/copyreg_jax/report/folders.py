@@ -7,11 +7,11 @@ from pathlib import Path
 
 from copyreg_jax.errors import InputError
 
-__all__ = ["LEMMAS", "SOLVE", "TRAIN", "certified_page", "command_of", "folder_page"]
+__all__ = ["GLOBAL", "LEMMAS", "SOLVE", "TRAIN", "certified_page", "command_of", "folder_page"]
 
 SOLVE, TRAIN, LEMMAS = "copyreg solve", "copyreg train", "copyreg lemmas"
 
-_GLOBAL = "global.json"
+GLOBAL = "global.json"
 """The certificate of the global minimum, which ``copyreg solve --global`` writes."""
 
 _MARKS = {"summary.json": SOLVE, "run.json": TRAIN, "lemmas.json": LEMMAS}
@@ -113,9 +113,9 @@ def folder_page(
 
     found = read_solution(folder, instance, progress)
     minimum = None
-    if (folder / _GLOBAL).exists():
+    if (folder / GLOBAL).exists():
         place = folder / INSTANCE if instance is None else instance
-        minimum = check_globally(folder / _GLOBAL, place, folder, progress)
+        minimum = check_globally(folder / GLOBAL, place, folder, progress)
     progress("computing the spectrum")
     eigenvalues = spectrum(found.problem, found.x)
     path = None
