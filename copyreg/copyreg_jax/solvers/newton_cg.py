@@ -36,7 +36,6 @@ from copyreg_jax.solvers.optimality import (
     Look,
     convex_decrement,
     convexity_bound,
-    least_curvature,
     length,
     smallest_weight,
 )
@@ -61,8 +60,8 @@ _MAX_FORCING = 0.1
 _NEVER: Any = np.asarray(NEVER, np.int32)  # of NumPy: nothing to dispatch
 
 _BELOW_TOLERANCE = 0.1
-"""Residual of a step's conjugate gradients, in parts of the tolerance. Less would be no use; with
-0.01 sparse rows take up to a quarter more products, with 0.3 images take a step more."""
+"""Residual of a step's conjugate gradients, in parts of the tolerance. With 0.01 sparse rows take a
+quarter more products, and with 0.3 small weights a step more."""
 
 _MAX_NO_PROGRESS = 4
 
@@ -89,16 +88,14 @@ class Precomputed(NamedTuple):
         Length in the new coordinates of a root-mean-square change of the logits by one.
     patience : () int32 array
         Hessian-vector products after which a sketch of A is taken in place of the diagonal.
-    least : () array
-        What the lowest eigenvalue of ``B^T (A^T D A) B`` is taken for: 1/2, for what float32 may
-        leave of the identity; `least_curvature` for a diagonal or a sketch; 0, for unknown, if B
-        may have dropped a direction that counts, or the Hessian is small enough to be looked at.
+    exact : () bool array
+        Whether B does what it should, and not only for a sketch or the diagonal.
     """
 
     basis: Basis
     radius: Scalar
     patience: Int[Array, ""]
-    least: Any
+    exact: Any
 
 
 class Memory(NamedTuple):
@@ -169,13 +166,10 @@ class NewtonCG(Method):
         self, problem: SoftmaxRegression, u: Vector | None
     ) -> tuple[Precomputed, Point | None]:
         A, terms, n = problem.A, problem.terms, problem.n
-        whole: Any = np.asarray(0.5, problem.dtype)
-        if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
+        if _is_rough(problem):
             _, radius = root_weights_jit(terms, n)
             wait: Any = np.asarray(patience(problem), np.int32)
-            sampled = problem.d > MAX_EXACT_COLUMNS
-            counts = np.asarray(sampled * least_curvature(problem.dtype), problem.dtype)
-            return Precomputed(diagonal_basis(problem), radius, wait, counts), None
+            return Precomputed(diagonal_basis(problem), radius, wait, np.asarray(False)), None
         factorize, product = cholesky if on_host(A) else cholesky_jit, None
         dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
         for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
@@ -186,14 +180,13 @@ class NewtonCG(Method):
             else:
                 (basis, radius, good), product = cholesky_and_product(A, terms, dtype, u)
             if number(good):
-                return Precomputed(basis, radius, _NEVER, whole), product
+                return Precomputed(basis, radius, _NEVER, np.asarray(True)), product
         root, radius = root_weights_jit(terms, n)
         basis = orthogonal_basis(A, root)
         # In float32 what counts as a null space may be none.
         kept = jnp.any(basis != 0, axis=0).all()
-        single = problem.dtype == np.float32
-        whole = jnp.where(kept, whole, 0) if single else whole
-        return Precomputed(basis, radius, _NEVER, whole), product
+        exact = kept if problem.dtype == np.float32 else np.asarray(True)
+        return Precomputed(basis, radius, _NEVER, exact), product
 
     def init(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector
@@ -333,22 +326,24 @@ class NewtonCG(Method):
     def look(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> Look:
         """Bound the decrement where the curvature bound shows the Hessian to be positive.
 
-        ``H >= c A^T W^2 A >= c / (1 + s) A^T D A``, which in the coordinates of the basis is at
-        least ``precomputed.least`` times ``c / (1 + s)``. With a rough basis, a diagonal one or one
-        of a sketch, that is no proof, and the decrement is that of conjugate gradients.
+        ``H >= c A^T W^2 A >= c / (1 + s) A^T D A``, and the basis makes the last matrix the
+        identity. A diagonal basis or one of a sketch does not: there conjugate gradients give the
+        decrement, unless the Hessian is small enough to be looked at.
         """
         A, c, basis = problem.A, state.memory.convexity, precomputed.basis
-        known, none = (c > 0) & (precomputed.least > 0), jnp.full_like(c, jnp.inf)
-        if is_sparse(A) or problem.d > _MAX_GRAM_COLUMNS:
-            operator, gradient = state.memory.operator, state.gradient
+        if _is_rough(problem) and problem.d > MAX_EXACT_COLUMNS:
+            known, operator, none = c > 0, state.memory.operator, jnp.full_like(c, jnp.inf)
             bound = only_if(
-                on_host(A), known, lambda g: convex_decrement(A, operator, basis, g), gradient, none
-            )
+                on_host(A), known, lambda g: convex_decrement(A, operator, basis, g),
+                state.gradient, none,
+            )  # fmt: skip
         else:
+            known = (c > 0) & precomputed.exact
             smallest = smallest_weight(problem.w**2, absent_rows(A))
             share = loss_weight(problem.terms, problem.n) / problem.n / smallest
-            inverse = (1 + share) / c / precomputed.least
-            bound = jnp.where(known, norm_in(basis, state.gradient) * jnp.sqrt(inverse), none)
+            # Twice, for what float32 has left of the identity.
+            bound = norm_in(basis, state.gradient) * jnp.sqrt(2 * (1 + share) / c)
+            bound = jnp.where(known, bound, jnp.inf)
         convex = jnp.where(known, SecondOrder.CONVEX, SecondOrder.UNKNOWN).astype(jnp.int32)
         return Look(bound, convex, jnp.zeros_like(state.x))
 
@@ -363,6 +358,11 @@ class NewtonCG(Method):
         escape = direction / jnp.where(unit > 0, unit, 1)
         memory = state.memory._replace(escape=escape, radius=precomputed.radius)
         return state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32), memory=memory)
+
+
+def _is_rough(problem: SoftmaxRegression) -> bool:
+    """Whether the basis is a diagonal one, or later one of a sketch."""
+    return is_sparse(problem.A) or problem.d > _MAX_GRAM_COLUMNS
 
 
 def _linearized(problem: SoftmaxRegression, u: Vector) -> tuple[Scalar, Point, dict[str, Any]]:

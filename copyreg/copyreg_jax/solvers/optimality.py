@@ -265,10 +265,7 @@ def sampled_look(
     A, host = problem.A, on_host(problem.A)
     at = curvature.curvature(u, problem.terms)
     _, operator = curvature.linearize(A, at, jnp.zeros_like(u))
-
-    def apply(s: Array) -> Array:
-        return pull_back(curvature.apply(A, operator, to_point(basis, s))[0], basis)
-
+    apply = _in_coordinates(A, operator, basis)
     eps = float(jnp.finfo(u.dtype).eps)
     floor = jnp.asarray(least_curvature(u.dtype), u.dtype)
     ritz, direction = lanczos(apply, basis, host)
@@ -301,13 +298,16 @@ def convex_decrement(
 
     In the coordinates of ``basis``, where what they have not seen is divided by `least_curvature`.
     """
-    dtype = gradient.dtype
+    apply, q = _in_coordinates(A, operator, basis), pull_back(gradient, basis)
+    least = least_curvature(q.dtype)
+    return _seen_decrement(apply, q, jnp.asarray(_FORCING**2, q.dtype), least, on_host(A))[0]
 
-    def apply(s: Array) -> Array:
-        return pull_back(curvature.apply(A, operator, to_point(basis, s))[0], basis)
 
-    q, forcing = pull_back(gradient, basis), jnp.asarray(_FORCING**2, dtype)
-    return _seen_decrement(apply, q, forcing, least_curvature(dtype), on_host(A))[0]
+def _in_coordinates(
+    A: Matrix, operator: Operator | curvature.Curvature, basis: Basis
+) -> Callable[[Array], Array]:
+    """The Hessian in the coordinates of a basis."""
+    return lambda s: pull_back(curvature.apply(A, operator, to_point(basis, s))[0], basis)
 
 
 def _seen_decrement(
