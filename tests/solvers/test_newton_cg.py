@@ -17,6 +17,7 @@ from copyreg_jax.matrices.sparse import SparseMatrix
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.solvers import (
     cholesky as factorization,
+    convexity,
     examination,
     krylov,
     newton_cg,
@@ -185,6 +186,29 @@ def test_steihaug(seed, kind, host):
         np.testing.assert_allclose(np.linalg.norm(s), radius, rtol=1e-9)
 
 
+@given(seed=st.integers(0, 2**32 - 1), rounding=st.sampled_from([0.0, 1e-20, 1e20]))
+def test_a_decrement_is_as_sharp_as_the_rounding_of_the_value_allows(seed, rounding):
+    """Within what a residual of a tenth may hide; without a product where any excess is unseen."""
+    rng, products, least = np.random.default_rng(seed), [], 0.01
+    Q, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    H, q = jnp.asarray(Q * rng.uniform(least, 1, 6) @ Q.T), jnp.asarray(rng.normal(size=6))
+
+    def apply(s):
+        products.append(s)
+        return H @ s
+
+    found, rest = optimality._seen_decrement(apply, q, jnp.asarray(rounding), 0.1, least, True)
+    exact, norm = np.sqrt(q @ np.linalg.solve(H, q)), np.linalg.norm(q)
+    if rounding == 1e20:
+        assert not products
+        assert float(found) == pytest.approx(norm / least**0.5)
+        return
+    # Sums of 6 terms and 6 steps; the condition is 100 at most.
+    assert exact * (1 - 1e-12) <= float(found) <= np.sqrt(exact**2 + (0.1 * norm) ** 2 / least)
+    assert float(rest) <= 0.1 * norm * (1 + 1e-12)
+    assert len(products) <= 8
+
+
 def searched(problem, x, direction):
     """The logits of x, L there, and the result of a search along a direction of the logits."""
     u = problem.logits(x)
@@ -298,7 +322,7 @@ def test_search_of_the_plane_finds_its_minimum():
 def test_convexity_at_a_point_is_never_claimed_wrongly(data, metric, reading):
     problem, x = data.draw(drawn(metric, reading))
     at = curvature.curvature(problem.logits(x), problem.terms)
-    c = float(optimality.convexity_bound(at, None))
+    c = float(convexity.convexity_bound(at, None))
     if c > -np.inf:  # H >= c W^2
         H = np.asarray(jax.vmap(lambda z: curvature.hvp(at, z))(jnp.eye(problem.n)))
         size = np.abs(H).max() * problem.n
@@ -310,7 +334,7 @@ def test_convexity_at_a_point_is_never_claimed_wrongly(data, metric, reading):
 @pytest.mark.parametrize("k", [1, 2])
 def test_the_sharper_bound_of_convexity_sees_all_that_the_weights_leave(k, dtype):
     """Weights of which N takes 70 to 110 % of the share of W^2 that is tried, in 300 ways."""
-    rng, bound = np.random.default_rng(k), jax.jit(optimality.convexity_bound)
+    rng, bound = np.random.default_rng(k), jax.jit(convexity.convexity_bound)
     seen = 0
     for n in np.repeat([2, 5, 20], 100):
         f = 0.99 * rng.dirichlet(np.full(n, 10 ** rng.uniform(-1, 1)), size=k) + 0.01 / n
@@ -338,7 +362,7 @@ def test_weights_of_any_scale_hide_no_concavity_in_float32(scale):
     f, s, w2 = np.full((1, 400), 1 / 400), -0.8 * half[None], np.where(half, 1, 0.01)
     assert taken(f, s, w2) > 20
     at = (x.astype(np.float32) for x in (f, scale * s, zero, zero[0], scale * w2))
-    assert not optimality.convexity_bound(curvature.Curvature(*at), None) > 0
+    assert not convexity.convexity_bound(curvature.Curvature(*at), None) > 0
 
 
 def test_concavity_that_has_underflowed_is_not_taken_for_none():
@@ -348,7 +372,52 @@ def test_concavity_that_has_underflowed_is_not_taken_for_none():
     s, w2, zero = -(2.0**-127) * small, np.full(1000, 2.0**-123), np.zeros(1000)
     assert taken(f[None], 2.0**123 * s[None], 2.0**123 * w2) > 10
     at = (x.astype(np.float32) for x in (f[None], s[None], zero, zero[0], w2))
-    assert not optimality.convexity_bound(curvature.Curvature(*at), None) > 0
+    assert not convexity.convexity_bound(curvature.Curvature(*at), None) > 0
+
+
+@pytest.mark.parametrize("heavy", [1, 4, 300])
+@pytest.mark.parametrize("k", [1, 2])
+def test_rows_that_bend_most_are_bounded_by_their_leverage(k, heavy, monkeypatch):
+    """Weights of which N takes 20 to 110 % of W^2 in the space of x, in 100 ways."""
+    monkeypatch.setattr(convexity, "_HEAVY_ROWS", heavy)
+    rng, seen = np.random.default_rng(k), 0
+    for d in np.repeat([1, 3], 50):
+        n = 12
+        A, f = rng.normal(1, 1, (n, d)), rng.dirichlet(np.ones(n), size=k)
+        s, w2 = f * rng.normal(-0.5, 1, (k, n)) ** 5, 10 ** rng.uniform(-1, 0.5, n)
+        basis = np.linalg.inv(np.linalg.cholesky(2 * A.T * w2 @ A)).T
+        rows = 2**0.5 * (A - (f @ A)[:, None]) @ basis
+        N = np.einsum("kia,ki,kib->ab", rows, np.maximum(-s, 0), rows)
+        s *= rng.uniform(0.2, 1.1) / np.linalg.eigvalsh(N)[-1]
+        exact = 1 - np.linalg.eigvalsh(np.einsum("kia,ki,kib->ab", rows, np.maximum(-s, 0), rows))
+        at = curvature.Curvature(*map(jnp.asarray, (f, s, np.zeros(n), 0.0, w2)))
+        given = map(jnp.asarray, (f @ A, basis, 2.0))
+        c = float(convexity.convexity_by_rows.__wrapped__(jnp.asarray(A), at, *given))
+        # Some dozens of roundings of numbers that are, by the condition of W A, below 1000.
+        assert c <= max(exact[-1], -np.inf if exact[-1] <= -1e-10 else 1e-10) + 1e-10
+        if d == 1 and heavy >= n and exact[-1] > 1e-10:
+            assert c == pytest.approx(exact[-1], abs=1e-10)
+        seen += c > 0
+    assert seen > (10 if heavy > 1 else 0)
+
+
+def test_a_point_whose_convexity_only_the_leverage_of_rows_shows_needs_no_hessian(monkeypatch):
+    def none(*arguments, **options):
+        raise AssertionError("looked at")
+
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(300, 6)), rng.dirichlet(np.full(300, 0.1))
+    problem = cr.CopyrightRegression(A, b, 30, gamma=1e-5, w=0.015)
+    assert cr.solve(problem).second_order is cr.SecondOrder.EXACT
+    monkeypatch.setattr(optimality, "_LARGE_GRAM", 0)
+    monkeypatch.setattr(examination, "exact_look", none)
+    jax.clear_caches()
+    solution = cr.solve(problem).raise_for_status()
+    assert solution.second_order is cr.SecondOrder.CONVEX
+    H = np.asarray(problem.hessian(solution.x))
+    gradient = np.asarray(problem.gradient(solution.x))
+    decrement = np.sqrt(gradient @ np.linalg.solve(H, gradient))
+    assert decrement <= solution.decrement * (1 + 1e-6)
 
 
 def taken(f, s, w2):
@@ -363,7 +432,7 @@ def test_convexity_is_seen_where_w_is_large():
     problem = random_problem(0, 40, 3, w=2.0, gamma=1e-6)
     solution = cr.solve(problem)
     at = curvature.curvature(problem.logits(solution.x), problem.terms)
-    assert 0 < optimality.convexity_bound(at, None) <= 1
+    assert 0 < convexity.convexity_bound(at, None) <= 1
 
 
 @pytest.mark.quick(1)
@@ -503,7 +572,7 @@ def impatient(monkeypatch):
     sketched = preconditioner.sketched_basis
     monkeypatch.setattr(preconditioner, "_SKETCH_COST", (0, 0))
     monkeypatch.setattr(preconditioner, "_PATIENCE", 10)
-    monkeypatch.setattr(newton_cg, "_MAX_GRAM_COLUMNS", 8)
+    monkeypatch.setattr(preconditioner, "_MAX_GRAM_COLUMNS", 8)
     monkeypatch.setattr(
         newton_cg, "sketched_basis", lambda problem: made.append(sketched(problem)) or made[-1]
     )

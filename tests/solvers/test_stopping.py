@@ -329,7 +329,7 @@ def test_a_look_from_float32_sees_the_weight_that_has_underflown():
 )
 def test_the_look_is_from_float32_where_that_pays(monkeypatch, solver, large, mixed):
     asked, look = [], optimality.exact_look
-    monkeypatch.setattr(examination, "_LARGE_GRAM", large)
+    monkeypatch.setattr(optimality, "_LARGE_GRAM", large)
     monkeypatch.setattr(
         examination, "exact_look", lambda *a, **k: (asked.append(k["mixed"]), look(*a, **k))[1]
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -20,6 +19,7 @@ from copyreg_jax.solvers.optimality import (
     allowed_excess,
     exact_look,
     gradient_size,
+    has_large_gram,
     length,
     sampled_look,
 )
@@ -41,11 +41,6 @@ __all__ = [
     "run",
     "run_jit",
 ]
-
-
-_LARGE_GRAM = 1 << 31
-"""Multiplications of a Gram matrix that take a tenth of a second in float64; for 20,000 x 128, a
-sixth of this, a look at float32 first takes longer."""
 
 
 class Verdict(NamedTuple):
@@ -174,16 +169,9 @@ def deeper_look(
         basis = solver.basis(problem, kit.precomputed)
         look = sampled_look(problem, kit.row_norms, basis, u, state.gradient, rtol)
     else:
-        mixed = _pays_in_float32(problem, solver)
+        mixed = has_large_gram(problem) and bool(getattr(solver, "mixed", False))
         look = exact_look(problem, u, state.gradient, rtol, mixed=mixed)
     return judge(problem, kit, state, look, rtol, solver)
-
-
-def _pays_in_float32(problem: SoftmaxRegression, solver: Solver) -> bool:
-    """Whether a look at a Hessian from float32 saves more than it costs to compile."""
-    array = isinstance(problem.A, jax.Array) and problem.dtype == np.float64
-    large = problem.n * problem.d**2 >= _LARGE_GRAM
-    return array and large and bool(getattr(solver, "mixed", False))
 
 
 def first_look(

@@ -23,11 +23,11 @@ _RISK = 0.01
 
 
 def steihaug(
-    apply: Any, gradient: Array, radius: Scalar, forcing: Scalar, image: Any, host: bool
+    apply: Any, gradient: Array, radius: Scalar, tolerance: Scalar, image: Any, host: bool
 ) -> tuple[Array, Any, Int[Array, ""], Bool[Array, ""]]:
     """Solve ``H s = -gradient`` by conjugate gradients.
 
-    Stops when the residual is ``forcing`` times the first, or on the boundary ``|s| = radius`` if
+    Stops when the residual is no longer than ``tolerance``, or on the boundary ``|s| = radius`` if
     it comes there or meets negative curvature.
 
     ``apply(p)`` is the pair of H p and the image of p under another linear map, a pytree of arrays;
@@ -39,10 +39,9 @@ def steihaug(
         return _cg_step(carry, *apply(carry[2]), radius)
 
     def going(carry: Any) -> Any:
-        return _cg_going(carry, target)
+        return _cg_going(carry, tolerance)
 
     first = jnp.dot(gradient, gradient)
-    target = forcing**2 * first
     start = (jnp.zeros_like(gradient), -gradient, -gradient, first)
     carry = (*start, jnp.zeros((), jnp.int32), jnp.zeros((), bool), image)
     s, _, _, _, k, out, image = while_loop(host, going, body, carry)
@@ -50,9 +49,9 @@ def steihaug(
 
 
 @jax.jit
-def _cg_going(carry: Any, target: Scalar) -> Bool[Array, ""]:
+def _cg_going(carry: Any, tolerance: Scalar) -> Bool[Array, ""]:
     _, _, _, rr, k, out, _ = carry
-    return ~out & (rr > target) & (k < _MAX_CG)
+    return ~out & (rr > tolerance**2) & (k < _MAX_CG)
 
 
 @jax.jit

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from copyreg_jax._tracing import is_concrete, number, only_if
+from copyreg_jax._tracing import only_if
 from copyreg_jax.matrices import (
     absent_rows,
-    is_sparse,
     on_host,
     row_norms,
     without_rows,
@@ -21,9 +20,9 @@ from copyreg_jax.problems import curvature
 from copyreg_jax.problems.curvature import Curvature, Operator
 from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.solvers.convexity import convexity_bound, convexity_by_rows, smallest_weight
 from copyreg_jax.solvers.coordinates import (
     Basis,
-    diagonal_basis,
     loss_weight,
     norm_in,
     pull_back,
@@ -35,29 +34,23 @@ from copyreg_jax.solvers.optimality import (
     MAX_EXACT_COLUMNS,
     Look,
     convex_decrement,
-    convexity_bound,
+    has_large_gram,
     length,
-    smallest_weight,
 )
 from copyreg_jax.solvers.plane_search import combine, evaluate_at, search_plane
 from copyreg_jax.solvers.preconditioner import (
     NEVER,
-    cholesky,
-    cholesky_and_product,
-    cholesky_jit,
-    orthogonal_basis,
-    patience,
-    root_weights_jit,
+    Precomputed,
+    is_rough,
+    precompute,
     sketched_basis,
 )
 from copyreg_jax.solvers.protocol import Method, State, stalled_if
 from copyreg_jax.solvers.solution import SecondOrder, Status
 
-__all__ = ["Memory", "NewtonCG", "Precomputed"]
+__all__ = ["Memory", "NewtonCG"]
 
 _MAX_FORCING = 0.1
-
-_NEVER: Any = np.asarray(NEVER, np.int32)  # of NumPy: nothing to dispatch
 
 _BELOW_TOLERANCE = 0.1
 """Residual of a step's conjugate gradients, in parts of the tolerance. With 0.01 sparse rows take a
@@ -70,32 +63,6 @@ _MAX_APART = 0.1
 
 _MAX_RENEWALS = 3
 """How often a run that has stalled goes on from logits that are computed anew."""
-
-_MAX_GRAM_COLUMNS = 2048
-"""Columns up to which a Gram matrix costs less than the products that it saves."""
-
-
-class Precomputed(NamedTuple):
-    """The data that depend on A and w, and for the cross-entropy on the sum of b.
-
-    Attributes
-    ----------
-    basis : (d, d) or (d,) array
-        B with ``B^T (A^T D A) B = I`` up to rounding, D = w^2 + a small constant; or, for sparse
-        A and for very many columns, the diagonal matrix that gives it a unit diagonal, or B of a
-        sketch of A.
-    radius : () array
-        Length in the new coordinates of a root-mean-square change of the logits by one.
-    patience : () int32 array
-        Hessian-vector products after which a sketch of A is taken in place of the diagonal.
-    exact : () bool array
-        Whether B does what it should, and not only for a sketch or the diagonal.
-    """
-
-    basis: Basis
-    radius: Scalar
-    patience: Int[Array, ""]
-    exact: Any
 
 
 class Memory(NamedTuple):
@@ -165,28 +132,7 @@ class NewtonCG(Method):
     def precompute_and_multiply(
         self, problem: SoftmaxRegression, u: Vector | None
     ) -> tuple[Precomputed, Point | None]:
-        A, terms, n = problem.A, problem.terms, problem.n
-        if _is_rough(problem):
-            _, radius = root_weights_jit(terms, n)
-            wait: Any = np.asarray(patience(problem), np.int32)
-            return Precomputed(diagonal_basis(problem), radius, wait, np.asarray(False)), None
-        factorize, product = cholesky if on_host(A) else cholesky_jit, None
-        dtypes = {np.dtype(np.float32), problem.dtype} if self.mixed else {problem.dtype}
-        for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
-            if not is_concrete(problem):
-                break
-            if u is None or product is not None:
-                basis, radius, good = factorize(A, terms, dtype)
-            else:
-                (basis, radius, good), product = cholesky_and_product(A, terms, dtype, u)
-            if number(good):
-                return Precomputed(basis, radius, _NEVER, np.asarray(True)), product
-        root, radius = root_weights_jit(terms, n)
-        basis = orthogonal_basis(A, root)
-        # In float32 what counts as a null space may be none.
-        kept = jnp.any(basis != 0, axis=0).all()
-        exact = kept if problem.dtype == np.float32 else np.asarray(True)
-        return Precomputed(basis, radius, _NEVER, exact), product
+        return precompute(problem, u, mixed=self.mixed)
 
     def init(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector
@@ -209,8 +155,17 @@ class NewtonCG(Method):
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State
     ) -> tuple[State, Look]:
         state, absent = self._with_fresh_logits(problem, state), absent_rows(problem.A)
-        _, _, at = evaluate_at(without_rows(state.memory.u, absent), problem.terms)
-        state = state._replace(memory=state.memory._replace(convexity=convexity_bound(at, absent)))
+        memory, basis = state.memory, precomputed.basis
+        _, _, at = evaluate_at(without_rows(memory.u, absent), problem.terms)
+        seen = convexity_bound(at, absent)
+        if has_large_gram(problem) and not is_rough(problem):
+            centers, scale = memory.operator.centers[:-1], _scale_of_basis(problem)
+            unseen = (seen < 0) & precomputed.exact
+            seen = only_if(
+                False, unseen, lambda at: convexity_by_rows(problem.A, at, centers, basis, scale),
+                at, seen,
+            )  # fmt: skip
+        state = state._replace(memory=memory._replace(convexity=seen))
         return state, self.look(problem, precomputed, state)
 
     def _with_fresh_logits(self, problem: SoftmaxRegression, state: State) -> State:
@@ -318,7 +273,7 @@ class NewtonCG(Method):
             radius = jnp.where(stalled, precomputed.radius, memory.radius)
             memory = memory._replace(radius=radius)
         status = jnp.where(stalled, Status.RUNNING, state.status).astype(jnp.int32)
-        return precomputed._replace(patience=_NEVER), state._replace(status=status, memory=memory)
+        return precomputed._replace(patience=NEVER), state._replace(status=status, memory=memory)
 
     def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
         return without_rows(state.memory.u, absent_rows(problem.A))
@@ -331,18 +286,15 @@ class NewtonCG(Method):
         decrement, unless the Hessian is small enough to be looked at.
         """
         A, c, basis = problem.A, state.memory.convexity, precomputed.basis
-        if _is_rough(problem) and problem.d > MAX_EXACT_COLUMNS:
+        if is_rough(problem) and problem.d > MAX_EXACT_COLUMNS:
             known, operator, none = c > 0, state.memory.operator, jnp.full_like(c, jnp.inf)
             bound = only_if(
-                on_host(A), known, lambda g: convex_decrement(A, operator, basis, g),
+                on_host(A), known, lambda g: convex_decrement(A, operator, basis, g, state.value),
                 state.gradient, none,
             )  # fmt: skip
         else:
             known = (c > 0) & precomputed.exact
-            smallest = smallest_weight(problem.w**2, absent_rows(A))
-            share = loss_weight(problem.terms, problem.n) / problem.n / smallest
-            # Twice, for what float32 has left of the identity.
-            bound = norm_in(basis, state.gradient) * jnp.sqrt(2 * (1 + share) / c)
+            bound = norm_in(basis, state.gradient) * jnp.sqrt(_scale_of_basis(problem) / c)
             bound = jnp.where(known, bound, jnp.inf)
         convex = jnp.where(known, SecondOrder.CONVEX, SecondOrder.UNKNOWN).astype(jnp.int32)
         return Look(bound, convex, jnp.zeros_like(state.x))
@@ -360,9 +312,13 @@ class NewtonCG(Method):
         return state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32), memory=memory)
 
 
-def _is_rough(problem: SoftmaxRegression) -> bool:
-    """Whether the basis is a diagonal one, or later one of a sketch."""
-    return is_sparse(problem.A) or problem.d > _MAX_GRAM_COLUMNS
+def _scale_of_basis(problem: SoftmaxRegression) -> Scalar:
+    """Return a number that times ``A^T W^2 A`` is at least the identity in an exact basis.
+
+    That is the largest entry of ``D / W^2``, twice for what float32 has left of the identity.
+    """
+    smallest = smallest_weight(problem.w**2, absent_rows(problem.A))
+    return 2 * (1 + loss_weight(problem.terms, problem.n) / problem.n / smallest)
 
 
 def _linearized(problem: SoftmaxRegression, u: Vector) -> tuple[Scalar, Point, dict[str, Any]]:
@@ -393,4 +349,5 @@ def _inner_solve(
         return pull_back(product, basis), z
 
     gradient, zero = pull_back(state.gradient, basis), jnp.zeros_like(memory.u)
-    return steihaug(apply, gradient, memory.radius, forcing, zero, on_host(A))
+    tolerance = forcing * jnp.linalg.norm(gradient)
+    return steihaug(apply, gradient, memory.radius, tolerance, zero, on_host(A))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from copyreg_jax._tracing import only_if
 from copyreg_jax.matrices import without_rows
 from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Mask, Scalar, Terms, Vector
@@ -79,11 +80,19 @@ def search_plane(
     def body(carry: Any) -> Any:
         best, trial, radius, predicted, ready, trials, *_ = carry
         value, slope_u, at = evaluate(trial)
-        slopes, H = Z @ slope_u, curvature.restrict(at, Z)
-        finite = jnp.isfinite(value + jnp.sum(slopes) + jnp.sum(H))
-        fall = best.value - value
-        flat = jnp.linalg.norm(slopes / size) <= 0.5 * jnp.linalg.norm(best.slopes / size)
-        accepted = finite & ((fall > 1e-4 * predicted) | ((fall >= -noise) & flat)) & ~ready
+        slopes = Z @ slope_u
+        finite = jnp.isfinite(value + jnp.sum(slopes)) & jnp.isfinite(at.kappa)
+        fall, steepness = best.value - value, jnp.linalg.norm(slopes / size)
+        flat = steepness <= 0.5 * jnp.linalg.norm(best.slopes / size)
+        lower = finite & ((fall > 1e-4 * predicted) | ((fall >= -noise) & flat)) & ~ready
+        # Where the search ends there is no use for it. The ones depend on the loop, so that this
+        # is not computed ahead.
+        further = lower & (steepness > 0.25 * steepest)
+        H = only_if(
+            False, further, lambda ones: curvature.restrict(at, ones[:, None] * Z),
+            jnp.ones(2, dtype), jnp.eye(2, dtype=dtype),
+        )  # fmt: skip
+        accepted = lower & jnp.isfinite(jnp.sum(H))
         reach = jnp.linalg.norm((trial - best.c) * size)
         longer = jnp.where(fall > 0.75 * predicted, jnp.maximum(radius, 2 * reach), radius)
         radius = jnp.where(accepted, longer, 0.25 * reach)

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax._compiling import QuickJit
-from copyreg_jax._tracing import cond, is_concrete
+from copyreg_jax._tracing import cond, is_concrete, number
 from copyreg_jax.matrices import (
     Matrix,
     count_sketch,
     gram,
     gram_and_product,
     is_sharded,
+    is_sparse,
     num_entries,
+    on_host,
 )
-from copyreg_jax.problems.objective import Scalar, Terms, Vector
+from copyreg_jax.problems.objective import Point, Scalar, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.cholesky import inverse_factor
-from copyreg_jax.solvers.coordinates import root_weights
+from copyreg_jax.solvers.coordinates import Basis, diagonal_basis, root_weights
 
 __all__ = [
     "NEVER",
+    "Precomputed",
     "cholesky",
-    "cholesky_and_product",
     "cholesky_jit",
+    "is_rough",
     "orthogonal_basis",
-    "patience",
-    "root_weights_jit",
+    "precompute",
     "sketched_basis",
 ]
 
@@ -56,10 +58,70 @@ _SKETCH_COST = 1e9, 1 / 16
 _PATIENCE = 50
 """Hessian-vector products that a run is given in any case before a sketch is taken."""
 
-NEVER = 2**31 - 1
+NEVER: Any = np.asarray(2**31 - 1, np.int32)  # of NumPy: nothing to dispatch
 """More products than a run makes."""
 
-root_weights_jit = jax.jit(root_weights, static_argnames="n")
+_MAX_GRAM_COLUMNS = 2048
+"""Columns up to which a Gram matrix costs less than the products that it saves."""
+
+
+class Precomputed(NamedTuple):
+    """The data that depend on A and w, and for the cross-entropy on the sum of b.
+
+    Attributes
+    ----------
+    basis : (d, d) or (d,) array
+        B with ``B^T (A^T D A) B = I`` up to rounding, D = w^2 + a small constant; or, for sparse
+        A and for very many columns, the diagonal matrix that gives it a unit diagonal, or B of a
+        sketch of A.
+    radius : () array
+        Length in the new coordinates of a root-mean-square change of the logits by one.
+    patience : () int32 array
+        Hessian-vector products after which a sketch of A is taken in place of the diagonal.
+    exact : () bool array
+        Whether B does what it should, and not only for a sketch or the diagonal.
+    """
+
+    basis: Basis
+    radius: Scalar
+    patience: Int[Array, ""]
+    exact: Any
+
+
+def precompute(
+    problem: SoftmaxRegression, u: Vector | None, *, mixed: bool
+) -> tuple[Precomputed, Point | None]:
+    """Return the data of a run, and ``u @ A`` if that takes no further read of A."""
+    A, terms, n = problem.A, problem.terms, problem.n
+    if is_rough(problem):
+        _, radius = _root_weights_jit(terms, n)
+        wait: Any = np.asarray(_patience(problem), np.int32)
+        return Precomputed(diagonal_basis(problem), radius, wait, np.asarray(False)), None
+    factorize, product = cholesky if on_host(A) else cholesky_jit, None
+    dtypes = {np.dtype(np.float32), problem.dtype} if mixed else {problem.dtype}
+    for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
+        if not is_concrete(problem):
+            break
+        if u is None or product is not None:
+            basis, radius, good = factorize(A, terms, dtype)
+        else:
+            (basis, radius, good), product = _cholesky_and_product(A, terms, dtype, u)
+        if number(good):
+            return Precomputed(basis, radius, NEVER, np.asarray(True)), product
+    root, radius = _root_weights_jit(terms, n)
+    basis = orthogonal_basis(A, root)
+    # In float32 what counts as a null space may be none.
+    kept = jnp.any(basis != 0, axis=0).all()
+    exact = kept if problem.dtype == np.float32 else np.asarray(True)
+    return Precomputed(basis, radius, NEVER, exact), product
+
+
+def is_rough(problem: SoftmaxRegression) -> bool:
+    """Whether the basis is a diagonal one, or later one of a sketch."""
+    return is_sparse(problem.A) or problem.d > _MAX_GRAM_COLUMNS
+
+
+_root_weights_jit = jax.jit(root_weights, static_argnames="n")
 
 
 def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
@@ -70,7 +132,7 @@ def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
     Small eigenvalues are lifted: the null space of A has coordinates that do no harm.
     """
     A, d = problem.A, problem.d
-    root, _ = root_weights_jit(problem.terms, problem.n)
+    root, _ = _root_weights_jit(problem.terms, problem.n)
     buckets = max(_BUCKETS * d, 64)
     if problem.n > _SKETCHES * buckets:
         A, root = _sketch(A, root, buckets), jnp.ones(_SKETCHES * buckets, A.dtype)
@@ -78,16 +140,16 @@ def sketched_basis(problem: SoftmaxRegression) -> Float[Array, "d d"] | None:
     return basis if bool(jnp.all(jnp.isfinite(basis))) else None
 
 
-def patience(problem: SoftmaxRegression) -> int:
+def _patience(problem: SoftmaxRegression) -> int:
     """Return how many Hessian-vector products cost as much as a sketch of A.
 
     So a run costs at most about twice what is best.
     """
     A, d = problem.A, problem.d
     if d > _MAX_SKETCH_COLUMNS or is_sharded(A) or not is_concrete(problem):
-        return NEVER
+        return int(NEVER)
     to_compile, per_cube = _SKETCH_COST
-    return min(NEVER - 1, max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A))))
+    return min(int(NEVER) - 1, max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A))))
 
 
 def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
@@ -129,7 +191,7 @@ def cholesky(
     bound of the least eigenvalue for columns of unit length, which is NaN if the factorization
     failed.
     """
-    root, radius = root_weights_jit(terms, A.shape[0])
+    root, radius = _root_weights_jit(terms, A.shape[0])
     basis, good = _inverse_root(gram(A, root, None, dtype), A.dtype)
     return basis, radius, good
 
@@ -137,11 +199,11 @@ def cholesky(
 cholesky_jit = QuickJit(cholesky, static_argnames="dtype")
 
 
-def cholesky_and_product(
+def _cholesky_and_product(
     A: Matrix, terms: Terms, dtype: np.dtype, u: Vector
 ) -> tuple[tuple[Float[Array, "d d"], Scalar, Bool[Array, ""]], Float[Array, " d"]]:
     """`cholesky`, and ``u @ A``; of an A on disk by one read."""
-    root, radius = root_weights_jit(terms, A.shape[0])
+    root, radius = _root_weights_jit(terms, A.shape[0])
     G, product = gram_and_product(A, root, dtype, u)
     basis, good = _inverse_root(G, A.dtype)
     return (basis, radius, good), product
