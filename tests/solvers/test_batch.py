@@ -1,5 +1,7 @@
 """Batches, paths and many starts, against problems solved one by one."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -240,3 +242,23 @@ def test_many_starts_find_both_minima():
 def test_many_starts_of_a_convex_problem_find_one():
     minima = cr.multi_start(random_problem(0, 30, 4, w=3.0), np.int64(10))
     assert minima.hits == [10 - minima.num_failed]
+
+
+def test_batches_of_two_threads_run_one_after_the_other():
+    batch, _ = batched(8)
+    cr.solve_many(batch)  # compiled
+    calls = []
+    second = threading.Thread(
+        target=lambda: cr.solve_many(batch, callback=lambda *done: calls.append("second"))
+    )
+
+    def first(done, size):
+        if not calls:
+            second.start()
+            second.join(timeout=1)
+        calls.append("first")
+
+    cr.solve_many(batch, callback=first)
+    second.join()
+    assert set(calls) == {"first", "second"}
+    assert calls == sorted(calls)

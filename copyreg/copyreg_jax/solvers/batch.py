@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -39,6 +40,10 @@ _GROUP_LOGITS = 1 << 16
 On two cores 1,024 problems of 2,000 x 64 took 1.6 s with 2^14, 0.95 with 2^16, 0.9 with 2^18 and
 1.2 with 2^19, once each.
 """
+
+_ONE_BATCH = threading.RLock()
+"""Held while a batch runs. The eigendecompositions of a batch occupy a thread of XLA's pool until
+others have made them. Two batches at once can occupy all, and wait for ever (jax 0.10.2, CPU)."""
 
 BatchCallback: TypeAlias = Callable[[int, int], bool | None]
 
@@ -89,6 +94,10 @@ def solve_many(
     PrecisionError
         As in `solve`.
 
+    Notes
+    -----
+    Calls from several threads run one after the other.
+
     Examples
     --------
     >>> import copyreg_jax as cr
@@ -109,34 +118,39 @@ def solve_many(
         solver = TrustRegionNewton()
     solver, rtol, max_steps = options.check_settings(first, solver, rtol, max_steps)
     starts = None if x0 is None else _starts(first, x0, size)
-    # Precomputed data depend on A and w, and for the cross-entropy on the sum of b. Shared by all,
-    # they are made once and on the host.
-    shared = axes.A is None and axes.w is None
-    if shared and first.metric == "cross-entropy":
-        shared = _same_up_to_rounding(jnp.sum(batch.b, axis=-1), first.n)
-    kit = precompute(first, solver) if shared else precompute_lanes(batch, axes.leaves.axes, solver)
-    lanes = Lanes(batch, axes, kit, None if shared else 0, solver, rtol)
+    with _ONE_BATCH:
+        # Precomputed data depend on A and w, and for the cross-entropy on the sum of b. Shared by
+        # all, they are made once and on the host.
+        shared = axes.A is None and axes.w is None
+        if shared and first.metric == "cross-entropy":
+            shared = _same_up_to_rounding(jnp.sum(batch.b, axis=-1), first.n)
+        kit = (
+            precompute(first, solver)
+            if shared
+            else precompute_lanes(batch, axes.leaves.axes, solver)
+        )
+        lanes = Lanes(batch, axes, kit, None if shared else 0, solver, rtol)
 
-    done, stopped = 0, False
+        done, stopped = 0, False
 
-    def stop(of_group: int) -> bool:
-        nonlocal stopped
-        if callback is not None and not stopped:
-            stopped = bool(callback(min(done + of_group, size), size))
-        return stopped
+        def stop(of_group: int) -> bool:
+            nonlocal stopped
+            if callback is not None and not stopped:
+                stopped = bool(callback(min(done + of_group, size), size))
+            return stopped
 
-    # A cache is what limits a CPU; an accelerator wants more lanes, how many is not measured.
-    logits = _GROUP_LOGITS if jax.default_backend() == "cpu" else 8 * _GROUP_LOGITS
-    groups = -(-size // max(SMALLEST_BATCH, logits // first.n))
-    length = -(-size // groups)
-    parts = []
-    for done in range(0, size, length):
-        index = np.minimum(np.arange(done, done + length), size - 1)
-        group = lanes if groups == 1 else lanes.take(index)
-        own = starts if starts is None or groups == 1 else starts[index]
-        part = solve_group(group, group.start(own, length), max_steps, stop)
-        parts.append(pick(part, np.arange(min(length, size - done))))
-    return jax.tree_util.tree_map(lambda *leaves: jnp.concatenate(leaves), *parts)
+        # A cache is what limits a CPU; an accelerator wants more lanes, how many is not measured.
+        logits = _GROUP_LOGITS if jax.default_backend() == "cpu" else 8 * _GROUP_LOGITS
+        groups = -(-size // max(SMALLEST_BATCH, logits // first.n))
+        length = -(-size // groups)
+        parts = []
+        for done in range(0, size, length):
+            index = np.minimum(np.arange(done, done + length), size - 1)
+            group = lanes if groups == 1 else lanes.take(index)
+            own = starts if starts is None or groups == 1 else starts[index]
+            part = solve_group(group, group.start(own, length), max_steps, stop)
+            parts.append(pick(part, np.arange(min(length, size - done))))
+        return jax.tree_util.tree_map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 def _stack(problems: list[SoftmaxRegression]) -> tuple[SoftmaxRegression, Axes, int]:
