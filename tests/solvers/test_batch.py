@@ -1,6 +1,7 @@
 """Batches, paths and many starts, against problems solved one by one."""
 
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -244,21 +245,38 @@ def test_many_starts_of_a_convex_problem_find_one():
     assert minima.hits == [10 - minima.num_failed]
 
 
-def test_batches_of_two_threads_run_one_after_the_other():
+def test_batches_of_two_threads_run_one_at_a_time(monkeypatch):
     batch, _ = batched(8)
     cr.solve_many(batch)  # compiled
-    calls = []
-    second = threading.Thread(
-        target=lambda: cr.solve_many(batch, callback=lambda *done: calls.append("second"))
-    )
+    inside, most, advance = set(), [], Lanes.advance
 
-    def first(done, size):
-        if not calls:
-            second.start()
-            second.join(timeout=1)
-        calls.append("first")
+    def watched(self, states, max_steps):
+        inside.add(threading.get_ident())
+        most.append(len(inside))
+        time.sleep(0.01)  # the other thread would get in
+        states = jax.block_until_ready(advance(self, states, max_steps))
+        inside.discard(threading.get_ident())
+        return states
 
-    cr.solve_many(batch, callback=first)
-    second.join()
-    assert set(calls) == {"first", "second"}
-    assert calls == sorted(calls)
+    monkeypatch.setattr(Lanes, "advance", watched)
+    threads = [threading.Thread(target=cr.solve_many, args=(batch,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) >= 4
+    assert max(most) == 1
+
+
+def test_a_callback_may_wait_for_the_batch_of_another_thread():
+    batch, _ = batched(8)
+    cr.solve_many(batch)
+    found = []
+
+    def callback(done, size):
+        other = threading.Thread(target=lambda: found.append(cr.solve_many(batch)), daemon=True)
+        other.start()
+        other.join(timeout=60)
+
+    cr.solve_many(batch, callback=callback)
+    assert len(found) >= 2

@@ -136,6 +136,34 @@ def test_zero_columns_get_no_coordinate(dtype):
     np.testing.assert_allclose(values, [1, 1, 1, 0, 0], atol=1e-4 if dtype == np.float32 else 1e-12)
 
 
+def test_a_column_that_underflows_in_float32_is_noticed():
+    """Squares of 1e-25 are no numbers of float32, but the column counts: x is as large as it is
+    small."""
+    A = np.asarray(random_problem(0, 50, 4).A) * [1, 1e-25, 0, 1]
+    assert not bool(cholesky(A, np.float32)[2])
+    basis, _, resolved = cholesky(A, np.float64)
+    assert bool(resolved)
+    values = np.linalg.svd((1 + 1 / 50**2) ** 0.5 * A @ np.asarray(basis), compute_uv=False)
+    np.testing.assert_allclose(values, [1, 1, 1, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [2**12, 2**16])
+def test_a_basis_from_float32_leaves_half_of_the_identity(n):
+    """Of two columns that differ by half a percent, so that equal addends round to one side."""
+    rng, accepted = np.random.default_rng(0), 0
+    for signs in (rng.normal(size=n), np.where(np.arange(n) < n / 2, 1.0, -1.0)):
+        for _ in range(20):
+            a, b = rng.uniform(1, 2, 2)
+            apart = 10 ** rng.uniform(-3.2, -2)
+            A = np.stack([np.full(n, a), b * (1 + apart * signs)], axis=1)
+            basis, _, good = cholesky(A, np.float32)
+            accepted += bool(good)
+            if good:
+                values = np.linalg.svd(A @ np.asarray(basis), compute_uv=False)
+                assert values[-1] ** 2 > 1 / 2
+    assert accepted > 3
+
+
 def test_float32_that_overflows_is_noticed():
     assert not bool(cholesky(np.asarray(random_problem(0, 50, 3).A) * 1e30, np.float32)[2])
 
@@ -184,6 +212,14 @@ def test_steihaug(seed, kind, host):
     else:
         assert out
         np.testing.assert_allclose(np.linalg.norm(s), radius, rtol=1e-9)
+
+
+def test_a_decrement_in_float32_is_no_coarser_for_the_rounding_of_the_value():
+    """Curvature of 1e-6 there: less than is supposed, and an excess that must be seen."""
+    H, q = jnp.diag(jnp.array([1, 1e-6], np.float32)), jnp.array([0, 1e-5], np.float32)
+    least = optimality.least_curvature(np.dtype(np.float32))
+    found, _ = optimality._seen_decrement(lambda s: H @ s, q, jnp.float32(1), 0.1, least, True)
+    assert float(found) == pytest.approx(0.01, rel=1e-3)  # sqrt(1e-10 / 1e-6)
 
 
 @given(seed=st.integers(0, 2**32 - 1), rounding=st.sampled_from([0.0, 1e-20, 1e20]))

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 __all__ = [
     "Matrix",
     "absent_rows",
+    "add_compensated",
     "column_maxima",
     "column_norms",
     "count_sketch",
@@ -38,7 +39,7 @@ __all__ = [
     "without_rows",
 ]
 
-_GRAM_ROWS = 2048
+_GRAM_ROWS = 512
 
 
 class Matrix(Protocol):
@@ -154,6 +155,18 @@ def weighted_gram(
     return _sum_of_blocks(block, A, weights.T, weights.dtype)
 
 
+@jax.jit
+def add_compensated(total: Any, lost: Any, term: Any) -> tuple[Any, Any]:
+    """Add a term to a total, and return what the sum is too large by (Kahan); pytrees of floats.
+
+    Rounding errors of the same sign, as those of equal rows are, would add up otherwise.
+    """
+    tree = jax.tree_util.tree_map
+    term = tree(jnp.subtract, term, lost)
+    new = tree(jnp.add, total, term)
+    return new, tree(lambda new, total, term: (new - total) - term, new, total, term)
+
+
 def _sum_of_blocks(
     block: Callable[[Array, Array], Array], A: Array, others: Array, dtype: Any
 ) -> Float[Array, "d d"]:
@@ -161,15 +174,17 @@ def _sum_of_blocks(
     n, d = A.shape
     whole, rest = divmod(n, _GRAM_ROWS)
 
-    def add(i: Array, total: Array) -> Array:
+    def add(i: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         start = i * _GRAM_ROWS
         cut = jax.lax.dynamic_slice_in_dim
-        return total + block(cut(A, start, _GRAM_ROWS), cut(others, start, _GRAM_ROWS))
+        return add_compensated(
+            *sums, block(cut(A, start, _GRAM_ROWS), cut(others, start, _GRAM_ROWS))
+        )
 
-    total = jnp.zeros((d, d), dtype)
+    total = lost = jnp.zeros((d, d), dtype)
     if whole:
-        total = jax.lax.fori_loop(0, whole, add, total)
-    return total + block(A[n - rest :], others[n - rest :]) if rest else total
+        total, lost = jax.lax.fori_loop(0, whole, add, (total, lost))
+    return total + (block(A[n - rest :], others[n - rest :]) - lost) if rest else total
 
 
 @singledispatch

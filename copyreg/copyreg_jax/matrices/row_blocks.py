@@ -23,7 +23,7 @@ from jaxtyping import Array
 from copyreg_jax._tracing import is_concrete
 from copyreg_jax.checker.archive import InFile
 from copyreg_jax.errors import InputError
-from copyreg_jax.matrices import block_products, host_access
+from copyreg_jax.matrices import block_products, host_access, interface
 from copyreg_jax.matrices.host_access import HostMatrix
 from copyreg_jax.matrices.row_sources import (
     FileRows,
@@ -224,7 +224,10 @@ class RowBlocks:
         total: Any = None
         for start, block in self.blocks():
             term = work(block, start)
-            total = term if total is None else jax.tree_util.tree_map(jnp.add, total, term)
+            if total is None:
+                total, lost = term, jax.tree_util.tree_map(jnp.zeros_like, term)
+            else:
+                total, lost = interface.add_compensated(total, lost, term)
             jax.block_until_ready(total)  # or blocks would pile up
         return total
 

@@ -41,9 +41,10 @@ On two cores 1,024 problems of 2,000 x 64 took 1.6 s with 2^14, 0.95 with 2^16, 
 1.2 with 2^19, once each.
 """
 
-_ONE_BATCH = threading.RLock()
-"""Held while a batch runs. The eigendecompositions of a batch occupy a thread of XLA's pool until
-others have made them. Two batches at once can occupy all, and wait for ever (jax 0.10.2, CPU)."""
+_ONE_BATCH = threading.Lock()
+"""Held while a batch runs, but not during its callback. The eigendecompositions of a batch occupy a
+thread of XLA's pool until others have made them. Two batches at once can occupy all, and wait for
+ever (jax 0.10.2, CPU)."""
 
 BatchCallback: TypeAlias = Callable[[int, int], bool | None]
 
@@ -96,7 +97,7 @@ def solve_many(
 
     Notes
     -----
-    Calls from several threads run one after the other.
+    Calls from several threads run one at a time; others may go on during a callback.
 
     Examples
     --------
@@ -136,7 +137,11 @@ def solve_many(
         def stop(of_group: int) -> bool:
             nonlocal stopped
             if callback is not None and not stopped:
-                stopped = bool(callback(min(done + of_group, size), size))
+                _ONE_BATCH.release()
+                try:
+                    stopped = bool(callback(min(done + of_group, size), size))
+                finally:
+                    _ONE_BATCH.acquire()
             return stopped
 
         # A cache is what limits a CPU; an accelerator wants more lanes, how many is not measured.

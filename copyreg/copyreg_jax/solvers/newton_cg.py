@@ -273,7 +273,8 @@ class NewtonCG(Method):
             radius = jnp.where(stalled, precomputed.radius, memory.radius)
             memory = memory._replace(radius=radius)
         status = jnp.where(stalled, Status.RUNNING, state.status).astype(jnp.int32)
-        return precomputed._replace(patience=NEVER), state._replace(status=status, memory=memory)
+        patience: Any = np.asarray(NEVER, np.int32)
+        return precomputed._replace(patience=patience), state._replace(status=status, memory=memory)
 
     def logits(self, problem: SoftmaxRegression, state: State) -> Vector:
         return without_rows(state.memory.u, absent_rows(problem.A))

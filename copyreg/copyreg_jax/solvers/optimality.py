@@ -315,11 +315,13 @@ def _seen_decrement(
 ) -> tuple[Scalar, Scalar]:  # fmt: skip
     """The decrement, infinite beyond the longest step, and the length of the residual in it.
 
-    Conjugate gradients end where the residual promises less than the rounding error of L.
+    Conjugate gradients end where their residual promises less than the rounding error of L. Not in
+    float32: there ``least`` is no small curvature, and below it the promise is void.
     """
-    size = length(q)
-    unseen = jnp.sqrt(2 * jnp.finfo(q.dtype).eps * jnp.abs(value) * least)
-    tolerance = jnp.maximum(forcing * size, unseen)
+    size, tolerance = length(q), forcing * length(q)
+    if q.dtype == np.float64:
+        rounding = jnp.finfo(q.dtype).eps * jnp.abs(value)
+        tolerance = jnp.maximum(tolerance, jnp.sqrt(2 * rounding * least))
     s, _, k, out = steihaug(lambda p: (apply(p), ()), q, _FAR * size, tolerance, (), host)
     # Not the residual that they know: rounding errors may have hidden a part of it.
     rest = length(q + only_if(host, k > 0, apply, s, jnp.zeros_like(s)))
@@ -328,9 +330,10 @@ def _seen_decrement(
 
 
 def has_large_gram(problem: SoftmaxRegression) -> bool:
-    """Whether a Gram matrix in float64 takes a tenth of a second.
+    """Whether A is an array in float64 whose Gram matrix takes a tenth of a second or more.
 
-    For 20,000 x 128, a sixth of this, a look at one in float32 first takes longer.
+    There it pays to try something cheaper before. For 20,000 x 128, a sixth of this, a look at a
+    Hessian from float32 takes longer than one from float64.
     """
     array = isinstance(problem.A, jax.Array) and problem.dtype == np.float64
     return array and problem.n * problem.d**2 >= _LARGE_GRAM

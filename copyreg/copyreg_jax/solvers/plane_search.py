@@ -87,7 +87,8 @@ def search_plane(
         lower = finite & ((fall > 1e-4 * predicted) | ((fall >= -noise) & flat)) & ~ready
         # Where the search ends there is no use for it. The ones depend on the loop, so that this
         # is not computed ahead.
-        further = lower & (steepness > 0.25 * steepest)
+        settled = steepness <= 0.25 * steepest
+        further = lower & ~settled
         H = only_if(
             False, further, lambda ones: curvature.restrict(at, ones[:, None] * Z),
             jnp.ones(2, dtype), jnp.eye(2, dtype=dtype),
@@ -104,9 +105,8 @@ def search_plane(
         s, decrease = _planar_step(best.H / size[None] / size[:, None], best.slopes / size, radius)
         trial = jnp.where(best.moved, best.c + s / size, cut)
         predicted = jnp.where(best.moved, decrease, 0)
-        settled = jnp.linalg.norm(best.slopes / size) <= 0.25 * steepest
         known = accepted | ready
-        ready |= (moved & (settled | (decrease <= noise))) | (trials + 1 >= _MAX_TRIALS)
+        ready |= (accepted & settled) | (moved & (decrease <= noise)) | (trials + 1 >= _MAX_TRIALS)
         trial = jnp.where(ready, best.c, trial)
         return best, trial, radius, predicted, ready, trials + 1, known, slope_u, at
 

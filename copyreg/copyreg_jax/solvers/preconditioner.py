@@ -13,6 +13,7 @@ from copyreg_jax._compiling import QuickJit
 from copyreg_jax._tracing import cond, is_concrete, number
 from copyreg_jax.matrices import (
     Matrix,
+    column_maxima,
     count_sketch,
     gram,
     gram_and_product,
@@ -20,6 +21,7 @@ from copyreg_jax.matrices import (
     is_sparse,
     num_entries,
     on_host,
+    squared_column_norms,
 )
 from copyreg_jax.problems.objective import Point, Scalar, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
@@ -43,7 +45,7 @@ _SKETCHES = 2
 _BUCKETS = 2
 """Buckets of each of them per column of A."""
 
-_LEAST_EIGENVALUE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+_LEAST_EIGENVALUE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
 """That of a Gram matrix of unit diagonal from which rounding leaves it intact."""
 
 _REFINE_BELOW = 1e-8
@@ -58,8 +60,10 @@ _SKETCH_COST = 1e9, 1 / 16
 _PATIENCE = 50
 """Hessian-vector products that a run is given in any case before a sketch is taken."""
 
-NEVER: Any = np.asarray(2**31 - 1, np.int32)  # of NumPy: nothing to dispatch
+NEVER = 2**31 - 1
 """More products than a run makes."""
+
+_NEVER: Any = np.asarray(NEVER, np.int32)  # of NumPy: nothing to dispatch
 
 _MAX_GRAM_COLUMNS = 2048
 """Columns up to which a Gram matrix costs less than the products that it saves."""
@@ -107,13 +111,13 @@ def precompute(
         else:
             (basis, radius, good), product = _cholesky_and_product(A, terms, dtype, u)
         if number(good):
-            return Precomputed(basis, radius, NEVER, np.asarray(True)), product
+            return Precomputed(basis, radius, _NEVER, np.asarray(True)), product
     root, radius = _root_weights_jit(terms, n)
     basis = orthogonal_basis(A, root)
     # In float32 what counts as a null space may be none.
     kept = jnp.any(basis != 0, axis=0).all()
     exact = kept if problem.dtype == np.float32 else np.asarray(True)
-    return Precomputed(basis, radius, NEVER, exact), product
+    return Precomputed(basis, radius, _NEVER, exact), product
 
 
 def is_rough(problem: SoftmaxRegression) -> bool:
@@ -147,9 +151,9 @@ def _patience(problem: SoftmaxRegression) -> int:
     """
     A, d = problem.A, problem.d
     if d > _MAX_SKETCH_COLUMNS or is_sharded(A) or not is_concrete(problem):
-        return int(NEVER)
+        return NEVER
     to_compile, per_cube = _SKETCH_COST
-    return min(int(NEVER) - 1, max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A))))
+    return min(NEVER - 1, max(_PATIENCE, int((to_compile + per_cube * d**3) / num_entries(A))))
 
 
 def _sketch(A: Matrix, root: Vector, buckets: int) -> Float[Array, "r d"]:
@@ -192,8 +196,9 @@ def cholesky(
     failed.
     """
     root, radius = _root_weights_jit(terms, A.shape[0])
-    basis, good = _inverse_root(gram(A, root, None, dtype), A.dtype)
-    return basis, radius, good
+    G = gram(A, root, None, dtype)
+    basis, good = _inverse_root(G, A.dtype)
+    return basis, radius, good & _keeps_columns(A, root, G)
 
 
 cholesky_jit = QuickJit(cholesky, static_argnames="dtype")
@@ -206,7 +211,19 @@ def _cholesky_and_product(
     root, radius = _root_weights_jit(terms, A.shape[0])
     G, product = gram_and_product(A, root, dtype, u)
     basis, good = _inverse_root(G, A.dtype)
-    return (basis, radius, good), product
+    return (basis, radius, good & _keeps_columns(A, root, G)), product
+
+
+def _keeps_columns(A: Matrix, root: Vector, G: Float[Array, "d d"]) -> Bool[Array, ""]:
+    """Whether all columns of whose squares underflow has left nothing, or too little, are zero."""
+    limits, host = jnp.finfo(G.dtype), on_host(A)
+    little = jnp.diag(G) < A.shape[0] * (float(limits.tiny) / float(limits.eps))
+
+    def all_are_zero() -> Bool[Array, ""]:
+        sizes = squared_column_norms(A, root**2) if host else column_maxima(A)
+        return jnp.all(~little | (sizes == 0))
+
+    return cond(host, jnp.any(little), all_are_zero, lambda: jnp.ones((), bool))
 
 
 def _inverse_root(
