@@ -16,9 +16,9 @@ from copyreg_jax.bench import suite
 from copyreg_jax.matrices.sparse import SparseMatrix
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.solvers import (
-    cholesky as factorization,
     convexity,
     examination,
+    factorizations as factorization,
     krylov,
     newton_cg,
     optimality,

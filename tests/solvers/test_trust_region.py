@@ -1,11 +1,16 @@
 """The subproblem of the trust-region method, solved exactly in every case."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+import copyreg_jax as cr
+from copyreg_jax.solvers.steps import initial_state_jit, precompute
 from copyreg_jax.solvers.trust_region import subproblem
+from tests.support.registry import random_problem
 
 
 def model(lam, q, s):
@@ -55,3 +60,30 @@ def test_zero_model():
     s, decrease = subproblem(jnp.zeros(3), jnp.zeros(3), 1.0)
     assert s.tolist() == [0.0, 0.0, 0.0]
     assert decrease == 0
+
+
+def test_a_step_by_factor_is_the_step_by_spectrum():
+    """Where Newton's step fits, no eigenvectors are made; both ways lead to one minimizer."""
+    seen = []
+    for w, radius in itertools.product([1.0, 0.05], [0.1, 10.0]):
+        problem, solver = random_problem(1, 40, 5, w=w), cr.TrustRegionNewton(radius)
+        kit = precompute(problem, solver)
+        scale = kit.precomputed.scale
+        for x in np.random.default_rng(0).normal(size=(10, 5)):
+            state = initial_state_jit(problem, kit, jnp.asarray(x), 1e-8, solver)
+            model, q = state.memory.model, np.asarray(state.gradient / scale)
+            H = np.asarray(problem.hessian(x)) / np.outer(scale, scale)
+            lam, Q = np.linalg.eigh(H)
+            newton = -np.linalg.solve(H, q)
+            convex, fits = lam[0] > 0, lam[0] > 0 and np.linalg.norm(newton) <= radius
+            seen.append((bool(convex), bool(fits)))
+            assert bool(model.known) is not seen[-1][1]
+            s, predicted = model.step(jnp.asarray(q), radius)
+            in_Q, expected = subproblem(jnp.asarray(lam), jnp.asarray(q @ Q), radius)
+            # H has a condition below 1e5, and steps to the boundary are as long within 2e-10.
+            np.testing.assert_allclose(s, newton if fits else Q @ in_Q, atol=1e-9 * radius)
+            np.testing.assert_allclose(predicted, expected, rtol=1e-8)
+            decrement = solver.look(problem, kit.precomputed, state).decrement
+            expected = np.sqrt(-q @ newton) if convex else np.inf
+            np.testing.assert_allclose(decrement, expected, rtol=1e-9)
+    assert set(seen) == {(True, True), (True, False), (False, False)}

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from copyreg_jax.problems.objective import Point
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.solvers.factorizations import eigh
 
 __all__ = ["minimizer"]
 
@@ -53,7 +54,7 @@ def _jvp(primals: Any, tangents: Any) -> tuple[Point, Point]:
     root = jnp.sqrt(jnp.abs(jnp.diagonal(jax.lax.stop_gradient(H))))
     scale = jnp.where(root > 0, root, 1)
     H = H / scale[None] / scale[:, None]
-    spectrum = jnp.linalg.eigh(jax.lax.stop_gradient(H))
+    spectrum = eigh(jax.lax.stop_gradient(H))
     kept = jnp.abs(spectrum[0]) > _floor(spectrum[0])
     # A softmax alone doesn't see a common shift of all logits.
     most = jnp.minimum(problem.n - jnp.where(jnp.all(problem.w == 0), 1, 0), problem.d)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Int
 
 from copyreg_jax._tracing import while_loop
 from copyreg_jax.problems.objective import Scalar
+from copyreg_jax.solvers.factorizations import eigh
 
 __all__ = ["lanczos", "steihaug"]
 
@@ -110,6 +111,6 @@ def lanczos(apply: Any, basis: Array, host: bool) -> tuple[Scalar, Array]:
     carry = (zeros, zeros, first, jnp.zeros((), dtype), inf, -inf, jnp.zeros((), jnp.int32))
     V, HV, _, _, _, high, k = while_loop(host, going, body, carry)
     beyond = jnp.where(jnp.arange(steps, dtype=k.dtype) < k, 0, high)
-    lam, Q = jnp.linalg.eigh(0.5 * (V @ HV.T + HV @ V.T) + jnp.diag(beyond))
+    lam, Q = eigh(0.5 * (V @ HV.T + HV @ V.T) + jnp.diag(beyond))
     direction = Q[:, 0] @ V
     return lam[0], direction / jnp.maximum(jnp.linalg.norm(direction), tiny)

@@ -25,8 +25,8 @@ from copyreg_jax.problems import curvature, objective
 from copyreg_jax.problems.curvature import Operator
 from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
-from copyreg_jax.solvers.cholesky import inverse_factor
 from copyreg_jax.solvers.coordinates import Basis, inverse_root, pull_back, to_point
+from copyreg_jax.solvers.factorizations import eigh, inverse_factor
 from copyreg_jax.solvers.krylov import lanczos, steihaug
 from copyreg_jax.solvers.solution import SecondOrder
 
@@ -205,7 +205,7 @@ def _precise_look(
 
     def by_eigenvectors(here: Any) -> Look:
         H, q, u, gradient = here
-        lam, Q = jnp.linalg.eigh(H)
+        lam, Q = eigh(H)
         decrement = length((q @ Q) / jnp.sqrt(jnp.maximum(jnp.abs(lam), noise)))
         floor = jnp.asarray(noise, H.dtype)
         direction = scale * Q[:, 0]

@@ -25,8 +25,8 @@ from copyreg_jax.matrices import (
 )
 from copyreg_jax.problems.objective import Point, Scalar, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
-from copyreg_jax.solvers.cholesky import inverse_factor
 from copyreg_jax.solvers.coordinates import Basis, diagonal_basis, root_weights
+from copyreg_jax.solvers.factorizations import eigh, inverse_factor
 
 __all__ = [
     "NEVER",
@@ -265,7 +265,7 @@ def _floor(G: Array) -> Any:
 def _first_orthogonal(G: Array) -> tuple[Float[Array, "d d"], Bool[Array, ""]]:
     diagonal = jnp.diag(G)
     scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
-    lam, Q = jnp.linalg.eigh(G * scale[None] * scale[:, None])
+    lam, Q = eigh(G * scale[None] * scale[:, None])
     top = jnp.maximum(lam[-1], 1)
     basis = scale[:, None] * Q * jax.lax.rsqrt(jnp.maximum(lam, _floor(G) * top))[None]
     return basis, lam[0] < _REFINE_BELOW * top
@@ -273,7 +273,7 @@ def _first_orthogonal(G: Array) -> tuple[Float[Array, "d d"], Bool[Array, ""]]:
 
 @jax.jit
 def _second_orthogonal(G: Array, basis: Array) -> Float[Array, "d d"]:
-    lam, turn = jnp.linalg.eigh(G)
+    lam, turn = eigh(G)
     kept = lam > _floor(G) * jnp.maximum(lam[-1], 1)
     length = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, lam, 1)), 0)
     return basis @ turn * length[None]

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from copyreg_jax.matrices import Matrix, column_norms, count_sketch, take_rows
 from copyreg_jax.problems.curvature import Curvature
+from copyreg_jax.solvers.factorizations import in_small_batches, triangular_factor
 
 __all__ = ["ROWS_FACTOR", "SHARE", "leverage_scores", "sampled_hessian", "sketch_rows"]
 
@@ -79,14 +80,20 @@ def leverage_scores(
     norms = column_norms(rows)
     scale = jnp.where(norms > 0, norms, 1)
     ridge = (8 * d * jnp.finfo(A.dtype).eps) ** 0.5 * jnp.eye(d, dtype=A.dtype)
-    R = jnp.linalg.qr(jnp.concatenate([rows / scale[None], ridge]), mode="r")
+    R = triangular_factor(jnp.concatenate([rows / scale[None], ridge]))
     gaussian = jax.random.normal(projection_key, (d, _PROJECTIONS), A.dtype) / _PROJECTIONS**0.5
-    whitened = jax.scipy.linalg.solve_triangular(R, gaussian) / scale[:, None]
+    whitened = _solve_triangular(R, gaussian) / scale[:, None]
     Z = A @ whitened
     scores = at.w2 * jnp.sum(Z**2, axis=1)
     for s, center in zip(at.s, centers, strict=True):
         scores += jnp.abs(s) * jnp.sum((Z - (center @ whitened)[None]) ** 2, axis=1)
     return scores
+
+
+_solve_triangular = in_small_batches(
+    jax.scipy.linalg.solve_triangular,
+    lambda d, _: _PROJECTIONS * d**2,
+)
 
 
 def sketch_rows(

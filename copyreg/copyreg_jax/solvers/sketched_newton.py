@@ -21,6 +21,7 @@ from copyreg_jax.matrices import column_maxima, column_norms
 from copyreg_jax.problems import curvature, objective
 from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.solvers.factorizations import eigh_if, inverse_factor, triangular_factor
 from copyreg_jax.solvers.protocol import Method, Need, State, stalled_if
 from copyreg_jax.solvers.row_sampling import ROWS_FACTOR, sampled_hessian, sketch_rows
 
@@ -133,7 +134,7 @@ class SketchedNewton(Method):
         if self.rows(problem.d) >= problem.n:
             return jnp.zeros((problem.d, problem.d), problem.dtype)
         sketch = sketch_rows(problem.A, problem.w[None], None, self._keys[1])
-        return jnp.linalg.qr(sketch, mode="r")
+        return triangular_factor(sketch)
 
     @property
     def _keys(self) -> Array:
@@ -213,16 +214,11 @@ def _direction(H: Float[Array, "d d"], q: Float[Array, " d"]) -> Float[Array, " 
     d = len(q)
     eps, tiny = jnp.finfo(q.dtype).eps, jnp.finfo(q.dtype).tiny
     floor = 8 * d * eps * jnp.max(jnp.abs(jnp.diagonal(H))) + tiny
-    factor = jnp.linalg.cholesky(H + floor * jnp.eye(d, dtype=H.dtype), symmetrize_input=False)
-
-    def convex() -> Array:
-        return -jax.scipy.linalg.cho_solve((factor, True), q)
-
-    def indefinite() -> Array:
-        lam, Q = jnp.linalg.eigh(H)
-        return -Q @ ((q @ Q) / jnp.maximum(jnp.abs(lam), floor))
-
-    return jax.lax.cond(jnp.all(jnp.isfinite(factor)), convex, indefinite)
+    inverse = inverse_factor(H + floor * jnp.eye(d, dtype=H.dtype))
+    indefinite = ~jnp.isfinite(jnp.sum(inverse))
+    lam, Q = eigh_if(indefinite, H, (jnp.ones_like(q), H))
+    by_size = Q @ ((q @ Q) / jnp.maximum(jnp.abs(lam), floor))
+    return -jnp.where(indefinite, by_size, (inverse @ q) @ inverse)
 
 
 def is_integer(number: object) -> bool:

@@ -15,6 +15,7 @@ from copyreg_jax.matrices import absent_rows, column_maxima, column_norms, witho
 from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Point, Scalar, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
+from copyreg_jax.solvers.factorizations import eigh_if, inverse_factor
 from copyreg_jax.solvers.optimality import Look, length
 from copyreg_jax.solvers.protocol import Method, Need, State, stalled_if
 from copyreg_jax.solvers.solution import SecondOrder
@@ -36,11 +37,48 @@ class Precomputed(NamedTuple):
 
 
 class Model(NamedTuple):
-    """Quadratic model at the iterate: the spectrum of D^-1 H D^-1, and the rounding error of L."""
+    """Quadratic model at the iterate.
 
+    Attributes
+    ----------
+    hessian : (d, d) array
+        D^-1 H D^-1 of the Hessian H.
+    newton : (d,) array
+        The step to the minimizer of the model, if it is steady.
+    steady, known : () bool arrays
+        Whether all eigenvalues are seen to be above rounding, and whether the spectrum is there.
+    eigenvalues, eigenvectors : (d,) and (d, d) arrays
+        The spectrum, if known.
+    noise : () array
+        Rounding error of L.
+    """
+
+    hessian: Float[Array, "d d"]
+    newton: Float[Array, " d"]
+    steady: Bool[Array, ""]
+    known: Bool[Array, ""]
     eigenvalues: Float[Array, " d"]
     eigenvectors: Float[Array, "d d"]
     noise: Scalar
+
+    def fits(self, radius: Scalar) -> Bool[Array, ""]:
+        """Return whether Newton's step is known and within the radius."""
+        return self.steady & (jnp.linalg.norm(self.newton) <= radius)
+
+    def ready(self, radius: Scalar) -> Model:
+        """Return the model with all that a step of at most the radius needs."""
+        wanted = ~self.known & ~self.fits(radius)
+        lam, Q = eigh_if(wanted, self.hessian, (self.eigenvalues, self.eigenvectors))
+        return self._replace(known=self.known | wanted, eigenvalues=lam, eigenvectors=Q)
+
+    def step(self, q: Float[Array, " d"], radius: Scalar) -> tuple[Float[Array, " d"], Scalar]:
+        """Return the minimizer within the radius, and the decrease; q is the gradient."""
+        fits = self.fits(radius)
+        # Where Newton's step fits, a subproblem that is solved at once.
+        lam = jnp.where(fits, 1, self.eigenvalues)
+        s, predicted = subproblem(lam, jnp.where(fits, 0, q @ self.eigenvectors), radius)
+        s = jnp.where(fits, self.newton, self.eigenvectors @ s)
+        return s, jnp.where(fits, -0.5 * jnp.sum(q * self.newton), predicted)
 
 
 class Memory(NamedTuple):
@@ -57,10 +95,10 @@ class TrustRegionNewton(Method):
 
     Each step minimizes the quadratic model over ``||D p|| <= radius``, D = column norms of A over
     sqrt(n), so that the radius is about a root-mean-square change of the logits and rescaled
-    columns give the same iterates. The model is diagonalized, so indefinite Hessians, the hard case
-    and rank-deficient A need no special treatment, and a saddle point is left along the most
-    negative curvature. L never rises by more than its rounding error, that of the logits
-    included.
+    columns give the same iterates. Where Newton's step does not fit in, the model is diagonalized,
+    so indefinite Hessians, the hard case and rank-deficient A need no special treatment, and a
+    saddle point is left along the most negative curvature. L never rises by more than its rounding
+    error, that of the logits included.
 
     Parameters
     ----------
@@ -70,8 +108,8 @@ class TrustRegionNewton(Method):
     Notes
     -----
     More and Sorensen, "Computing a trust region step", SIAM J. Sci. Stat. Comput. 4 (1983), with
-    an eigendecomposition in place of their Cholesky factorizations. A step costs one value and
-    gradient, and, if accepted, one Hessian, O(n d^2 + d^3).
+    one Cholesky factorization, and an eigendecomposition in place of all further ones. A step costs
+    one value and gradient, and, if accepted, one Hessian, O(n d^2 + d^3).
 
     Examples
     --------
@@ -102,22 +140,23 @@ class TrustRegionNewton(Method):
         radius = jnp.asarray(self.initial_radius, state.x.dtype)
         u = without_rows(u, absent_rows(problem.A))
         value, slope = curvature.value_and_gradient(u, problem.terms)
-        model = _model(problem, precomputed, state.x, u, value, slope)
+        gradient = slope @ problem.A
+        at = curvature.curvature(u, problem.terms)
+        model = _model(problem, precomputed, state.x, at, value, slope, gradient).ready(radius)
         return state._replace(
             value=_seen(value, model),
-            gradient=slope @ problem.A,
+            gradient=gradient,
             memory=Memory(model, radius, jnp.zeros((), jnp.int32)),
             counts=state.counts.add(hessians=1),
         )
 
     def step(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> State:
         scale = precomputed.scale
-        (lam, Q, noise), radius, no_progress = state.memory
-        eps = jnp.finfo(state.x.dtype).eps
-        q = (state.gradient / scale) @ Q
-        s, predicted = subproblem(lam, q, radius)
+        old, radius, no_progress = state.memory
+        noise, eps = old.noise, jnp.finfo(state.x.dtype).eps
+        s, predicted = old.step(state.gradient / scale, radius)
         reach = jnp.linalg.norm(s)
-        x = state.x + (Q @ s) / scale
+        x = state.x + s / scale
         u = problem.logits(x)
         value, slope = curvature.value_and_gradient(u, problem.terms)
         gradient = slope @ problem.A
@@ -136,12 +175,11 @@ class TrustRegionNewton(Method):
         tiny = radius <= eps * jnp.linalg.norm(scale * state.x)
         no_progress = jnp.where(accepted | ~unseen, 0, no_progress + 1)
 
-        old = state.memory.model
         model = only_if(
             False,
             accepted,
             lambda here: _model(problem, precomputed, *here),
-            (x, u, value, slope),
+            (x, curvature.curvature(u, problem.terms), value, slope, gradient),
             old,
         )
         counts = state.counts.add(values=1, gradients=1, hessians=accepted)
@@ -151,22 +189,24 @@ class TrustRegionNewton(Method):
             gradient=jnp.where(accepted, gradient, state.gradient),
             status=stalled_if(~accepted & (tiny | (no_progress >= _MAX_NO_PROGRESS))),
             counts=counts,
-            memory=Memory(model, radius, no_progress),
+            memory=Memory(model.ready(radius), radius, no_progress),
         )
 
     def done(self, state: State) -> Bool[Array, ""]:
         """Return whether the gradient is small and no curvature is negative beyond rounding."""
-        lam = state.memory.model.eigenvalues
-        return super().done(state) & (lam[0] >= -_floor(lam))
+        model = state.memory.model
+        lam = model.eigenvalues
+        return super().done(state) & (model.steady | (lam[0] >= -_floor(lam)))
 
     def look(self, problem: SoftmaxRegression, precomputed: Precomputed, state: State) -> Look:
-        """Take the eigenvalues of the model; nothing is known where they stop at a saddle point."""
-        lam, Q, _ = state.memory.model
+        """Take the curvature of the model; nothing is known where it stops at a saddle point."""
+        model, q = state.memory.model, state.gradient / precomputed.scale
+        lam = model.eigenvalues
         floor = _floor(lam)
-        decrement = length(
-            (state.gradient / precomputed.scale) @ Q / jnp.sqrt(jnp.maximum(lam, floor))
-        )
-        known = lam[0] >= -floor
+        by_spectrum = length(q @ model.eigenvectors / jnp.sqrt(jnp.maximum(lam, floor)))
+        by_factor = length(inverse_factor(model.hessian) @ q)
+        decrement = jnp.where(model.steady, by_factor, by_spectrum)
+        known = model.steady | (lam[0] >= -floor)
         how = jnp.where(known, SecondOrder.EXACT, SecondOrder.UNKNOWN).astype(jnp.int32)
         return Look(jnp.where(known, decrement, jnp.inf), how, jnp.zeros_like(state.x))
 
@@ -175,32 +215,43 @@ def _model(
     problem: SoftmaxRegression,
     precomputed: Precomputed,
     x: Point,
-    u: Vector,
+    at: curvature.Curvature,
     value: Scalar,
     slope: Vector,
+    gradient: Point,
 ) -> Model:
-    """Eigenvalues, ascending, and eigenvectors of D^-1 (hessian) D^-1; rounding error of L.
+    """The model without its spectrum.
 
     L is a sum of positive terms, known to some eps |L| for given logits u. The logits are sums of
     products a_ij x_j, and their rounding moves L by about eps sum_i |dL/du_i| sum_j |a_ij x_j|: far
     more than eps |L| where the rows of A share a large offset.
     """
-    H = curvature.hessian(problem.A, curvature.curvature(u, problem.terms))
-    lam, Q = jnp.linalg.eigh(H / precomputed.scale[None] / precomputed.scale[:, None])
+    H = curvature.hessian(problem.A, at)
+    H = H / precomputed.scale[None] / precomputed.scale[:, None]
+    inverse = inverse_factor(H)
+    # The least eigenvalue is at least 1 / |L^-1|^2, with the Frobenius norm.
+    steady = jnp.sum(inverse**2) * _floor(H) <= 1
+    newton = -((inverse @ (gradient / precomputed.scale)) @ inverse)
+    none, zero = jnp.zeros((), bool), jnp.zeros_like(newton)
     logit = jnp.sum(precomputed.maxima * jnp.abs(x))
     eps = jnp.finfo(x.dtype).eps
-    return Model(lam, Q, eps * (16 * value + jnp.sum(jnp.abs(slope)) * logit))
+    noise = eps * (16 * value + jnp.sum(jnp.abs(slope)) * logit)
+    return Model(H, newton, steady, none, zero, jnp.zeros_like(H), noise)
 
 
 def _seen(value: Scalar, model: Model) -> Scalar:
     """Return the value, or NaN if the Hessian has overflowed, so that the driver notices."""
-    return jnp.where(jnp.all(jnp.isfinite(model.eigenvalues)), value, jnp.nan)
+    return jnp.where(jnp.all(jnp.isfinite(model.hessian)), value, jnp.nan)
 
 
-def _floor(lam: Array) -> Scalar:
-    """Return the size of the rounding errors of the eigenvalues, with a factor to spare."""
-    eps, tiny = jnp.finfo(lam.dtype).eps, jnp.finfo(lam.dtype).tiny
-    return 8 * lam.size * eps * jnp.max(jnp.abs(lam)) + tiny
+def _floor(spectrum: Array) -> Scalar:
+    """Return the size of the rounding errors of the eigenvalues, with a factor to spare.
+
+    From the eigenvalues, or from a positive matrix, which has none above the sum of its diagonal.
+    """
+    eps, tiny = jnp.finfo(spectrum.dtype).eps, jnp.finfo(spectrum.dtype).tiny
+    top = jnp.max(jnp.abs(spectrum)) if spectrum.ndim == 1 else jnp.trace(spectrum)
+    return 8 * len(spectrum) * eps * top + tiny
 
 
 def subproblem(lam: Array, q: Array, radius: Scalar) -> tuple[Array, Scalar]:
