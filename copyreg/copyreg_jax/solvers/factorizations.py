@@ -36,6 +36,12 @@ def in_small_batches(
         Of arrays; it captures none.
     flops : callable
         How JAX estimates its operations, from the shape of its first argument.
+
+    Examples
+    --------
+    >>> lowest = in_small_batches(lambda H: jnp.linalg.eigh(H)[0][0], lambda d, _: 5 * d**3)
+    >>> jax.vmap(lowest)(jnp.arange(3.0)[:, None, None] * jnp.eye(2)).tolist()
+    [0.0, 1.0, 2.0]
     """
 
     @jax.custom_batching.custom_vmap
