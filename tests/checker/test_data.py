@@ -216,3 +216,19 @@ def test_sparse_rows_in_blocks(small_pieces):
     assert one["claims"] == two["claims"]
     assert one["bounds"] == two["bounds"]
     assert one["instance"]["sha256"]["A"] != two["instance"]["sha256"]["A"]
+
+
+def test_freed_memory_goes_back_where_the_c_library_can(arrays, monkeypatch):
+    calls = []
+    monkeypatch.setattr(data, "_malloc_trim", lambda: calls.append)
+    monkeypatch.setattr(data, "_MANY_ROWS", 30)
+    for n in (29, 30):
+        rows = {name: arrays[name][:n] for name in ("A", "b", "protected", "w")}
+        list(make_instance(**rows, gamma=arrays["gamma"], reading="joint").map_blocks(str))
+    assert calls == [0]
+    monkeypatch.undo()
+    monkeypatch.setattr(data.ctypes, "CDLL", lambda name: object())  # another C library
+    data._malloc_trim.cache_clear()
+    data._give_memory_back()
+    assert data._malloc_trim() is None
+    data._malloc_trim.cache_clear()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import ctypes
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +45,9 @@ _BLOCK = 1 << 19
 
 _ROWS = 1 << 15
 """Rows that are worked on at once at most."""
+
+_MANY_ROWS = 1 << 19
+"""Rows from which on vectors are so large that freed ones matter."""
 
 MAX_DENSE_COLUMNS = 2048
 """No Hessian beyond this size is certified."""
@@ -174,7 +179,29 @@ class Instance(NamedTuple):
         width = 1 if isinstance(self.A, Csr) and self.d > MAX_DENSE_COLUMNS else self.d
         step = max(1, min(_BLOCK // width, _ROWS))
         blocks = [slice(i, min(i + step, self.n)) for i in range(0, self.n, step)]
+        if self.n >= _MANY_ROWS:
+            _give_memory_back()
         return map_threads(work, blocks)
+
+
+def _give_memory_back() -> None:
+    """Give freed memory back to the system.
+
+    glibc keeps it, and what one thread has freed no other thread gets. That can be a third of what
+    a proof needs.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Any:
+    """The function of glibc, or None with another library."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
 
 
 def map_threads(work: Callable[[Any], T], items: list[Any]) -> Iterator[T]:
