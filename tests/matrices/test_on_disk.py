@@ -140,19 +140,37 @@ def test_what_else_is_asked_of_a_matrix(stored):
     np.testing.assert_allclose(interface.row_norms(A), np.linalg.norm(exact, axis=1), rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_solve_reads_as_often_as_the_docs_say(monkeypatch, dtype, tmp_path):
-    """docs/how-to/larger-than-memory.md: 6 reads, and one a step and one a CG step on top."""
-    blocks, counted = cr.RowBlocks.blocks, []
-    monkeypatch.setattr(cr.RowBlocks, "blocks", lambda A: counted.append(A) or blocks(A))
+@pytest.mark.parametrize(("form", "dtype", "start", "reads"), [
+    (("joint", "squared"), "float32", "zero", 4),
+    (("joint", "squared"), "float64", "zero", 4),
+    (("block", "squared"), "float64", "zero", 4),
+    (("joint", "cross-entropy"), "float64", "zero", 4),
+    (("block", "cross-entropy"), "float64", "zero", 4),
+    (("joint", "squared"), "float64", "given", 6),
+    (("joint", "squared"), "float64", "barrier", 6),
+])  # fmt: skip
+def test_a_solve_reads_as_often_as_the_docs_say(monkeypatch, form, dtype, start, reads, tmp_path):
+    """docs/how-to/larger-than-memory.md: 4 or 6, and one a step and one a CG step on top."""
     problem = random_problem(0, 200, 5, w=1.0, gamma=1e-5)
     np.save(tmp_path / "A.npy", np.asarray(problem.A, dtype))
-    A = cr.RowBlocks(tmp_path / "A.npy", block_bytes=2048)
     b, w = (np.asarray(vector, dtype) for vector in (problem.b, problem.w))
-    solution = cr.solve(cr.CopyrightRegression(A, b, problem.protected, np.float64(1e-5), w))
+    if start == "barrier":  # f = b at zero, where ell_1 is zero
+        b = np.full_like(b, 1 / len(b))
+    x0 = np.full(5, 0.1) if start == "given" else None
+    rest = b, problem.protected, np.float64(1e-5), w, *form
+    inside = cr.solve(cr.CopyrightRegression(problem.A.astype(dtype), *rest), x0=x0)
+    blocks, counted = cr.RowBlocks.blocks, []
+    monkeypatch.setattr(cr.RowBlocks, "blocks", lambda A: counted.append(A) or blocks(A))
+    A = cr.RowBlocks(tmp_path / "A.npy", block_bytes=2048)
+    solution = cr.solve(cr.CopyrightRegression(A, *rest), x0=x0)
     assert solution.status is cr.Status.CONVERGED
-    assert solution.second_order is cr.SecondOrder.CONVEX
-    assert len(counted) == 6 + solution.num_steps + solution.num_hvps
+    assert solution.num_steps == inside.num_steps > 0
+    # Twice the rtol of each, by which L may be above its minimum.
+    rtol = {"float32": 2e-4, "float64": 2e-10}[dtype]
+    np.testing.assert_allclose(solution.value, inside.value, rtol=rtol)
+    more = 0 if solution.second_order is cr.SecondOrder.CONVEX else 4
+    assert (more > 0) == (start == "barrier")
+    assert len(counted) == reads + solution.num_steps + solution.num_hvps + more
 
 
 @pytest.mark.parametrize("scale", [1e2, 1e8])

@@ -229,3 +229,20 @@ def test_nothing_n_by_n_is_formed():
     text = jax.jit(lambda p, x: p.hessian(x)).lower(problem, jnp.zeros(2)).as_text()
     assert f"{n}x{n}" not in text
     assert f"{n}x2" in text
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_linearization_at_zero_is_that_of_every_gamma_and_w(reading, metric):
+    """Its products are made of one problem, and taken for another along a path."""
+    first = random_problem(0, 30, 4, reading=reading, metric=metric)
+    products = curvature.rows_at_zero(first.terms) @ first.A
+    v, zero = jnp.array([1.0, -2.0, 0.5, 3.0]), jnp.zeros(4)
+    for gamma, w in ((0.0, 2.0), (3.0, 0.5)):
+        other = first.replace(gamma=gamma, w=w)
+        value, gradient, slope, operator = curvature.linearize_at_zero(other.terms, products)
+        np.testing.assert_allclose(value, other.value(zero), rtol=1e-14)
+        np.testing.assert_allclose(gradient, other.gradient(zero), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(slope @ other.A, other.gradient(zero), rtol=1e-12, atol=1e-14)
+        product, _ = curvature.apply(other.A, operator, v)
+        np.testing.assert_allclose(product, other.hvp(zero, v), rtol=1e-12)

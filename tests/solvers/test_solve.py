@@ -23,7 +23,7 @@ from copyreg_jax.problems import curvature, objective
 from copyreg_jax.solvers import protocol, sketched_newton, trust_region
 from copyreg_jax.solvers.examination import run_jit
 from copyreg_jax.solvers.protocol import Method
-from copyreg_jax.solvers.start import START_SHIFTS
+from copyreg_jax.solvers.start import _SHIFTS
 from copyreg_jax.solvers.steps import initial_state_jit, precompute
 from tests.support.registry import PROBLEMS, READINGS, SOLVERS, cases, random_problem
 
@@ -404,8 +404,8 @@ def test_counts_are_true(solver, start, monkeypatch):
     solution = cr.solve(problem, SOLVERS[solver], x0, max_steps=25)
     jax.effects_barrier()
     both, trials = SEEN["both"], SEEN["value"]
-    # The default start compares values, of shifted logits; those of L-BFGS take both.
-    extra = len(START_SHIFTS) if start == "default" else 0
+    # The default start compares values of shifted logits here; those of L-BFGS take both.
+    extra = len(_SHIFTS) if start == "default" else 0
     assert solution.num_values == both + trials + extra
     assert solution.num_gradients == both + (trials if solver == "lbfgs" else 0)
     assert solution.num_hessians == SEEN["hessian"]

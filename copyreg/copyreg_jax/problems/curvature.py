@@ -23,6 +23,7 @@ where.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -49,8 +50,10 @@ __all__ = [
     "hvp",
     "linearize",
     "linearize_and_multiply",
+    "linearize_at_zero",
     "protection_slope",
     "restrict",
+    "rows_at_zero",
     "upper_bound",
     "value_and_gradient",
     "value_and_gradient_jit",
@@ -264,6 +267,29 @@ def linearize_and_multiply(
 def _linear(at: Curvature, products: Float[Array, "m d"]) -> tuple[Float[Array, " d"], Operator]:
     centers = jnp.concatenate([products[2:], jnp.zeros_like(products[:1])])
     return products[0], Operator(_weights(at), centers, products[1])
+
+
+@jax.jit
+def rows_at_zero(terms: Terms) -> Float[Array, "m n"]:
+    """What A is to be multiplied with for `linearize_at_zero`, whatever gamma and w are."""
+    u, none = jnp.zeros_like(terms.b), jnp.zeros_like(terms.gamma)
+    at = curvature(u, terms)
+    fit = value_and_gradient(u, dataclasses.replace(terms, gamma=none))[1]
+    return jnp.concatenate([jnp.stack([fit, at.g]), at.f])
+
+
+@jax.jit
+def linearize_at_zero(
+    terms: Terms, products: Float[Array, "m d"]
+) -> tuple[Scalar, Float[Array, " d"], Vector, Operator]:
+    """L, its gradient, that in the logits, and the Hessian operator where ``u = 0``; no product."""
+    u = jnp.zeros_like(terms.b)
+    at, (value, slope_u) = curvature(u, terms), value_and_gradient(u, terms)
+    h = FACTOR[terms.metric]
+    loss = objective.ell_1(u, terms.b, terms.protected, terms.reading, terms.metric)
+    gradient = products[0] - protection_slope(loss, terms.gamma, h) * products[1]
+    rows = jnp.concatenate([jnp.stack([gradient, jnp.sqrt(at.kappa) * products[1]]), products[2:]])
+    return value, gradient, slope_u, _linear(at, rows)[1]
 
 
 # Compiled also where the product with A is not: no more vectors of n numbers than these.

@@ -80,8 +80,9 @@ def solve(
         `NewtonCG` if not given; for problems with at most 32 columns under ``jax.jit`` or
         ``jax.vmap``, `TrustRegionNewton`.
     x0 : (d,) array, optional
-        Start. If not given: the lowest of zero and of a few points that raise or lower the
-        protected logits, since zero may sit on the barrier ell_1 = 0.
+        Start. If not given: zero if L is seen to be convex there; else the lowest of zero and of a
+        few points that raise or lower the protected logits, since zero may sit on the barrier
+        ell_1 = 0.
     rtol : float, optional
         1e-10 in float64, 1e-4 in float32.
     max_steps : int, optional

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from copyreg_jax._tracing import only_if
+from copyreg_jax._tracing import number, only_if
 from copyreg_jax.matrices import (
     absent_rows,
     on_host,
@@ -137,8 +137,12 @@ class NewtonCG(Method):
     def init(
         self, problem: SoftmaxRegression, precomputed: Precomputed, state: State, u: Vector
     ) -> State:
-        zero = jnp.zeros((), jnp.int32)
-        value, gradient, parts = _linearized(problem, u)
+        zero, at_zero = jnp.zeros((), jnp.int32), precomputed.at_zero
+        if at_zero is not None and not number(jnp.any(u)):
+            value, gradient, *rest = curvature.linearize_at_zero(problem.terms, at_zero)
+            parts = dict(zip(("slope_u", "operator"), rest, strict=True), u=u)
+        else:
+            value, gradient, parts = _linearized(problem, u)
         memory = Memory(
             **parts,
             convexity=jnp.full_like(value, -jnp.inf),

@@ -23,6 +23,7 @@ from copyreg_jax.matrices import (
     on_host,
     squared_column_norms,
 )
+from copyreg_jax.problems import curvature
 from copyreg_jax.problems.objective import Point, Scalar, Terms, Vector
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.coordinates import Basis, diagonal_basis, root_weights
@@ -84,40 +85,55 @@ class Precomputed(NamedTuple):
         Hessian-vector products after which a sketch of A is taken in place of the diagonal.
     exact : () bool array
         Whether B does what it should, and not only for a sketch or the diagonal.
+    at_zero : (m, d) array or None
+        ``curvature.rows_at_zero @ A``, if A is on disk and a run is to start there.
     """
 
     basis: Basis
     radius: Scalar
     patience: Int[Array, ""]
     exact: Any
+    at_zero: Float[Array, "m d"] | None = None
 
 
 def precompute(
     problem: SoftmaxRegression, u: Vector | None, *, mixed: bool
 ) -> tuple[Precomputed, Point | None]:
-    """Return the data of a run, and ``u @ A`` if that takes no further read of A."""
+    """Return the data of a run, and ``u @ A`` if that takes no further read of A.
+
+    Without u, for an A on disk, the products that the linearization at zero needs are among them.
+    """
     A, terms, n = problem.A, problem.terms, problem.n
     if is_rough(problem):
         _, radius = _root_weights_jit(terms, n)
         wait: Any = np.asarray(_patience(problem), np.int32)
         return Precomputed(diagonal_basis(problem), radius, wait, np.asarray(False)), None
-    factorize, product = cholesky if on_host(A) else cholesky_jit, None
+    factorize, products = cholesky if on_host(A) else cholesky_jit, None
+    rows = curvature.rows_at_zero(terms) if on_host(A) and u is None else u
     dtypes = {np.dtype(np.float32), problem.dtype} if mixed else {problem.dtype}
     for dtype in sorted(dtypes, key=lambda dtype: dtype.itemsize):
         if not is_concrete(problem):
             break
-        if u is None or product is not None:
+        if rows is None or products is not None:
             basis, radius, good = factorize(A, terms, dtype)
         else:
-            (basis, radius, good), product = _cholesky_and_product(A, terms, dtype, u)
+            (basis, radius, good), products = _cholesky_and_product(A, terms, dtype, rows)
         if number(good):
-            return Precomputed(basis, radius, _NEVER, np.asarray(True)), product
+            return _kept(basis, radius, np.asarray(True), u, products)
     root, radius = _root_weights_jit(terms, n)
     basis = orthogonal_basis(A, root)
     # In float32 what counts as a null space may be none.
     kept = jnp.any(basis != 0, axis=0).all()
     exact = kept if problem.dtype == np.float32 else np.asarray(True)
-    return Precomputed(basis, radius, _NEVER, exact), product
+    return _kept(basis, radius, exact, u, products)
+
+
+def _kept(
+    basis: Basis, radius: Scalar, exact: Any, u: Vector | None, products: Array | None
+) -> tuple[Precomputed, Point | None]:
+    """The data with what the products are for: the linearization at zero, or the caller."""
+    at_zero, product = (products, None) if u is None else (None, products)
+    return Precomputed(basis, radius, _NEVER, exact, at_zero), product
 
 
 def is_rough(problem: SoftmaxRegression) -> bool:

@@ -108,12 +108,13 @@ class Solver(Protocol):
         ...
 
     def precompute_and_multiply(
-        self, problem: SoftmaxRegression, u: Vector
+        self, problem: SoftmaxRegression, u: Vector | None
     ) -> tuple[Any, Point | None]:
         """Return what `precompute` does, and ``u @ A`` if that takes no further read of A.
 
-        The driver calls it in place of `precompute` if A is on disk. That of `Method` returns None
-        for the product, which the driver then makes where it needs it.
+        The driver calls it in place of `precompute` if A is on disk; without u, if the run will
+        start at zero unless a start is given. That of `Method` returns None for the product, which
+        the driver then makes where it needs it.
         """
         ...
 
@@ -202,7 +203,7 @@ class Method:
     needs: ClassVar[frozenset[Need]] = frozenset()
 
     def precompute_and_multiply(
-        self, problem: SoftmaxRegression, u: Vector
+        self, problem: SoftmaxRegression, u: Vector | None
     ) -> tuple[Any, Point | None]:
         return self.precompute(problem), None  # type: ignore[attr-defined]
 

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from copyreg_jax._compiling import QuickJit
-from copyreg_jax._tracing import while_loop
+from copyreg_jax._tracing import number, while_loop
 from copyreg_jax.matrices import absent_rows, on_host, row_norms, without_rows
 from copyreg_jax.problems.objective import Point
 from copyreg_jax.problems.softmax_regression import SoftmaxRegression
 from copyreg_jax.solvers.optimality import gradient_size, length, unknown
 from copyreg_jax.solvers.protocol import Counts, Solver, State
 from copyreg_jax.solvers.solution import Status
-from copyreg_jax.solvers.start import START_SHIFTS, centered_mask, default_start
+from copyreg_jax.solvers.start import centered_mask, default_start, is_convex_at_zero
 
 __all__ = [
     "AIM",
@@ -45,7 +45,7 @@ class Trace(NamedTuple):
 
 
 class Kit(NamedTuple):
-    """The data that a run needs and that depend on A, w and the protected rows alone.
+    """The data that a run needs and that depend on A, b, w and the protected rows alone.
 
     Attributes
     ----------
@@ -65,7 +65,8 @@ class Kit(NamedTuple):
 def precompute(problem: SoftmaxRegression, solver: Solver) -> Kit:
     """Return the kit of a run."""
     if on_host(problem.A):
-        precomputed, direction = solver.precompute_and_multiply(problem, centered_mask(problem))
+        mask = None if number(is_convex_at_zero(problem)) else centered_mask(problem)
+        precomputed, direction = solver.precompute_and_multiply(problem, mask)
         return Kit(precomputed, row_norms(problem.A), direction)
     return Kit(solver.precompute(problem), row_norms(problem.A))
 
@@ -74,11 +75,10 @@ def initial_state(
     problem: SoftmaxRegression, kit: Kit, x0: Point | None, rtol: float, solver: Solver
 ) -> State:
     """Return the state at the start."""
-    x, u = default_start(problem, kit.direction) if x0 is None else (x0, problem.A @ x0)
     zero = jnp.zeros((), jnp.int32)
-    counts = Counts(zero, zero, zero, zero).add(
-        values=1 if x0 is not None else 1 + len(START_SHIFTS), gradients=1
-    )
+    start = default_start(problem, kit.direction) if x0 is None else (x0, problem.A @ x0, zero)
+    x, u, tried = start
+    counts = Counts(zero, zero, zero, zero).add(values=1 + tried, gradients=1)
     logits = without_rows(u, absent_rows(problem.A))
     tolerance = AIM * rtol * gradient_size(problem, logits, kit.row_norms)
     inf = jnp.full_like(x, jnp.inf, shape=())
