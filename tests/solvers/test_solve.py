@@ -23,7 +23,7 @@ from copyreg_jax.problems import curvature, objective
 from copyreg_jax.solvers import protocol, sketched_newton, trust_region
 from copyreg_jax.solvers.examination import run_jit
 from copyreg_jax.solvers.protocol import Method
-from copyreg_jax.solvers.start import _SHIFTS
+from copyreg_jax.solvers.start import _SHIFTS, is_convex_at_zero
 from copyreg_jax.solvers.steps import initial_state_jit, precompute
 from tests.support.registry import PROBLEMS, READINGS, SOLVERS, cases, random_problem
 
@@ -432,12 +432,15 @@ def test_second_solve_of_the_same_shapes_compiles_nothing(solver, caplog):
 
 
 @pytest.mark.slow
-def test_second_solve_on_disk_compiles_nothing(tmp_path, caplog):
+@pytest.mark.parametrize(("w", "convex"), [(4.0, True), (0.1, False)])
+def test_second_solve_on_disk_compiles_nothing(tmp_path, caplog, w, convex):
     for seed in (0, 1):
-        problem = random_problem(seed, 60, 30, w=0.3)
+        problem = random_problem(seed, 60, 30, w=w)
+        # Both start at zero, or both do not: another start is another program.
+        assert bool(is_convex_at_zero(problem)) == convex
         np.save(tmp_path / f"{seed}.npy", np.asarray(problem.A))
         A = cr.RowBlocks(tmp_path / f"{seed}.npy", block_bytes=20 * 30 * 8)
-        problem = cr.CopyrightRegression(A, problem.b, 12, gamma=0.1, w=0.3)
+        problem = cr.CopyrightRegression(A, problem.b, problem.protected, gamma=0.1, w=w)
         caplog.clear()
         with jax.log_compiles():
             cr.solve(problem).raise_for_status()
