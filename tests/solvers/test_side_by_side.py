@@ -68,8 +68,10 @@ def test_nothing_is_asked_after_it_said_stop():
 @pytest.mark.parametrize("error", [ValueError("a slip"), KeyboardInterrupt()])
 def test_an_error_of_the_caller_ends_all_parts(error):
     ended = []
+    both = threading.Barrier(2)  # a part that has not begun would be left out, and not end
 
     def run(stop):
+        both.wait(timeout=60)
         while not stop(0):
             time.sleep(0.001)
         ended.append(1)
@@ -78,7 +80,7 @@ def test_an_error_of_the_caller_ends_all_parts(error):
         raise error
 
     with pytest.raises(type(error)):
-        run_side_by_side([run, run], [1, 1], watch)
+        run_side_by_side([run] * 4, [1] * 4, watch)
     assert len(ended) == 2
 
 

@@ -76,8 +76,8 @@ class _Threads:
                         self._stopped = self._watch(sum(done))
                     self._answers[k].put(self._stopped)
         except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # before a part ends: no other begins
             self._stopped = True
-            pool.shutdown(wait=False, cancel_futures=True)
             for answers in self._answers:  # to those that wait for one
                 answers.put(True)
             raise
