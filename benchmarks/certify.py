@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from copyreg_jax.bench.tables import processor
+
 _ROWS = 1 << 14
 
 
@@ -175,7 +177,7 @@ def main() -> None:
         about = {
             "date": time.strftime("%Y-%m-%d"),
             "arguments": sys.argv[1:],
-            "machine": f"{platform.system()} {platform.machine()}",
+            "machine": f"{platform.system()} {processor()}",
         }
         about |= {"cores": os.cpu_count(), "python": platform.python_version()}
         about |= {"numpy": np.__version__}

@@ -23,7 +23,6 @@ import datetime
 import itertools
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -39,6 +38,8 @@ from flint import arb, arb_series, ctx
 from global_minimum import draw, search
 from scipy import optimize
 from tests.checker.definition import Case, exact
+
+from copyreg_jax.bench.tables import processor
 
 KINDS = list(itertools.product(("joint", "block"), ("squared", "cross-entropy")))
 BITS = 128
@@ -179,7 +180,7 @@ def run(options: argparse.Namespace) -> None:
     left = (i for i in range(options.instances) if i not in done)
     if not done:
         settings = {"d": options.d, "gap": _GAP, "seconds": seconds, "starts": _STARTS}
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, NumPy {np.__version__}"
+        machine = f"{processor()}, {os.cpu_count()} cores, NumPy {np.__version__}"
         head = {"date": datetime.date.today().isoformat(), "machine": machine, "settings": settings}
         file.write_text(json.dumps(head) + "\n")
     with tempfile.TemporaryDirectory() as folder:

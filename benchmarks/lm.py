@@ -17,7 +17,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from copyreg_jax.bench.tables import processor
 from copyreg_jax.lm import loop
 from copyreg_jax.lm.corpus.rows import Rows
 from copyreg_jax.lm.model_sources import default_dtype
@@ -123,7 +123,7 @@ def main() -> None:
     operations = 6 * size + 12 * config.num_layers * config.width * length
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}, "
+        "machine": f"{processor()}, {os.cpu_count()} cores, {jax.default_backend()}, "
         f"jax {jax.__version__}",
         "parameters": size,
         "tokens per second": rates,

@@ -26,6 +26,7 @@ import numpy as np
 import scipy
 import scipy.sparse
 
+from copyreg_jax.bench.tables import processor
 from copyreg_jax.matrices.sparse import SparseMatrix
 
 _COLUMNS = 16
@@ -115,7 +116,7 @@ def main() -> None:
             "date": datetime.date.today().isoformat(),
             "device": jax.devices()[0].platform,
             "cores": os.cpu_count(),
-            "machine": platform.machine(),
+            "machine": processor(),
             "python": platform.python_version(),
             "jax": jax.__version__,
             "scipy": scipy.__version__,

@@ -24,6 +24,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from copyreg_jax.bench.tables import processor
 from copyreg_jax.errors import WindowWarning
 from copyreg_jax.lm.corpus.loading import load_documents
 from copyreg_jax.neighbours.nearest import COMPRESSORS, classify
@@ -134,7 +135,7 @@ def main() -> None:
     warnings.simplefilter("ignore", WindowWarning)  # the numbers of pairs are in the output
     train, train_labels, test, test_labels = draw(args.train, args.test, args.seed)
     result = {
-        "machine": f"{platform.machine()}, {_WORKERS} cores, Python {platform.python_version()}, "
+        "machine": f"{processor()}, {_WORKERS} cores, Python {platform.python_version()}, "
         f"zlib {zlib.ZLIB_RUNTIME_VERSION}",
         "options": {key: value for key, value in vars(args).items() if key != "out"},
         "speed": measure_speed(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import jax
 import numpy as np
 
 import copyreg_jax as cr
+from copyreg_jax.bench.tables import processor
 
 jax.config.update("jax_enable_x64", True)
 _ROWS = 30, 300, 3_000, 30_000
@@ -121,7 +121,7 @@ def main() -> None:
     if args.out:
         setup = {
             "date": time.strftime("%Y-%m-%d"),
-            "machine": platform.machine(),
+            "machine": processor(),
             "jax": jax.__version__,
             "seed": args.seed,
         }

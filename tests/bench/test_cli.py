@@ -51,6 +51,7 @@ def test_bench(tiny_bench, tmp_path):
     described = json.loads((tmp_path / "machine.json").read_text())
     assert described["jax"]
     assert described["device"]
+    assert described["processor"]
     assert (tmp_path / "profile.svg").exists()
     assert (tmp_path / "curve-tiny.svg").exists()
 
@@ -66,3 +67,11 @@ def test_bench_without_matplotlib(tiny_bench, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == ["curves.csv", "machine.json", "results.csv"]
+
+
+def test_the_processor_is_named_where_linux_tells_it(monkeypatch):
+    told = "processor\t: 0\nmodel name\t: Fast Chip 9000 @ 3 GHz\nflags\t: fpu\n"
+    monkeypatch.setattr(tables.Path, "read_text", lambda *_, **__: told)
+    assert tables.processor() == "Fast Chip 9000 @ 3 GHz"
+    monkeypatch.setattr(tables.Path, "read_text", lambda *_, **__: "processor\t: 0\n")  # ARM
+    assert tables.processor() == (tables.platform.processor() or tables.platform.machine())

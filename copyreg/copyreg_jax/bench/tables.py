@@ -26,6 +26,7 @@ __all__ = [
     "Point",
     "Row",
     "machine",
+    "processor",
     "read_table",
     "write_table",
 ]
@@ -137,12 +138,28 @@ def machine() -> dict[str, Any]:
     packages = sorted({method.package for method in (*OWN, *PEERS)} | {"jax", "jaxlib", "numpy"})
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "device": str(jax.numpy.zeros(()).devices().pop().device_kind),
         "python": platform.python_version(),
         **{name: found for name in packages if (found := version(name))},
     }
+
+
+def processor() -> str:
+    """The model of the processor, or its architecture where the system does not tell.
+
+    Examples
+    --------
+    >>> processor() != ""
+    True
+    """
+    try:  # on Linux platform.processor() has the architecture, or nothing
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def _cell(value: Any) -> str:
