@@ -1,4 +1,6 @@
-"""CPU time and memory of `near_duplicates`: python near_duplicates.py KIND NUMBER.
+"""CPU time and memory of `near_duplicates`.
+
+    python benchmarks/near_duplicates.py KIND NUMBER
 
 Texts of 300 words. In "own words" one in a hundred is an edited copy of another. The other kinds
 add to that: "footer", the same 60 words below each text, and 90 of one of 50 headers above; "most",
@@ -7,8 +9,8 @@ of 50 footers and 15 of a quotation that five texts have, so that two texts with
 footer, are not linked, and each text has to be compared with those that have it: the hard case.
 """
 
+import argparse
 import resource
-import sys
 import time
 
 import numpy as np
@@ -49,7 +51,11 @@ def make(kind, number, seed=0):
 
 def main():
     """One kind and number a process, as the memory of a process does not shrink."""
-    kind, number = sys.argv[1], int(sys.argv[2])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("number", type=int, help="How many texts.")
+    options = parser.parse_args()
+    kind, number = options.kind, options.number
     texts = make(kind, number)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()

@@ -1,6 +1,6 @@
 """A trained language model as a compressor, and its weights as a copy of what it was trained on.
 
-    python benchmarks/compression.py FOLDER [--epochs 2] [--by-heart 60] [--out FILE]
+    python benchmarks/compressing.py FOLDER [--epochs 2] [--by-heart 60] [--out FILE]
 
 Runs the commands a user would: `copyreg train` with and without a tenth of the news articles and
 their near-duplicates, then `copyreg compress` on all held-out articles as one file, `copyreg
