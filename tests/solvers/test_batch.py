@@ -66,7 +66,7 @@ def test_lanes_that_are_done_leave(sizes):
     x0 = np.stack([np.full(3, 0.1) if k % 9 else np.full(3, 8.0) for k in range(70)])
     together = cr.solve_many(batch, cr.Optax(optax.lbfgs()), x0)
     assert sizes[0] == 70
-    assert sizes[-1] < 35
+    assert set(sizes) == {70, 18}  # a fourth, while that is no less than 8: each is compiled for
     assert sorted(sizes, reverse=True)[:5] == sizes[:5]  # a look sends back a few, never all
     assert len(np.unique(together.num_steps)) > 3
     for k in (0, 1, 9, 35, 69):
@@ -74,20 +74,20 @@ def test_lanes_that_are_done_leave(sizes):
 
 
 def test_the_slowest_problem_is_not_copied_again_and_again(monkeypatch):
-    """The last of 20 problems is the slow one, so the lanes that fill a batch up are copies of it.
+    """The last of 40 problems is the slow one, so the lanes that fill a batch up are copies of it.
 
     Lanes are taken once for 10 lanes; for a look at what has ended, and for a deeper one.
     """
-    batch, problems = batched(20)
+    batch, problems = batched(40)
     x0 = np.array(cr.solve_many(batch).x)
-    x0[19] = 8.0
+    x0[39] = 8.0
     taken, take = [], Lanes.take
     monkeypatch.setattr(Lanes, "take", lambda self, i: taken.append(len(i)) or take(self, i))
     together = cr.solve_many(batch, cr.GradientDescent(), x0, max_steps=100)
-    assert taken == [10, 20, 20]
+    assert taken == [10, 40, 40]
     (picked,) = pick([together.x], np.array([3, 3, 0]))
     np.testing.assert_array_equal(picked, np.asarray(together.x)[[3, 3, 0]])
-    for k in (0, 18, 19):
+    for k in (0, 38, 39):
         same_as_alone(together, k, problems[k], cr.GradientDescent(), x0[k], max_steps=100)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -87,3 +88,12 @@ def test_a_step_by_factor_is_the_step_by_spectrum():
             expected = np.sqrt(-q @ newton) if convex else np.inf
             np.testing.assert_allclose(decrement, expected, rtol=1e-9)
     assert set(seen) == {(True, True), (True, False), (False, False)}
+
+
+def test_no_state_has_a_nan():
+    """A Hessian without a factor is usual; `jax.debug_nans` is for a user's own faults."""
+    problem = cr.CopyrightRegression([[1.0], [0.0]], [0.5, 0.5], protected=1, gamma=1e-3, w=1e-3)
+    solver, x0 = cr.TrustRegionNewton(), jnp.array([4.0])  # where L curves down
+    state = initial_state_jit(problem, precompute(problem, solver), x0, 1e-8, solver)
+    assert not state.memory.model.steady
+    assert not any(jnp.isnan(leaf).any() for leaf in jax.tree_util.tree_leaves(state))

@@ -161,9 +161,9 @@ def _are_all(index: np.ndarray, size: int) -> bool:
 
 
 def _padded(index: np.ndarray, size: int) -> np.ndarray:
-    """Fill the index up by repeats to a halving of the size, so that few programs are compiled."""
-    while size // 2 >= max(len(index), SMALLEST_BATCH):
-        size = -(-size // 2)
+    """Fill the index up by repeats to a fourth, a 16th, ... of the size: few are compiled for."""
+    while size // 4 >= max(len(index), SMALLEST_BATCH):
+        size = -(-size // 4)
     return np.concatenate([index, np.full(max(0, size - len(index)), index[-1])])
 
 
@@ -266,7 +266,7 @@ def precompute_lanes(batch: Any, axes: Any, solver: Solver) -> Any:
 
 
 def _run(lanes: Lanes, states: State, max_steps: int, stop: Callable[[int], bool]) -> State:
-    """Advance step by step; whenever half of the lanes are done, only the others go on."""
+    """Advance step by step; whenever three in four lanes are done, only the others go on."""
     final, size = states, len(states.status)
     place = np.arange(size)  # lane i of `states` is problem place[i]; repeats are padding
     while True:

@@ -232,6 +232,7 @@ def _model(
     # The least eigenvalue is at least 1 / |L^-1|^2, with the Frobenius norm.
     steady = jnp.sum(inverse**2) * _floor(H) <= 1
     newton = -((inverse @ (gradient / precomputed.scale)) @ inverse)
+    newton = jnp.where(steady, newton, 0)  # NaN where there is no factor
     none, zero = jnp.zeros((), bool), jnp.zeros_like(newton)
     logit = jnp.sum(precomputed.maxima * jnp.abs(x))
     eps = jnp.finfo(x.dtype).eps
