@@ -9,7 +9,7 @@ import scipy.sparse
 
 import copyreg_jax as cr
 from copyreg_jax.solvers.batch import _stack
-from copyreg_jax.solvers.lanes import Lanes, pick
+from copyreg_jax.solvers.lanes import Lanes, _padded, pick
 from copyreg_jax.solvers.steps import precompute
 from tests.support.registry import random_problem
 
@@ -66,11 +66,22 @@ def test_lanes_that_are_done_leave(sizes):
     x0 = np.stack([np.full(3, 0.1) if k % 9 else np.full(3, 8.0) for k in range(70)])
     together = cr.solve_many(batch, cr.Optax(optax.lbfgs()), x0)
     assert sizes[0] == 70
-    assert set(sizes) == {70, 18}  # a fourth, while that is no less than 8: each is compiled for
+    assert set(sizes) == {70, 18}
     assert sorted(sizes, reverse=True)[:5] == sizes[:5]  # a look sends back a few, never all
     assert len(np.unique(together.num_steps)) > 3
     for k in (0, 1, 9, 35, 69):
         same_as_alone(together, k, problems[k], cr.Optax(optax.lbfgs()), x0[k])
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [(1000, [1000, 250, 63, 16]), (31, [31, 8]), (24, [24, 8]), (23, [23]), (8, [8]), (1, [1])],
+)
+def test_a_batch_shrinks_by_fourths(size, sizes):
+    """Each size is compiled for. None is below 8, or more than a third of the one before."""
+    found = {len(_padded(np.arange(left), size)) for left in range(1, size + 1)}
+    assert sorted(found, reverse=True) == sizes
+    assert all(len(_padded(np.arange(left), size)) >= left for left in range(1, size + 1))
 
 
 def test_the_slowest_problem_is_not_copied_again_and_again(monkeypatch):

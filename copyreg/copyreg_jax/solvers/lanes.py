@@ -162,8 +162,8 @@ def _are_all(index: np.ndarray, size: int) -> bool:
 
 def _padded(index: np.ndarray, size: int) -> np.ndarray:
     """Fill the index up by repeats to a fourth, a 16th, ... of the size: few are compiled for."""
-    while size // 4 >= max(len(index), SMALLEST_BATCH):
-        size = -(-size // 4)
+    while len(index) <= (less := max(-(-size // 4), SMALLEST_BATCH)) <= size / 3:
+        size = less
     return np.concatenate([index, np.full(max(0, size - len(index)), index[-1])])
 
 
