@@ -89,3 +89,12 @@ def test_no_batch_is_split_over_threads_that_could_wait_for_each_other(
             found.add(name)
             assert len(shape) < 3 or shape[0] * FLOPS[name](shape) < 200_000
     assert found == expected
+
+
+@pytest.mark.parametrize("d", [24, 25, 48, 49, 100, 130])
+def test_a_factor_by_blocks_is_that_of_numpy(d):
+    M = np.random.default_rng(d).normal(size=(d, d))
+    G = M @ M.T + d * np.eye(d)
+    expected = np.linalg.inv(np.linalg.cholesky(G))
+    error = 6 * d * 2.0**-52 * np.abs(expected).max()  # d eps cond(G), which is below 6
+    np.testing.assert_allclose(inverse_factor(jnp.asarray(G)), expected, rtol=0, atol=error)

@@ -500,3 +500,13 @@ def test_solutions_say_how_they_ended_and_which_way():
     jax.jit(lambda p: (seen.append(repr(cr.solve(p))), cr.solve(p))[1])(problem)
     assert seen == ["<Solution, traced>"]
     assert "<Solution" in repr(jax.tree_util.tree_map(lambda leaf: None, alone))
+
+
+@pytest.mark.parametrize(("n", "lanes"), [(4000, 1), (5000, 1), (8, 512)])
+def test_no_run_starts_where_L_is_infinite(n, lanes):
+    """Equal targets: ell_1 = 0 at zero. XLA drops NaN in a maximum over 4,096 numbers or more."""
+    b, protected = np.full((lanes, n), 1 / n), np.arange(n) < n // 4
+    make = jax.vmap(lambda b: cr.CopyrightRegression(np.ones((n, 1)), b, protected, 1e-3, 0.1))
+    assert not jax.jit(jax.vmap(is_convex_at_zero))(make(b)).any()
+    one = cr.CopyrightRegression(np.ones((n, 1)), b[0], protected, 1e-3, 0.1)
+    assert not is_convex_at_zero(one)

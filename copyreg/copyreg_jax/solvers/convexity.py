@@ -95,4 +95,6 @@ def _if_seen(bound: Scalar, at: curvature.Curvature, absent: Mask | None) -> Sca
     limits = jnp.finfo(bound.dtype)
     least = float(limits.tiny) * at.s.size / float(limits.eps)
     counts = (smallest_weight(at.w2, absent) > least) & (bound > _LEAST_CONVEXITY[bound.dtype])
+    # Where L is infinite s is NaN. A maximum over thousands may drop that on a CPU.
+    counts &= jnp.isfinite(at.kappa) & jnp.all(jnp.isfinite(at.s))
     return jnp.where(counts, bound, -jnp.inf)
